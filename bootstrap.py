@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Set up a checkout: .venv, the Python packages, and the engine in plm_edge/lib.
+
+    python3 bootstrap.py           what `make demo` needs
+    python3 bootstrap.py --tests   and what `make test` needs (torch, linters, llama.cpp's tools)
+
+Needs Python 3.10+ with venv, and a C++17 compiler; cmake and ninja come from PyPI when missing.
+Standard library only. A second run does only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BUILD = ROOT / "build/engine"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+CMAKE_MINIMUM = (3, 21)
+TEST_TOOLS = ("llama-quantize",)  # the converter's oracle
+
+
+def fail(what: str, why: str, fix: str) -> NoReturn:
+    """Ends the program with an error of three lines."""
+    sys.exit(f"error: {what}\n  why: {why}\n  fix: {fix}")
+
+
+def run(what: str, *command: str | Path, **environment: str) -> None:
+    """Runs a command; its output is shown only when it fails."""
+    print(f"-- {what}", file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode != 0:
+        sys.stderr.write(done.stdout[-6000:])
+        fail(f"{what}: failed", f"`{command[0]}` ended with {done.returncode}", "see the lines above")
+
+
+def check_machine() -> None:
+    if sys.version_info < (3, 10):  # noqa: UP036 -- this file is run by whatever python3 is there
+        version = ".".join(map(str, sys.version_info[:3]))
+        fail("Python is too old", f"this is {version}", "install Python 3.10 or newer")
+    chosen = os.environ.get("CXX")
+    if not any(shutil.which(name) for name in ([chosen] if chosen else ["c++", "g++", "clang++"])):
+        fail(
+            "there is no C++ compiler",
+            f"{chosen or 'c++, g++ and clang++'} not found on PATH",
+            "install one (Debian: apt install g++; macOS: xcode-select --install)",
+        )
+
+
+def make_venv() -> None:
+    if PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0:
+        return
+    shutil.rmtree(VENV, ignore_errors=True)
+    print("-- creating .venv", file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True, text=True)
+    if done.returncode != 0:
+        reason = (done.stdout + done.stderr).strip().splitlines()
+        fail(
+            "Python's venv does not work",
+            reason[0] if reason else "no reason given",
+            "install it (Debian: apt install python3-venv)",
+        )
+
+
+def install_packages(*, tests: bool) -> None:
+    """Installs the dependencies of pyproject.toml, and the bindings without their own llama.cpp."""
+    name = "tests" if tests else "run"
+    inputs = (ROOT / "pyproject.toml", ROOT / "constraints.txt", ROOT / "vendor/llama.cpp/PIN.toml")
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
+    stamp = VENV / f".plm-edge-{name}"
+    if stamp.is_file() and stamp.read_text() == digest:
+        return
+    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    constraints = ("-c", ROOT / "constraints.txt")
+    if sys.version_info < (3, 11):
+        run("installing tomli", *pip, *constraints, "tomli")
+    sdist = sync("sdist")
+    run(
+        "installing the llama.cpp bindings",
+        *(*pip, *constraints, sdist),
+        CMAKE_ARGS="-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF",
+    )
+    run(
+        "installing Python packages" + (", with those of the tests" if tests else ""),
+        *(*pip, *constraints, "-C", "wheel.cmake=false", "-e", ".[dev]" if tests else "."),
+    )
+    stamp.write_text(digest)
+
+
+def sync(*arguments: str) -> str:
+    command = [PYTHON, ROOT / "vendor/llama.cpp/sync.py", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(done.returncode)
+    return done.stdout.strip()
+
+
+def build_tool(name: str, minimum: tuple[int, ...] | None = None) -> str:
+    """Returns a usable cmake or ninja: the system's, else PyPI's."""
+    for path in (shutil.which(name), VENV / "bin" / name):
+        if path is None or not Path(path).exists():
+            continue
+        shown = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
+        found = re.search(r"(\d+)\.(\d+)", shown)
+        if found and (minimum is None or tuple(map(int, found.groups())) >= minimum):
+            return str(path)
+    run(f"installing {name}", PYTHON, "-m", "pip", "install", "--quiet", name)
+    return str(VENV / "bin" / name)
+
+
+def build_engine(*, tools: bool) -> None:
+    cmake, ninja = build_tool("cmake", CMAKE_MINIMUM), build_tool("ninja")
+    run(
+        "preparing the engine's source and build",
+        *(cmake, "-S", ROOT, "-B", BUILD, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"),
+        f"-DPython_EXECUTABLE={PYTHON}",
+        # asked for once, the tools stay part of the build
+        *([f"-DPLM_EDGE_TOOLS={';'.join(TEST_TOOLS)}"] if tools else []),
+    )
+    run("compiling the engine (some minutes the first time)", cmake, "--build", BUILD)
+    run("placing the libraries", cmake, "--install", BUILD, "--prefix", ROOT, "--component", "engine")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--tests", action="store_true", help="also what the tests need")
+    tests = parser.parse_args().tests
+    check_machine()
+    make_venv()
+    install_packages(tests=tests)
+    build_engine(tools=tests)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From a PLM checkpoint (or GGUF) to a quantised GGUF."""

@@ -1,0 +1,74 @@
+"""general.*: the model's name, size, licence and origin, and how its authors sample from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gguf import GGML_QUANT_VERSION, GGUFValueType, GGUFWriter, LlamaFileType, Metadata, size_label
+
+from converters.json_file import read_json
+from converters.keys import Keys, u32
+from converters.plm import ARCH
+from plm_edge.errors import PlmEdgeError
+
+_NUMBERS = {GGUFValueType.FLOAT32: (float, int), GGUFValueType.INT32: (int,)}
+# Folder names that say nothing about the model in them.
+_GENERIC = {"checkpoint", "checkpoints", "final", "hf", "model", "weights"}
+
+
+def model_name(folder: Path) -> str:
+    """A short name for files made from the checkpoint in `folder`."""
+    folder = folder.absolute()
+    name = folder.name
+    if folder.parent.name == "snapshots":  # the hub's cache: models--OWNER--NAME/snapshots/HASH
+        name = folder.parent.parent.name.split("--")[-1]
+    elif name.lower() in _GENERIC:
+        name = folder.parent.name
+    return name or "model"
+
+
+def general_keys(folder: Path, parameters: int) -> Keys:
+    """What upstream's converter takes from the folder's name, config.json, generation_config.json
+    and the model card in README.md. `parameters`: number of weights.
+
+    Raises:
+        PlmEdgeError: generation_config.json or the model card cannot be read.
+    """
+    if (folder / "generation_config.json").exists():
+        generation = read_json(folder / "generation_config.json")
+    else:
+        generation = {}
+    try:
+        metadata = Metadata.load(None, folder.absolute(), None, parameters)
+        # gguf up to 0.19 reads penalty_repeat only, which Hugging Face does not write.
+        if metadata.sampling_penalty_repeat is None:
+            metadata.sampling_penalty_repeat = generation.get("repetition_penalty")
+        metadata.size_label = metadata.size_label or size_label(parameters, parameters, 0, 0)
+        metadata.name = metadata.name or folder.absolute().name
+        writer = GGUFWriter(None, ARCH)
+        writer.add_type("model")
+        metadata.set_gguf_meta_model(writer)
+    except Exception as error:  # whatever YAML and its readers raise
+        raise PlmEdgeError(
+            "the model card cannot be read",
+            f"{folder / 'README.md'}: {' '.join(str(error).split())}",
+            "mend or remove the block between the lines --- at the top of README.md",
+        ) from error
+    keys = dict(writer.kv_data[0])
+    for name, key in keys.items():
+        expected = _NUMBERS.get(key.type)
+        if expected and (type(key.value) not in expected or not abs(key.value) < 2**31):
+            raise PlmEdgeError(
+                "generation_config.json cannot be read",
+                f"its value for {name} is {key.value!r}",
+                "mend or remove generation_config.json",
+            )
+    return keys
+
+
+def file_keys(file_type: LlamaFileType) -> Keys:
+    """The keys that say how the file is quantised."""
+    return {
+        "general.quantization_version": u32(GGML_QUANT_VERSION),
+        "general.file_type": u32(file_type),
+    }

@@ -1,0 +1,169 @@
+"""Read, convert, write: tensors by blocks of rows, on all cores, each thread with its own buffers.
+
+Every tensor's place in the file is known beforehand, so a thread writes what it made by itself, and
+memory is bounded by threads times block size.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from converters.gguf_header import TensorInfo
+from converters.quantize import Quantizer
+from converters.tensors import Bytes, Floats, Tensor, columns, rows
+from converters.writer import AtomicFile
+from plm_edge.errors import PlmEdgeError
+
+# Values in a block: small enough for a core's own cache, large enough that Python does not count.
+BLOCK = 1 << 18
+
+
+class Progress(Protocol):
+    """Who wants to know how far a conversion is. Called from the thread that called `convert`."""
+
+    def begin(self, total: int) -> None:
+        """`total`: bytes of weights that will be read."""
+
+    def advance(self, count: int) -> None:
+        """`count`: bytes read and converted since the last call."""
+
+
+class Silent:
+    """Nobody wants to know."""
+
+    def begin(self, total: int) -> None:
+        pass
+
+    def advance(self, count: int) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Job:
+    """A tensor to convert.
+
+    `offset`: where its data go in the file, in bytes. `through`: a 16-bit type that the values are
+    rounded to on the way, or None.
+    """
+
+    source: Tensor
+    target: TensorInfo
+    offset: int
+    through: GGMLQuantizationType | None
+
+
+def run(
+    jobs: Sequence[Job], quantizer: Quantizer, file: AtomicFile, threads: int, progress: Progress
+) -> None:
+    """Convert all jobs into `file`.
+
+    Raises:
+        PlmEdgeError: reading or writing failed, or a weight is not finite. Whatever is raised, no
+            thread touches `file` any more.
+    """
+    quantizer.prepare({job.target.type for job in jobs})
+    progress.begin(sum(source_bytes(job.source, rows(job.source.shape)) for job in jobs))
+    worker = _Worker(quantizer, file)
+    with ThreadPoolExecutor(threads, "convert") as pool:
+        try:
+            futures = [
+                pool.submit(worker.convert, job, first, count)
+                for job in jobs
+                for first, count in _blocks(job.source.shape)
+            ]
+            for future in as_completed(futures):
+                progress.advance(future.result())
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def source_bytes(tensor: Tensor, count: int) -> int:
+    """Bytes of `count` rows."""
+    block, size = GGML_QUANT_SIZES[tensor.type]
+    return count * columns(tensor.shape) // block * size
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """(first row, rows) of each block."""
+    total, step = rows(shape), max(1, BLOCK // columns(shape))
+    for first in range(0, total, step):
+        yield first, min(step, total - first)
+
+
+class _Buffers(threading.local):
+    """Buffers of one thread, which grow to the largest block and are used again."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Bytes] = {}
+
+    def take(self, name: str, size: int) -> Bytes:
+        if name not in self._arrays or self._arrays[name].size < size:
+            self._arrays[name] = np.empty(size, np.uint8)
+        return self._arrays[name][:size]
+
+
+class _Worker:
+    def __init__(self, quantizer: Quantizer, file: AtomicFile) -> None:
+        self._quantizer = quantizer
+        self._file = file
+        self._buffers = _Buffers()
+
+    def convert(self, job: Job, first: int, count: int) -> int:
+        """Convert `count` rows from `first` on; returns the bytes that were read."""
+        source, target = job.source, job.target
+        width = columns(source.shape)
+        raw = self._buffers.take("raw", source_bytes(source, count))
+        source.read_rows(first, raw)
+        values = self._quantizer.decode(
+            source.type, raw, self._buffers.take("values", count * width * 4).view(np.float32)
+        )
+        _check_finite(source, first, values)
+        block, block_bytes = GGML_QUANT_SIZES[target.type]
+        row_bytes = width // block * block_bytes
+        rounds = job.through not in (None, source.type)
+        if source.type == target.type and not rounds:
+            result = raw
+        else:
+            if job.through is not None and rounds:
+                self._quantizer.round(
+                    job.through, values, self._buffers.take("half", count * width * 2)
+                )
+                _check_finite(source, first, values, job.through)
+            result = self._buffers.take("result", count * row_bytes)
+            if not self._quantizer.encode(target.type, values, width, result):
+                raise _too_large(source.name, target.type)
+        self._file.write_at(job.offset + first * row_bytes, result.data)
+        return raw.size
+
+
+def _check_finite(
+    tensor: Tensor, first: int, values: Floats, through: GGMLQuantizationType | None = None
+) -> None:
+    # Two passes that allocate nothing; NaN and infinity both fail the comparison.
+    if np.isfinite(values.max()) and np.isfinite(values.min()):
+        return
+    if through is not None:
+        raise _too_large(tensor.name, through)
+    place = int(np.flatnonzero(~np.isfinite(values))[0])
+    row, column = divmod(place, columns(tensor.shape))
+    raise PlmEdgeError(
+        f"{tensor.name} has a weight that is no finite number",
+        f"it is {values[place]} in row {first + row}, column {column}",
+        "the checkpoint is damaged, or its training diverged: use another one",
+    )
+
+
+def _too_large(name: str, type_: GGMLQuantizationType) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"{name} cannot be stored as {type_.name.lower()}",
+        "one of its weights is too large for that type's 16-bit floats",
+        "take --quant bf16 or f32",
+    )

@@ -1,0 +1,46 @@
+"""What a source of weights looks like to the converter, whatever file it comes from."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from gguf import GGMLQuantizationType
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+class Tensor(Protocol):
+    """A tensor that stays in its file until somebody asks for some of its rows.
+
+    `shape` is (rows, columns), or (columns,) for a vector, which counts as one row.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> GGMLQuantizationType: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def read_rows(self, first: int, into: Bytes) -> None:
+        """Fill `into`, whose size is a whole number of rows, with the bytes from row `first` on.
+
+        Safe to call from several threads at once.
+
+        Raises:
+            PlmEdgeError: the file cannot be read, or ends too early.
+        """
+        ...
+
+
+def columns(shape: tuple[int, ...]) -> int:
+    """Values in a row."""
+    return shape[-1]
+
+
+def rows(shape: tuple[int, ...]) -> int:
+    """Number of rows; a vector has one."""
+    return shape[0] if len(shape) > 1 else 1

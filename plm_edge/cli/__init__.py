@@ -1,0 +1,158 @@
+"""The `plm-edge` command: one thin module a command, and the only place that ends the program."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from plm_edge import console
+from plm_edge.cli import options
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell shows for any program whose reader left
+
+
+class _Commands(TyperGroup):
+    """The commands, each of which may find that the reader of its output has left."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Here, because typer would end the program as if it had failed.
+            _drop_stdout()
+            raise typer.Exit(BROKEN_PIPE) from None
+
+
+app = typer.Typer(
+    name="plm-edge",
+    cls=_Commands,
+    help="Convert, run and measure PLM language models on edge devices.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if not value:
+        return
+    from plm_edge import __version__
+    from plm_edge.engine import library
+
+    console.out.print(f"plm-edge {__version__}")
+    try:
+        engine = library.load()
+    except PlmEdgeError as error:
+        console.out.print(f"engine   none: {console.printable(error.what)}", markup=False)
+    else:
+        info = engine.info
+        console.out.print(f"engine   llama.cpp from {info.pin}, patched", markup=False)
+        console.out.print(f"tree     {info.tree}", markup=False)
+    raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Tool, engine pin and tree."
+        ),
+    ] = False,
+    debug: options.Debug = False,
+    quiet: options.Quiet = False,
+) -> None:
+    pass
+
+
+def _register() -> None:
+    # Here, not at the top: the commands use `options` and `app` must exist first.
+    from plm_edge.cli.convert import convert
+    from plm_edge.cli.doctor import doctor
+    from plm_edge.cli.inspect_ import inspect
+    from plm_edge.cli.run import run
+
+    app.command("convert")(convert)
+    app.command("run")(run)
+    app.command("inspect")(inspect)
+    app.command("doctor")(doctor)
+
+
+_register()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; nothing that a user can cause escapes."""
+    try:
+        _prepare_streams()
+        result = app(args=arguments, prog_name="plm-edge", standalone_mode=False)
+        sys.stdout.flush()
+        return int(result) if isinstance(result, int) else int(ExitCode.OK)
+    except BrokenPipeError:
+        _drop_stdout()
+        return BROKEN_PIPE
+    except (KeyboardInterrupt, typer.Abort):
+        return int(ExitCode.INTERRUPTED)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except PlmEdgeError as error:
+        return _fail(error)
+    except Exception as error:
+        usage = _usage_error(error)
+        return _fail(usage or _bug(error))
+
+
+def _fail(error: PlmEdgeError) -> int:
+    if options.debug_wanted:
+        traceback.print_exc()
+    console.show_error(error)
+    return int(error.code)
+
+
+def _usage_error(error: Exception) -> PlmEdgeError | None:
+    """A wrong command line, told as every other error is.
+
+    By its shape, not its class: some versions of typer bring a copy of click of their own.
+    """
+    message = getattr(error, "format_message", None)
+    if message is None or not hasattr(error, "exit_code"):
+        return None
+    context: Any = getattr(error, "ctx", None)
+    command = context.command_path if context else "plm-edge"
+    return PlmEdgeError(
+        "the command line is not right",
+        str(message()).strip() or type(error).__name__,
+        f"see {command} --help",
+        ExitCode.USAGE,
+    )
+
+
+def _bug(error: Exception) -> PlmEdgeError:
+    return PlmEdgeError(
+        "plm-edge failed in a way that it should not",
+        f"{type(error).__name__}: {error}",
+        "run it again with --debug, and report what it prints",
+        ExitCode.INTERNAL,
+    )
+
+
+def _prepare_streams() -> None:
+    """Text that the terminal's encoding lacks is replaced, never an error half-way."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="replace")
+
+
+def _drop_stdout() -> None:
+    """Nobody reads stdout any more: keep Python from failing again when it flushes at exit."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,0 +1,109 @@
+"""`plm-edge convert`: a checkpoint becomes a quantised GGUF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plm_edge import console, registry
+from plm_edge.cli import options
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from converters.report import Report
+
+
+def convert(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CKPT",
+            help="A folder with config.json, *.safetensors and tokenizer.json.",
+            show_default=False,
+        ),
+    ],
+    quant: Annotated[
+        str,
+        typer.Option(
+            help="f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s or q4_0; "
+            "q5_k and q4_k mean the _m one.",
+        ),
+    ] = "q4_k",
+    layout: Annotated[
+        str,
+        typer.Option(help="edge for plm-edge, stock for every program based on llama.cpp."),
+    ] = "edge",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file to write.", show_default="NAME-QUANT.gguf, here"),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads.", show_default="one for each CPU")
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Convert a PLM checkpoint to a GGUF. The file appears when it is whole, or not at all."""
+    from converters.convert import convert as run
+
+    with console.progress() as display:
+        report = run(
+            checkpoint,
+            quant=quant,
+            layout=layout,
+            out=out,
+            threads=threads,
+            progress=_Bar(display),
+        )
+    try:
+        registry.add_model(report.out, checkpoint.absolute(), report.quant)
+    except OSError as error:
+        console.warn(f"the file is written, but not remembered for `plm-edge run`: {error}")
+    for warning in report.warnings:
+        console.warn(warning)
+    if json:
+        console.emit_json({"schema": "plm-edge/convert/1", **report.as_dict()})
+    else:
+        _show(report)
+
+
+class _Bar:
+    """The converter's progress as a bar; nothing is drawn before the checks have passed."""
+
+    def __init__(self, display: Progress) -> None:
+        self._display = display
+        self._task: TaskID | None = None
+
+    def begin(self, total: int) -> None:
+        self._task = self._display.add_task("converting", total=total)
+
+    def advance(self, count: int) -> None:
+        if self._task is not None:
+            self._display.advance(self._task, count)
+
+
+def _show(report: Report) -> None:
+    table = console.table("type", "tensors", "size", "bits a weight", right=(1, 2, 3))
+    for total in (*report.types, report.total):
+        table.add_row(
+            console.cell(total.type),
+            console.cell(total.tensors),
+            console.cell(console.size(total.size)),
+            console.cell(f"{total.bits_per_weight:.2f}"),
+            style="bold" if total.type == report.total.type else "",
+        )
+    console.out.print(table)
+    console.out.print()
+    about = console.table("", "")
+    for name, value in {
+        "file": f"{report.out}, {console.size(report.size)}",
+        "recipe": f"{report.quant}, layout {report.layout}",
+        "time": f"{console.duration(report.seconds)}, {report.threads} threads",
+        "peak memory": console.size(report.peak_rss),
+    }.items():
+        about.add_row(console.cell(name, "dim"), console.cell(value))
+    console.out.print(about)

@@ -1,0 +1,101 @@
+"""`plm-edge run`: continue a prompt, streaming the text as it is made."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plm_edge.cli import options
+from plm_edge.errors import ExitCode
+
+
+class KVType(str, Enum):
+    """Types of the KV cache that can be asked for."""
+
+    f16 = "f16"
+    q8_0 = "q8_0"
+    q4_0 = "q4_0"
+
+
+def run(
+    prompt: Annotated[
+        str, typer.Option("--prompt", "-p", help="The text to continue; - reads stdin.")
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A GGUF file. Without it: the newest that convert made, else the bundled tiny "
+            "model.",
+            show_default=False,
+        ),
+    ] = None,
+    n_predict: Annotated[
+        int, typer.Option("--n-predict", "-n", min=-1, help="Most new tokens; -1: no limit.")
+    ] = 256,
+    temp: Annotated[float, typer.Option(help="Temperature; 0 is greedy.")] = 0.7,
+    top_k: Annotated[int, typer.Option(help="Draw from the likeliest tokens; 0: all.")] = 40,
+    top_p: Annotated[float, typer.Option(help="Draw from this share of probability.")] = 0.95,
+    min_p: Annotated[float, typer.Option(help="Drop what is below this share of the best.")] = 0.05,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the random numbers.", show_default="random")
+    ] = None,
+    ctx: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens of context.", show_default="the model's, at most 4096"),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, max=512, help="Threads.", show_default="one a big core"),
+    ] = None,
+    kv: Annotated[KVType, typer.Option(help="Type of the KV cache.")] = KVType.f16,
+    raw: Annotated[bool, typer.Option("--raw", help="Do not apply the chat template.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Show times, rates, memory.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Continue a prompt. The text goes to stdout, all else to stderr."""
+    from plm_edge import model_choice
+    from plm_edge.cli import run_output, run_result
+    from plm_edge.engine import chat
+    from plm_edge.engine.interrupt import Interrupt
+    from plm_edge.engine.log import engine_log
+    from plm_edge.engine.sampling import Sampling
+    from plm_edge.engine.session import Options, Session
+
+    engine_log.echo = options.debug_wanted
+    text = run_output.read_prompt(prompt)
+    sampling = Sampling(temp, top_k, top_p, min_p, seed).checked()
+    choice = model_choice.choose(model)
+    run_output.say_which(choice)
+    with Interrupt() as interrupt:
+        with run_output.loading(choice.path) as on_load:
+            session = Session.open(
+                choice.path,
+                Options(
+                    n_ctx=ctx,
+                    threads=threads,
+                    kv=kv.value,
+                    check_memory=not force,
+                    stop=interrupt,
+                    on_load=on_load,
+                ),
+            )
+        with session:
+            run_output.remarks(session)
+            encoded = chat.encode(session, text, raw=raw)
+            generation = session.generate(
+                encoded.tokens, None if n_predict < 0 else n_predict, sampling
+            )
+            written = run_output.stream(generation, text, echo=not encoded.templated, silent=json)
+            run_output.say_why_stopped(generation)
+            if stats:
+                run_result.show_stats(generation.stats)
+            if json:
+                run_result.write_json(choice, session, encoded, generation, written)
+    if generation.stop_reason == "interrupted":
+        raise typer.Exit(ExitCode.INTERRUPTED)

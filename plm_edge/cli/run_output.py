@@ -1,0 +1,130 @@
+"""What `plm-edge run` reads and writes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from plm_edge import console
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from plm_edge.engine.generation import Generation
+    from plm_edge.engine.session import Session
+    from plm_edge.model_choice import ModelChoice
+
+LONGEST_ECHO = 2000  # characters of a prompt that are shown before its continuation
+PATIENCE = 0.3  # seconds of loading before a progress bar appears
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt as text; "-" reads all of stdin.
+
+    Raises:
+        PlmEdgeError: it is not UTF-8 (code USAGE).
+    """
+    if prompt == "-":
+        if sys.stdin.isatty():
+            console.note("reading the prompt from the terminal; Ctrl-D ends it")
+        raw = sys.stdin.buffer.read()
+    else:
+        # Python keeps bytes of an argument that are no UTF-8 as lone surrogates: back to bytes.
+        raw = prompt.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = raw[error.start]
+        raise PlmEdgeError(
+            "the prompt is not UTF-8 text",
+            f"byte 0x{byte:02x} at position {error.start} ({error.reason})",
+            "convert it first, for example with iconv -t utf-8",
+            ExitCode.USAGE,
+        ) from error
+
+
+def say_which(choice: ModelChoice) -> None:
+    """Tell which model runs when none was given."""
+    if choice.origin == "newest":
+        console.note(f"model: {choice.path} (the newest that convert made)")
+    elif choice.origin == "bundled":
+        console.note(f"model: the bundled tiny-plm ({choice.path})")
+
+
+@contextmanager
+def loading(path: Path) -> Iterator[Callable[[float], None]]:
+    """A progress bar for loading `path`, for those who have to wait; yields what to tell it."""
+    started, total = time.monotonic(), path.stat().st_size
+    bar: Progress | None = None
+    with ExitStack() as stack:
+
+        def on_load(share: float) -> None:
+            nonlocal bar
+            if bar is None and time.monotonic() - started > PATIENCE:
+                bar = stack.enter_context(console.progress())
+                bar.add_task(f"loading {console.printable(path.name)}", total=total)
+            if bar is not None:
+                bar.update(bar.task_ids[0], completed=share * total)
+
+        yield on_load
+
+
+def remarks(session: Session) -> None:
+    """What is unusual about this run, and works all the same."""
+    architecture = session.header.architecture
+    if architecture != "plm":
+        console.note(
+            f"this is a {architecture} model, not a PLM: it runs as in any llama.cpp, without "
+            "the latent cache and the sparse kernels"
+        )
+    trained = session.header.arch_key("context_length")
+    if isinstance(trained, int) and session.n_ctx > trained:
+        console.warn(
+            f"the context of {session.n_ctx:,} tokens is more than the {trained:,} that the "
+            "model was trained for: text beyond them degrades"
+        )
+    cpus = psutil.cpu_count() or session.threads
+    if session.threads > cpus:
+        console.warn(f"{session.threads} threads on {cpus} CPUs: fewer are faster")
+
+
+def stream(generation: Generation, prompt: str, *, echo: bool, silent: bool) -> str:
+    """Write the text to stdout as it comes and return it whole.
+
+    Args:
+        echo: show the prompt first, dim and on stderr, where both streams are a terminal: a
+            continuation reads badly without its beginning.
+        silent: write nothing (--json).
+    """
+    to_terminal = sys.stdout.isatty()
+    if echo and to_terminal and len(prompt) <= LONGEST_ECHO:
+        console.echo(prompt)
+    written = []
+    for text in generation:
+        written.append(text)
+        if not silent:
+            # Escape sequences that a model makes up must not reach the terminal.
+            sys.stdout.write(console.printable(text) if to_terminal else text)
+            sys.stdout.flush()
+    whole = "".join(written)
+    if not silent and not whole.endswith("\n"):
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    return whole
+
+
+def say_why_stopped(generation: Generation) -> None:
+    """A line on stderr unless the model ended by itself or made what was asked for."""
+    if generation.stop_reason == "context":
+        console.warn(
+            f"stopped: the context of {generation.stats.n_ctx:,} tokens is full (--ctx raises it)"
+        )
+    elif generation.stop_reason == "interrupted":
+        console.note("stopped by Ctrl-C")

@@ -1,0 +1,76 @@
+"""What `plm-edge run` reports at the end: --stats and --json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from plm_edge import console
+
+if TYPE_CHECKING:
+    from plm_edge.engine.chat import Encoded
+    from plm_edge.engine.generation import Generation, Stats
+    from plm_edge.engine.session import Session
+    from plm_edge.model_choice import ModelChoice
+
+SCHEMA = "plm-edge/run/1"
+
+
+def show_stats(stats: Stats) -> None:
+    """The small table of --stats, on stderr."""
+    table = console.table("", "", "", right=(1,))
+
+    def rate(tps: float | None) -> str:
+        return "-" if tps is None else f"{tps:,.1f} t/s"
+
+    rows = [
+        ("load", console.duration(stats.load_s), f"threads: {stats.threads}"),
+        ("TTFT", "-" if stats.ttft_s is None else console.duration(stats.ttft_s), ""),
+        (
+            "prefill",
+            rate(stats.prefill_tps),
+            f"{stats.n_prompt:,} tokens in {console.duration(stats.prefill_s)}",
+        ),
+        (
+            "decode",
+            rate(stats.decode_tps),
+            f"{stats.n_generated:,} tokens, {console.duration(stats.decode_s)} after the first",
+        ),
+        (
+            "KV cache",
+            console.size(stats.kv_bytes_used),
+            f"used of {console.size(stats.kv_bytes_allocated)} for {stats.n_ctx:,} tokens "
+            f"({stats.kv_type}, {stats.kv_bytes_per_token:,.0f} B a token)",
+        ),
+        ("peak RSS", console.size(stats.peak_rss_bytes), ""),
+    ]
+    for name, value, detail in rows:
+        table.add_row(Text(name, style="dim"), Text(value, style="bold"), Text(detail, style="dim"))
+    console.err.print()
+    console.err.print(table)
+
+
+def write_json(
+    choice: ModelChoice, session: Session, encoded: Encoded, generation: Generation, text: str
+) -> None:
+    """The result of --json on stdout."""
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "model": {
+            "path": str(choice.path),
+            "origin": choice.origin,
+            "architecture": session.header.architecture,
+            "description": session.description,
+        },
+        "engine": session.engine,
+        "prompt_tokens": len(encoded.tokens),
+        "templated": encoded.templated,
+        "sampling": asdict(generation.sampling),
+        "text": text,
+        "tokens": generation.tokens,
+        "stop_reason": generation.stop_reason,
+        "stats": asdict(generation.stats),
+    }
+    console.emit_json(result)

@@ -1,0 +1,275 @@
+"""What this machine and installation have, and what is missing, with the remedy for each."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from plm_edge import __version__, bundled, console, registry
+from plm_edge.engine import memory, threads
+from plm_edge.errors import PlmEdgeError
+
+SCHEMA = "plm-edge/doctor/1"
+Status = Literal["ok", "note", "missing"]
+
+# CPU features that the kernels can use, as /proc/cpuinfo and macOS's sysctl name them.
+X86_FEATURES = (
+    "sse4_2", "avx", "f16c", "fma", "bmi2", "avx2", "avx_vnni", "avx512f", "avx512bw",
+    "avx512_vbmi", "avx512_vnni", "avx512_bf16", "amx_int8",
+)  # fmt: skip
+ARM_FEATURES = ("asimd", "asimdhp", "fphp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme")
+OLDEST_CMAKE = (3, 18)
+OLDEST_PYTHON = (3, 10)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line. `missing` is something needed; `note` something that only some commands want."""
+
+    name: str
+    status: Status
+    value: str
+    why: str = ""
+    fix: str = ""
+
+
+def examine() -> dict[str, Any]:
+    """All checks as one report; "ok" is False when something needed is missing."""
+    checks = list(_checks())
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "ok": all(check.status != "missing" for check in checks),
+        "checks": [vars(check) for check in checks],
+    }
+
+
+def _checks() -> Iterator[Check]:
+    yield _python()
+    library = _library()
+    yield library
+    # Tools are needed to build the engine; with one built they are only good to have.
+    lack: Status = "note" if library.status == "ok" else "missing"
+    yield _compiler(lack)
+    yield _cmake(lack)
+    yield _build_tool(lack)
+    yield Check("cpu", "ok", cpu_name())
+    yield _features()
+    yield _cores()
+    yield _memory()
+    yield _models()
+    yield _bundled_model()
+
+
+def _python() -> Check:
+    version = platform.python_version()
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        return Check("python", "ok", f"{version} ({sys.executable})")
+    return Check(
+        "python", "missing", version, "plm-edge needs 3.10 or newer", "install a newer Python"
+    )
+
+
+def _library() -> Check:
+    from plm_edge.engine import library
+
+    try:
+        engine = library.load()
+    except PlmEdgeError as error:
+        return Check("engine", "missing", error.what, error.why, error.fix)
+    info = engine.info
+    return Check(
+        "engine",
+        "ok",
+        f"{info.pin}, patched (tree {info.tree[:12]}), in {engine.folder}",
+    )
+
+
+def _compiler(lack: Status) -> Check:
+    """The C++ compiler, tried on a line of C++17: one that is there may still not work."""
+    wanted = os.environ.get("CXX")
+    for name in [wanted] if wanted else ["c++", "g++", "clang++"]:
+        found = shutil.which(name.split()[0])
+        if not found:
+            continue
+        problem = _try_compiler(name.split())
+        if problem is None:
+            return Check("compiler", "ok", f"{_first_line([found, '--version'])} ({found})")
+        return Check("compiler", lack, f"{found} does not work", problem, _install_compiler())
+    what = f"CXX is {wanted!r}, which is not there" if wanted else "no C++ compiler"
+    return Check("compiler", lack, what, "it builds the engine", _install_compiler())
+
+
+def _try_compiler(command: list[str]) -> str | None:
+    """Why `command` cannot compile C++17, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "try.cpp"
+        source.write_text(
+            "#include <optional>\nint main() { return std::optional<int>(0).value(); }"
+        )
+        try:
+            done = subprocess.run(
+                [*command, "-std=c++17", "-fsyntax-only", str(source)],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+    if done.returncode == 0:
+        return None
+    return next((line for line in done.stderr.splitlines() if "error" in line), "it failed")
+
+
+def _cmake(lack: Status) -> Check:
+    line = _first_line(["cmake", "--version"])
+    match = re.search(r"(\d+)\.(\d+)", line)
+    if match and (int(match[1]), int(match[2])) >= OLDEST_CMAKE:
+        return Check("cmake", "ok", f"{line} ({_which('cmake')})")
+    what = f"{line} is too old" if match else "no cmake"
+    return Check("cmake", lack, what, "it configures the engine's build", "pip install cmake")
+
+
+def _build_tool(lack: Status) -> Check:
+    for name in ("ninja", "make"):
+        found = _which(name)
+        if found:
+            return Check("build tool", "ok", f"{name} {_first_line([name, '--version'])} ({found})")
+    return Check(
+        "build tool", lack, "no ninja and no make", "it drives the build", "pip install ninja"
+    )
+
+
+def _which(name: str) -> str | None:
+    """The program on the path, or beside this Python: a virtual environment not activated."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+
+
+def _first_line(command: list[str]) -> str:
+    program = _which(command[0])
+    if not program:
+        return ""
+    try:
+        done = subprocess.run(
+            [program, *command[1:]], capture_output=True, text=True, timeout=20, errors="replace"
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return next(iter(done.stdout.splitlines()), "")
+
+
+def _install_compiler() -> str:
+    """The command that installs a compiler here."""
+    if sys.platform == "darwin":
+        return "xcode-select --install"
+    for manager, command in (
+        ("apt-get", "sudo apt-get install g++"),
+        ("dnf", "sudo dnf install gcc-c++"),
+        ("pacman", "sudo pacman -S gcc"),
+        ("apk", "sudo apk add g++"),
+        ("zypper", "sudo zypper install gcc-c++"),
+        ("pkg", "pkg install clang"),
+    ):
+        if shutil.which(manager):
+            return command
+    return "install a C++17 compiler (g++ or clang++), or set CXX"
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    for name, value in _cpuinfo():
+        if name in ("model name", "Model", "Hardware"):
+            return value
+    if sys.platform == "darwin":
+        return _first_line(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def cpu_features() -> list[str]:
+    """Of the features that the kernels can use, those that this CPU has."""
+    lines = [value for name, value in _cpuinfo() if name in ("flags", "Features")]
+    have = set(" ".join(lines).split())
+    if sys.platform == "darwin":
+        have = _darwin_features()
+    return [feature for feature in (*X86_FEATURES, *ARM_FEATURES) if feature in have]
+
+
+def _darwin_features() -> set[str]:
+    names = {
+        "hw.optional.arm.FEAT_DotProd": "asimddp",
+        "hw.optional.arm.FEAT_I8MM": "i8mm",
+        "hw.optional.arm.FEAT_FP16": "fphp",
+        "hw.optional.arm.FEAT_BF16": "bf16",
+        "hw.optional.avx2_0": "avx2",
+    }
+    return {ours for key, ours in names.items() if _first_line(["sysctl", "-n", key]) == "1"}
+
+
+def _cpuinfo() -> Iterator[tuple[str, str]]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            yield name.strip(), value.strip()
+
+
+def _features() -> Check:
+    have = cpu_features()
+    fast = {"avx2", "asimddp"} & set(have)
+    if fast or not have:
+        return Check("cpu features", "ok", " ".join(have) or f"unknown ({platform.machine()})")
+    return Check(
+        "cpu features",
+        "note",
+        " ".join(have),
+        "neither AVX2 nor ARM's dot product: the engine will be slow here",
+        "none; use a small model",
+    )
+
+
+def _cores() -> Check:
+    logical = psutil.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or logical
+    used = threads.default_threads()
+    return Check(
+        "cores", "ok", f"{physical} physical, {logical} logical; {used} used when nobody says"
+    )
+
+
+def _memory() -> Check:
+    total, room = psutil.virtual_memory().total, memory.available()
+    return Check("memory", "ok", f"{console.size(room)} available of {console.size(total)}")
+
+
+def _models() -> Check:
+    known = registry.entries()
+    place = registry.registry_path()
+    if not known:
+        return Check("models", "ok", f"none converted yet ({place})")
+    return Check("models", "ok", f"{len(known)} converted, newest {known[-1].path} ({place})")
+
+
+def _bundled_model() -> Check:
+    try:
+        checkpoint = bundled.checkpoint()
+        done = bundled.cached_path()
+    except PlmEdgeError as error:
+        return Check("tiny model", "note", error.what, error.why, error.fix)
+    except OSError as error:
+        return Check("tiny model", "note", "cannot be read", str(error), "reinstall plm-edge")
+    state = f"converted: {done}" if done.is_file() else "converted at first use"
+    return Check("tiny model", "ok", f"{checkpoint}; {state}")

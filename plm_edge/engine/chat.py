@@ -1,0 +1,80 @@
+"""A model's chat template: Jinja from the GGUF, so from a stranger, so rendered in a sandbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from plm_edge.errors import PlmEdgeError
+
+if TYPE_CHECKING:
+    from plm_edge.engine.session import Session
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as token ids, and whether the chat template was put around it."""
+
+    tokens: list[int]
+    templated: bool
+
+
+def encode(session: Session, text: str, *, raw: bool = False) -> Encoded:
+    """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
+
+    Raises:
+        PlmEdgeError: the template is broken.
+    """
+    template = None if raw else session.chat_template
+    if template is None:
+        return Encoded(session.tokenize(text), False)
+    bos, eos = session.bos_eos
+    prompt = render(template, [{"role": "user", "content": text}], bos=bos, eos=eos)
+    # A template writes the begin token itself where its model wants one.
+    return Encoded(session.tokenize(prompt, add_special=False), True)
+
+
+class TemplateRefusal(Exception):
+    """The template itself called raise_exception."""
+
+
+def render(template: str, messages: list[dict[str, str]], *, bos: str = "", eos: str = "") -> str:
+    """The prompt for the next answer to `messages` ({"role", "content"} each).
+
+    Raises:
+        PlmEdgeError: the template is broken or refuses these messages.
+    """
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    # The settings and functions that Hugging Face's apply_chat_template gives, and no others.
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals.update(raise_exception=_refuse, strftime_now=_strftime_now)
+    environment.filters["tojson"] = _tojson
+    try:
+        return environment.from_string(template).render(
+            messages=messages, add_generation_prompt=True, bos_token=bos, eos_token=eos
+        )
+    except (jinja2.TemplateError, TemplateRefusal, TypeError, ValueError, ArithmeticError) as error:
+        raise PlmEdgeError(
+            "the model's chat template cannot be used",
+            f"{type(error).__name__}: {error}",
+            "use --raw to send the prompt as it is",
+        ) from error
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateRefusal(message)
+
+
+def _strftime_now(format: str) -> str:
+    return datetime.now().strftime(format)
+
+
+def _tojson(value: Any, indent: int | None = None) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False, indent=indent)

@@ -1,0 +1,208 @@
+"""Find, check and load the engine: our build of the pinned llama.cpp.
+
+The libraries are ours when libllama exports `plm_edge_build_info` (vendor/llama.cpp/overlay), and
+current when the tree they were built from is the one that PIN.toml records.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import importlib.metadata
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LIB_DIR_VARIABLE = "PLM_EDGE_LIB_DIR"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+_REBUILD = "build it: `make engine` in a checkout, else `pip install --force-reinstall plm-edge`"
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What the library says of itself."""
+
+    version: str  # of plm-edge, when it was built
+    pin: str  # upstream package and version, "llama-cpp-python 0.3.36"
+    tree: str  # sha256 of the patched tree (PIN.toml)
+    compiler: str
+    cpu_flags: frozenset[str]  # what the build may use of the CPU; empty where it chooses at run time
+
+
+@dataclass(frozen=True)
+class Pin:
+    """The part of PIN.toml that a library must agree with."""
+
+    package: str
+    version: str
+    tree: str
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The loaded engine."""
+
+    folder: Path  # holds libllama and libggml*
+    info: EngineInfo
+    ggml: ctypes.CDLL  # libggml-base: types, conversions, quantisers
+    llama: ctypes.CDLL
+
+    @functools.cached_property
+    def bindings(self) -> ModuleType:
+        """llama-cpp-python's `llama_cpp` module, loaded over these libraries."""
+        return _load_bindings(self.folder)
+
+
+def read_pin() -> Pin:
+    """Reads the PIN.toml beside the package, or of the checkout that the package lies in."""
+    places = (
+        _PACKAGE.parent / "vendor/llama.cpp/PIN.toml",
+        _PACKAGE / "data/PIN.toml",
+        _installed("plm_edge/data/PIN.toml"),
+    )
+    for path in places:
+        if path is not None and path.is_file():
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+            upstream = data["upstream"]
+            return Pin(upstream["package"], upstream["version"], data["result"]["tree"])
+    raise PlmEdgeError(
+        "This installation of plm-edge is incomplete.",
+        "PIN.toml is missing from the package.",
+        "Install it again: pip install --force-reinstall plm-edge",
+        ExitCode.ENVIRONMENT,
+    )
+
+
+def _installed(name: str) -> Path | None:
+    """Where the installed distribution has a file; an editable one keeps compiled files there."""
+    try:
+        return Path(str(importlib.metadata.distribution("plm-edge").locate_file(name)))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def find() -> Path:
+    """Returns the folder that holds the engine's libraries.
+
+    Raises:
+        PlmEdgeError: there is none.
+    """
+    chosen = os.environ.get(LIB_DIR_VARIABLE)
+    places = [Path(chosen)] if chosen else [_PACKAGE / "lib", _installed("plm_edge/lib")]
+    for folder in places:
+        if folder is not None and (folder / f"libllama{_SUFFIX}").is_file():
+            return folder.resolve()
+    looked = ", ".join(str(folder) for folder in places if folder is not None)
+    raise PlmEdgeError(
+        "The plm-edge engine is not built.",
+        f"No libllama{_SUFFIX} in {looked}" + (f" (from {LIB_DIR_VARIABLE})" if chosen else ""),
+        f"unset {LIB_DIR_VARIABLE}, or point it at a build" if chosen else _REBUILD,
+        ExitCode.ENVIRONMENT,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def load() -> Engine:
+    """Loads the engine's libraries once, after checking that they are ours and current.
+
+    Raises:
+        PlmEdgeError: missing, foreign, of another version, or built for another CPU.
+    """
+    folder = find()
+    base, llama = folder / f"libggml-base{_SUFFIX}", folder / f"libllama{_SUFFIX}"
+    try:
+        ggml = ctypes.CDLL(str(base), mode=ctypes.RTLD_GLOBAL)
+        library = ctypes.CDLL(str(llama), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise PlmEdgeError(
+            "The plm-edge engine does not load.", f"{error}", _REBUILD, ExitCode.ENVIRONMENT
+        ) from error
+    info = _read_info(library, llama)
+    _check(info, read_pin(), llama)
+    return Engine(folder, info, ggml, library)
+
+
+def _read_info(library: ctypes.CDLL, path: Path) -> EngineInfo:
+    try:
+        function = library.plm_edge_build_info
+    except AttributeError:
+        raise PlmEdgeError(
+            "This llama.cpp library is not plm-edge's.",
+            f"{path} has no plm_edge_build_info: the latent cache and the kernels are missing in it.",
+            f"unset {LIB_DIR_VARIABLE}, or {_REBUILD}",
+            ExitCode.ENVIRONMENT,
+        ) from None
+    function.restype = ctypes.c_char_p
+    lines = function().decode().splitlines()
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    return EngineInfo(
+        version=values.get("version", "unknown"),
+        pin=values.get("pin", "unknown"),
+        tree=values.get("tree", "unknown"),
+        compiler=values.get("compiler", "unknown"),
+        cpu_flags=frozenset(values.get("cpu_flags", "").split()),
+    )
+
+
+def _check(info: EngineInfo, pin: Pin, path: Path) -> None:
+    wanted = f"{pin.package} {pin.version}"
+    if info.pin != wanted or info.tree != pin.tree:
+        raise PlmEdgeError(
+            "The plm-edge engine is of another version than this plm-edge.",
+            f"{path} was built from {info.pin} (tree {info.tree[:12]}), "
+            f"PIN.toml says {wanted} (tree {pin.tree[:12]}).",
+            _REBUILD,
+            ExitCode.ENVIRONMENT,
+        )
+    if missing := sorted(info.cpu_flags - cpu_flags()) if info.cpu_flags else []:
+        raise PlmEdgeError(
+            "The plm-edge engine was built for another CPU.",
+            f"It uses {', '.join(missing)}, which this CPU lacks: it would die of an illegal "
+            "instruction.",
+            _REBUILD,
+            ExitCode.ENVIRONMENT,
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def cpu_flags() -> frozenset[str]:
+    """This CPU's feature flags as Linux names them; empty on other systems."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    key = "Features" if platform.machine().startswith(("aarch64", "arm")) else "flags"
+    for line in text.splitlines():
+        if line.startswith(key):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def _load_bindings(folder: Path) -> ModuleType:
+    pin = read_pin()
+    try:
+        found = importlib.metadata.version(pin.package)
+    except importlib.metadata.PackageNotFoundError:
+        found = "not installed"
+    if found != pin.version:
+        raise PlmEdgeError(
+            "The Python bindings do not fit the engine.",
+            f"{pin.package} is {found}; the engine was built from {pin.version}.",
+            f"CMAKE_ARGS='-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF' pip install {pin.package}=={pin.version}",
+            ExitCode.ENVIRONMENT,
+        )
+    # the bindings look here, and nowhere else, for libllama
+    os.environ["LLAMA_CPP_LIB_PATH"] = str(folder)
+    return importlib.import_module("llama_cpp")

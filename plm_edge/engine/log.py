@@ -1,0 +1,113 @@
+"""Listen to llama.cpp's log: keep it quiet, remember it, and read figures from it.
+
+llama.cpp says on its log alone how large its cache and compute buffers are and why a load
+failed. One listener is installed for the whole process, because the log is one for all models.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+MIB = 1 << 20
+WARN, ERROR, CONTINUED = 3, 4, 5  # ggml_log_level
+
+_KV = re.compile(
+    r"size = +(?P<mib>[\d.]+) MiB \( *(?P<cells>\d+) cells, +(?P<layers>\d+) layers, .*"
+    r"K \((?P<type>\w+)\): +(?P<k>[\d.]+) MiB, V \(\w+\): +(?P<v>[\d.]+) MiB"
+)
+_COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
+
+
+@dataclass(frozen=True)
+class KVReport:
+    """What the engine said about its cache. Bytes are read from MiB with two decimals."""
+
+    n_bytes: int
+    k_bytes: int
+    v_bytes: int
+    cells: int
+    layers: int
+    type: str
+
+    @property
+    def rounding(self) -> int:
+        """How far `n_bytes` may be off, in bytes."""
+        return int(0.005 * MIB) + 1
+
+
+class EngineLog:
+    """The listener. `echo` also copies every line to stderr (`--debug`)."""
+
+    def __init__(self) -> None:
+        self.echo = False
+        self._lines: deque[tuple[int, str]] = deque(maxlen=2000)
+        self._partial = ""
+        self._level = 0
+        self._callback: Any = None
+
+    def install(self, bindings: Any) -> None:
+        """Make llama.cpp and ggml log here. The callback must outlive every call: kept."""
+        if self._callback is None:
+            self._callback = bindings.llama_log_callback(self._listen)
+        bindings.llama_log_set(self._callback, None)
+
+    def clear(self) -> None:
+        self._lines.clear()
+        self._partial = ""
+
+    def _listen(self, level: int, text: bytes, _user_data: object) -> None:
+        try:
+            decoded = text.decode("utf-8", errors="replace")
+            if self.echo:
+                sys.stderr.write(decoded)
+            if level != CONTINUED:
+                self._level = level
+            *whole, self._partial = (self._partial + decoded).split("\n")
+            self._lines.extend((self._level, line) for line in whole if line)
+        except Exception:
+            # An exception cannot cross the C frames below; a log line is not worth a crash.
+            self._partial = ""
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line for _, line in self._lines)
+
+    def reason(self) -> str:
+        """Why the last call failed, in llama.cpp's words: the first error is the cause."""
+        errors = [line for level, line in self._lines if level == ERROR]
+        cause = errors[0] if errors else ""
+        # "llama_model_load: error loading model: X" → "X"
+        for prefix in ("error loading model: ", "failed to initialize the context: "):
+            for line in errors:
+                if prefix in line:
+                    return line.split(prefix, 1)[1]
+        return re.sub(r"^\w+: ", "", cause)
+
+    def kv(self) -> KVReport | None:
+        """The cache's size in all its parts, or None when the model has none."""
+        found = [match for _, line in self._lines if (match := _KV.search(line))]
+        if not found:
+            return None
+        return KVReport(
+            n_bytes=sum(_bytes(m["mib"]) for m in found),
+            k_bytes=sum(_bytes(m["k"]) for m in found),
+            v_bytes=sum(_bytes(m["v"]) for m in found),
+            cells=max(int(m["cells"]) for m in found),
+            layers=sum(int(m["layers"]) for m in found),
+            type=found[0]["type"],
+        )
+
+    def compute_bytes(self) -> int:
+        """Bytes of the compute buffers on all devices."""
+        return sum(_bytes(match[1]) for _, line in self._lines if (match := _COMPUTE.search(line)))
+
+
+def _bytes(mib: str) -> int:
+    return round(float(mib) * MIB)
+
+
+engine_log = EngineLog()

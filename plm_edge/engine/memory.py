@@ -1,0 +1,265 @@
+"""What a model will need before it is loaded, and whether the machine has it.
+
+Weights and KV cache are counted exactly from the GGUF's header; the compute buffers are an
+estimate and called one. What is available is the least of what the kernel says and what each
+enclosing control group (container, systemd slice) still allows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from plm_edge import gguf_file
+from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.gguf_file import GGUFFile
+
+KV_TYPES = ("f16", "q8_0", "q4_0")
+F16 = 2  # bytes
+F32 = 4
+MIB = 1 << 20
+LARGEST_COUNT = 1 << 17  # layers, heads, sizes: beyond this a file is damaged or means harm
+# Interpreter, bindings, tokenizer and allocator slack: what `plm-edge run` takes beyond the
+# model's own buffers, measured with tiny-plm and with PLM-1.8B's vocabulary.
+PROCESS_BYTES = 160 * MIB
+
+
+@dataclass(frozen=True)
+class KVShape:
+    """Values that one token puts in the cache.
+
+    Attributes:
+        latent: the model keeps a shared latent (MLA) and no separate values.
+        rows: lengths of the rows that are cached for a token in each layer.
+        expanded: values a token in all layers, were every head's K and V cached instead.
+        n_layers: number of layers.
+    """
+
+    latent: bool
+    rows: tuple[int, ...]
+    expanded: int
+    n_layers: int
+
+    def bytes_per_token(self, kv_type: str) -> int:
+        """Bytes a token in all layers.
+
+        Raises:
+            PlmEdgeError: a row is not whole blocks of this type (code INPUT).
+        """
+        block, _ = gguf_file.TYPE_SIZES[kv_type]
+        for row in self.rows:
+            if row % block:
+                raise PlmEdgeError(
+                    f"this model's KV cache cannot be {kv_type}",
+                    f"a token's row of {row} values is not whole blocks of {block}",
+                    "use --kv f16",
+                )
+        return self.n_layers * sum(gguf_file.type_bytes(kv_type, row) for row in self.rows)
+
+    def expanded_bytes_per_token(self, kv_type: str) -> int:
+        """What a token would cost with every head's own K and V in the cache (rounded up)."""
+        block, size = gguf_file.TYPE_SIZES[kv_type]
+        return -(-self.expanded // block) * size
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a model will take. `compute` is an estimate, the others are counted."""
+
+    weights: int
+    kv: int
+    compute: int
+    process: int = PROCESS_BYTES
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv + self.compute + self.process
+
+
+def kv_shape(model: GGUFFile) -> KVShape | None:
+    """The cache's shape from the GGUF's keys, or None when they do not say (another family)."""
+    n_layers = _count(model, "block_count")
+    heads = _per_layer(model, "attention.head_count", n_layers)
+    if not n_layers or not any(heads):
+        return None
+    kv_heads = _per_layer(model, "attention.head_count_kv", n_layers) or heads
+    head_size = (_count(model, "embedding_length") or 0) // max(heads)
+    key = _count(model, "attention.key_length") or head_size
+    value = _count(model, "attention.value_length") or head_size
+    lora = _count(model, "attention.kv_lora_rank")
+    rope = _count(model, "rope.dimension_count")
+    # deepseek2 keeps the per-head sizes under *_mla and the latent's under key_length.
+    key_mla = _count(model, "attention.key_length_mla")
+    value_mla = _count(model, "attention.value_length_mla")
+    if lora and rope and (model.architecture == "plm" or key_mla):
+        expanded = sum(heads) * ((key_mla or key) + (value_mla or value))
+        return KVShape(True, (lora + rope,), expanded, n_layers)
+    expanded = sum(kv_heads) * (key + value)
+    mean = sum(kv_heads) // n_layers  # equal in all layers but for a few families
+    return KVShape(False, (mean * key, mean * value), expanded, n_layers)
+
+
+def _count(model: GGUFFile, name: str) -> int | None:
+    value = model.arch_key(name)
+    return value if isinstance(value, int) and 0 < value < LARGEST_COUNT else None
+
+
+def _per_layer(model: GGUFFile, name: str, n_layers: int | None) -> list[int]:
+    """A key that is one number for all layers, or an array with one a layer."""
+    value = model.arch_key(name)
+    values = value.values(n_layers) if isinstance(value, gguf_file.Array) else [value]
+    if not n_layers or not all(isinstance(v, int) and 0 <= v < LARGEST_COUNT for v in values):
+        return []
+    return values * n_layers if len(values) == 1 else values
+
+
+def compute_estimate(model: GGUFFile, n_ctx: int, n_ubatch: int) -> int:
+    """An estimate of the compute buffers, in bytes.
+
+    Taken as alive at once in a micro-batch: mask and attention scores of all heads over the whole
+    context (flash attention needs less), K and V of the cached tokens expanded for one layer
+    (MLA prefill), the FFN's and the residual stream's activations, and one token's logits.
+    """
+    shape = kv_shape(model)
+    n_ubatch = min(n_ubatch, n_ctx)
+    n_embd = _count(model, "embedding_length") or 0
+    n_ff = _count(model, "feed_forward_length") or 4 * n_embd
+    heads = _per_layer(model, "attention.head_count", _count(model, "block_count"))
+    mask_and_scores = n_ctx * n_ubatch * (1 + max(heads, default=0)) * F32
+    expanded = n_ctx * shape.expanded // shape.n_layers * F32 if shape and shape.latent else 0
+    activations = n_ubatch * (2 * n_ff + 6 * n_embd) * F32
+    return mask_and_scores + expanded + activations + _vocabulary(model) * F32
+
+
+def _vocabulary(model: GGUFFile) -> int:
+    tokens = model.keys.get("tokenizer.ggml.tokens")
+    return tokens.length if isinstance(tokens, gguf_file.Array) else 0
+
+
+def need(model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int = 512) -> Need:
+    """What running `model` takes with a context of `n_ctx` tokens.
+
+    Raises:
+        PlmEdgeError: the KV type does not fit the model, or a shard is missing or damaged.
+    """
+    weights = model.tensor_bytes
+    for path in gguf_file.shards(model.path):
+        if path != model.path:
+            weights += gguf_file.read(path).tensor_bytes
+    shape = kv_shape(model)
+    kv = n_ctx * shape.bytes_per_token(kv_type) if shape else 0
+    return Need(weights, kv, compute_estimate(model, n_ctx, n_ubatch))
+
+
+def available() -> int:
+    """Bytes that a new process can take now without swapping or being killed."""
+    return min([psutil.virtual_memory().available, *_cgroup_headrooms()])
+
+
+def _cgroup_headrooms(root: Path = Path("/sys/fs/cgroup"), own: Path | None = None) -> list[int]:
+    """What each enclosing control group still allows, version 1 and 2; empty off Linux.
+
+    Cached file pages count as used there but are given back under pressure, so they are added.
+    """
+    try:
+        lines = (own or Path("/proc/self/cgroup")).read_text().splitlines()
+    except OSError:
+        return []
+    rooms = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, limit, used = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            base, limit, used = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        folder = base / path.lstrip("/")
+        # In a container the path may be the host's: then only the mount's own root is there.
+        for group in [folder, *folder.parents]:
+            room = _headroom(group, limit, used)
+            if room is not None:
+                rooms.append(room)
+            if group == base:
+                break
+    return rooms
+
+
+def _headroom(group: Path, limit_name: str, used_name: str) -> int | None:
+    try:
+        limit = (group / limit_name).read_text().strip()
+        used = int((group / used_name).read_text())
+        stat = (group / "memory.stat").read_text()
+    except (OSError, ValueError):
+        return None
+    if not limit.isdigit() or int(limit) >= 1 << 60:  # "max", or version 1's word for no limit
+        return None
+    counts = dict(line.split(maxsplit=1) for line in stat.splitlines() if " " in line)
+    cached = int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
+    cached += int(counts.get("total_active_file", counts.get("active_file", 0)))
+    return max(0, int(limit) - used + cached)
+
+
+def check(
+    model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int = 512, room: int | None = None
+) -> Need:
+    """Refuse in advance a model that will not fit.
+
+    Args:
+        room: bytes available; measured when None.
+
+    Raises:
+        PlmEdgeError: it will not fit; names the numbers and what to lower (code RESOURCES).
+    """
+    wanted = need(model, n_ctx, kv_type, n_ubatch)
+    room = available() if room is None else room
+    if wanted.total <= room:
+        return wanted
+    raise PlmEdgeError(
+        f"not enough memory for {model.path.name}",
+        f"it needs about {_mib(wanted.total)} MiB (weights {_mib(wanted.weights)}, "
+        f"KV cache {_mib(wanted.kv)} for {n_ctx:,} tokens in {kv_type}, compute about "
+        f"{_mib(wanted.compute)}, program about {_mib(wanted.process)}); "
+        f"{_mib(room)} MiB are available",
+        _what_to_lower(model, wanted, n_ctx, kv_type, n_ubatch, room),
+        ExitCode.RESOURCES,
+    )
+
+
+def _what_to_lower(
+    model: GGUFFile, wanted: Need, n_ctx: int, kv_type: str, n_ubatch: int, room: int
+) -> str:
+    """The first remedy that is enough, mildest first."""
+    for kv in KV_TYPES[KV_TYPES.index(kv_type) :]:
+        for ctx in (n_ctx, *(c for c in (4096, 2048, 1024, 512) if c < n_ctx)):
+            if need(model, ctx, kv, n_ubatch).total <= room:
+                flags = [f"--ctx {ctx}"] if ctx != n_ctx else []
+                flags += [f"--kv {kv}"] if kv != kv_type else []
+                return f"use {' '.join(flags)}, close other programs, or insist with --force"
+    return "convert to a smaller type (--quant q4_k), close other programs, or insist with --force"
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / MIB:,.0f}"
+
+
+def peak_rss() -> int:
+    """The most memory this process has had resident so far, in bytes.
+
+    VmHWM where there is one: getrusage's figure starts at the parent's, inherited over exec.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+        import sys
+    except ImportError:  # Windows
+        return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

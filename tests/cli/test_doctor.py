@@ -1,0 +1,104 @@
+"""`plm-edge doctor`: what it finds here, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from plm_edge import doctor
+from plm_edge.engine import library
+from plm_edge.errors import ExitCode, PlmEdgeError
+from tests.cli.conftest import Cli
+
+
+def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    assert report["schema"] == "plm-edge/doctor/1"
+    return {check["name"]: check for check in report["checks"]}
+
+
+def test_all_is_well_here(cli: Cli) -> None:
+    report = json.loads(cli("doctor", "--json").stdout)
+    checks = by_name(report)
+    assert report["ok"] is True
+    assert checks["engine"]["status"] == "ok"
+    assert checks["compiler"]["status"] == "ok"
+    assert set(checks) == {
+        "python", "engine", "compiler", "cmake", "build tool", "cpu", "cpu features", "cores",
+        "memory", "models", "tiny model",
+    }  # fmt: skip
+    flags = Path("/proc/cpuinfo").read_text()
+    assert ("avx2" in checks["cpu features"]["value"].split()) == (" avx2 " in flags)
+    text = cli("doctor").stdout
+    assert "All that is needed is here." in text
+    assert "\x1b" not in text
+
+
+def test_without_tools_but_with_an_engine(cli: Cli, tmp_path: Path) -> None:
+    cli.env["PATH"] = str(tmp_path)
+    cli.env.pop("CXX", None)
+    checks = by_name(json.loads(cli("doctor", "--json").stdout))
+    assert checks["compiler"]["status"] == "note"
+    assert checks["compiler"]["fix"]
+
+
+def broken_engine() -> object:
+    raise PlmEdgeError("no engine", "it was never built", "make", ExitCode.ENVIRONMENT)
+
+
+def test_without_engine_and_compiler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from plm_edge.cli import main
+
+    monkeypatch.setattr(library, "load", broken_engine)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert main(["doctor"]) == 4
+    text = capsys.readouterr().out
+    assert "Missing: engine, compiler" in text
+    assert "it was never built" in text
+
+
+def test_a_compiler_that_does_not_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = tmp_path / "c++"
+    fake.write_text("#!/bin/sh\necho 'fatal error: no headers' >&2; exit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + os.environ["PATH"])
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(library, "load", broken_engine)
+    check = by_name(doctor.examine())["compiler"]
+    assert check["status"] == "missing"
+    assert "does not work" in check["value"]
+    assert "no headers" in check["why"]
+
+
+def test_cxx_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/no/such/compiler -O2")
+    check = by_name(doctor.examine())["compiler"]
+    assert "/no/such/compiler -O2" in check["value"]
+
+
+def test_an_old_cmake(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_line(command: list[str]) -> str:
+        return "cmake version 3.5.1"
+
+    monkeypatch.setattr(doctor, "_first_line", first_line)
+    assert doctor._cmake("missing") == doctor.Check(
+        "cmake",
+        "missing",
+        "cmake version 3.5.1 is too old",
+        "it configures the engine's build",
+        "pip install cmake",
+    )
+
+
+def test_an_arm_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "processor\t: 0\nFeatures\t: fp asimd asimdhp asimddp fphp\nModel\t\t: Raspberry Pi 5\n"
+    monkeypatch.setattr(doctor, "Path", lambda _: SimpleNamespace(read_text=lambda **_: text))
+    assert doctor.cpu_name() == "Raspberry Pi 5"
+    assert doctor.cpu_features() == ["asimd", "asimdhp", "fphp", "asimddp"]

@@ -1,0 +1,110 @@
+"""The entry point: versions, speed of --help, JSON, errors that are bugs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import plm_edge
+from plm_edge import cli as command
+from plm_edge import console
+from tests.cli.conftest import Cli
+
+
+def test_version(cli: Cli) -> None:
+    lines = cli("--version").stdout.splitlines()
+    assert lines[0] == f"plm-edge {plm_edge.__version__}"
+    assert [line.split()[0] for line in lines] == ["plm-edge", "engine", "tree"]
+
+
+def test_help_names_every_command(cli: Cli) -> None:
+    text = cli("--help").stdout
+    for name in ("convert", "run", "inspect", "doctor"):
+        assert f"│ {name} " in text
+        assert "--json" in cli(name, "--help").stdout
+
+
+def test_help_imports_nothing_heavy(cli: Cli) -> None:
+    program = (
+        "import sys; from plm_edge.cli import main; assert main(['--help']) == 0; "
+        "heavy = {'numpy', 'llama_cpp', 'gguf', 'jinja2', 'torch', 'safetensors'}; "
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=cli.env
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_is_fast(cli: Cli) -> None:
+    def seconds() -> float:
+        started = time.process_time_ns(), time.monotonic()
+        cli("--help")
+        return time.monotonic() - started[1]
+
+    assert min(seconds() for _ in range(5)) < 1.0  # about 0.2 s on an idle machine
+
+
+def test_a_bug_is_said_in_three_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def broken(_: Path) -> None:
+        raise RuntimeError("this is a bug")
+
+    monkeypatch.setattr("plm_edge.inspection.inspect", broken)
+    assert command.main(["inspect", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert "RuntimeError: this is a bug" in err
+    assert "--debug" in err
+    assert "Traceback" not in err
+
+
+def test_json_needs_a_versioned_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    for schema in (None, "run", "plm-edge/run", "other/run/1"):
+        with pytest.raises(ValueError, match="schema"):
+            console.emit_json({"schema": schema})
+    with pytest.raises(ValueError, match="JSON"):
+        console.emit_json({"schema": "plm-edge/x/1", "value": float("nan")})
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain größe 😀\n\t", "plain größe 😀\n\t"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("a\x9b31m", "a\\x9b31m"),
+        ("\r", "\\r"),
+        ("\udcff.gguf", "\\xff.gguf"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("👩\u200d💻", "👩\u200d💻"),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert console.printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (144 * 2**20, "144.0 MiB"),
+        (2**41, "2.0 TiB"),
+    ],
+)
+def test_size(value: int, text: str) -> None:
+    assert console.size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0021, "2.1 ms"), (0.34, "340 ms"), (12.34, "12.3 s"), (245, "4 min 05 s")],
+)
+def test_duration(value: float, text: str) -> None:
+    assert console.duration(value) == text

@@ -1,0 +1,55 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter is not None:
+        skipped = len(reporter.stats.get("skipped", []))
+        if skipped and exitstatus == 0:
+            reporter.write_line(f"--no-skips: {skipped} tests were skipped", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """llama.cpp as vendored: the tests' oracle."""
+
+    tree: Path  # sources, with convert_hf_to_gguf.py and gguf-py
+    bin: Path  # llama-quantize and the other tools
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Upstream:
+    found = Upstream(ROOT / "vendor/llama.cpp/.tree", ROOT / "build/engine/bin")
+    assert (found.bin / "llama-quantize").exists(), "run `make test`: it builds llama.cpp's tools"
+    return found
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint() -> Path:
+    """The trained tiny-plm, in the published checkpoint format."""
+    return ROOT / "examples/tiny-plm/checkpoint"
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """tiny-plm in q4_k, made by our converter."""
+    from converters.convert import convert
+
+    out = tmp_path_factory.mktemp("tiny") / "tiny-plm-q4_k.gguf"
+    convert(tiny_checkpoint, quant="q4_k", out=out)
+    return out

@@ -1,0 +1,67 @@
+"""Fixtures of the converter's tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from plm_edge.errors import PlmEdgeError
+from tests.checkpoints import PlmShape, write_checkpoint
+
+# Every row a multiple of 256, as K-quants want them, and layers enough for each rule of a recipe.
+SHAPE_256 = PlmShape(
+    layers=9, hidden=256, heads=2, nope=96, rope=32, v=128, kv_lora=256, ffn=512, vocab=520
+)
+TINY_PLM = Path(__file__).parents[2] / "examples/tiny-plm/checkpoint"
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Upstream's own tools. `tree`: its sources; `bin`: its built tools and libraries."""
+
+    tree: Path
+    bin: Path
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Upstream:
+    places = [os.environ.get(f"PLM_EDGE_UPSTREAM_{name}") for name in ("TREE", "BIN")]
+    if not places[0] or not places[1]:
+        pytest.skip("PLM_EDGE_UPSTREAM_TREE and PLM_EDGE_UPSTREAM_BIN do not say where upstream is")
+    return Upstream(Path(places[0]), Path(places[1]))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A small checkpoint of the test's own, to be damaged at will."""
+    return write_checkpoint(tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "sharded", shards=3)
+
+
+Edit = Callable[[dict[str, torch.Tensor]], object]
+
+
+def edit_weights(checkpoint: Path, edit: Edit) -> None:
+    """Change the tensors of a checkpoint of one file."""
+    path = checkpoint / "model.safetensors"
+    weights = load_file(path)
+    edit(weights)
+    save_file({name: w.contiguous() for name, w in weights.items()}, path)
+
+
+def said(error: pytest.ExceptionInfo[PlmEdgeError]) -> str:
+    """All that the person reads; checks that it is three lines with something on each."""
+    lines = str(error.value).split("\n")
+    assert len(lines) == 3
+    assert all(line.strip() for line in lines)
+    return str(error.value)

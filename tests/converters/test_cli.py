@@ -1,0 +1,81 @@
+"""`plm-edge convert` as a person and as a script sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plm_edge import console, registry
+from plm_edge.cli import main
+from plm_edge.errors import ExitCode
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLM_EDGE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(console, "_quiet", False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_table_and_registry(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(checkpoint), "--quant", "q8_0", "--out", "m.gguf"]) == 0
+    out = tmp_path / "m.gguf"
+    assert out.read_bytes()[:4] == b"GGUF"
+    shown = capsys.readouterr().out
+    for text in ("q8_0", "f32", "bits a weight", "m.gguf", "layout edge", "peak memory", " ms"):
+        assert text in shown
+    assert registry.newest() == out
+    assert registry.entries()[0].quant == "q8_0"
+    assert registry.entries()[0].source == str(checkpoint)
+
+
+def test_json_is_all_there_is_on_stdout(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(checkpoint), "--layout", "stock", "--threads", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert captured.err == ""
+    assert result["schema"] == "plm-edge/convert/1"
+    assert (result["quant"], result["layout"], result["threads"]) == ("q4_k_m", "stock", 1)
+    assert result["size"] == Path(result["out"]).stat().st_size
+    assert sum(t["tensors"] for t in result["types"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["nowhere"], ExitCode.INPUT, "there is no folder nowhere"),
+        (["checkpoint", "--quant", "q9"], ExitCode.USAGE, "there is no type 'q9'"),
+        (["checkpoint", "--layout", "x"], ExitCode.USAGE, "there is no layout 'x'"),
+        (["checkpoint", "--threads", "0"], ExitCode.USAGE, "0 threads"),
+        (["checkpoint", "--out", "."], ExitCode.INPUT, "it is a folder"),
+    ],
+)
+def test_errors_are_three_lines_on_stderr(
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: ExitCode,
+    text: str,
+) -> None:
+    assert checkpoint.name == "checkpoint"
+    assert main(["convert", *arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert text in captured.err
+    assert len(captured.err.strip().splitlines()) == 3
+    assert registry.newest() is None
+
+
+def test_registry_that_cannot_be_written_is_no_failure(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").touch()
+    assert main(["convert", str(checkpoint), "--out", "m.gguf"]) == 0
+    assert "not remembered" in capsys.readouterr().err
+    assert (tmp_path / "m.gguf").is_file()

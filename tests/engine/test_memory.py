@@ -1,0 +1,242 @@
+"""What a model will need, against the engine's own report; what a container allows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import gguf
+import numpy as np
+import psutil
+import pytest
+
+from plm_edge import gguf_file
+from plm_edge.engine import memory
+from plm_edge.engine.session import Options, Session
+from plm_edge.errors import ExitCode, PlmEdgeError
+from tests.cli import plm_gguf
+
+MIB = 2**20
+
+
+def header(path: Path, arch: str, **keys: int | list[int]) -> gguf_file.GGUFFile:
+    """A GGUF of `arch` with these keys (dots written __) and one small tensor."""
+    writer = gguf.GGUFWriter(path, arch)
+    for name, value in keys.items():
+        key = f"{arch}.{name.replace('__', '.')}"
+        if isinstance(value, list):
+            writer.add_array(key, value)
+        else:
+            writer.add_uint32(key, value)
+    writer.add_tensor("t", np.zeros((2, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return gguf_file.read(path)
+
+
+PLM = {
+    "block_count": 32,
+    "embedding_length": 2048,
+    "feed_forward_length": 8192,
+    "attention__head_count": 16,
+    "attention__head_count_kv": 16,
+    "attention__kv_lora_rank": 512,
+    "attention__key_length": 192,
+    "attention__value_length": 128,
+    "rope__dimension_count": 64,
+    "context_length": 4096,
+}
+
+
+def test_plm_1_8b(tmp_path: Path) -> None:
+    shape = memory.kv_shape(header(tmp_path / "m.gguf", "plm", **PLM))
+    assert shape is not None
+    assert shape.latent
+    assert shape.rows == (576,)
+    assert 4096 * shape.bytes_per_token("f16") == 144 * MIB
+    assert 4096 * shape.expanded_bytes_per_token("f16") == 1280 * MIB
+    assert 4096 * shape.bytes_per_token("q8_0") == 144 * MIB * 34 // 64
+    assert 4096 * shape.bytes_per_token("q4_0") == 144 * MIB * 18 // 64
+
+
+def test_deepseek2(tmp_path: Path) -> None:
+    keys = {**PLM, "attention__key_length": 576, "attention__value_length": 512}
+    keys |= {"attention__key_length_mla": 192, "attention__value_length_mla": 128}
+    shape = memory.kv_shape(header(tmp_path / "m.gguf", "deepseek2", **keys))
+    assert shape is not None
+    assert shape.latent
+    assert shape.rows == (576,)
+    assert shape.expanded == 32 * 16 * 320
+
+
+def test_grouped_queries(tmp_path: Path) -> None:
+    keys = {"block_count": 28, "embedding_length": 1536, "attention__head_count": 12}
+    model = header(tmp_path / "m.gguf", "qwen2", **keys, attention__head_count_kv=2)
+    shape = memory.kv_shape(model)
+    assert shape is not None
+    assert not shape.latent
+    assert shape.bytes_per_token("f16") == 28 * 2 * 2 * 128 * 2
+
+
+def test_heads_that_differ_by_layer(tmp_path: Path) -> None:
+    keys = {"block_count": 4, "embedding_length": 256, "attention__head_count": 4}
+    model = header(tmp_path / "m.gguf", "x", **keys, attention__head_count_kv=[4, 2, 4, 2])
+    shape = memory.kv_shape(model)
+    assert shape is not None
+    assert shape.bytes_per_token("f16") == (4 + 2 + 4 + 2) * 64 * 2 * 2
+
+
+def test_a_model_that_does_not_say(tmp_path: Path) -> None:
+    model = header(tmp_path / "m.gguf", "mamba", block_count=4)
+    assert memory.kv_shape(model) is None
+    assert memory.need(model, 4096, "f16").kv == 0
+
+
+def test_hostile_sizes_are_ignored(tmp_path: Path) -> None:
+    keys = {**PLM, "attention__kv_lora_rank": 2**32 - 1}
+    shape = memory.kv_shape(header(tmp_path / "m.gguf", "plm", **keys))
+    assert shape is not None
+    assert not shape.latent
+    zero = {**PLM, "attention__head_count": 0}
+    assert memory.kv_shape(header(tmp_path / "z.gguf", "plm", **zero)) is None
+
+
+def test_a_row_that_is_not_whole_blocks(tmp_path: Path) -> None:
+    shape = memory.kv_shape(
+        header(tmp_path / "m.gguf", "plm", **{**PLM, "rope__dimension_count": 40})
+    )
+    assert shape is not None
+    assert shape.bytes_per_token("f16") == 32 * 552 * 2
+    with pytest.raises(PlmEdgeError, match="row of 552"):
+        shape.bytes_per_token("q8_0")
+
+
+@pytest.mark.parametrize("kv", memory.KV_TYPES)
+def test_kv_bytes_are_the_engines(tmp_path: Path, kv: str) -> None:
+    path = plm_gguf.write(tmp_path / "m.gguf")
+    need = memory.need(gguf_file.read(path), 1024, kv)
+    with Session.open(path, Options(n_ctx=1024, kv=kv, threads=1)) as session:
+        assert session.kv is not None
+        assert session.kv.n_bytes == need.kv
+
+
+@pytest.mark.parametrize("n_ctx", [512, 2048, 8192])
+def test_the_compute_estimate_is_near_and_not_below(tmp_path: Path, n_ctx: int) -> None:
+    path = plm_gguf.write(tmp_path / "m.gguf", n_ctx=n_ctx)
+    estimate = memory.compute_estimate(gguf_file.read(path), n_ctx, 512)
+    with Session.open(path, Options(n_ctx=n_ctx, threads=1)) as session:
+        assert session.compute_bytes > 0
+        assert session.compute_bytes <= estimate <= 4 * session.compute_bytes + 8 * MIB
+
+
+def test_weights_of_all_shards(tmp_path: Path) -> None:
+    for i in (1, 2):
+        header(tmp_path / f"m-0000{i}-of-00002.gguf", "plm", **PLM)
+    model = gguf_file.read(tmp_path / "m-00001-of-00002.gguf")
+    assert memory.need(model, 256, "f16").weights == 2 * (2 * 32 * 4)
+    (tmp_path / "m-00002-of-00002.gguf").unlink()
+    with pytest.raises(PlmEdgeError, match="00002-of-00002"):
+        memory.need(model, 256, "f16")
+
+
+class TestRefusal:
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> gguf_file.GGUFFile:
+        return header(tmp_path / "m.gguf", "plm", **PLM)
+
+    def test_names_the_numbers(self, model: gguf_file.GGUFFile) -> None:
+        with pytest.raises(PlmEdgeError) as caught:
+            memory.check(model, 4096, "f16", room=100 * MIB)
+        error = caught.value
+        assert error.code is ExitCode.RESOURCES
+        assert "KV cache 144 for 4,096 tokens in f16" in error.why
+        assert "100 MiB are available" in error.why
+
+    def test_the_remedy_is_enough(self, model: gguf_file.GGUFFile) -> None:
+        whole = memory.need(model, 4096, "f16").total
+        assert memory.check(model, 4096, "f16", room=whole).total == whole
+        with pytest.raises(PlmEdgeError) as caught:
+            memory.check(model, 4096, "f16", room=whole - 1)
+        assert "--ctx 2048" in caught.value.fix
+        room = memory.need(model, 512, "q8_0").total
+        with pytest.raises(PlmEdgeError) as caught:
+            memory.check(model, 4096, "f16", room=room)
+        assert "--ctx 512 --kv q8_0" in caught.value.fix
+
+    def test_nothing_helps(self, model: gguf_file.GGUFFile) -> None:
+        with pytest.raises(PlmEdgeError) as caught:
+            memory.check(model, 4096, "f16", room=MIB)
+        assert "--quant q4_k" in caught.value.fix
+
+    def test_a_session_asks_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = plm_gguf.write(tmp_path / "p.gguf")
+        monkeypatch.setattr(memory, "available", lambda: 10 * MIB)
+        options = Options(n_ctx=512, threads=1)
+        with pytest.raises(PlmEdgeError) as caught:
+            Session.open(path, options)
+        assert caught.value.code is ExitCode.RESOURCES
+        Session.open(path, replace(options, check_memory=False)).close()
+
+
+def cgroup(root: Path, **files: str) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (root / name.replace("__", ".")).write_text(text + "\n")
+
+
+class TestCgroups:
+    def test_version_2_with_a_limit_above(self, tmp_path: Path) -> None:
+        root, own = tmp_path / "cg", tmp_path / "own"
+        own.write_text("0::/outer/inner\n")
+        stat = "anon 5\ninactive_file 30\nactive_file 20"
+        cgroup(root / "outer", memory__max="1000", memory__current="600", memory__stat=stat)
+        cgroup(root / "outer/inner", memory__max="max", memory__current="100", memory__stat=stat)
+        assert memory._cgroup_headrooms(root, own) == [1000 - 600 + 50]
+
+    def test_version_1(self, tmp_path: Path) -> None:
+        root, own = tmp_path / "cg", tmp_path / "own"
+        own.write_text("5:devices:/\n4:memory:/box\n0::/\n")
+        files = {
+            "memory__limit_in_bytes": "5000",
+            "memory__usage_in_bytes": "4900",
+            "memory__stat": "inactive_file 1\ntotal_inactive_file 10\ntotal_active_file 0",
+        }
+        cgroup(root / "memory/box", **files)
+        unlimited = {**files, "memory__limit_in_bytes": "9223372036854771712"}
+        cgroup(root / "memory", **unlimited)
+        assert memory._cgroup_headrooms(root, own) == [110]
+
+    def test_a_container_sees_its_own_root_only(self, tmp_path: Path) -> None:
+        root, own = tmp_path / "cg", tmp_path / "own"
+        own.write_text("0::/docker/0123abc\n")
+        cgroup(root, memory__max="1000", memory__current="100", memory__stat="")
+        assert memory._cgroup_headrooms(root, own) == [900]
+
+    def test_over_the_limit_is_none_left(self, tmp_path: Path) -> None:
+        root, own = tmp_path / "cg", tmp_path / "own"
+        own.write_text("0::/\n")
+        cgroup(root, memory__max="1000", memory__current="1200", memory__stat="")
+        assert memory._cgroup_headrooms(root, own) == [0]
+
+    def test_no_cgroups(self, tmp_path: Path) -> None:
+        assert memory._cgroup_headrooms(tmp_path, tmp_path / "missing") == []
+
+
+def test_available_here() -> None:
+    assert 0 < memory.available() <= psutil.virtual_memory().total
+
+
+def test_peak_rss_is_this_process_alone() -> None:
+    """A child of a large process does not inherit its parent's peak."""
+    ballast = bytearray(300 * MIB)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    assert memory.peak_rss() > 300 * MIB
+    program = "from plm_edge.engine.memory import peak_rss; b = bytearray(40 << 20); "
+    program += "b[::4096] = b'x' * len(b[::4096]); print(peak_rss())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert 40 * MIB < int(done.stdout) < 200 * MIB
+    assert len(ballast) == 300 * MIB
