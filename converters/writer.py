@@ -36,19 +36,20 @@ class AtomicFile:
         self.target = target.resolve()
         self.size = size
         self.partial = self.target.with_name(f".{self.target.name}.partial")
-        self._fd = -1
+        self._fd = -1  # of the unfinished file, once its lock is ours
+        self._done = False
 
     def __enter__(self) -> AtomicFile:
         _check_target(self.target)
         try:
-            self._fd = self._open()
-            try:
-                self._reserve()
-            except BaseException:
-                self._discard()
-                raise
+            self._open()
+            self._reserve()
         except OSError as error:
+            self._discard()
             raise self._failed(error) from error
+        except BaseException:
+            self._discard()
+            raise
         return self
 
     def __exit__(
@@ -57,7 +58,7 @@ class AtomicFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._fd >= 0:
+        if not self._done:
             self._discard()
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
@@ -83,8 +84,8 @@ class AtomicFile:
         try:
             os.fsync(self._fd)
             self.partial.replace(self.target)
-            fd, self._fd = self._fd, -1
-            os.close(fd)
+            self._done = True
+            os.close(self._fd)
             folder = os.open(self.target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -93,29 +94,31 @@ class AtomicFile:
         except OSError as error:
             raise self._failed(error) from error
 
-    def _open(self) -> int:
-        while True:
-            fd = os.open(self.partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    def _open(self, create: int = os.O_CREAT) -> None:
+        """
+        Raises:
+            FileNotFoundError: the file is not there, and `create` is 0.
+            PlmEdgeError: another run has it.
+        """
+        while self._fd < 0:
+            fd = os.open(self.partial, os.O_RDWR | create | os.O_CLOEXEC, 0o666)
             try:
                 _lock(fd)
                 # Another run may have finished, and moved or removed the file, between the two.
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(fd), self.partial.stat()):
-                        os.ftruncate(fd, 0)
-                        return fd
-                os.close(fd)
+                if _is_at(fd, self.partial):
+                    self._fd, fd = fd, -1
             except BlockingIOError:
-                os.close(fd)
                 raise PlmEdgeError(
                     f"{self.target.name} is being written by another run",
                     f"{self.partial} is locked",
                     "wait for the other run, or give another --out",
                 ) from None
-            except BaseException:
-                os.close(fd)
-                raise
+            finally:
+                if fd >= 0:
+                    os.close(fd)
 
     def _reserve(self) -> None:
+        os.ftruncate(self._fd, 0)  # what a killed run left counts as free
         free = shutil.disk_usage(self.target.parent).free
         if free < self.size:
             raise PlmEdgeError(
@@ -135,10 +138,14 @@ class AtomicFile:
         os.ftruncate(self._fd, self.size)
 
     def _discard(self) -> None:
-        fd, self._fd = self._fd, -1
-        with contextlib.suppress(OSError):
-            self.partial.unlink()
-        os.close(fd)  # and with it the lock, so only when the name is gone
+        """Remove the unfinished file, unless it is another run's."""
+        with contextlib.suppress(OSError, PlmEdgeError):
+            # Ctrl-C may have come right after the file was made.
+            self._open(create=0)
+            if _is_at(self._fd, self.partial):
+                self.partial.unlink()
+        if self._fd >= 0:
+            os.close(self._fd)  # and with it the lock, so only when the name is gone
 
     def _failed(self, error: OSError) -> PlmEdgeError:
         full = error.errno in _FULL
@@ -163,6 +170,14 @@ def _lock(fd: int) -> None:
         # Some network file systems have no locks; two runs at once are rare enough there.
         if error.errno not in (errno.ENOLCK, *_UNSUPPORTED):
             raise
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether `path` is the file that is open as `fd`."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def mebibytes(size: int) -> str:

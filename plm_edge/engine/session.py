@@ -51,6 +51,9 @@ class Options:
         gpu_layers: layers to offload; None leaves the engine's default.
         max_outputs: most tokens in a batch whose logits are wanted. 1 saves a logits buffer of
             n_ubatch x vocabulary in f32 (297 MiB for PLM-1.8B).
+        mmap: map the file instead of reading it. The engine repacks most weights into a layout of
+            its own, so a mapped file is held twice: measured with PLM-1.8B in Q4_K, 1.9 GiB
+            resident against 1.2, for 0.6 s less of loading.
         check_memory: refuse in advance what will not fit.
         stop: asked often, also within a long prefill; True stops loading or generating.
         on_load: told the share loaded, 0 to 1.
@@ -63,6 +66,7 @@ class Options:
     flash_attn: str = "auto"
     gpu_layers: int | None = None
     max_outputs: int = 1
+    mmap: bool = False
     check_memory: bool = True
     stop: Callable[[], bool] = _never
     on_load: Callable[[float], None] | None = None
@@ -130,6 +134,9 @@ class Session:
         model_params = lc.llama_model_default_params()
         if options.gpu_layers is not None:
             model_params.n_gpu_layers = options.gpu_layers
+        model_params.load_mode = (
+            lc.LLAMA_LOAD_MODE_MMAP if options.mmap else lc.LLAMA_LOAD_MODE_NONE
+        )
         progress = lc.llama_progress_callback(self._loading)
         model_params.progress_callback = progress
         self._model = lc.llama_model_load_from_file(os.fsencode(self.header.path), model_params)

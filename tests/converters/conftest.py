@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,22 +17,6 @@ SHAPE_256 = PlmShape(
     layers=9, hidden=256, heads=2, nope=96, rope=32, v=128, kv_lora=256, ffn=512, vocab=520
 )
 TINY_PLM = Path(__file__).parents[2] / "examples/tiny-plm/checkpoint"
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """Upstream's own tools. `tree`: its sources; `bin`: its built tools and libraries."""
-
-    tree: Path
-    bin: Path
-
-
-@pytest.fixture(scope="session")
-def upstream() -> Upstream:
-    places = [os.environ.get(f"PLM_EDGE_UPSTREAM_{name}") for name in ("TREE", "BIN")]
-    if not places[0] or not places[1]:
-        pytest.skip("PLM_EDGE_UPSTREAM_TREE and PLM_EDGE_UPSTREAM_BIN do not say where upstream is")
-    return Upstream(Path(places[0]), Path(places[1]))
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 
 from converters.convert import convert
 from tests.checkpoints import PlmShape, write_checkpoint
-from tests.converters.conftest import SHAPE_256, TINY_PLM, Upstream
+from tests.conftest import Upstream
+from tests.converters.conftest import SHAPE_256, TINY_PLM
 from tests.converters.gguf_content import assert_same, read
 
 HERE = Path(__file__).parent
@@ -61,7 +62,7 @@ def upstreams(
         for outtype in ("auto", *FLOATS)
     ]
     command = [sys.executable, HERE / "upstream_convert.py", upstream.tree, *jobs]
-    _run(command, PYTHONPATH=str(HERE / "standin"))
+    _run(command, PYTHONPATH=str(HERE / "standin"), PYTHONDONTWRITEBYTECODE="1")
 
     def made(name: str, quant: str) -> Path:
         path = folder / f"{name}-{quant}.gguf"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -59,6 +60,23 @@ def test_what_a_killed_run_left_is_taken_over(tmp_path: Path) -> None:
         file.commit()
     assert target.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("function", ["flock", "fstat", "ftruncate", "posix_fallocate"])
+def test_ctrl_c_while_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    module = fcntl if function == "flock" else os
+    real = getattr(module, function)
+
+    def interrupted(*arguments: object) -> object:
+        monkeypatch.setattr(module, function, real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, function, interrupted)
+    with pytest.raises(KeyboardInterrupt), AtomicFile(tmp_path / "model.gguf", 10):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_runs_cannot_write_one_file(tmp_path: Path) -> None:

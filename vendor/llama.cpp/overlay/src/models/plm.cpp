@@ -116,6 +116,11 @@ struct latent_attention {
 
     ggml_tensor * swap_1_2(ggml_tensor * t) const { return ggml_permute(ctx, t, 0, 2, 1, 3); }
 
+    // ggml converts from quantised types to f32 alone
+    ggml_tensor * to_f16(ggml_tensor * t) const {
+        return ggml_cast(ctx, ggml_is_quantized(t->type) ? ggml_cast(ctx, t, GGML_TYPE_F32) : t, GGML_TYPE_F16);
+    }
+
     ggml_tensor * rope(ggml_tensor * t, ggml_tensor * pos) const {
         return ggml_rope_ext(ctx, t, pos, nullptr, n_rot, g.rope_type, g.n_ctx_orig, g.freq_base, g.freq_scale,
                              g.ext_factor, g.attn_factor, g.beta_fast, g.beta_slow);
@@ -198,8 +203,8 @@ struct latent_attention {
         ggml_tensor * k_nope = ggml_cast(ctx, part(n_nope, 0), GGML_TYPE_F16);
 
         if (g.cparams.flash_attn) {
-            k_pe = ggml_cast(ctx, k_pe, GGML_TYPE_F16);
-            ggml_tensor * k = ggml_concat(ctx, k_nope, ggml_repeat_4d(ctx, k_pe, n_rot, n_kv, n_head, s), 0);
+            k_pe = ggml_repeat_4d(ctx, to_f16(k_pe), n_rot, n_kv, n_head, s);
+            ggml_tensor * k = ggml_concat(ctx, k_nope, k_pe, 0);
             ggml_tensor * v = ggml_cast(ctx, part(n_v, n_nope), GGML_TYPE_F16);
             return fused(ggml_concat(ctx, q_nope, q_pe, 0), k, v, mask);
         }
