@@ -47,7 +47,9 @@ def run(what: str, *command: str | Path, **environment: str) -> None:
     )
     if done.returncode != 0:
         sys.stderr.write(done.stdout[-6000:])
-        fail(f"{what}: failed", f"`{command[0]}` ended with {done.returncode}", "see the lines above")
+        fail(
+            f"{what}: failed", f"`{command[0]}` ended with {done.returncode}", "see the lines above"
+        )
 
 
 def check_machine() -> None:
@@ -64,7 +66,10 @@ def check_machine() -> None:
 
 
 def make_venv() -> None:
-    if PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0:
+    if (
+        PYTHON.exists()
+        and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0
+    ):
         return
     shutil.rmtree(VENV, ignore_errors=True)
     print("-- creating .venv", file=sys.stderr, flush=True)
@@ -134,11 +139,22 @@ def build_engine(*, tools: bool) -> None:
         *([f"-DPLM_EDGE_TOOLS={';'.join(TEST_TOOLS)}"] if tools else []),
     )
     run("compiling the engine (some minutes the first time)", cmake, "--build", BUILD)
-    run("placing the libraries", cmake, "--install", BUILD, "--prefix", ROOT, "--component", "engine")
+    run(
+        "placing the libraries",
+        cmake,
+        "--install",
+        BUILD,
+        "--prefix",
+        ROOT,
+        "--component",
+        "engine",
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--tests", action="store_true", help="also what the tests need")
     tests = parser.parse_args().tests
     check_machine()

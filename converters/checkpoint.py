@@ -31,7 +31,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
 
     def __init__(self, folder: Path) -> None:
-        _check_folder(folder)
+        check_folder(folder)
         self.folder = folder
         with ExitStack() as stack:
             index = folder / INDEX
@@ -53,7 +53,11 @@ class Checkpoint:
         self._open.close()
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """
+    Raises:
+        PlmEdgeError: `folder` is no folder, or an empty one; says what it is instead.
+    """
     if folder.is_dir():
         if not any(folder.iterdir()):
             raise PlmEdgeError(

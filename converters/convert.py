@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gguf import GGMLQuantizationType
 
-from converters.checkpoint import Checkpoint
+from converters.checkpoint import Checkpoint, check_folder
 from converters.config import parse_config
 from converters.gguf_header import TensorInfo, plan_file
 from converters.json_file import read_json
@@ -57,10 +57,12 @@ def convert(
     form_layout = check_layout(layout)
     workers = _threads(threads)
     out = default_out(source, quant) if out is None else out
+    # Before the weights: what is no PLM should be told so, whatever its weights look like.
+    check_folder(source)
+    raw_config = read_json(source / "config.json")
+    config = parse_config(raw_config)
     quantizer = Quantizer(library.load().ggml)
     with Checkpoint(source) as checkpoint:
-        raw_config = read_json(source / "config.json")
-        config = parse_config(raw_config)
         pairs = match_tensors(config, checkpoint.tensors)
         infos, misfits = [], 0
         for spec, _ in pairs:

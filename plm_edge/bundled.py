@@ -18,8 +18,8 @@ from plm_edge.errors import ExitCode, PlmEdgeError
 QUANT = "q8_0"
 _PACKAGE = Path(__file__).parent
 _PLACES = (
+    _PACKAGE.parent / "examples/tiny-plm/checkpoint",  # in a checkout: newer than a copy of it
     _PACKAGE / "data/tiny-plm",  # in a wheel
-    _PACKAGE.parent / "examples/tiny-plm/checkpoint",  # in the repository
 )
 
 

@@ -86,6 +86,7 @@ def _library() -> Check:
 
     try:
         engine = library.load()
+        _ = engine.bindings  # raises when their version is not the engine's
     except PlmEdgeError as error:
         return Check("engine", "missing", error.what, error.why, error.fix)
     info = engine.info

@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     ENVIRONMENT = 4  # this installation or machine lacks something (library, compiler, CPU feature)
     RESOURCES = 5  # not enough memory or disk
     INTERRUPTED = 130  # Ctrl-C (128 + SIGINT)
+    BROKEN_PIPE = 141  # the reader of stdout left (128 + SIGPIPE), as any program shows it
 
 
 class PlmEdgeError(Exception):

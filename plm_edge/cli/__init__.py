@@ -15,8 +15,6 @@ from plm_edge import console
 from plm_edge.cli import options
 from plm_edge.errors import ExitCode, PlmEdgeError
 
-BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell shows for any program whose reader left
-
 
 class _Commands(TyperGroup):
     """The commands, each of which may find that the reader of its output has left."""
@@ -27,7 +25,7 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             # Here, because typer would end the program as if it had failed.
             _drop_stdout()
-            raise typer.Exit(BROKEN_PIPE) from None
+            raise typer.Exit(ExitCode.BROKEN_PIPE) from None
 
 
 app = typer.Typer(

@@ -38,7 +38,9 @@ class EngineInfo:
     pin: str  # upstream package and version, "llama-cpp-python 0.3.36"
     tree: str  # sha256 of the patched tree (PIN.toml)
     compiler: str
-    cpu_flags: frozenset[str]  # what the build may use of the CPU; empty where it chooses at run time
+    cpu_flags: frozenset[
+        str
+    ]  # what the build may use of the CPU; empty where it chooses at run time
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,9 @@ def read_pin() -> Pin:
             upstream = data["upstream"]
             return Pin(upstream["package"], upstream["version"], data["result"]["tree"])
     raise PlmEdgeError(
-        "This installation of plm-edge is incomplete.",
-        "PIN.toml is missing from the package.",
-        "Install it again: pip install --force-reinstall plm-edge",
+        "this installation of plm-edge is incomplete",
+        "PIN.toml is missing from the package",
+        "install it again: pip install --force-reinstall plm-edge",
         ExitCode.ENVIRONMENT,
     )
 
@@ -106,8 +108,8 @@ def find() -> Path:
             return folder.resolve()
     looked = ", ".join(str(folder) for folder in places if folder is not None)
     raise PlmEdgeError(
-        "The plm-edge engine is not built.",
-        f"No libllama{_SUFFIX} in {looked}" + (f" (from {LIB_DIR_VARIABLE})" if chosen else ""),
+        "the plm-edge engine is not built",
+        f"no libllama{_SUFFIX} in {looked}" + (f" (from {LIB_DIR_VARIABLE})" if chosen else ""),
         f"unset {LIB_DIR_VARIABLE}, or point it at a build" if chosen else _REBUILD,
         ExitCode.ENVIRONMENT,
     )
@@ -127,7 +129,7 @@ def load() -> Engine:
         library = ctypes.CDLL(str(llama), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
         raise PlmEdgeError(
-            "The plm-edge engine does not load.", f"{error}", _REBUILD, ExitCode.ENVIRONMENT
+            "the plm-edge engine does not load", f"{error}", _REBUILD, ExitCode.ENVIRONMENT
         ) from error
     info = _read_info(library, llama)
     _check(info, read_pin(), llama)
@@ -139,8 +141,8 @@ def _read_info(library: ctypes.CDLL, path: Path) -> EngineInfo:
         function = library.plm_edge_build_info
     except AttributeError:
         raise PlmEdgeError(
-            "This llama.cpp library is not plm-edge's.",
-            f"{path} has no plm_edge_build_info: the latent cache and the kernels are missing in it.",
+            "this llama.cpp library is not plm-edge's",
+            f"{path} has no plm_edge_build_info: it lacks the latent cache and the kernels",
             f"unset {LIB_DIR_VARIABLE}, or {_REBUILD}",
             ExitCode.ENVIRONMENT,
         ) from None
@@ -160,17 +162,16 @@ def _check(info: EngineInfo, pin: Pin, path: Path) -> None:
     wanted = f"{pin.package} {pin.version}"
     if info.pin != wanted or info.tree != pin.tree:
         raise PlmEdgeError(
-            "The plm-edge engine is of another version than this plm-edge.",
+            "the plm-edge engine is of another version than this plm-edge",
             f"{path} was built from {info.pin} (tree {info.tree[:12]}), "
-            f"PIN.toml says {wanted} (tree {pin.tree[:12]}).",
+            f"PIN.toml says {wanted} (tree {pin.tree[:12]})",
             _REBUILD,
             ExitCode.ENVIRONMENT,
         )
     if missing := sorted(info.cpu_flags - cpu_flags()) if info.cpu_flags else []:
         raise PlmEdgeError(
-            "The plm-edge engine was built for another CPU.",
-            f"It uses {', '.join(missing)}, which this CPU lacks: it would die of an illegal "
-            "instruction.",
+            "the plm-edge engine was built for another CPU",
+            f"it uses {', '.join(missing)}, which this CPU lacks",
             _REBUILD,
             ExitCode.ENVIRONMENT,
         )
@@ -198,9 +199,10 @@ def _load_bindings(folder: Path) -> ModuleType:
         found = "not installed"
     if found != pin.version:
         raise PlmEdgeError(
-            "The Python bindings do not fit the engine.",
-            f"{pin.package} is {found}; the engine was built from {pin.version}.",
-            f"CMAKE_ARGS='-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF' pip install {pin.package}=={pin.version}",
+            "the Python bindings do not fit the engine",
+            f"{pin.package} is {found}; the engine was built from {pin.version}",
+            "CMAKE_ARGS='-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF' "
+            f"pip install {pin.package}=={pin.version}",
             ExitCode.ENVIRONMENT,
         )
     # the bindings look here, and nowhere else, for libllama

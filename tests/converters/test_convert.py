@@ -234,6 +234,14 @@ class NeverBegins:
         raise AssertionError("the conversion began")
 
 
+def test_another_model_is_named_whatever_its_weights_are(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").touch()
+    config = '{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}'
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(PlmEdgeError, match="LlamaForCausalLM"):
+        convert(tmp_path)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"quant": "q9"}, {"layout": "flat"}, {"threads": 0}, {"threads": -1}]
 )

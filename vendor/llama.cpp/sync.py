@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Bring the pinned llama.cpp tree, with our overlay and patches, to `vendor/llama.cpp/.tree`.
 
-    sync.py            fetch, verify, lay in, patch; prints the tree's path. A second run does nothing.
+    sync.py            fetch, verify, lay in, patch; print the tree's path (twice does no more)
     sync.py sdist      fetch and verify only; prints the path of the source distribution
-    sync.py check      prove that the patches apply, export back byte for byte, carry their headers,
-                       and that the tree on disk has the recorded hash
+    sync.py check      prove that the patches apply, export back byte for byte and carry their
+                       headers, and that the tree on disk has the recorded hash
     sync.py refresh P  fold what was edited in .tree into patches/P (made anew if it is not there)
     sync.py pin        sync, then write the resulting tree's hash to PIN.toml
 
@@ -101,7 +101,7 @@ def fetch(pin: Pin) -> Path:
             fail(
                 f"{pin.package} {pin.version} could not be fetched",
                 reason,
-                f"check the network and pip's index settings, or put {pin.file} into {target.parent}",
+                f"check the network and pip's index, or put {pin.file} into {target.parent}",
             )
         found = sha256_file(file)
         if found != pin.sha256:
@@ -155,12 +155,13 @@ class Patch:
 
     @staticmethod
     def read(path: Path) -> Patch:
-        header, files, hunks = [], {}, None
+        header: list[str] = []
+        files: dict[str, list[Hunk]] = {}
+        hunks: list[Hunk] | None = None
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         for number, line in enumerate(lines, 1):
-            if line.startswith("--- a/") and hunks is None:
-                hunks = files.setdefault(line[6:].rstrip("\n"), [])
-            elif line.startswith("--- a/") and lines[number].startswith("+++ b/"):
+            following = lines[number] if number < len(lines) else ""
+            if line.startswith("--- a/") and following.startswith("+++ b/"):
                 hunks = files.setdefault(line[6:].rstrip("\n"), [])
             elif line.startswith("+++ b/") and hunks == []:
                 continue
@@ -177,7 +178,7 @@ class Patch:
         return Patch(path.name, "".join(header), files)
 
     def apply(self, texts: dict[str, str]) -> None:
-        """Applies to `texts` (path to content) in place; every line must fit where it is said to."""
+        """Applies to `texts` (path to content) in place; each line must fit where it says."""
         for name, hunks in self.files.items():
             if name not in texts:
                 self.refuse(name, "the file is not in the tree")
@@ -192,14 +193,18 @@ class Patch:
                         continue
                     if at >= len(old) or old[at] != body:
                         found = old[at].rstrip("\n") if at < len(old) else "the end of the file"
-                        self.refuse(name, f"line {at + 1} should be {body.rstrip()!r}, is {found!r}")
+                        self.refuse(
+                            name, f"line {at + 1} should be {body.rstrip()!r}, is {found!r}"
+                        )
                     if kind == " ":
                         new.append(body)
                     at += 1
             texts[name] = "".join(new + old[at:])
 
     def refuse(self, name: str, why: str) -> NoReturn:
-        fail(f"{self.name} does not apply to {name}", why, "adapt the patch to this upstream version")
+        fail(
+            f"{self.name} does not apply to {name}", why, "adapt the patch to this upstream version"
+        )
 
 
 def export(header: str, before: dict[str, str], after: dict[str, str]) -> str:
@@ -352,8 +357,14 @@ def check(pin: Pin) -> None:
             )
     sync(pin)
     if (result := tree_hash(TREE)) != pin.tree:
-        fail("the tree on disk was edited", f"its hash is {result}", "refresh a patch, or remove .tree")
-    print(f"{len(patches)} patches, {len(ours)} overlay files, tree {pin.tree[:12]}: all as recorded")
+        fail(
+            "the tree on disk was edited",
+            f"its hash is {result}",
+            "refresh a patch, or remove .tree",
+        )
+    print(
+        f"{len(patches)} patches, {len(ours)} overlay files, tree {pin.tree[:12]}: all as recorded"
+    )
 
 
 def refresh(pin: Pin, name: str) -> None:

@@ -1,0 +1,109 @@
+"""The engine is refused when it is missing, foreign, of another version or for another CPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plm_edge.engine import library
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+
+def load_in_child(folder: Path, code: str = "library.load()") -> subprocess.CompletedProcess[str]:
+    """Loads the libraries of `folder` in a process of its own: a loaded library stays loaded."""
+    script = (
+        "from plm_edge.engine import library\n"
+        "from plm_edge.errors import PlmEdgeError\n"
+        f"try:\n    {code}\n    print('loaded')\n"
+        "except PlmEdgeError as error:\n    print(int(error.code), error, sep='\\n')\n"
+    )
+    environment = os.environ | {library.LIB_DIR_VARIABLE: str(folder)}
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The project's libraries, in another folder."""
+    return Path(shutil.copytree(library.find(), tmp_path / "lib"))
+
+
+def test_ours_loads_and_says_what_it_is() -> None:
+    engine = library.load()
+    pin = library.read_pin()
+    assert engine.info.pin == f"{pin.package} {pin.version}"
+    assert engine.info.tree == pin.tree
+    assert engine.info.version
+    assert engine.bindings.llama_supports_mmap()
+
+
+def test_libraries_can_be_moved(copy: Path) -> None:
+    done = load_in_child(copy, "library.load().bindings.llama_backend_init()")
+    assert done.stdout == "loaded\n", done.stderr
+
+
+def test_licence_lies_beside_the_libraries() -> None:
+    assert "MIT License" in (library.find() / "LICENSE.llama.cpp").read_text()
+
+
+def test_no_library(tmp_path: Path) -> None:
+    code, what, why, fix = load_in_child(tmp_path).stdout.splitlines()
+    assert int(code) == ExitCode.ENVIRONMENT
+    assert what == "the plm-edge engine is not built"
+    assert str(tmp_path) in why
+    assert library.LIB_DIR_VARIABLE in fix
+
+
+def test_foreign_library(copy: Path, tmp_path: Path) -> None:
+    # a real library, but not ours
+    shutil.copy(copy / "libggml-base.so", copy / "libllama.so")
+    code, what, why, fix = load_in_child(copy).stdout.splitlines()
+    assert int(code) == ExitCode.ENVIRONMENT
+    assert what == "this llama.cpp library is not plm-edge's"
+    assert "plm_edge_build_info" in why
+    assert "make engine" in fix
+
+
+def test_broken_library(copy: Path) -> None:
+    file = copy / "libllama.so"
+    file.write_bytes(b"\0" * 64 + file.read_bytes()[64:])
+    assert "does not load" in load_in_child(copy).stdout
+
+
+def test_other_tree(copy: Path) -> None:
+    file = copy / "libllama.so"
+    data = file.read_bytes()
+    tree = library.load().info.tree.encode()
+    assert data.count(tree) == 1
+    file.write_bytes(data.replace(tree, b"0" * len(tree)))
+    code, what, why, _ = load_in_child(copy).stdout.splitlines()
+    assert int(code) == ExitCode.ENVIRONMENT
+    assert what == "the plm-edge engine is of another version than this plm-edge"
+    assert "000000000000" in why
+
+
+def test_other_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = library.load().info
+    if not info.cpu_flags:
+        assert not Path("/proc/cpuinfo").exists()
+        return
+    lacking = min(info.cpu_flags)
+    monkeypatch.setattr(library, "cpu_flags", lambda: info.cpu_flags - {lacking})
+    with pytest.raises(PlmEdgeError) as caught:
+        library._check(info, library.read_pin(), Path("libllama.so"))
+    assert caught.value.what == "the plm-edge engine was built for another CPU"
+    assert lacking in caught.value.why
+
+
+def test_other_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library.importlib.metadata, "version", lambda name: "0.1.2")
+    with pytest.raises(PlmEdgeError) as caught:
+        library._load_bindings(library.find())
+    assert "0.1.2" in caught.value.why
+    assert "LLAMA_BUILD=OFF" in caught.value.fix
