@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(result) if isinstance(result, int) else int(ExitCode.OK)
     except BrokenPipeError:
         _drop_stdout()
-        return BROKEN_PIPE
+        return int(ExitCode.BROKEN_PIPE)
     except (KeyboardInterrupt, typer.Abort):
         return int(ExitCode.INTERRUPTED)
     except typer.Exit as stop:
