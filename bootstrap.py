@@ -25,7 +25,8 @@ VENV = ROOT / ".venv"
 BUILD = ROOT / "build/engine"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CMAKE_MINIMUM = (3, 21)
-TEST_TOOLS = ("llama-quantize",)  # the converter's oracle
+# the converter's oracle; a device other than the CPU, for offloading
+TEST_TOOLS = ("llama-quantize", "ggml-rpc-server")
 
 
 def fail(what: str, why: str, fix: str) -> NoReturn:

@@ -167,10 +167,13 @@ class Context:
 class Model:
     """A loaded model. Made by `Engine.load`, freed with the process."""
 
-    def __init__(self, bindings: Any, path: Path) -> None:
+    def __init__(self, bindings: Any, path: Path, device: Any, gpu_layers: int) -> None:
         self._lc = bindings
         params = bindings.llama_model_default_params()
-        params.n_gpu_layers = 0  # a machine with a device is to test the same thing
+        params.n_gpu_layers = gpu_layers
+        # the named device alone: a machine that has others is to test the same thing
+        devices = (ctypes.c_void_p * 2)(device, None)
+        params.devices = ctypes.addressof(devices)
         self._handle = bindings.llama_model_load_from_file(str(path).encode(), params)
         assert self._handle, f"{path} did not load: {engine_log.reason()}"
         self.vocab = bindings.llama_vocab_n_tokens(bindings.llama_model_get_vocab(self._handle))
@@ -210,5 +213,6 @@ class Engine:
     def of_project(cls) -> Engine:
         return cls(library.load().bindings)
 
-    def load(self, path: Path) -> Model:
-        return Model(self._lc, path)
+    def load(self, path: Path, device: Any = None, gpu_layers: int = 0) -> Model:
+        """Loads onto the CPU, or with `gpu_layers` layers on a ggml_backend_dev_t."""
+        return Model(self._lc, path, device, gpu_layers)
