@@ -83,7 +83,10 @@ def convert(
             file.write_at(0, plan.header)
             through = _through(recipe, checkpoint.tensors.values())
             jobs = [
-                Job(tensor, info, offset, None if spec.kind is Kind.NORM else through)
+                Job(
+                    form(spec, form_layout).of(tensor),
+                    *(info, offset, None if spec.kind is Kind.NORM else through),
+                )
                 for (spec, tensor), info, offset in zip(pairs, infos, plan.offsets, strict=True)
             ]
             run(jobs, quantizer, file, workers, progress or Silent())

@@ -18,11 +18,14 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from converters.gguf_header import TensorInfo
 from converters.quantize import Quantizer
 from converters.tensors import Bytes, Floats, Tensor, columns, rows
+from converters.transposed import Transposed
 from converters.writer import AtomicFile
 from plm_edge.errors import PlmEdgeError
 
 # Values in a block: small enough for a core's own cache, large enough that Python does not count.
 BLOCK = 1 << 18
+# The same where reading has a cost for each row of the source, however few of its columns are read.
+BLOCK_TRANSPOSED = 1 << 20
 
 
 class Progress(Protocol):
@@ -76,7 +79,7 @@ def run(
             futures = [
                 pool.submit(worker.convert, job, first, count)
                 for job in jobs
-                for first, count in _blocks(job.source.shape)
+                for first, count in _blocks(job.source)
             ]
             for future in as_completed(futures):
                 progress.advance(future.result())
@@ -91,9 +94,10 @@ def source_bytes(tensor: Tensor, count: int) -> int:
     return count * columns(tensor.shape) // block * size
 
 
-def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def _blocks(tensor: Tensor) -> Iterator[tuple[int, int]]:
     """(first row, rows) of each block."""
-    total, step = rows(shape), max(1, BLOCK // columns(shape))
+    values = BLOCK_TRANSPOSED if isinstance(tensor, Transposed) else BLOCK
+    total, step = rows(tensor.shape), max(1, values // columns(tensor.shape))
     for first in range(0, total, step):
         yield first, min(step, total - first)
 
@@ -154,9 +158,12 @@ def _check_finite(
         raise _too_large(tensor.name, through)
     place = int(np.flatnonzero(~np.isfinite(values))[0])
     row, column = divmod(place, columns(tensor.shape))
+    row += first
+    if isinstance(tensor, Transposed):
+        row, column = column, row  # as the checkpoint has it
     raise PlmEdgeError(
         f"{tensor.name} has a weight that is no finite number",
-        f"it is {values[place]} in row {first + row}, column {column}",
+        f"it is {values[place]} in row {row}, column {column}",
         "the checkpoint is damaged, or its training diverged: use another one",
     )
 
