@@ -11,6 +11,10 @@
 //
 //   s[j]  = scale * <Q[:, t, h], K[:, j]> + mask[j, t],   y[:, h, t] = sum_j softmax(s)[j] V[:, j]
 //
+// and its expanded form, a KV head for each query head and values of their own, for blocks of queries:
+//
+//   K     {n_k, n_kv, n_head, n_stream}, V {n_v < n_k, n_kv, n_head, n_stream}, n_q >= 16
+//
 // A cached row is converted once for up to mla::GROUP query rows (heads times tokens). Rows that the
 // mask closes for all of these are not read. A query row with every cached row closed gives 0, as
 // upstream's kernel does. The cache is cut into pieces by its length alone and the pieces are merged in

@@ -19,21 +19,31 @@ void ggml_mla_attention_reference(const ggml_tensor * dst, float * y) {
 
     const auto to_float = ggml_get_type_traits(k->type)->to_float;
 
-    std::vector<float>  rows(n_k * n_kv);
+    std::vector<float>  keys(n_k * n_kv), values(n_v * n_kv);
     std::vector<double> s(n_kv), sum(n_v);
 
-    for (int64_t b = 0; b < n_stream; b++) {
+    // the cached rows of one KV head
+    const auto read = [&](const ggml_tensor * t, int64_t b, int64_t head, std::vector<float> & out) {
+        const int64_t n = t->ne[0];
         for (int64_t j = 0; j < n_kv; j++) {
-            const char * row = (const char *) k->data + b * k->nb[3] + j * k->nb[1];
-            if (k->type == GGML_TYPE_F32) {
-                memcpy(&rows[j * n_k], row, n_k * sizeof(float));
+            const char * row = (const char *) t->data + b * t->nb[3] + head * t->nb[2] + j * t->nb[1];
+            if (t->type == GGML_TYPE_F32) {
+                memcpy(&out[j * n], row, n * sizeof(float));
             } else {
-                to_float(row, &rows[j * n_k], n_k);
+                to_float(row, &out[j * n], n);
             }
         }
-        for (int64_t t = 0; t < n_q; t++) {
-            const ggml_fp16_t * m = !mask ? nullptr : (const ggml_fp16_t *) ((const char *) mask->data + t * mask->nb[1] + b % mask->ne[3] * mask->nb[3]);
-            for (int64_t h = 0; h < n_head; h++) {
+    };
+
+    for (int64_t b = 0; b < n_stream; b++) {
+        for (int64_t h = 0; h < n_head; h++) {
+            const int64_t group = n_head / k->ne[2]; // query heads of one KV head
+            if (h % group == 0) {
+                read(k, b, h / group, keys);
+                read(v, b, h / group, values);
+            }
+            for (int64_t t = 0; t < n_q; t++) {
+                const ggml_fp16_t * m = !mask ? nullptr : (const ggml_fp16_t *) ((const char *) mask->data + t * mask->nb[1] + b % mask->ne[3] * mask->nb[3]);
                 const float * x = (const float *) ((const char *) q->data + t * q->nb[1] + h * q->nb[2] + b * q->nb[3]);
 
                 double top = -INFINITY;
@@ -41,7 +51,7 @@ void ggml_mla_attention_reference(const ggml_tensor * dst, float * y) {
                     const float open = m ? ggml_fp16_to_fp32(m[j]) : 0.0f;
                     double dot = 0;
                     for (int64_t i = 0; i < n_k; i++) {
-                        dot += double(x[i]) * rows[j * n_k + i];
+                        dot += double(x[i]) * keys[j * n_k + i];
                     }
                     s[j] = open == -INFINITY ? -INFINITY : scale * dot + open;
                     top  = std::fmax(top, s[j]);
@@ -55,7 +65,7 @@ void ggml_mla_attention_reference(const ggml_tensor * dst, float * y) {
                     const double p = std::exp(s[j] - top);
                     total += p;
                     for (int64_t i = 0; i < n_v; i++) {
-                        sum[i] += p * rows[j * n_k + i];
+                        sum[i] += p * values[j * n_v + i];
                     }
                 }
                 for (int64_t i = 0; i < n_v; i++) {
