@@ -1,4 +1,4 @@
-"""Absorbed MLA attention, each fast version against the scalar reference: overlay/tests/test-plm-mla.cpp says how."""
+"""MLA attention: each fast version against the reference (overlay/tests/test-plm-mla.cpp)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,16 @@ X86 = {
     ),
     "avx512-vnni": (
         ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"),
-        ("-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"),
+        (
+            "-mavx2",
+            "-mfma",
+            "-mf16c",
+            "-mavx512f",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx512vl",
+            "-mavx512vnni",
+        ),
     ),
 }
 # name: compiler flags, the CPU that has these and no more
@@ -44,7 +53,14 @@ def test_x86(variant: str) -> None:
     info = Path("/proc/cpuinfo").read_text()
     if not set(needed) <= set(info.split("flags", 1)[1].split("\n", 1)[0].split()):
         pytest.skip(f"this CPU lacks one of {', '.join(needed)}")
-    check(str(compile.compile_test(compile.host(), variant, flags, "test-plm-mla", "mla-")))
+    check(
+        str(compile.compile_test(compile.host(), variant, flags, "test-plm-mla", "mla-")), "--quick"
+    )
+
+
+def test_native() -> None:
+    """All cases, with the flags of the installed engine (bootstrap.py --tests builds it)."""
+    check(str(compile.ROOT / "build/engine/bin/test-plm-mla"))
 
 
 @pytest.mark.parametrize("variant", ARM)
@@ -52,7 +68,7 @@ def test_arm(variant: str) -> None:
     flags, cpu = ARM[variant]
     tools = compile.aarch64()
     if tools is None:
-        pytest.skip("needs a compiler for aarch64: pip install ziglang, or apt install g++-aarch64-linux-gnu")
+        pytest.skip("needs a compiler for aarch64: ziglang from PyPI, or g++-aarch64-linux-gnu")
     program = compile.compile_test(tools, variant, flags, "test-plm-mla", "mla-")
     if platform.machine() in ("aarch64", "arm64"):
         check(str(program), "--quick")

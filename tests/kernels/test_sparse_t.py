@@ -1,7 +1,7 @@
 """MUL_MAT_SPARSE_T: every version of the kernels against the scalar reference.
 
-The programs are vendor/llama.cpp/overlay/tests/test-plm-sparse-t.cpp, compiled for one instruction set
-each: natively by the build, for ARM here, where a cross compiler and qemu-user are installed.
+The programs are vendor/llama.cpp/overlay/tests/test-plm-sparse-t.cpp, compiled for one instruction
+set each: natively by the build, for ARM here, where a cross compiler and qemu-user are installed.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def test_backend_ops(upstream: Upstream) -> None:
     assert "1/1 backends passed" in output
 
 
-@pytest.mark.parametrize(
-    "cpu", ARM if shutil.which(ARM_COMPILER) and shutil.which(QEMU) else ()
-)
+@pytest.mark.parametrize("cpu", ARM if shutil.which(ARM_COMPILER) and shutil.which(QEMU) else ())
 def test_arm(cpu: str, tmp_path: Path) -> None:
     """The NEON kernels, emulated."""
     kernels = GGML / "src/ggml-cpu/plm"

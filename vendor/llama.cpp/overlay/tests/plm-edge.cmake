@@ -24,7 +24,17 @@ if (CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
     plm_edge_sparse_t_test(test-plm-sparse-t-avx2 -mavx2 -mfma -mf16c)
     set(PLM_EDGE_SPARSE_T_AVX2 test-plm-sparse-t-avx2)
 endif()
-add_custom_target(test-plm-kernels DEPENDS test-plm-sparse-t test-plm-sparse-t-plain ${PLM_EDGE_SPARSE_T_AVX2})
+
+file(GLOB PLM_EDGE_MLA ${PLM_EDGE_GGML}/src/ggml-cpu/plm/mla-*.cpp)
+add_executable(test-plm-mla EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/test-plm-mla.cpp ${PLM_EDGE_MLA})
+target_compile_features(test-plm-mla PRIVATE cxx_std_17)
+target_compile_options(test-plm-mla PRIVATE $<$<CXX_COMPILER_ID:GNU,Clang,AppleClang>:-march=native>)
+target_include_directories(test-plm-mla PRIVATE ${PLM_EDGE_GGML}/src ${PLM_EDGE_GGML}/src/ggml-cpu)
+target_link_libraries(test-plm-mla PRIVATE ggml-base Threads::Threads)
+set_property(TARGET test-plm-mla PROPERTY RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+
+add_custom_target(test-plm-kernels DEPENDS
+    test-plm-sparse-t test-plm-sparse-t-plain ${PLM_EDGE_SPARSE_T_AVX2} test-plm-mla)
 
 foreach (bench bench-plm-sparse-t bench-plm-mla bench-plm-forms)
     add_executable(${bench} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/${bench}.cpp)

@@ -32,7 +32,7 @@ static constexpr uint32_t     EDGE_VERSION     = 1;
 
 // queries of one sequence from which expanding n_kv cached tokens is faster than absorbing (see ARCHITECTURE.md)
 static int64_t n_query_expand(bool flash_attn, int64_t n_kv) {
-    return flash_attn ? 64 + n_kv / 32 : 32;
+    return flash_attn ? 48 + n_kv / 24 : 32;
 }
 
 void llama_model_plm::load_arch_hparams(llama_model_loader & ml) {

@@ -3,6 +3,7 @@
 // One way to compute a tile of cached rows against a block of query rows. The driver (mla-attention.cpp)
 // knows masks, softmax, threads and merging; an engine knows how a tile and a block are laid out.
 
+#include "mla-lanes.h"
 #include "mla-tile.h"
 
 namespace mla {
@@ -24,8 +25,19 @@ struct engine {
     void (*accumulate)(const shape & a, const float * p, const float * decay, char * tile, int64_t n, float * out);
 };
 
-extern const engine engine_f32;
+extern const engine engine_f32; // everywhere, every type
+extern const engine engine_i16; // x86 from AVX2 on, every type but f32
+extern const engine engine_i8;  // ARM with dotprod, q8_0 and q4_0
 
-const engine & engine_for(ggml_type type);
+static inline const engine & engine_for(ggml_type type) {
+#if defined(PLM_LANES_AVX512) || defined(PLM_LANES_AVX2)
+    return type == GGML_TYPE_F32 ? engine_f32 : engine_i16;
+#elif defined(PLM_LANES_NEON) && defined(__ARM_FEATURE_DOTPROD)
+    return ggml_is_quantized(type) ? engine_i8 : engine_f32;
+#else
+    (void) type;
+    return engine_f32;
+#endif
+}
 
 } // namespace mla

@@ -271,7 +271,7 @@ static void probabilities(const i16_tile & tile, const float * p, int64_t n, cha
 }
 
 static void i16_accumulate(const shape & a, const float * p, const float * decay, char * t, int64_t n, float * out) {
-    constexpr int HEADS = LANES == 16 ? 8 : 4;
+    constexpr int HEADS = LANES == 16 ? 8 : 2; // measured: 4 and 8 are slower with 256 bits
     const i16_tile tile(a, t);
 
     char  pairs[TILE / 2 * BLOCK * 4];
@@ -304,18 +304,8 @@ static void i16_accumulate(const shape & a, const float * p, const float * decay
     }
 }
 
-static const engine engine_i16 = { i16_query_bytes, i16_tile_bytes, i16_pack, i16_load, i16_scores, i16_accumulate };
+const engine engine_i16 = { i16_query_bytes, i16_tile_bytes, i16_pack, i16_load, i16_scores, i16_accumulate };
 
 } // namespace mla
 
 #endif
-
-const mla::engine & mla::engine_for(ggml_type type) {
-#if defined(PLM_MLA_I16)
-    if (type != GGML_TYPE_F32) {
-        return engine_i16;
-    }
-#endif
-    (void) type;
-    return engine_f32;
-}

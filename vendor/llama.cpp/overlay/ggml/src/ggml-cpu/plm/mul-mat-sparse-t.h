@@ -17,7 +17,12 @@
 // output NaN, under the squared ReLU as well (ggml's own relu makes 0 of it). An infinity makes it infinite or
 // NaN.
 //
-// Sums are f32, of fused multiply-adds where the CPU has them. Each output is summed by one thread in one
+// One of three ways is taken, by what the tokens select (plan and selection in the .cpp):
+//   packed  few rows a token, or few tokens: each token sums its rows straight from their packed form
+//   tiled   the rows that any token selects are unpacked once, a tile at a time, for all tokens
+//   dense   most rows, many tokens, a quantised W, finite values: 8-bit integers (sparse-t-dense.h)
+//
+// Sums are f32 (dense: of blocks of exact integer sums), fused where the CPU can. Each output is summed by one thread in one
 // order, so the result does not depend on the number of threads, bit for bit. A token alone and in a batch
 // may differ by rounding.
 
