@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -68,6 +69,16 @@ def compile_test(
     ggml's own files are compiled once an architecture, without the flags. Only what changed is
     compiled again.
     """
+    OUT.mkdir(parents=True, exist_ok=True)
+    with (OUT / ".lock").open("w") as lock:
+        # Test processes side by side share the objects.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _compile(tools, variant, flags, test, kernels)
+
+
+def _compile(
+    tools: Toolchain, variant: str, flags: tuple[str, ...], test: str, kernels: str
+) -> Path:
     base, own = OUT / tools.name / "ggml", OUT / tools.name / variant
     include = [f"-I{TREE / part}" for part in ("ggml/include", "ggml/src", "ggml/src/ggml-cpu")] + [
         f"-I{base}"
