@@ -105,7 +105,14 @@ def install_packages(*, tests: bool) -> None:
     )
     run(
         "installing Python packages" + (", with those of the tests" if tests else ""),
-        *(*pip, *constraints, "-C", "wheel.cmake=false", "-e", ".[dev]" if tests else "."),
+        *(
+            *pip,
+            *constraints,
+            "--config-settings",
+            "wheel.cmake=false",
+            "-e",
+            ".[dev]" if tests else ".",
+        ),
     )
     stamp.write_text(digest)
 
