@@ -9,35 +9,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from gguf import GGMLQuantizationType
 
-from converters.checkpoint import Checkpoint, check_folder
-from converters.config import parse_config
-from converters.gguf_header import TensorInfo, plan_file
-from converters.json_file import read_json
-from converters.layout import check_layout, form, layout_keys
-from converters.metadata import file_keys, general_keys, model_name
+from converters.choice import DEFAULT, Choice, choose
+from converters.gguf_header import Plan, TensorInfo, plan_file
+from converters.layout import Form, Layout, check_layout, form, layout_keys
+from converters.metadata import file_keys, model_name
 from converters.pipeline import Job, Progress, Silent, run
-from converters.plm import ARCH, Kind, match_tensors, model_keys
+from converters.plm import ARCH, Kind, TensorSpec
 from converters.quantize import Quantizer
-from converters.recipes import Recipe, find_recipe, fitting_type, wanted_type
+from converters.recipes import FLOATS
 from converters.report import Report, peak_rss, type_totals
-from converters.tensors import Tensor, columns
-from converters.tokenizer import tokenizer_keys
+from converters.source import Source, open_source
+from converters.tensors import Floats, Tensor
 from converters.writer import AtomicFile
 from plm_edge.engine import library
 from plm_edge.errors import ExitCode, PlmEdgeError
-
-Q = GGMLQuantizationType
 
 
 def convert(
     source: Path,
     *,
-    quant: str = "q4_k",
+    quant: str | None = None,
+    recipe: Path | None = None,
+    imatrix: Path | None = None,
     layout: str = "edge",
     out: Path | None = None,
     threads: int | None = None,
@@ -45,59 +43,42 @@ def convert(
 ) -> Report:
     """Convert the checkpoint in the folder `source` to a GGUF.
 
-    quant: a recipe's name or alias (`recipes.RECIPES`). layout: "edge" or "stock". out: the file
-    to write, by default `default_out`. threads: by default one for each CPU that this process may
-    use.
+    quant: a recipe's name or alias (`recipes.RECIPES`), q4_k when `recipe` is not given either.
+    recipe: a file with a recipe of one's own (`recipe_file`). imatrix: a file of llama-imatrix.
+    layout: "edge" or "stock". out: the file to write, by default `default_out`. threads: by default
+    one for each CPU that this process may use.
 
     Raises:
         PlmEdgeError: anything that the person can mend; `out` is then as it was before.
     """
     started = time.monotonic()
-    recipe_name, recipe = find_recipe(quant)
+    choice = choose(quant, recipe, imatrix)
     form_layout = check_layout(layout)
     workers = _threads(threads)
-    out = default_out(source, quant) if out is None else out
-    # Before the weights: what is no PLM should be told so, whatever its weights look like.
-    check_folder(source)
-    raw_config = read_json(source / "config.json")
-    config = parse_config(raw_config)
+    if out is None:
+        out = default_out(source, choice.name if recipe else quant or DEFAULT)
     quantizer = Quantizer(library.load().ggml)
-    with Checkpoint(source) as checkpoint:
-        pairs = match_tensors(config, checkpoint.tensors)
-        infos, misfits = [], 0
-        for spec, _ in pairs:
-            stored = form(spec, form_layout)
-            wanted = wanted_type(recipe, spec, config.layers)
-            chosen = fitting_type(wanted, columns(stored.shape))
-            infos.append(TensorInfo(stored.name, stored.shape, chosen))
-            misfits += chosen != wanted
-        keys = (
-            general_keys(source, sum(info.elements for info in infos))
-            | model_keys(config)
-            | tokenizer_keys(source, config.vocab, raw_config)
-            | file_keys(recipe.file_type)
-            | layout_keys(form_layout)
-        )
-        plan = plan_file(ARCH, keys, infos)
+    with open_source(source) as opened:
+        parts = _parts(opened, choice, form_layout)
+        plan = _plan(opened, choice, form_layout, parts)
         with AtomicFile(out, plan.size) as file:
             file.write_at(0, plan.header)
-            through = _through(recipe, checkpoint.tensors.values())
             jobs = [
-                Job(tensor, info, offset, None if spec.kind is Kind.NORM else through)
-                for (spec, tensor), info, offset in zip(pairs, infos, plan.offsets, strict=True)
+                Job(part.tensor, part.info, offset, part.through, part.weights)
+                for part, offset in zip(parts, plan.offsets, strict=True)
             ]
             run(jobs, quantizer, file, workers, progress or Silent())
             file.commit()
     return Report(
         out=out,
-        quant=recipe_name,
+        quant=choice.name,
         layout=form_layout,
-        types=type_totals(infos),
+        types=type_totals(part.info for part in parts),
         size=plan.size,
         threads=workers,
         seconds=time.monotonic() - started,
         peak_rss=peak_rss(),
-        warnings=_warnings(recipe_name, misfits),
+        warnings=_warnings(choice, parts),
     )
 
 
@@ -106,27 +87,71 @@ def default_out(source: Path, quant: str) -> Path:
     return Path(f"{model_name(source)}-{quant.lower()}.gguf")
 
 
-def _through(recipe: Recipe, tensors: Iterable[Tensor]) -> GGMLQuantizationType | None:
-    """The 16-bit type that a matrix passes through on its way to a quantised type.
+@dataclass(frozen=True)
+class _Part:
+    """A tensor, from where it lies to how it will lie. `fits`: it gets the type that it should."""
 
-    Upstream quantises a GGUF that its converter wrote before. By default (--outtype auto) that one
-    is bf16 when the first matrix of the checkpoint is, else f16. From a bf16 or f16 checkpoint
-    nothing is lost on that way; from an f32 one 13 bits of the mantissa are, far below what a
-    quantised type resolves, and files with the same bits as everybody's are worth more than those.
+    spec: TensorSpec
+    tensor: Tensor
+    stored: Form
+    info: TensorInfo
+    through: GGMLQuantizationType | None
+    weights: Floats | None
+    fits: bool
+
+
+def _parts(source: Source, choice: Choice, layout: Layout) -> list[_Part]:
     """
-    if not recipe.quantised:
-        return None
-    first = next(tensor.type for tensor in tensors if len(tensor.shape) > 1)
-    return Q.BF16 if first == Q.BF16 else Q.F16
+    Raises:
+        PlmEdgeError: the recipe or the importance matrix does not fit the model.
+    """
+    choice.check_used([spec for spec, _ in source.pairs])
+    parts = []
+    for spec, tensor in source.pairs:
+        stored = form(spec, layout)
+        wanted, type_ = choice.types(spec, stored, source.config.layers)
+        rounded = spec.kind is not Kind.NORM and (choice.recipe.quantised or type_ not in FLOATS)
+        parts.append(
+            _Part(
+                spec,
+                tensor,
+                stored,
+                TensorInfo(stored.name, stored.shape, type_),
+                source.through if rounded else None,
+                choice.weights(spec, stored, type_),
+                type_ == wanted,
+            )
+        )
+    return parts
 
 
-def _warnings(recipe: str, misfits: int) -> tuple[str, ...]:
-    if not misfits:
-        return ()
-    return (
-        f"{misfits} tensors have rows that {recipe} cannot divide into its blocks; "
-        "they take larger types",
-    )
+def _plan(source: Source, choice: Choice, layout: Layout, parts: list[_Part]) -> Plan:
+    keys = source.keys | file_keys(choice.recipe.file_type) | layout_keys(layout)
+    if choice.imatrix is not None:
+        keys |= choice.imatrix.keys()
+    return plan_file(ARCH, keys, [part.info for part in parts])
+
+
+def _warnings(choice: Choice, parts: list[_Part]) -> tuple[str, ...]:
+    found = []
+    if misfits := sum(not part.fits for part in parts):
+        found.append(
+            f"{misfits} tensors have rows that {choice.name} cannot divide into its blocks; "
+            "they take larger types"
+        )
+    unweighted = [
+        part.spec.name
+        for part in parts
+        if choice.imatrix is not None
+        and part.weights is None
+        and part.spec.kind not in (Kind.NORM, Kind.EMBEDDING)
+    ]
+    if unweighted:
+        found.append(
+            f"the importance matrix has no entry for {len(unweighted)} tensors, "
+            f"{unweighted[0]} among them; they are quantised without"
+        )
+    return tuple(found)
 
 
 def _threads(wanted: int | None) -> int:

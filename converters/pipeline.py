@@ -50,13 +50,14 @@ class Job:
     """A tensor to convert.
 
     `offset`: where its data go in the file, in bytes. `through`: a 16-bit type that the values are
-    rounded to on the way, or None.
+    rounded to on the way, or None. `weights`: the importance of each column, or None.
     """
 
     source: Tensor
     target: TensorInfo
     offset: int
     through: GGMLQuantizationType | None
+    weights: Floats | None = None
 
 
 def run(
@@ -138,7 +139,7 @@ class _Worker:
                 )
                 _check_finite(source, first, values, job.through)
             result = self._buffers.take("result", count * row_bytes)
-            if not self._quantizer.encode(target.type, values, width, result):
+            if not self._quantizer.encode(target.type, values, width, result, job.weights):
                 raise _too_large(source.name, target.type)
         self._file.write_at(job.offset + first * row_bytes, result.data)
         return raw.size

@@ -63,15 +63,21 @@ class Quantizer:
         self._to_f32[type_](scratch.ctypes.data, values.ctypes.data, values.size)
 
     def encode(
-        self, type_: GGMLQuantizationType, values: Floats, columns: int, into: Bytes
+        self,
+        type_: GGMLQuantizationType,
+        values: Floats,
+        columns: int,
+        into: Bytes,
+        weights: Floats | None = None,
     ) -> bool:
         """Quantise whole rows of `columns` values into `into`, which has exactly their size.
+        `weights`: the importance of each column, contiguous.
 
         Returns: whether every block came out finite, as upstream checks it.
         """
         written = self._chunk(
             *(type_, values.ctypes.data, into.ctypes.data),
-            *(0, values.size // columns, columns, None),
+            *(0, values.size // columns, columns, None if weights is None else weights.ctypes.data),
         )
         if written != into.size:
             raise AssertionError(f"ggml wrote {written} bytes of {type_.name}, not {into.size}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plm_edge import console, registry
-from plm_edge.cli import options
+from plm_edge.cli import options, quants
+from plm_edge.errors import ExitCode, PlmEdgeError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -18,20 +19,26 @@ if TYPE_CHECKING:
 
 def convert(
     checkpoint: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="CKPT",
             help="A folder with config.json, *.safetensors and tokenizer.json.",
             show_default=False,
         ),
-    ],
+    ] = None,
     quant: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s or q4_0; "
-            "q5_k and q4_k mean the _m one.",
+            help="How finely the weights are stored; see --list-quants.", show_default="q4_k"
         ),
-    ] = "q4_k",
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file instead: base = a type, [types] = pattern to type."),
+    ] = None,
+    imatrix: Annotated[
+        Path | None, typer.Option(help="An importance matrix, made by llama-imatrix.")
+    ] = None,
     layout: Annotated[
         str,
         typer.Option(help="edge for plm-edge, stock for every program based on llama.cpp."),
@@ -43,6 +50,10 @@ def convert(
     threads: Annotated[
         int | None, typer.Option(help="Threads.", show_default="one for each CPU")
     ] = None,
+    list_quants: Annotated[
+        bool,
+        typer.Option("--list-quants", help="Show what --quant takes, and convert nothing."),
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -50,10 +61,22 @@ def convert(
     """Convert a PLM checkpoint to a GGUF. The file appears when it is whole, or not at all."""
     from converters.convert import convert as run
 
+    if list_quants:
+        quants.show(json=json)
+        return
+    if checkpoint is None:
+        raise PlmEdgeError(
+            "there is nothing to convert",
+            "the command line has no CKPT",
+            "plm-edge convert FOLDER; see plm-edge convert --help",
+            ExitCode.USAGE,
+        )
     with console.progress() as display:
         report = run(
             checkpoint,
             quant=quant,
+            recipe=recipe,
+            imatrix=imatrix,
             layout=layout,
             out=out,
             threads=threads,

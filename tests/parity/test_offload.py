@@ -66,9 +66,7 @@ def _connect(endpoint: str) -> Any:
     base = library.load().ggml
     base.ggml_backend_reg_dev_get.restype = ctypes.c_void_p
     base.ggml_backend_reg_dev_get.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    device = base.ggml_backend_reg_dev_get(
-        rpc.ggml_backend_rpc_add_server(endpoint.encode()), 0
-    )
+    device = base.ggml_backend_reg_dev_get(rpc.ggml_backend_rpc_add_server(endpoint.encode()), 0)
     assert device
     return device
 

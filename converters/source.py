@@ -1,0 +1,67 @@
+"""What is to be converted, read and checked: the same whatever it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from gguf import GGMLQuantizationType
+
+from converters.checkpoint import Checkpoint, check_folder
+from converters.config import PlmConfig, parse_config
+from converters.json_file import read_json
+from converters.keys import Keys
+from converters.metadata import general_keys
+from converters.plm import TensorSpec, match_tensors, model_keys
+from converters.tensors import Tensor
+from converters.tokenizer import tokenizer_keys
+
+Q = GGMLQuantizationType
+
+
+@dataclass(frozen=True)
+class Source:
+    """`pairs`: each tensor of the model, in the order of the file to be. `keys`: what the file says
+    of the model, but not how it is quantised and laid out.
+
+    `through`: the 16-bit type that a matrix passes through on its way to a quantised type, or None.
+    """
+
+    config: PlmConfig
+    pairs: Sequence[tuple[TensorSpec, Tensor]]
+    keys: Keys
+    through: GGMLQuantizationType | None
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Open the checkpoint in the folder `path`; its tensors can be read until the context ends.
+
+    Raises:
+        PlmEdgeError: it is not there, damaged, or not a PLM.
+    """
+    # Before the weights: what is no PLM should be told so, whatever its weights look like.
+    check_folder(path)
+    raw_config = read_json(path / "config.json")
+    config = parse_config(raw_config)
+    with Checkpoint(path) as checkpoint:
+        pairs = match_tensors(config, checkpoint.tensors)
+        keys = (
+            general_keys(path, sum(prod(spec.shape) for spec, _ in pairs))
+            | model_keys(config)
+            | tokenizer_keys(path, config.vocab, raw_config)
+        )
+        yield Source(config, pairs, keys, _through(checkpoint.tensors.values()))
+
+
+def _through(tensors: Iterable[Tensor]) -> GGMLQuantizationType:
+    """Upstream quantises a GGUF that its converter wrote before. By default (--outtype auto) that
+    one is bf16 when the first matrix of the checkpoint is, else f16. From a bf16 or f16 checkpoint
+    nothing is lost on that way; from an f32 one 13 bits of the mantissa are, far below what a
+    quantised type resolves, and files with the same bits as everybody's are worth more than those.
+    """
+    first = next(tensor.type for tensor in tensors if len(tensor.shape) > 1)
+    return Q.BF16 if first == Q.BF16 else Q.F16
