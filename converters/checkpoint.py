@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from converters.json_file import read_json
-from converters.shard import Shard
+from converters.shard import Shard, ShardTensor
 from converters.tensors import Tensor
 from plm_edge.errors import PlmEdgeError
 
@@ -20,7 +20,8 @@ _NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 class Checkpoint:
     """An open checkpoint: a folder with config.json, weights and tokenizer files.
 
-    Use as a context manager. `tensors` maps each name to a tensor that is read when asked for.
+    Use as a context manager. `tensors` maps each name to a tensor that is read when asked for,
+    `files` are those that they lie in, with their index.
 
     Raises:
         PlmEdgeError: not a folder, no weights in it, or weight files that are missing, cut off,
@@ -28,6 +29,7 @@ class Checkpoint:
     """
 
     folder: Path
+    files: tuple[Path, ...]
     tensors: Mapping[str, Tensor]
 
     def __init__(self, folder: Path) -> None:
@@ -39,6 +41,8 @@ class Checkpoint:
                 self.tensors = _indexed(index, stack)
             else:
                 self.tensors = _loose(folder, stack)
+            lies_in = {t.shard.path for t in self.tensors.values() if isinstance(t, ShardTensor)}
+            self.files = (*sorted(lies_in), *([index] if index.is_file() else []))
             self._open = stack.pop_all()
 
     def __enter__(self) -> Checkpoint:

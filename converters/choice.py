@@ -30,6 +30,14 @@ class Choice:
     file: RecipeFile | None = None
     imatrix: ImportanceMatrix | None = None
 
+    @property
+    def description(self) -> str:
+        """The recipe, with the person's own exceptions."""
+        if self.file is None:
+            return self.name
+        own = (f"{o.pattern.pattern}={o.type.name.lower()}" for o in self.file.overrides)
+        return " ".join((self.file.base_name, *own))
+
     def types(
         self, spec: TensorSpec, stored: Form, layers: int
     ) -> tuple[GGMLQuantizationType, GGMLQuantizationType]:

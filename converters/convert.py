@@ -1,8 +1,10 @@
 """From a checkpoint to a GGUF, in the order of a careful person: check everything, then convert.
 
     source -> config, tokenizer, tensor map -> types, forms, plan of the file -> blocks of rows
+           -> read again and compared
 
-Nothing is written before all checks have passed, and nothing but the target is left behind.
+Nothing is written before all checks have passed, nothing takes the target's name before it was read
+again, and nothing but the target is left behind.
 """
 
 from __future__ import annotations
@@ -14,17 +16,21 @@ from pathlib import Path
 
 from gguf import GGMLQuantizationType
 
+from converters import provenance
 from converters.choice import DEFAULT, Choice, choose
 from converters.gguf_header import Plan, TensorInfo, plan_file
+from converters.keys import Keys
 from converters.layout import Form, Layout, check_layout, form, layout_keys
 from converters.metadata import file_keys, model_name
 from converters.pipeline import Job, Progress, Silent, run
 from converters.plm import ARCH, Kind, TensorSpec
+from converters.provenance import SourceHash
 from converters.quantize import Quantizer
 from converters.recipes import FLOATS
 from converters.report import Report, peak_rss, type_totals
 from converters.source import Source, open_source
 from converters.tensors import Floats, Tensor
+from converters.verify import verify_written
 from converters.writer import AtomicFile
 from plm_edge.engine import library
 from plm_edge.errors import ExitCode, PlmEdgeError
@@ -60,14 +66,18 @@ def convert(
     quantizer = Quantizer(library.load().ggml)
     with open_source(source) as opened:
         parts = _parts(opened, choice, form_layout)
-        plan = _plan(opened, choice, form_layout, parts)
-        with AtomicFile(out, plan.size) as file:
+        unknown = provenance.unknown_keys(opened.origin, choice.description, len(parts))
+        plan = _plan(opened, choice, form_layout, parts, unknown)
+        with AtomicFile(out, plan.size) as file, SourceHash(opened.origin.files) as source_hash:
             file.write_at(0, plan.header)
             jobs = [
                 Job(part.tensor, part.info, offset, part.through, part.weights)
                 for part, offset in zip(parts, plan.offsets, strict=True)
             ]
-            run(jobs, quantizer, file, workers, progress or Silent())
+            written = run(jobs, quantizer, file, workers, progress or Silent())
+            hashes = verify_written(file, plan, jobs, written, quantizer, workers)
+            known = provenance.keys(opened.origin, choice.description, hashes, source_hash.result())
+            file.write_at(0, _plan(opened, choice, form_layout, parts, known).header)
             file.commit()
     return Report(
         out=out,
@@ -114,7 +124,7 @@ def _parts(source: Source, choice: Choice, layout: Layout) -> list[_Part]:
         parts.append(
             _Part(
                 spec,
-                tensor,
+                stored.of(tensor),
                 stored,
                 TensorInfo(stored.name, stored.shape, type_),
                 source.through if rounded else None,
@@ -125,8 +135,9 @@ def _parts(source: Source, choice: Choice, layout: Layout) -> list[_Part]:
     return parts
 
 
-def _plan(source: Source, choice: Choice, layout: Layout, parts: list[_Part]) -> Plan:
-    keys = source.keys | file_keys(choice.recipe.file_type) | layout_keys(layout)
+def _plan(source: Source, choice: Choice, layout: Layout, parts: list[_Part], made: Keys) -> Plan:
+    """`made`: the keys about who made the file."""
+    keys = source.keys | file_keys(choice.recipe.file_type) | layout_keys(layout) | made
     if choice.imatrix is not None:
         keys |= choice.imatrix.keys()
     return plan_file(ARCH, keys, [part.info for part in parts])

@@ -1,7 +1,12 @@
 """stock | edge: which form each tensor takes in the file.
 
-`stock` is what upstream's own tools write, bit for bit. `edge` is the same plus a key with a
-version, which says that the file may hold what only our engine reads.
+`stock` is what upstream's own tools write, bit for bit. `edge` holds what our kernels want, and a
+key with a version that says so:
+
+- `ffn_down` has one row a neuron, the transpose of the checkpoint's. Squared ReLU makes most
+  neurons zero, and the weights of a zero neuron are then one piece of the file that is not read. A
+  program that does not know the layout finds a wrong shape and refuses the file. (Where n_ff equals
+  the hidden size no shape would tell the two apart, and the checkpoint's own form stays.)
 """
 
 from __future__ import annotations
@@ -10,7 +15,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from converters.keys import Keys, u32
-from converters.plm import TensorSpec
+from converters.plm import Kind, TensorSpec
+from converters.tensors import Tensor
+from converters.transposed import Transposed
 from plm_edge.errors import ExitCode, PlmEdgeError
 
 Layout = Literal["stock", "edge"]
@@ -23,10 +30,15 @@ EDGE_VERSION = 1
 @dataclass(frozen=True)
 class Form:
     """How a tensor lies in the file. `shape` is (rows, columns) as stored; quantisation blocks run
-    along a row."""
+    along a row. `transposed`: its rows are the columns of the checkpoint's."""
 
     name: str
     shape: tuple[int, ...]
+    transposed: bool = False
+
+    def of(self, source: Tensor) -> Tensor:
+        """The checkpoint's tensor `source` in this form."""
+        return Transposed(source) if self.transposed else source
 
 
 def check_layout(name: str) -> Layout:
@@ -47,11 +59,10 @@ def check_layout(name: str) -> Layout:
 
 
 def form(spec: TensorSpec, layout: Layout) -> Form:
-    """The form of one tensor in `layout`: the one place where this is decided.
-
-    Both layouts hold every tensor as the checkpoint has it, until a kernel asks for another form.
-    """
-    del layout
+    """The form of one tensor in `layout`: the one place where this is decided."""
+    if layout == "edge" and spec.kind is Kind.FFN_DOWN and spec.shape[0] != spec.shape[1]:
+        rows, columns = spec.shape
+        return Form(spec.name, (columns, rows), transposed=True)
     return Form(spec.name, spec.shape)
 
 

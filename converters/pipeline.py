@@ -6,6 +6,7 @@ memory is bounded by threads times block size.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,11 +19,14 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from converters.gguf_header import TensorInfo
 from converters.quantize import Quantizer
 from converters.tensors import Bytes, Floats, Tensor, columns, rows
+from converters.transposed import Transposed
 from converters.writer import AtomicFile
 from plm_edge.errors import PlmEdgeError
 
 # Values in a block: small enough for a core's own cache, large enough that Python does not count.
 BLOCK = 1 << 18
+# The same where reading has a cost for each row of the source, however few of its columns are read.
+BLOCK_TRANSPOSED = 1 << 20
 
 
 class Progress(Protocol):
@@ -60,10 +64,23 @@ class Job:
     weights: Floats | None = None
 
 
+@dataclass(frozen=True)
+class Written:
+    """A block as it was meant to be written. `job` is its index, `offset` and `size` are in bytes,
+    `digest` is SHA-256."""
+
+    job: int
+    offset: int
+    size: int
+    digest: bytes
+
+
 def run(
     jobs: Sequence[Job], quantizer: Quantizer, file: AtomicFile, threads: int, progress: Progress
-) -> None:
+) -> list[Written]:
     """Convert all jobs into `file`.
+
+    Returns: every block that was written, in no order.
 
     Raises:
         PlmEdgeError: reading or writing failed, or a weight is not finite. Whatever is raised, no
@@ -75,15 +92,16 @@ def run(
     with ThreadPoolExecutor(threads, "convert") as pool:
         try:
             futures = [
-                pool.submit(worker.convert, job, first, count)
-                for job in jobs
-                for first, count in _blocks(job.source.shape)
+                pool.submit(worker.convert, index, job, first, count)
+                for index, job in enumerate(jobs)
+                for first, count in _blocks(job.source)
             ]
             for future in as_completed(futures):
                 progress.advance(future.result())
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    return worker.written
 
 
 def source_bytes(tensor: Tensor, count: int) -> int:
@@ -92,9 +110,10 @@ def source_bytes(tensor: Tensor, count: int) -> int:
     return count * columns(tensor.shape) // block * size
 
 
-def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def _blocks(tensor: Tensor) -> Iterator[tuple[int, int]]:
     """(first row, rows) of each block."""
-    total, step = rows(shape), max(1, BLOCK // columns(shape))
+    values = BLOCK_TRANSPOSED if isinstance(tensor, Transposed) else BLOCK
+    total, step = rows(tensor.shape), max(1, values // columns(tensor.shape))
     for first in range(0, total, step):
         yield first, min(step, total - first)
 
@@ -116,8 +135,9 @@ class _Worker:
         self._quantizer = quantizer
         self._file = file
         self._buffers = _Buffers()
+        self.written: list[Written] = []
 
-    def convert(self, job: Job, first: int, count: int) -> int:
+    def convert(self, index: int, job: Job, first: int, count: int) -> int:
         """Convert `count` rows from `first` on; returns the bytes that were read."""
         source, target = job.source, job.target
         width = columns(source.shape)
@@ -141,7 +161,11 @@ class _Worker:
             result = self._buffers.take("result", count * row_bytes)
             if not self._quantizer.encode(target.type, values, width, result, job.weights):
                 raise _too_large(source.name, target.type)
-        self._file.write_at(job.offset + first * row_bytes, result.data)
+        offset = job.offset + first * row_bytes
+        self.written.append(
+            Written(index, offset, result.size, hashlib.sha256(result.data).digest())
+        )
+        self._file.write_at(offset, result.data)
         return raw.size
 
 
@@ -155,9 +179,12 @@ def _check_finite(
         raise _too_large(tensor.name, through)
     place = int(np.flatnonzero(~np.isfinite(values))[0])
     row, column = divmod(place, columns(tensor.shape))
+    row += first
+    if isinstance(tensor, Transposed):
+        row, column = column, row  # as the checkpoint has it
     raise PlmEdgeError(
         f"{tensor.name} has a weight that is no finite number",
-        f"it is {values[place]} in row {first + row}, column {column}",
+        f"it is {values[place]} in row {row}, column {column}",
         "the checkpoint is damaged, or its training diverged: use another one",
     )
 

@@ -51,6 +51,7 @@ class RecipeFile:
 
     path: Path
     name: str
+    base_name: str
     base: Recipe
     overrides: tuple[Override, ...]
 
@@ -103,7 +104,7 @@ def read_recipe(path: Path) -> RecipeFile:
     if not isinstance(types, dict):
         raise _wrong(path, "types is no table of patterns")
     overrides = tuple(_override(path, pattern, name) for pattern, name in types.items())
-    return RecipeFile(path, path.stem, find_recipe(base)[1], overrides)
+    return RecipeFile(path, path.stem, *find_recipe(base), overrides)
 
 
 def _override(path: Path, pattern: str, name: object) -> Override:

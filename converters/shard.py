@@ -58,9 +58,13 @@ class ShardTensor:
         return _TYPES[self.dtype]
 
     def read_rows(self, first: int, into: Bytes) -> None:
+        """See `tensors.Tensor`."""
+        self.read_bytes(first * columns(self.shape) * _BYTES[self.dtype], into)
+
+    def read_bytes(self, start: int, into: Bytes) -> None:
         """See `tensors.Tensor`. By pread, not mmap: pages read do not count as our memory, and a
         read error is an exception where a mapping would kill the process."""
-        start = self.offset + first * columns(self.shape) * _BYTES[self.dtype]
+        start += self.offset
         view = into.data
         while view:
             try:

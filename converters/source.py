@@ -14,12 +14,18 @@ from converters.checkpoint import Checkpoint, check_folder
 from converters.config import PlmConfig, parse_config
 from converters.json_file import read_json
 from converters.keys import Keys
-from converters.metadata import general_keys
+from converters.metadata import general_keys, model_name
 from converters.plm import TensorSpec, match_tensors, model_keys
+from converters.provenance import Origin
 from converters.tensors import Tensor
 from converters.tokenizer import tokenizer_keys
 
 Q = GGMLQuantizationType
+# What a checkpoint has beside its weights, as far as a conversion reads it.
+TEXTS = (
+    *("config.json", "generation_config.json", "README.md"),
+    *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,14 @@ class Source:
     of the model, but not how it is quantised and laid out.
 
     `through`: the 16-bit type that a matrix passes through on its way to a quantised type, or None.
+    `origin`: where all this comes from.
     """
 
     config: PlmConfig
     pairs: Sequence[tuple[TensorSpec, Tensor]]
     keys: Keys
     through: GGMLQuantizationType | None
+    origin: Origin
 
 
 @contextmanager
@@ -54,7 +62,13 @@ def open_source(path: Path) -> Iterator[Source]:
             | model_keys(config)
             | tokenizer_keys(path, config.vocab, raw_config)
         )
-        yield Source(config, pairs, keys, _through(checkpoint.tensors.values()))
+        origin = Origin(model_name(path), files=_files(path, checkpoint))
+        yield Source(config, pairs, keys, _through(checkpoint.tensors.values()), origin)
+
+
+def _files(folder: Path, checkpoint: Checkpoint) -> tuple[Path, ...]:
+    """The files of a checkpoint that a conversion reads."""
+    return (*checkpoint.files, *(folder / name for name in TEXTS if (folder / name).is_file()))
 
 
 def _through(tensors: Iterable[Tensor]) -> GGMLQuantizationType:

@@ -35,6 +35,10 @@ class Tensor(Protocol):
         """
         ...
 
+    def read_bytes(self, start: int, into: Bytes) -> None:
+        """Fill `into` with the tensor's bytes from byte `start` on; otherwise as `read_rows`."""
+        ...
+
 
 def columns(shape: tuple[int, ...]) -> int:
     """Values in a row."""

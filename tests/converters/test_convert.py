@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from converters.config import read_config
 from converters.convert import convert, default_out
 from converters.layout import EDGE_VERSION_KEY
-from converters.plm import tensor_specs
+from converters.plm import Kind, tensor_specs
 from converters.recipes import RECIPES
 from plm_edge.errors import ExitCode, PlmEdgeError
 from tests.checkpoints import PlmShape, write_checkpoint
@@ -40,16 +41,31 @@ def test_every_weight_arrives(large: Path, tmp_path: Path, quant: str, layout: s
     for spec in specs:
         expected = source[spec.source].float().numpy()
         found = content.tensors[spec.name].values
+        if layout == "edge" and spec.kind is Kind.FFN_DOWN:
+            expected = expected.T  # one row a neuron
         assert found.shape == expected.shape
         error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
         assert error <= (0 if "norm" in spec.name else ERROR[quant]), spec.name
 
 
-def test_edge_differs_from_stock_by_its_version_alone(large: Path, tmp_path: Path) -> None:
+def test_edge_differs_from_stock_by_ffn_down(large: Path, tmp_path: Path) -> None:
     for layout in ("edge", "stock"):
         convert(large, layout=layout, out=tmp_path / layout)
     edge, stock = read(tmp_path / "edge"), read(tmp_path / "stock")
     assert edge.keys[EDGE_VERSION_KEY] == (["UINT32"], 1)
+    for name in [name for name in stock.tensors if "ffn_down" in name]:
+        assert edge.tensors[name].values.shape == stock.tensors[name].values.shape[::-1]
+        del edge.tensors[name], stock.tensors[name]
+    assert_same(edge, stock, also=frozenset({EDGE_VERSION_KEY}))
+
+
+def test_edge_keeps_a_square_ffn_down(tmp_path: Path) -> None:
+    """No shape would tell the two forms apart."""
+    shape = replace(SHAPE_256, ffn=SHAPE_256.hidden)
+    source = write_checkpoint(tmp_path / "square", shape)
+    convert(source, quant="f32", layout="edge", out=tmp_path / "edge")
+    convert(source, quant="f32", layout="stock", out=tmp_path / "stock")
+    edge, stock = read(tmp_path / "edge"), read(tmp_path / "stock")
     assert_same(edge, stock, also=frozenset({EDGE_VERSION_KEY}))
 
 
@@ -81,13 +97,16 @@ def test_shards_threads_and_copies_make_no_difference(tmp_path: Path) -> None:
         "shards": write_checkpoint(tmp_path / "2" / "checkpoint", shards=4),
         "copy": write_checkpoint(tmp_path / "3" / "checkpoint", lm_head_copy=True),
     }
-    made = set()
+    first = None
     for name, folder in folders.items():
+        made = set()
         for threads in (1, 2, 7):
             out = tmp_path / f"{name}-{threads}.gguf"
             convert(folder, quant="q6_k", out=out, threads=threads)
             made.add(out.read_bytes())
-    assert len(made) == 1
+        assert len(made) == 1
+        first = first or read(out)
+        assert_same(read(out), first)
 
 
 def test_report_adds_up(large: Path, tmp_path: Path) -> None:

@@ -44,18 +44,25 @@ def _name(gguf: str) -> str:
     return f"{layer}{NAMES[parts[-1]]}.weight"
 
 
-@pytest.fixture(scope="module", params=["q4_k", "q6_k", "q8_0", "q4_0"])
+@pytest.fixture(
+    scope="module",
+    params=[(q, layout) for layout in ("stock", "edge") for q in ("q4_k", "q6_k", "q8_0", "q4_0")],
+    ids="-".join,
+)
 def pair(
     request: pytest.FixtureRequest, engine: Engine, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Model, Plm]:
     """tiny-plm, quantised: in the engine, and dequantised in the reference."""
-    folder: Path = tmp_path_factory.mktemp(request.param)
+    quant, layout = request.param
+    folder: Path = tmp_path_factory.mktemp(quant)
     file = folder / "model.gguf"
-    convert(TINY, quant=request.param, layout="stock", out=file)
-    weights = {
-        _name(tensor.name): torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-        for tensor in GGUFReader(file).tensors
-    }
+    convert(TINY, quant=quant, layout=layout, out=file)
+    weights = {}
+    for tensor in GGUFReader(file).tensors:
+        values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
+        if layout == "edge" and "ffn_down" in tensor.name:
+            values = values.T.contiguous()  # the file has one row a neuron
+        weights[_name(tensor.name)] = values
     shutil.copy(TINY / "config.json", folder)
     save_file(weights, folder / "model.safetensors")
     return engine.load(file), Plm(folder)

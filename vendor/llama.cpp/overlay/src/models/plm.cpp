@@ -9,6 +9,9 @@
 //   o        = W_o [softmax(q_h K_h^T / sqrt(n_nope + n_rot)) V_h]_h
 //   y        = W_down relu(W_up x)^2
 //
+// In the edge layout of the file (converters/layout.py) W_down has one row a neuron, and only the rows of
+// neurons that are not zero are read.
+//
 // The cache holds [c ; k_pe] of each token: n_lora + n_rot values a layer, whatever the number of heads.
 // Attention over it is computed in one of two forms that give the same result:
 //
@@ -22,6 +25,10 @@
 #include "models.h"
 
 #include "llama-kv-cache.h"
+
+// a file that holds it is of the edge layout; this program knows the layouts up to this version
+static constexpr const char * EDGE_VERSION_KEY = "plm_edge.layout.version";
+static constexpr uint32_t     EDGE_VERSION     = 1;
 
 // queries of one sequence from which expanding the cache is faster than absorbing (see ARCHITECTURE.md)
 static constexpr int64_t N_QUERY_EXPAND = 64;
@@ -47,8 +54,23 @@ void llama_model_plm::load_arch_hparams(llama_model_loader & ml) {
     }
 }
 
-void llama_model_plm::load_arch_tensors(llama_model_loader &) {
+// whether W_down has one row a neuron; throws for a version that is not known
+static bool has_edge_layout(const gguf_context * file) {
+    const int64_t id = gguf_find_key(file, EDGE_VERSION_KEY);
+    if (id < 0) {
+        return false;
+    }
+    if (gguf_get_kv_type(file, id) != GGUF_TYPE_UINT32 || gguf_get_val_u32(file, id) == 0 ||
+            gguf_get_val_u32(file, id) > EDGE_VERSION) {
+        throw std::runtime_error("plm: the file has a newer layout than this program knows");
+    }
+    return true;
+}
+
+void llama_model_plm::load_arch_tensors(llama_model_loader & ml) {
     LLAMA_LOAD_LOCALS;
+
+    const bool edge = has_edge_layout(ml.metadata);
 
     const int64_t n_lora = hparams.n_lora_kv;
     const int64_t n_k    = hparams.n_embd_head_k_mla();
@@ -70,7 +92,9 @@ void llama_model_plm::load_arch_tensors(llama_model_loader &) {
 
         layer.ffn_norm = create_tensor(tn(LLM_TENSOR_FFN_NORM, "weight", i), {n_embd}, 0);
         layer.ffn_up   = create_tensor(tn(LLM_TENSOR_FFN_UP,   "weight", i), {n_embd, n_ff}, 0);
-        layer.ffn_down = create_tensor(tn(LLM_TENSOR_FFN_DOWN, "weight", i), {n_ff, n_embd}, 0);
+        // of two equal sizes the edge layout makes the stock one's form
+        layer.ffn_down = edge ? create_tensor(tn(LLM_TENSOR_FFN_DOWN, "weight", i), {n_embd, n_ff}, 0)
+                              : create_tensor(tn(LLM_TENSOR_FFN_DOWN, "weight", i), {n_ff, n_embd}, 0);
     }
 }
 
@@ -79,6 +103,17 @@ std::unique_ptr<llm_graph_context> llama_model_plm::build_arch_graph(const llm_g
 }
 
 namespace {
+
+// other devices lack MUL_MAT_SPARSE_T
+bool has_sparse_t(const ggml_tensor * w) {
+    const ggml_tensor * base = w->view_src ? w->view_src : w;
+    return !base->buffer || ggml_backend_buffer_is_host(base->buffer);
+}
+
+// W^T by a transposed copy, for these
+ggml_tensor * transposed(ggml_context * ctx, ggml_tensor * w) {
+    return ggml_cont(ctx, ggml_transpose(ctx, ggml_cast(ctx, w, GGML_TYPE_F32)));
+}
 
 // attention of one layer over the latent cache
 struct latent_attention {
@@ -128,13 +163,7 @@ struct latent_attention {
 
     // W^T x for W {n, m, h, s} given by rows, x {m, t, h, s}: {n, t, h, s}
     ggml_tensor * mul_mat_t(ggml_tensor * w, ggml_tensor * x) const {
-        const ggml_tensor * base = w->view_src ? w->view_src : w;
-        if (!base->buffer || ggml_backend_buffer_is_host(base->buffer)) {
-            return ggml_mul_mat_sparse_t(ctx, w, x);
-        }
-        // other devices lack the op: transpose a copy
-        w = ggml_cont(ctx, ggml_transpose(ctx, ggml_cast(ctx, w, GGML_TYPE_F32)));
-        return ggml_mul_mat(ctx, w, x);
+        return has_sparse_t(w) ? ggml_mul_mat_sparse_t(ctx, w, x) : ggml_mul_mat(ctx, transposed(ctx, w), x);
     }
 
     // softmax(K q) V for q {n_k', t, heads, s}, k {n_k', n_kv, heads or 1, s}, v {n_v', n_kv, heads or 1, s}
@@ -271,6 +300,25 @@ struct latent_attention {
     }
 };
 
+// W_down relu(W_up x)^2; x {n_embd, n_tokens}
+ggml_tensor * feed_forward(const llm_graph_context & g, const llama_layer & layer, ggml_tensor * x, int il) {
+    const bool row_a_neuron = layer.ffn_down->ne[1] == layer.ffn_up->ne[1] && layer.ffn_down->ne[1] != layer.ffn_down->ne[0];
+    if (!row_a_neuron) {
+        return g.build_ffn(x,
+                layer.ffn_up,   nullptr, nullptr,
+                nullptr,        nullptr, nullptr,
+                layer.ffn_down, nullptr, nullptr,
+                nullptr, LLM_FFN_RELU_SQR, LLM_FFN_SEQ, il);
+    }
+    ggml_tensor * up = g.build_lora_mm(layer.ffn_up, x, layer.ffn_up_s);
+    g.cb(up, "ffn_up", il);
+
+    if (has_sparse_t(layer.ffn_down)) {
+        return ggml_mul_mat_sparse_t_relu_sqr(g.ctx0, layer.ffn_down, up);
+    }
+    return ggml_mul_mat(g.ctx0, transposed(g.ctx0, layer.ffn_down), ggml_sqr(g.ctx0, ggml_relu(g.ctx0, up)));
+}
+
 } // namespace
 
 llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params & params) : llm_graph_context(params) {
@@ -299,11 +347,7 @@ llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params 
         cur = build_norm(ffn_inp, layer.ffn_norm, nullptr, LLM_NORM_RMS, il);
         cb(cur, "ffn_norm", il);
 
-        cur = build_ffn(cur,
-                layer.ffn_up,   nullptr, nullptr,
-                nullptr,        nullptr, nullptr,
-                layer.ffn_down, nullptr, nullptr,
-                nullptr, LLM_FFN_RELU_SQR, LLM_FFN_SEQ, il);
+        cur = feed_forward(*this, layer, cur, il);
         cb(cur, "ffn_out", il);
 
         cur = build_cvec(ggml_add(ctx0, cur, ffn_inp), il);

@@ -1,95 +1,278 @@
 #include "mul-mat-sparse-t.h"
 
-#include "ggml-cpu.h"
 #include "ggml.h"
+#include "sparse-t-counts.h"
+#include "sparse-t-kernels.h"
 
 #include <algorithm>
 
-// columns of W that one unit of work covers: a whole number of blocks of every type,
-// small enough that a few tokens' sums and the dequantised piece of a row stay in L1
-static constexpr int64_t TILE = 256;
+using namespace sparse_t;
 
-// tokens that share one pass over the rows
-static constexpr int64_t TOKENS = 32;
+namespace {
+
+// columns that are unpacked together: a whole number of blocks of every type
+constexpr int64_t TILE = 256;
+
+// most tokens that share one selection, and most bytes of it
+constexpr int64_t GROUP       = 256;
+constexpr int64_t GROUP_BYTES = 24 << 20;
+
+// unpacked values of a panel that stay in L1 while all tokens pass over them, and most rows in a tile:
+// when few rows are selected a tile may span many
+constexpr int64_t PANEL_BYTES   = 24 << 10;
+constexpr int64_t TILE_ROWS     = 512;
+
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// How one op is cut into work. A selection is what the tokens of one group select in one head; all of its
+// columns are computed from it.
+struct plan {
+    const ggml_tensor * w;
+    const ggml_tensor * x;
+    ggml_tensor       * y;
+    kernels             k;
+
+    bool    relu_sqr;
+    int64_t n_out, n_in, n_tokens;
+    int64_t group;       // tokens of a selection
+    int64_t n_groups;
+    int64_t n_heads;     // of all batches
+    int64_t entries;     // room in the list of one token
+    int64_t n_starts;    // a token's
+    bool    own;         // each thread makes and uses selections of its own, else all work on the same one
+    bool    fused;       // a single token, straight from the packed rows
+
+    size_t  selection_bytes; // of one selection
+    size_t  scratch_bytes;   // of one thread
+
+    plan(ggml_tensor * dst, int nth) : w(dst->src[0]), x(dst->src[1]), y(dst), k(find_kernels(w->type)) {
+        relu_sqr = ggml_get_op_params_i32(dst, 0) == GGML_SPARSE_T_RELU_SQR;
+        n_out    = w->ne[0];
+        n_in     = w->ne[1];
+        n_tokens = x->ne[1];
+        n_heads  = x->ne[2] * x->ne[3];
+
+        entries  = round_up(n_in, 32) + 32;
+        n_starts = (n_in + 31) / 32 + 1;
+        own      = n_heads >= nth;
+        fused    = n_tokens == 1 && k.sum_rows;
+        group    = std::clamp<int64_t>(GROUP_BYTES / (entries * 8), 16, GROUP);
+        group    = std::min(group, n_tokens);
+        n_groups = (n_tokens + group - 1) / group;
+
+        selection_bytes = round_up(group * (entries * 8 + n_starts * 8), 64);
+        scratch_bytes   = fused ? 0 : any_bytes() + std::min(TILE_ROWS, round_up(n_in, 32)) * TILE * sizeof(float);
+    }
+
+    // Heads are shared out where there are enough; a single token's selection is so quickly made that each
+    // thread makes its own.
+    int64_t n_selections_at_once(int nth) const { return own || fused ? nth : 1; }
+
+    size_t any_bytes() const { return round_up(n_starts * sizeof(uint32_t), 64); }
+
+    size_t work_size(int nth) const { return n_selections_at_once(nth) * selection_bytes + nth * scratch_bytes + 64; }
+};
+
+// Lists of selected rows, by token, in scratch memory.
+struct selection {
+    const plan & p;
+    int32_t    * index_;
+    float      * value_;
+    int32_t    * starts_;
+    uint32_t   * mask_;
+
+    selection(const plan & p, char * at) : p(p) {
+        index_  = (int32_t *) at;
+        value_  = (float *) (index_ + p.group * p.entries);
+        starts_ = (int32_t *) (value_ + p.group * p.entries);
+        mask_   = (uint32_t *) (starts_ + p.group * p.n_starts);
+    }
+
+    int32_t  * index(int64_t t)  const { return index_  + t * p.entries; }
+    float    * value(int64_t t)  const { return value_  + t * p.entries; }
+    int32_t  * starts(int64_t t) const { return starts_ + t * p.n_starts; }
+    uint32_t * mask(int64_t t)   const { return mask_   + t * p.n_starts; }
+
+    // the list of token t from row x; returns its length
+    int32_t fill(int64_t t, const float * row) const {
+        const int32_t n = select(row, (int32_t) p.n_in, p.relu_sqr, index(t), value(t), starts(t), mask(t));
+        std::fill_n(index(t) + n, AHEAD, n ? index(t)[n - 1] : 0);
+        return n;
+    }
+};
+
+// one head of one batch, tokens [t0, t0 + n)
+struct job {
+    const plan & p;
+    const char * w;
+    const char * x;
+    char       * y;
+    int64_t      n;
+
+    job(const plan & p, int64_t head, int64_t g) : p(p) {
+        const int64_t h  = head % p.x->ne[2], b = head / p.x->ne[2];
+        const int64_t hw = p.w->ne[2] == 1 ? 0 : h, bw = p.w->ne[3] == 1 ? 0 : b;
+        const int64_t t0 = g * p.group;
+        n = std::min(p.group, p.n_tokens - t0);
+        w = (const char *) p.w->data + bw * p.w->nb[3] + hw * p.w->nb[2];
+        x = (const char *) p.x->data + b * p.x->nb[3] + h * p.x->nb[2] + t0 * p.x->nb[1];
+        y = (char *) p.y->data + b * p.y->nb[3] + h * p.y->nb[2] + t0 * p.y->nb[1];
+    }
+
+    const float * x_row(int64_t t) const { return (const float *) (x + t * p.x->nb[1]); }
+    float       * y_row(int64_t t) const { return (float *) (y + t * p.y->nb[1]); }
+    const char  * w_row(int64_t i, int64_t column) const { return w + i * p.w->nb[1] + ggml_row_size(p.w->type, column); }
+
+    // tokens first, first + step, …: fills their lists; returns how many rows they select
+    uint64_t select(const selection & s, int64_t first, int64_t step) const {
+        uint64_t n_active = 0;
+        for (int64_t t = first; t < n; t += step) {
+            n_active += s.fill(t, x_row(t));
+        }
+        return n_active;
+    }
+
+    // one token, columns [c0, c1), from the packed rows
+    void sum_fused(const selection & s, int64_t c0, int64_t c1) const {
+        const int32_t count = s.starts(0)[p.n_starts - 1];
+        std::fill_n(y_row(0) + c0, c1 - c0, 0.0f);
+        p.k.sum_rows(w_row(0, c0), p.w->nb[1], s.index(0), s.value(0), count, y_row(0) + c0, (int) (c1 - c0));
+    }
+
+    // all tokens, columns [c0, c1): rows that any token selects are unpacked once, some at a time, then each
+    // token sums its own
+    void sum_tiled(const selection & s, int64_t c0, int64_t c1, const uint32_t * any, int64_t tile_rows, float * tile) const {
+        for (int64_t t = 0; t < n; t++) {
+            std::fill_n(y_row(t) + c0, c1 - c0, 0.0f);
+        }
+        const int64_t panel_stride = tile_rows * PANEL;
+        for (int64_t i0 = 0; i0 < p.n_in; i0 += tile_rows) {
+            const int64_t i1 = std::min(i0 + tile_rows, p.n_in);
+            for (int64_t i = i0; i < i1; i += 32) {
+                for (uint32_t left = any[i / 32]; left; left &= left - 1) {
+                    const int64_t row = i + __builtin_ctz(left);
+                    p.k.unpack(p.w->type, w_row(row, c0), (int) (c1 - c0), tile + (row - i0) * PANEL, panel_stride);
+                }
+            }
+            const int64_t from = i0 / 32, to = (i1 + 31) / 32;
+            for (int64_t c = c0; c < c1; c += PANEL) {
+                const float * panel = tile + (c - c0) / PANEL * panel_stride;
+                for (int64_t t = 0; t < n; t++) {
+                    const int32_t a = s.starts(t)[from], count = s.starts(t)[to] - a;
+                    if (count) {
+                        sum_panel(panel, (int32_t) i0, s.index(t) + a, s.value(t) + a, count, y_row(t) + c,
+                                  (int) std::min<int64_t>(PANEL, c1 - c));
+                    }
+                }
+            }
+        }
+    }
+
+    // columns [c0, c1)
+    void sum(const selection & s, int64_t c0, int64_t c1, char * scratch) const {
+        if (c0 >= c1) {
+            return;
+        }
+        if (p.fused) {
+            sum_fused(s, c0, c1);
+            return;
+        }
+        uint32_t * any  = (uint32_t *) scratch; // the rows that any token selects, a bit each
+        float    * tile = (float *) (scratch + p.any_bytes());
+        int64_t   n_any = 0;
+        const int64_t n_words = p.n_starts - 1;
+        std::copy_n(s.mask(0), n_words, any);
+        for (int64_t t = 1; t < n; t++) {
+            const uint32_t * mask = s.mask(t);
+            for (int64_t i = 0; i < n_words; i++) {
+                any[i] |= mask[i];
+            }
+        }
+        for (int64_t i = 0; i < n_words; i++) {
+            n_any += __builtin_popcount(any[i]);
+        }
+        int64_t tile_rows = PANEL_BYTES / (PANEL * sizeof(float)) * p.n_in / std::max<int64_t>(1, n_any);
+        tile_rows = std::clamp<int64_t>(tile_rows / 32 * 32, 32, std::min(TILE_ROWS, round_up(p.n_in, 32)));
+        for (int64_t c = c0; c < c1; c += TILE) {
+            sum_tiled(s, c, std::min(c + TILE, c1), any, tile_rows, tile);
+        }
+    }
+};
+
+// the i-th of n parts of `total` columns, a whole number of blocks
+int64_t part(int64_t total, int64_t block, int i, int n) {
+    const int64_t n_blocks = (total + block - 1) / block;
+    return std::min(total, n_blocks * i / n * block);
+}
+
+} // namespace
 
 bool ggml_mul_mat_sparse_t_supported(const ggml_tensor * dst) {
     const ggml_tensor * w = dst->src[0];
     const ggml_tensor * x = dst->src[1];
+    const int32_t activation = ggml_get_op_params_i32(dst, 0);
     const bool readable = w->type == GGML_TYPE_F32 || ggml_get_type_traits(w->type)->to_float != nullptr;
-    return readable && w->nb[0] == ggml_type_size(w->type) && x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float) &&
-           dst->type == GGML_TYPE_F32;
+    return readable && TILE % ggml_blck_size(w->type) == 0 && w->nb[0] == ggml_type_size(w->type) &&
+           x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float) &&
+           dst->type == GGML_TYPE_F32 && dst->nb[0] == sizeof(float) &&
+           w->ne[1] < INT32_MAX - 64 &&
+           (activation == GGML_SPARSE_T_NONE || activation == GGML_SPARSE_T_RELU_SQR);
 }
 
 size_t ggml_mul_mat_sparse_t_work_size(const ggml_tensor * dst, int n_threads) {
-    GGML_UNUSED(dst);
-    return n_threads * TILE * sizeof(float);
+    return plan(const_cast<ggml_tensor *>(dst), n_threads).work_size(n_threads);
 }
 
 void ggml_compute_forward_mul_mat_sparse_t(const ggml_compute_params * params, ggml_tensor * dst) {
-    const ggml_tensor * w = dst->src[0];
-    const ggml_tensor * x = dst->src[1];
-
-    const int64_t n_out = w->ne[0];
-    const int64_t n_in  = w->ne[1];
-
-    const int64_t n_tokens = x->ne[1];
-    const int64_t n_head   = x->ne[2];
-    const int64_t n_batch  = x->ne[3];
-
-    const auto to_float   = ggml_get_type_traits(w->type)->to_float;
-    const size_t  type_size = ggml_type_size(w->type);
-    const int64_t blck_size = ggml_blck_size(w->type);
-
-    float * row = (float *) params->wdata + params->ith * TILE;
-
-    // a unit: one column tile of one head of one batch, for up to TOKENS tokens
-    const int64_t n_tiles  = (n_out + TILE - 1) / TILE;
-    const int64_t n_groups = (n_tokens + TOKENS - 1) / TOKENS;
-    const int64_t n_units  = n_tiles * n_groups * n_head * n_batch;
-
-    for (int64_t unit = params->ith; unit < n_units; unit += params->nth) {
-        const int64_t tile  = unit % n_tiles;
-        const int64_t group = unit / n_tiles % n_groups;
-        const int64_t h     = unit / (n_tiles * n_groups) % n_head;
-        const int64_t b     = unit / (n_tiles * n_groups * n_head);
-
-        const int64_t c0 = tile * TILE;
-        const int64_t nc = std::min(TILE, n_out - c0);
-        const int64_t t0 = group * TOKENS;
-        const int64_t nt = std::min(TOKENS, n_tokens - t0);
-
-        const int64_t hw = w->ne[2] == 1 ? 0 : h;
-        const int64_t bw = w->ne[3] == 1 ? 0 : b;
-
-        const char * w_tile = (const char *) w->data + bw * w->nb[3] + hw * w->nb[2] + c0 / blck_size * type_size;
-        const char * x_tile = (const char *) x->data + b * x->nb[3] + h * x->nb[2] + t0 * x->nb[1];
-        char       * y_tile = (char *) dst->data + b * dst->nb[3] + h * dst->nb[2] + t0 * dst->nb[1] + c0 * sizeof(float);
-
-        for (int64_t t = 0; t < nt; t++) {
-            std::fill_n((float *) (y_tile + t * dst->nb[1]), nc, 0.0f);
+    const int ith = params->ith, nth = params->nth;
+    if (params->use_ref) {
+        if (ith == 0) {
+            ggml_mul_mat_sparse_t_reference(dst);
         }
+        return;
+    }
 
-        for (int64_t i = 0; i < n_in; i++) {
-            const float * piece = nullptr;
-            for (int64_t t = 0; t < nt; t++) {
-                const float xi = ((const float *) (x_tile + t * x->nb[1]))[i];
-                if (xi == 0.0f) {
-                    continue;
-                }
-                if (!piece) {
-                    const char * packed = w_tile + i * w->nb[1];
-                    if (w->type == GGML_TYPE_F32) {
-                        piece = (const float *) packed;
-                    } else {
-                        to_float(packed, row, nc);
-                        piece = row;
-                    }
-                }
-                float * y = (float *) (y_tile + t * dst->nb[1]);
-                for (int64_t c = 0; c < nc; c++) {
-                    y[c] += xi * piece[c];
-                }
+    const plan p(dst, nth);
+    char * work = (char *) round_up((int64_t) params->wdata, 64);
+    const int64_t n_selections = p.n_selections_at_once(nth);
+    const selection s(p, work + (n_selections > 1 ? ith : 0) * p.selection_bytes);
+    char * scratch = work + n_selections * p.selection_bytes + ith * p.scratch_bytes;
+
+    const auto count = [&](uint64_t n_active, int64_t n_tokens) {
+        if (p.relu_sqr) {
+            plm_edge_sparsity_add(p.w->name, n_tokens * p.n_in, n_active);
+        }
+    };
+
+    if (p.own) {
+        for (int64_t head = p.n_heads * ith / nth; head < p.n_heads * (ith + 1) / nth; head++) {
+            for (int64_t g = 0; g < p.n_groups; g++) {
+                const job j(p, head, g);
+                count(j.select(s, 0, 1), j.n);
+                j.sum(s, 0, p.n_out, scratch);
             }
+        }
+        return;
+    }
+
+    const int64_t block = p.fused || p.n_out < nth * TILE ? std::max<int64_t>(PANEL, p.k.n_block) : TILE;
+    const int64_t c0 = part(p.n_out, block, ith, nth), c1 = part(p.n_out, block, ith + 1, nth);
+    for (int64_t head = 0; head < p.n_heads; head++) {
+        for (int64_t g = 0; g < p.n_groups; g++) {
+            const job j(p, head, g);
+            if (p.fused) {
+                const uint64_t n_active = j.select(s, 0, 1);
+                if (ith == 0) {
+                    count(n_active, 1);
+                }
+            } else {
+                if (head + g > 0) {
+                    ggml_barrier(params->threadpool); // the last selection is done with
+                }
+                count(j.select(s, ith, nth), (j.n - ith + nth - 1) / nth);
+                ggml_barrier(params->threadpool);
+            }
+            j.sum(s, c0, c1, scratch);
         }
     }
 }

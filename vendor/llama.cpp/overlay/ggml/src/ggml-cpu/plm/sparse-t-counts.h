@@ -1,0 +1,28 @@
+#pragma once
+
+// How many rows the squared ReLU left, by layer: counted where they are selected, at no extra pass.
+
+#include "ggml-backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// All functions may be called while a model computes; a sum is then of some moment in between.
+// Layers are those of weights named "blk.N.…", N below plm_edge_sparsity_layers().
+
+GGML_BACKEND_API int plm_edge_sparsity_layers(void);
+
+// forget what was counted
+GGML_BACKEND_API void plm_edge_sparsity_reset(void);
+
+// rows that there were, and rows that were not zero, since the last reset, summed over tokens.
+// Returns false, and leaves both alone, when there is no such layer.
+GGML_BACKEND_API bool plm_edge_sparsity_get(int layer, uint64_t * rows_total, uint64_t * rows_active);
+
+#ifdef __cplusplus
+}
+#endif
+
+// adds to the layer that the weight's name tells; does nothing for other names
+void plm_edge_sparsity_add(const char * weight, uint64_t rows_total, uint64_t rows_active);

@@ -1,0 +1,221 @@
+#include "sparse-t-kernels.h"
+
+#include "sparse-t-rows.h"
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
+namespace sparse_t {
+namespace {
+
+// f(0), f(1), …, f(N - 1) with constants for arguments
+template <class F, int... J> SPARSE_T_INLINE void each(F f, std::integer_sequence<int, J...>) {
+    (f(std::integral_constant<int, J>{}), ...);
+}
+
+#if defined(_MSC_VER)
+#    define SPARSE_T_LAMBDA
+#else
+#    define SPARSE_T_LAMBDA __attribute__((always_inline))
+#endif
+
+// R rows at a time: sums are loaded and stored once for all of them
+template <class T, int R>
+SPARSE_T_INLINE void sum_some(const char * const * rows, const char * const * next, const float * x, float * y, int n_blocks) {
+    using block = typename T::block;
+    for (int b = 0; b < n_blocks; b++) {
+        const block *      from[R];
+        typename T::scales s[R];
+        for (int r = 0; r < R; r++) {
+            from[r] = (const block *) rows[r] + b;
+            // rows are scattered, and too short for the hardware's prefetchers to find out
+            for (size_t o = 0; o < sizeof(block); o += 64) {
+                prefetch((const char *) ((const block *) next[r] + b) + o);
+            }
+            T::prepare(*from[r], s[r]);
+        }
+        float * yb = y + b * T::N;
+        each([&](auto j) SPARSE_T_LAMBDA {
+            f32x16 sum = load(yb + 16 * j);
+            for (int r = 0; r < R; r++) {
+                sum = fma(splat(x[r]), T::values(*from[r], s[r], j), sum);
+            }
+            store(yb + 16 * j, sum);
+        }, std::make_integer_sequence<int, T::N / 16>{});
+    }
+}
+
+// what is left of a row of plain floats after its last whole block
+template <class T> f32x16 partial_block(const char * row, int n_columns) {
+    typename T::block  b = {};
+    typename T::scales s;
+    const size_t size = sizeof(b) / T::N;
+    memcpy(&b, row + n_columns / T::N * sizeof(b), n_columns % T::N * size);
+    T::prepare(b, s);
+    return T::values(b, s, 0);
+}
+
+template <class T>
+void sum_rows(const char * w, size_t row_size, const int32_t * index, const float * x, int n, float * y, int n_columns) {
+    constexpr int R = 4;
+    const int n_blocks = n_columns / T::N;
+    const auto row = [&](int k) { return w + index[k] * row_size; };
+
+    int k = 0;
+    for (; k + R <= n; k += R) {
+        const char * rows[R];
+        const char * next[R];
+        for (int r = 0; r < R; r++) {
+            rows[r] = row(k + r);
+            next[r] = row(k + r + 2 * R);
+        }
+        sum_some<T, R>(rows, next, x + k, y, n_blocks);
+    }
+    for (; k < n; k++) {
+        const char * rows[1] = { row(k) };
+        sum_some<T, 1>(rows, rows, x + k, y, n_blocks);
+    }
+
+    if (const int rest = n_columns % T::N) {
+        float tail[16] = {};
+        std::copy_n(y + n_blocks * T::N, rest, tail);
+        f32x16 sum = load(tail);
+        for (k = 0; k < n; k++) {
+            sum = fma(splat(x[k]), partial_block<T>(row(k), n_columns), sum);
+        }
+        store(tail, sum);
+        std::copy_n(tail, rest, y + n_blocks * T::N);
+    }
+}
+
+template <class T> void unpack(ggml_type, const char * row, int n_columns, float * out, size_t panel_stride) {
+    const int n_blocks = n_columns / T::N;
+    const auto place = [&](int c) { return out + c / PANEL * panel_stride + c % PANEL; };
+    for (int b = 0; b < n_blocks; b++) {
+        const auto & from = ((const typename T::block *) row)[b];
+        typename T::scales s;
+        T::prepare(from, s);
+        each([&](auto j) SPARSE_T_LAMBDA {
+            store(place(b * T::N + 16 * j), T::values(from, s, j));
+        }, std::make_integer_sequence<int, T::N / 16>{});
+    }
+    int c = n_blocks * T::N;
+    if (c < n_columns) {
+        store(place(c), partial_block<T>(row, n_columns));
+        c += 16;
+    }
+    for (; c % PANEL; c += 16) {
+        store(place(c), splat(0.0f));
+    }
+}
+
+// types without a kernel of their own
+void unpack_any(ggml_type type, const char * row, int n_columns, float * out, size_t panel_stride) {
+    float values[256] = {};
+    ggml_get_type_traits(type)->to_float(row, values, n_columns);
+    for (int c = 0; c < n_columns; c += PANEL) {
+        std::copy_n(values + c, PANEL, out + c / PANEL * panel_stride);
+    }
+}
+
+template <class T> kernels of() { return { T::N, sum_rows<T>, unpack<T> }; }
+
+} // namespace
+
+kernels find_kernels(ggml_type type) {
+    switch (type) {
+        case GGML_TYPE_F32:    return of<row_f32>();
+        case GGML_TYPE_F16:    return of<row_f16>();
+        case GGML_TYPE_BF16:   return of<row_bf16>();
+        case GGML_TYPE_Q4_0:   return of<row_q4_0>();
+        case GGML_TYPE_Q4_1:   return of<row_q4_1>();
+        case GGML_TYPE_Q5_0:   return of<row_q5_0>();
+        case GGML_TYPE_Q5_1:   return of<row_q5_1>();
+        case GGML_TYPE_Q8_0:   return of<row_q8_0>();
+        case GGML_TYPE_Q2_K:   return of<row_q2_k>();
+        case GGML_TYPE_Q3_K:   return of<row_q3_k>();
+        case GGML_TYPE_Q4_K:   return of<row_q4_k>();
+        case GGML_TYPE_Q5_K:   return of<row_q5_k>();
+        case GGML_TYPE_Q6_K:   return of<row_q6_k>();
+        case GGML_TYPE_IQ4_NL: return of<row_iq4_nl>();
+        case GGML_TYPE_IQ4_XS: return of<row_iq4_xs>();
+        default:               return { (int) ggml_blck_size(type), nullptr, unpack_any };
+    }
+}
+
+void sum_panel(const float * panel, int32_t first, const int32_t * index, const float * x, int n, float * y, int n_columns) {
+    constexpr int V = PANEL / 16;
+
+    float   padded[PANEL];
+    float * from = y;
+    if (n_columns < PANEL) {
+        std::copy_n(y, n_columns, padded);
+        std::fill(padded + n_columns, padded + PANEL, 0.0f);
+        from = padded;
+    }
+
+    f32x16 sum[V];
+    for (int i = 0; i < V; i++) {
+        sum[i] = load(from + 16 * i);
+    }
+    for (int k = 0; k < n; k++) {
+        const float * row = panel + (size_t) (index[k] - first) * PANEL;
+        const f32x16  xk  = splat(x[k]);
+        for (int i = 0; i < V; i++) {
+            sum[i] = fma(xk, load(row + 16 * i), sum[i]);
+        }
+    }
+    for (int i = 0; i < V; i++) {
+        store(from + 16 * i, sum[i]);
+    }
+
+    if (n_columns < PANEL) {
+        std::copy_n(padded, n_columns, y);
+    }
+}
+
+int32_t select(const float * x, int32_t n, bool relu_sqr, int32_t * index, float * value, int32_t * starts, uint32_t * mask) {
+    int32_t count = 0;
+    for (int32_t i0 = 0; i0 < n; i0 += 32) {
+        if (starts) {
+            starts[i0 / 32] = count;
+        }
+        uint32_t found = 0;
+#if defined(SPARSE_T_AVX512)
+        for (int32_t i = i0; i < std::min(i0 + 32, n); i += 16) {
+            const __mmask16 there = n - i >= 16 ? 0xffff : (__mmask16) ((1u << (n - i)) - 1);
+            const __m512    v     = _mm512_maskz_loadu_ps(there, x + i);
+            // "not less or equal" and "not equal" hold for NaN as well
+            const __mmask16 take = relu_sqr ? _mm512_mask_cmp_ps_mask(there, v, _mm512_setzero_ps(), _CMP_NLE_UQ)
+                                            : _mm512_mask_cmp_ps_mask(there, v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+            const __m512i at = _mm512_add_epi32(_mm512_set1_epi32(i),
+                                                _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+            // compressed in a register: compressing stores are slow on Zen 4
+            _mm512_storeu_ps(value + count, _mm512_maskz_compress_ps(take, relu_sqr ? _mm512_mul_ps(v, v) : v));
+            _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(take, at));
+            count += __builtin_popcount(take);
+            found |= (uint32_t) take << (i - i0);
+        }
+#else
+        for (int32_t i = i0; i < std::min(i0 + 32, n); i++) {
+            // without a branch: there is no telling which values are 0
+            const float v = x[i];
+            const bool take = relu_sqr ? !(v <= 0.0f) : v != 0.0f;
+            value[count] = relu_sqr ? v * v : v;
+            index[count] = i;
+            count += take;
+            found |= (uint32_t) take << (i - i0);
+        }
+#endif
+        if (mask) {
+            mask[i0 / 32] = found;
+        }
+    }
+    if (starts) {
+        starts[(n + 31) / 32] = count;
+    }
+    return count;
+}
+
+} // namespace sparse_t
