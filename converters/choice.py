@@ -19,14 +19,16 @@ from converters.tensors import Floats, columns
 from plm_edge.errors import ExitCode, PlmEdgeError
 
 DEFAULT = "q4_k"
+COPY = "copy"  # of a GGUF: each tensor keeps its type
 
 
 @dataclass(frozen=True)
 class Choice:
-    """`name` is the recipe's, for reports; `file` holds the person's own exceptions from it."""
+    """`name` is the recipe's, for reports; `file` holds the person's own exceptions from it.
+    Without a recipe each tensor keeps the type that it has."""
 
     name: str
-    recipe: Recipe
+    recipe: Recipe | None
     file: RecipeFile | None = None
     imatrix: ImportanceMatrix | None = None
 
@@ -38,12 +40,19 @@ class Choice:
         own = (f"{o.pattern.pattern}={o.type.name.lower()}" for o in self.file.overrides)
         return " ".join((self.file.base_name, *own))
 
+    @property
+    def quantised(self) -> bool:
+        """Whether the recipe is one that llama-quantize makes from a 16-bit file."""
+        return self.recipe is not None and self.recipe.quantised
+
     def types(
-        self, spec: TensorSpec, stored: Form, layers: int
+        self, spec: TensorSpec, stored: Form, layers: int, present: GGMLQuantizationType
     ) -> tuple[GGMLQuantizationType, GGMLQuantizationType]:
         """The type that one tensor should have, and the one that it gets: another where its rows
-        are no whole blocks of the first."""
+        are no whole blocks of the first. `present`: the type that it has in the source."""
         width = columns(stored.shape)
+        if self.recipe is None:
+            return present, fitting_type(present, width)
         own = self.file.type_of(spec) if self.file else None
         if own is not None:
             return own, fitting_type(own, width)
@@ -88,8 +97,11 @@ class Choice:
             )
 
 
-def choose(quant: str | None, recipe: Path | None, imatrix: Path | None) -> Choice:
-    """
+def choose(
+    quant: str | None, recipe: Path | None, imatrix: Path | None, default: str = DEFAULT
+) -> Choice:
+    """`default`: the recipe's name where none is given, or COPY.
+
     Raises:
         PlmEdgeError: a name or a file that is wrong, both a type and a recipe, or a type that
             needs an importance matrix and has none.
@@ -101,11 +113,20 @@ def choose(quant: str | None, recipe: Path | None, imatrix: Path | None) -> Choi
             "leave --quant out, and set base in the file",
             ExitCode.USAGE,
         )
+    if quant is None and recipe is None and default == COPY:
+        if imatrix is not None:
+            raise PlmEdgeError(
+                "--imatrix has nothing to do",
+                "without --quant each tensor of a GGUF keeps its type",
+                "say which --quant the matrix is for",
+                ExitCode.USAGE,
+            )
+        return Choice(COPY, None)
     file = read_recipe(recipe) if recipe is not None else None
     if file is not None:
         name, chosen = file.name, file.base
     else:
-        name, chosen = find_recipe(quant or DEFAULT)
+        name, chosen = find_recipe(quant or default)
     matrix = read_imatrix(imatrix) if imatrix is not None else None
     if chosen.needs_imatrix and matrix is None:
         raise _needs_matrix(name, None)

@@ -17,7 +17,8 @@ from pathlib import Path
 from gguf import GGMLQuantizationType
 
 from converters import provenance
-from converters.choice import DEFAULT, Choice, choose
+from converters.choice import COPY, DEFAULT, Choice, choose
+from converters.decoded import turnable
 from converters.gguf_header import Plan, TensorInfo, plan_file
 from converters.keys import Keys
 from converters.layout import Form, Layout, check_layout, form, layout_keys
@@ -26,14 +27,17 @@ from converters.pipeline import Job, Progress, Silent, run
 from converters.plm import ARCH, Kind, TensorSpec
 from converters.provenance import SourceHash
 from converters.quantize import Quantizer
-from converters.recipes import FLOATS
+from converters.recipes import FLOATS, typical_error
 from converters.report import Report, peak_rss, type_totals
-from converters.source import Source, open_source
+from converters.source import Source, is_gguf, open_source
 from converters.tensors import Floats, Tensor
+from converters.transposed import Transposed
 from converters.verify import verify_written
 from converters.writer import AtomicFile
 from plm_edge.engine import library
 from plm_edge.errors import ExitCode, PlmEdgeError
+
+Q = GGMLQuantizationType
 
 
 def convert(
@@ -46,26 +50,41 @@ def convert(
     out: Path | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    allow_requantize: bool = False,
 ) -> Report:
-    """Convert the checkpoint in the folder `source` to a GGUF.
+    """Convert the checkpoint in the folder `source`, or the GGUF `source`, to a GGUF.
 
-    quant: a recipe's name or alias (`recipes.RECIPES`), q4_k when `recipe` is not given either.
+    quant: a recipe's name or alias (`recipes.RECIPES`). When `recipe` is not given either, q4_k for
+    a checkpoint; of a GGUF each tensor keeps its type.
     recipe: a file with a recipe of one's own (`recipe_file`). imatrix: a file of llama-imatrix.
     layout: "edge" or "stock". out: the file to write, by default `default_out`. threads: by default
-    one for each CPU that this process may use.
+    one for each CPU that this process may use. allow_requantize: whether weights that are quantised
+    already may be quantised once more.
 
     Raises:
         PlmEdgeError: anything that the person can mend; `out` is then as it was before.
     """
     started = time.monotonic()
-    choice = choose(quant, recipe, imatrix)
+    from_gguf = is_gguf(source)
+    choice = choose(quant, recipe, imatrix, COPY if from_gguf else DEFAULT)
     form_layout = check_layout(layout)
     workers = _threads(threads)
     if out is None:
-        out = default_out(source, choice.name if recipe else quant or DEFAULT)
+        named = layout if choice.recipe is None else choice.name if recipe else quant or DEFAULT
+        out = default_out(source, named)
+    if from_gguf and out.exists() and out.samefile(source):
+        raise PlmEdgeError(
+            f"{out} is the source itself",
+            "the original would be lost",
+            "give another --out",
+            ExitCode.USAGE,
+        )
     quantizer = Quantizer(library.load().ggml)
     with open_source(source) as opened:
-        parts = _parts(opened, choice, form_layout)
+        parts = _parts(opened, choice, form_layout, quantizer)
+        lossy = [part for part in parts if part.requantises]
+        if lossy and not allow_requantize:
+            raise _needs_leave(source, lossy)
         unknown = provenance.unknown_keys(opened.origin, choice.description, len(parts))
         plan = _plan(opened, choice, form_layout, parts, unknown)
         with AtomicFile(out, plan.size) as file, SourceHash(opened.origin.files) as source_hash:
@@ -94,7 +113,8 @@ def convert(
 
 def default_out(source: Path, quant: str) -> Path:
     """NAME-QUANT.gguf in the current folder."""
-    return Path(f"{model_name(source)}-{quant.lower()}.gguf")
+    name = source.stem if source.is_file() else model_name(source)
+    return Path(f"{name}-{quant.lower()}.gguf")
 
 
 @dataclass(frozen=True)
@@ -108,9 +128,18 @@ class _Part:
     through: GGMLQuantizationType | None
     weights: Floats | None
     fits: bool
+    present: GGMLQuantizationType
+
+    @property
+    def requantises(self) -> bool:
+        """Whether weights that lost something to quantisation lose more. f32 holds any of them."""
+        if self.present in FLOATS:
+            return False
+        turned = isinstance(self.tensor, Transposed)
+        return self.info.type not in (Q.F32, *([] if turned else [self.present]))
 
 
-def _parts(source: Source, choice: Choice, layout: Layout) -> list[_Part]:
+def _parts(source: Source, choice: Choice, layout: Layout, quantizer: Quantizer) -> list[_Part]:
     """
     Raises:
         PlmEdgeError: the recipe or the importance matrix does not fit the model.
@@ -119,17 +148,19 @@ def _parts(source: Source, choice: Choice, layout: Layout) -> list[_Part]:
     parts = []
     for spec, tensor in source.pairs:
         stored = form(spec, layout)
-        wanted, type_ = choice.types(spec, stored, source.config.layers)
-        rounded = spec.kind is not Kind.NORM and (choice.recipe.quantised or type_ not in FLOATS)
+        present = tensor.source.type if isinstance(tensor, Transposed) else tensor.type
+        wanted, type_ = choice.types(spec, stored, source.config.layers, present)
+        rounded = spec.kind is not Kind.NORM and (choice.quantised or type_ not in FLOATS)
         parts.append(
             _Part(
                 spec,
-                stored.of(tensor),
+                turnable(stored.of(tensor), quantizer),
                 stored,
                 TensorInfo(stored.name, stored.shape, type_),
                 source.through if rounded else None,
                 choice.weights(spec, stored, type_),
                 type_ == wanted,
+                present,
             )
         )
     return parts
@@ -137,14 +168,37 @@ def _parts(source: Source, choice: Choice, layout: Layout) -> list[_Part]:
 
 def _plan(source: Source, choice: Choice, layout: Layout, parts: list[_Part], made: Keys) -> Plan:
     """`made`: the keys about who made the file."""
-    keys = source.keys | file_keys(choice.recipe.file_type) | layout_keys(layout) | made
+    file_type = choice.recipe.file_type if choice.recipe else source.file_type
+    keys = source.keys | file_keys(file_type) | layout_keys(layout) | made
     if choice.imatrix is not None:
         keys |= choice.imatrix.keys()
     return plan_file(ARCH, keys, [part.info for part in parts])
 
 
+def _needs_leave(source: Path, lossy: list[_Part]) -> PlmEdgeError:
+    part = lossy[0]
+    turned = isinstance(part.tensor, Transposed)
+    return PlmEdgeError(
+        f"{source.name} is quantised already, and {len(lossy)} tensors would be once more",
+        f"{part.spec.name} is {part.present.name.lower()}"
+        + (", and is to be turned: its blocks lie along the other side" if turned else "")
+        + "; the loss of both adds up",
+        "convert the original checkpoint, or say --allow-requantize",
+        ExitCode.USAGE,
+    )
+
+
 def _warnings(choice: Choice, parts: list[_Part]) -> tuple[str, ...]:
     found = []
+    if lossy := [part for part in parts if part.requantises]:
+        types = sorted({part.present for part in lossy}, key=lambda t: typical_error(t))
+        losses = ", ".join(f"{t.name.lower()} about {typical_error(t):.1%}" for t in types)
+        new = max(typical_error(part.info.type) for part in lossy)
+        found.append(
+            f"{len(lossy)} tensors were quantised already (error of a weight: {losses}), and what "
+            f"they are quantised to now adds up to {new:.1%}: the original checkpoint gives a "
+            "better file of this size"
+        )
     if misfits := sum(not part.fits for part in parts):
         found.append(
             f"{misfits} tensors have rows that {choice.name} cannot divide into its blocks; "

@@ -66,9 +66,7 @@ def general_keys(folder: Path, parameters: int) -> Keys:
     return keys
 
 
-def file_keys(file_type: LlamaFileType) -> Keys:
-    """The keys that say how the file is quantised."""
-    return {
-        "general.quantization_version": u32(GGML_QUANT_VERSION),
-        "general.file_type": u32(file_type),
-    }
+def file_keys(file_type: LlamaFileType | int | None) -> Keys:
+    """The keys that say how the file is quantised. `file_type`: None when that is not known."""
+    keys = {"general.quantization_version": u32(GGML_QUANT_VERSION)}
+    return keys if file_type is None else keys | {"general.file_type": u32(file_type)}

@@ -27,6 +27,7 @@ from plm_edge.errors import PlmEdgeError
 BLOCK = 1 << 18
 # The same where reading has a cost for each row of the source, however few of its columns are read.
 BLOCK_TRANSPOSED = 1 << 20
+_FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
 
 
 class Progress(Protocol):
@@ -143,6 +144,11 @@ class _Worker:
         width = columns(source.shape)
         raw = self._buffers.take("raw", source_bytes(source, count))
         source.read_rows(first, raw)
+        if source.type not in _FLOATS and source.type == target.type:
+            if not self._quantizer.is_finite(source.type, raw):
+                raise _not_finite(source.name)
+            self._write(index, job.offset + first * (raw.size // count), raw)
+            return raw.size
         values = self._quantizer.decode(
             source.type, raw, self._buffers.take("values", count * width * 4).view(np.float32)
         )
@@ -161,12 +167,13 @@ class _Worker:
             result = self._buffers.take("result", count * row_bytes)
             if not self._quantizer.encode(target.type, values, width, result, job.weights):
                 raise _too_large(source.name, target.type)
-        offset = job.offset + first * row_bytes
-        self.written.append(
-            Written(index, offset, result.size, hashlib.sha256(result.data).digest())
-        )
-        self._file.write_at(offset, result.data)
+        self._write(index, job.offset + first * row_bytes, result)
         return raw.size
+
+    def _write(self, index: int, offset: int, data: Bytes) -> None:
+        digest = hashlib.sha256(data.data).digest()
+        self.written.append(Written(index, offset, data.size, digest))
+        self._file.write_at(offset, data.data)
 
 
 def _check_finite(
@@ -186,6 +193,14 @@ def _check_finite(
         f"{tensor.name} has a weight that is no finite number",
         f"it is {values[place]} in row {row}, column {column}",
         "the checkpoint is damaged, or its training diverged: use another one",
+    )
+
+
+def _not_finite(name: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"{name} has a block that is no finite number",
+        "a scale of its quantised blocks is infinite or no number",
+        "the file is damaged: get it again, or convert the original checkpoint",
     )
 
 

@@ -182,6 +182,21 @@ FALLBACKS = {
 NEED_WEIGHTS = frozenset({Q.IQ3_XXS, Q.IQ2_S, Q.IQ2_XS, Q.IQ2_XXS, Q.IQ1_M})
 
 
+# Relative error (root of the mean square) of normally distributed weights, measured with ggml.
+ERRORS = {
+    **{Q.F32: 0.0, Q.F16: 2e-4, Q.BF16: 1.7e-3, Q.Q8_0: 0.0054, Q.Q6_K: 0.018},
+    **{Q.Q5_K: 0.036, Q.Q5_0: 0.043, Q.Q5_1: 0.038, Q.Q4_K: 0.072, Q.Q4_0: 0.086, Q.Q4_1: 0.078},
+    **{Q.IQ4_NL: 0.077, Q.IQ4_XS: 0.077, Q.Q3_K: 0.15, Q.IQ3_S: 0.17, Q.IQ3_XXS: 0.18},
+    **{Q.Q2_K: 0.3, Q.IQ2_S: 0.25, Q.IQ2_XS: 0.3, Q.IQ2_XXS: 0.35, Q.IQ1_M: 0.45},
+}
+
+
+def typical_error(type_: GGMLQuantizationType) -> float:
+    """How far a weight is off, as a share of what weights are: an orientation, of normally
+    distributed ones."""
+    return ERRORS.get(type_, 0.5)
+
+
 def find_recipe(name: str) -> tuple[str, Recipe]:
     """The recipe's own name (aliases and case resolved) and the recipe.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gguf import GGMLQuantizationType
 
+from converters import gguf_source
 from converters.checkpoint import Checkpoint, check_folder
 from converters.config import PlmConfig, parse_config
 from converters.json_file import read_json
@@ -19,6 +20,7 @@ from converters.plm import TensorSpec, match_tensors, model_keys
 from converters.provenance import Origin
 from converters.tensors import Tensor
 from converters.tokenizer import tokenizer_keys
+from plm_edge import gguf_file
 
 Q = GGMLQuantizationType
 # What a checkpoint has beside its weights, as far as a conversion reads it.
@@ -34,7 +36,7 @@ class Source:
     of the model, but not how it is quantised and laid out.
 
     `through`: the 16-bit type that a matrix passes through on its way to a quantised type, or None.
-    `origin`: where all this comes from.
+    `origin`: where all this comes from. `file_type`: general.file_type, of a GGUF.
     """
 
     config: PlmConfig
@@ -42,15 +44,28 @@ class Source:
     keys: Keys
     through: GGMLQuantizationType | None
     origin: Origin
+    file_type: int | None = None
 
 
 @contextmanager
 def open_source(path: Path) -> Iterator[Source]:
-    """Open the checkpoint in the folder `path`; its tensors can be read until the context ends.
+    """Open the checkpoint in the folder `path`, or the GGUF `path`; its tensors can be read until
+    the context ends.
 
     Raises:
         PlmEdgeError: it is not there, damaged, or not a PLM.
     """
+    with _open_gguf(path) if is_gguf(path) else _open_checkpoint(path) as source:
+        yield source
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether `path` is a GGUF, or a file that should be one."""
+    return path.is_file() and (path.suffix == ".gguf" or gguf_file.is_gguf(path))
+
+
+@contextmanager
+def _open_checkpoint(path: Path) -> Iterator[Source]:
     # Before the weights: what is no PLM should be told so, whatever its weights look like.
     check_folder(path)
     raw_config = read_json(path / "config.json")
@@ -64,6 +79,24 @@ def open_source(path: Path) -> Iterator[Source]:
         )
         origin = Origin(model_name(path), files=_files(path, checkpoint))
         yield Source(config, pairs, keys, _through(checkpoint.tensors.values()), origin)
+
+
+@contextmanager
+def _open_gguf(path: Path) -> Iterator[Source]:
+    content = gguf_file.read(path)
+    config = gguf_source.read_config(content)
+    layout = gguf_source.read_layout(content)
+    keys = gguf_source.model_keys(content)
+    file_type = content.keys.get("general.file_type")
+    with path.open("rb", buffering=0) as file:
+        yield Source(
+            config,
+            gguf_source.match_tensors(config, content, layout, file.fileno()),
+            keys,
+            None,
+            Origin(path.name, files=(path,)),
+            file_type if isinstance(file_type, int) else None,
+        )
 
 
 def _files(folder: Path, checkpoint: Checkpoint) -> tuple[Path, ...]:

@@ -22,14 +22,15 @@ def convert(
         Path | None,
         typer.Argument(
             metavar="CKPT",
-            help="A folder with config.json, *.safetensors and tokenizer.json.",
+            help="A folder with config.json, *.safetensors and tokenizer.json, or a GGUF.",
             show_default=False,
         ),
     ] = None,
     quant: Annotated[
         str | None,
         typer.Option(
-            help="How finely the weights are stored; see --list-quants.", show_default="q4_k"
+            help="How finely the weights are stored; see --list-quants.",
+            show_default="q4_k; of a GGUF, as they are",
         ),
     ] = None,
     recipe: Annotated[
@@ -50,6 +51,10 @@ def convert(
     threads: Annotated[
         int | None, typer.Option(help="Threads.", show_default="one for each CPU")
     ] = None,
+    allow_requantize: Annotated[
+        bool,
+        typer.Option("--allow-requantize", help="Quantise weights that are quantised already."),
+    ] = False,
     list_quants: Annotated[
         bool,
         typer.Option("--list-quants", help="Show what --quant takes, and convert nothing."),
@@ -81,6 +86,7 @@ def convert(
             out=out,
             threads=threads,
             progress=_Bar(display),
+            allow_requantize=allow_requantize,
         )
     try:
         registry.add_model(report.out, checkpoint.absolute(), report.quant)
