@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gguf import GGMLQuantizationType
 
-from converters import provenance
+from converters import hub, provenance
 from converters.choice import COPY, DEFAULT, Choice, choose
 from converters.decoded import turnable
 from converters.gguf_header import Plan, TensorInfo, plan_file
@@ -29,7 +29,7 @@ from converters.provenance import SourceHash
 from converters.quantize import Quantizer
 from converters.recipes import FLOATS, typical_error
 from converters.report import Report, peak_rss, type_totals
-from converters.source import Source, is_gguf, open_source
+from converters.source import Snapshot, Source, is_gguf, open_source
 from converters.tensors import Floats, Tensor
 from converters.transposed import Transposed
 from converters.verify import verify_written
@@ -51,15 +51,19 @@ def convert(
     threads: int | None = None,
     progress: Progress | None = None,
     allow_requantize: bool = False,
+    revision: str | None = None,
+    download: Progress | None = None,
 ) -> Report:
-    """Convert the checkpoint in the folder `source`, or the GGUF `source`, to a GGUF.
+    """Convert the checkpoint in the folder `source`, the GGUF `source`, or the hub's repository of
+    this name, to a GGUF.
 
     quant: a recipe's name or alias (`recipes.RECIPES`). When `recipe` is not given either, q4_k for
     a checkpoint; of a GGUF each tensor keeps its type.
     recipe: a file with a recipe of one's own (`recipe_file`). imatrix: a file of llama-imatrix.
     layout: "edge" or "stock". out: the file to write, by default `default_out`. threads: by default
     one for each CPU that this process may use. allow_requantize: whether weights that are quantised
-    already may be quantised once more.
+    already may be quantised once more. revision: branch, tag or commit of a repository, of whose
+    download `download` hears.
 
     Raises:
         PlmEdgeError: anything that the person can mend; `out` is then as it was before.
@@ -69,6 +73,8 @@ def convert(
     choice = choose(quant, recipe, imatrix, COPY if from_gguf else DEFAULT)
     form_layout = check_layout(layout)
     workers = _threads(threads)
+    snapshot = _snapshot(source, revision, download)
+    source = snapshot.folder if snapshot else source
     if out is None:
         named = layout if choice.recipe is None else choice.name if recipe else quant or DEFAULT
         out = default_out(source, named)
@@ -80,7 +86,7 @@ def convert(
             ExitCode.USAGE,
         )
     quantizer = Quantizer(library.load().ggml)
-    with open_source(source) as opened:
+    with open_source(source, snapshot) as opened:
         parts = _parts(opened, choice, form_layout, quantizer)
         lossy = [part for part in parts if part.requantises]
         if lossy and not allow_requantize:
@@ -109,6 +115,20 @@ def convert(
         peak_rss=peak_rss(),
         warnings=_warnings(choice, parts),
     )
+
+
+def _snapshot(source: Path, revision: str | None, progress: Progress | None) -> Snapshot | None:
+    """What `source` names on the hub, or None when it is a path."""
+    if hub.is_name(source):
+        return hub.fetch(str(source), revision, progress)
+    if revision is not None:
+        raise PlmEdgeError(
+            f"--revision {revision} has nothing to do",
+            f"{source} is no repository of the hub",
+            "leave --revision out, or give OWNER/NAME",
+            ExitCode.USAGE,
+        )
+    return None
 
 
 def default_out(source: Path, quant: str) -> Path:

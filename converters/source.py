@@ -31,6 +31,15 @@ TEXTS = (
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """Files of the hub's `repository` at one `commit`, in `folder`."""
+
+    repository: str
+    commit: str
+    folder: Path
+
+
+@dataclass(frozen=True)
 class Source:
     """`pairs`: each tensor of the model, in the order of the file to be. `keys`: what the file says
     of the model, but not how it is quantised and laid out.
@@ -48,14 +57,14 @@ class Source:
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[Source]:
+def open_source(path: Path, snapshot: Snapshot | None = None) -> Iterator[Source]:
     """Open the checkpoint in the folder `path`, or the GGUF `path`; its tensors can be read until
-    the context ends.
+    the context ends. `snapshot`: what the folder is of the hub.
 
     Raises:
         PlmEdgeError: it is not there, damaged, or not a PLM.
     """
-    with _open_gguf(path) if is_gguf(path) else _open_checkpoint(path) as source:
+    with _open_gguf(path) if is_gguf(path) else _open_checkpoint(path, snapshot) as source:
         yield source
 
 
@@ -65,7 +74,7 @@ def is_gguf(path: Path) -> bool:
 
 
 @contextmanager
-def _open_checkpoint(path: Path) -> Iterator[Source]:
+def _open_checkpoint(path: Path, snapshot: Snapshot | None) -> Iterator[Source]:
     # Before the weights: what is no PLM should be told so, whatever its weights look like.
     check_folder(path)
     raw_config = read_json(path / "config.json")
@@ -77,7 +86,10 @@ def _open_checkpoint(path: Path) -> Iterator[Source]:
             | model_keys(config)
             | tokenizer_keys(path, config.vocab, raw_config)
         )
-        origin = Origin(model_name(path), files=_files(path, checkpoint))
+        if snapshot is not None:
+            origin = Origin(snapshot.repository, snapshot.commit)
+        else:
+            origin = Origin(model_name(path), files=_files(path, checkpoint))
         yield Source(config, pairs, keys, _through(checkpoint.tensors.values()), origin)
 
 

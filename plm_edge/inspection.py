@@ -34,22 +34,12 @@ NFC_NOTE = (
 )
 
 
-def inspect(path: Path, *, verify: bool = False) -> dict[str, Any]:
-    """A report on the GGUF or checkpoint folder at `path`. verify: read all weights of a GGUF, and
-    compare them with the hashes that it carries.
+def inspect(path: Path) -> dict[str, Any]:
+    """A report on the GGUF or checkpoint folder at `path`.
 
     Raises:
         PlmEdgeError: missing, damaged, or neither of the two.
     """
-    if verify:
-        if path.is_dir():
-            raise PlmEdgeError(
-                f"{path} cannot be verified",
-                "--verify compares a GGUF with its hashes; a checkpoint carries none",
-                "convert it: that reads and checks all of it",
-                ExitCode.USAGE,
-            )
-        return {**inspect(path), "verified": _verified(path)}
     if path.is_dir():
         return _checkpoint(path)
     if not path.exists():
@@ -59,12 +49,26 @@ def inspect(path: Path, *, verify: bool = False) -> dict[str, Any]:
     return _gguf(path)
 
 
-def _verified(path: Path) -> dict[str, Any]:
+def verify(path: Path) -> dict[str, Any]:
+    """The same for a GGUF, all of whose weights were read and compared with the hashes that it
+    carries.
+
+    Raises:
+        PlmEdgeError: as of `inspect`, or the weights are not as they were written.
+    """
+    if path.is_dir():
+        raise PlmEdgeError(
+            f"{path} cannot be verified",
+            "--verify compares a GGUF with its hashes; a checkpoint carries none",
+            "convert it: that reads and checks all of it",
+            ExitCode.USAGE,
+        )
     from converters.quantize import Quantizer
     from converters.verify import verify_file
     from plm_edge.engine import library
 
-    return verify_file(path, Quantizer(library.load().ggml)).as_dict()
+    report = inspect(path)
+    return {**report, "verified": verify_file(path, Quantizer(library.load().ggml)).as_dict()}
 
 
 def _gguf(path: Path) -> dict[str, Any]:

@@ -22,7 +22,8 @@ def convert(
         Path | None,
         typer.Argument(
             metavar="CKPT",
-            help="A folder with config.json, *.safetensors and tokenizer.json, or a GGUF.",
+            help="A folder with config.json, weights and tokenizer.json, a GGUF, or the name of a "
+            "repository on the Hugging Face hub.",
             show_default=False,
         ),
     ] = None,
@@ -55,6 +56,10 @@ def convert(
         bool,
         typer.Option("--allow-requantize", help="Quantise weights that are quantised already."),
     ] = False,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit of the repository.", show_default="main"),
+    ] = None,
     list_quants: Annotated[
         bool,
         typer.Option("--list-quants", help="Show what --quant takes, and convert nothing."),
@@ -85,11 +90,15 @@ def convert(
             layout=layout,
             out=out,
             threads=threads,
-            progress=_Bar(display),
+            progress=_Bar(display, "converting"),
             allow_requantize=allow_requantize,
+            revision=revision,
+            download=_Bar(display, "downloading"),
         )
     try:
-        registry.add_model(report.out, checkpoint.absolute(), report.quant)
+        # The name of a repository stays as it is.
+        source = checkpoint.absolute() if checkpoint.exists() else checkpoint
+        registry.add_model(report.out, source, report.quant)
     except OSError as error:
         console.warn(f"the file is written, but not remembered for `plm-edge run`: {error}")
     for warning in report.warnings:
@@ -103,12 +112,13 @@ def convert(
 class _Bar:
     """The converter's progress as a bar; nothing is drawn before the checks have passed."""
 
-    def __init__(self, display: Progress) -> None:
+    def __init__(self, display: Progress, what: str) -> None:
         self._display = display
+        self._what = what
         self._task: TaskID | None = None
 
     def begin(self, total: int) -> None:
-        self._task = self._display.add_task("converting", total=total)
+        self._task = self._display.add_task(self._what, total=total)
 
     def advance(self, count: int) -> None:
         if self._task is not None:

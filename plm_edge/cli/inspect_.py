@@ -29,7 +29,7 @@ def inspect(
     """Show what a GGUF or a checkpoint holds, without loading it."""
     from plm_edge import inspection
 
-    report = inspection.inspect(path, verify=verify)
+    report = inspection.verify(path) if verify else inspection.inspect(path)
     if json:
         console.emit_json(report)
         return
