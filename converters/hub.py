@@ -51,9 +51,11 @@ def fetch(
             or a file is not what the hub says it is.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import disable_progress_bars, logging
 
-    logging.set_verbosity_error()  # what it has to say comes as an error of ours
+    # What it has to say comes as an error or a bar of ours.
+    logging.set_verbosity_error()
+    disable_progress_bars()
     api = HfApi(endpoint=_endpoint())
     info = _asked(
         repository, lambda: api.model_info(repository, revision=revision, files_metadata=True)
@@ -121,7 +123,6 @@ class _Taker:
                     file.rfilename,
                     revision=self.commit,
                     endpoint=_endpoint(),
-                    tqdm_class=_silent_bar(),
                 ),
             )
         )
@@ -233,15 +234,3 @@ def _check_space(repository: str, folder: Path, files: list[RepoSibling]) -> Non
             "free some space, or set HF_HOME to a folder on another disk",
             ExitCode.RESOURCES,
         )
-
-
-def _silent_bar() -> Any:
-    """A class for huggingface_hub to draw nothing with."""
-    from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
-
-    class Bar(tqdm):  # type: ignore[misc,type-arg,unused-ignore]
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            options.pop("name", None)
-            super().__init__(*arguments, **(options | {"disable": True}))
-
-    return Bar
