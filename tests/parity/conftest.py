@@ -55,3 +55,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for test, found in _errors.items():
             error, case = max(found)
             terminalreporter.write_line(f"{error:.2e}  {test}  {case}")
+
+
+@pytest.fixture
+def tiny_text(subject: Callable[[str], Subject]) -> list[int]:
+    """Tokens of a text that tiny-plm knows how to go on with."""
+    return list(subject("tiny-plm").text)

@@ -48,7 +48,8 @@ def test_one_sequence_to_another(
 ) -> None:
     """One sequence of three moves to another number in another context. Its cells then lie side
     by side where others' lay between them, so sums run in another order: equal but for rounding
-    (f16 accumulators in the fused op), far below what any cache type costs."""
+    (16-bit integers in the fused op), far below what any cache type costs. In q4_0 a last bit that
+    differs can move a quant of the tokens that follow by a fifteenth of its block's range."""
     case = subject(name)
     setting = Setting(flash, 64, 3, True, cache, context=768)
     with case.model.context(setting) as context:
@@ -58,7 +59,7 @@ def test_one_sequence_to_another(
     with case.model.context(setting) as context:
         context.restore(state, sequence=2)
         got = context.decode(rows(case.text[300:305], start=80, sequence=2))
-    assert nmse(got, expected) <= 1e-5
+    assert nmse(got, expected) <= (5e-4 if cache == "q4_0" else 1e-5)
 
 
 def test_restored_state_is_the_models(

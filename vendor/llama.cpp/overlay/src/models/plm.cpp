@@ -30,8 +30,10 @@
 static constexpr const char * EDGE_VERSION_KEY = "plm_edge.layout.version";
 static constexpr uint32_t     EDGE_VERSION     = 1;
 
-// queries of one sequence from which expanding the cache is faster than absorbing (see ARCHITECTURE.md)
-static constexpr int64_t N_QUERY_EXPAND = 64;
+// queries of one sequence from which expanding n_kv cached tokens is faster than absorbing (see ARCHITECTURE.md)
+static int64_t n_query_expand(bool flash_attn, int64_t n_kv) {
+    return flash_attn ? 48 + n_kv / 24 : 32;
+}
 
 void llama_model_plm::load_arch_hparams(llama_model_loader & ml) {
     ml.get_key(LLM_KV_ATTENTION_LAYERNORM_RMS_EPS, hparams.f_norm_rms_eps);
@@ -286,7 +288,7 @@ struct latent_attention {
         q_pe  = by_stream(q_pe);
         cache = swap_1_2(cache);
 
-        ggml_tensor * out = t >= N_QUERY_EXPAND ? expanded(q_nope, q_pe, cache, mask) : absorbed(q_nope, q_pe, cache, mask);
+        ggml_tensor * out = t >= n_query_expand(g.cparams.flash_attn, cache->ne[1]) ? expanded(q_nope, q_pe, cache, mask) : absorbed(q_nope, q_pe, cache, mask);
         out = ggml_cont_2d(ctx, swap_1_2(out), n_v * n_head, n_tokens);
         g.cb(out, "attn_heads", il);
 

@@ -2,9 +2,11 @@
 
 #include "ggml.h"
 #include "sparse-t-counts.h"
+#include "sparse-t-dense.h"
 #include "sparse-t-kernels.h"
 
 #include <algorithm>
+#include <cstring>
 
 using namespace sparse_t;
 
@@ -21,6 +23,15 @@ constexpr int64_t GROUP_BYTES = 24 << 20;
 // when few rows are selected a tile may span many
 constexpr int64_t PANEL_BYTES   = 24 << 10;
 constexpr int64_t TILE_ROWS     = 512;
+
+// A few tokens that share few rows are faster one by one, from the packed rows: up to this many tokens a row
+// that any of them selects. (Unpacking a row costs about 2.5 times what is saved for one token's sum.)
+constexpr double TOKENS_A_ROW = 2.5;
+
+// What the two ways through a batch cost, by row of the union and by selected value, and by row and by value
+// of any kind, in units of a dense value's (measured on Zen 4; others differ little in what counts, the ratio
+// of float to 8-bit products).
+constexpr double SPARSE_ROW = 34, SPARSE_VALUE = 4, DENSE_ROW = 50, DENSE_VALUE = 1;
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -40,7 +51,9 @@ struct plan {
     int64_t entries;     // room in the list of one token
     int64_t n_starts;    // a token's
     bool    own;         // each thread makes and uses selections of its own, else all work on the same one
-    bool    fused;       // a single token, straight from the packed rows
+    bool    single;      // one token with kernels of its own: no tiles
+    bool    may_dense;   // a batch whose values may be rounded to 8 bits
+    int64_t n_dense;     // blocks of them
 
     size_t  selection_bytes; // of one selection
     size_t  scratch_bytes;   // of one thread
@@ -55,20 +68,28 @@ struct plan {
         entries  = round_up(n_in, 32) + 32;
         n_starts = (n_in + 31) / 32 + 1;
         own      = n_heads >= nth;
-        fused    = n_tokens == 1 && k.sum_rows;
+        single   = n_tokens == 1 && k.sum_rows;
         group    = std::clamp<int64_t>(GROUP_BYTES / (entries * 8), 16, GROUP);
         group    = std::min(group, n_tokens);
         n_groups = (n_tokens + group - 1) / group;
 
-        selection_bytes = round_up(group * (entries * 8 + n_starts * 8), 64);
-        scratch_bytes   = fused ? 0 : any_bytes() + std::min(TILE_ROWS, round_up(n_in, 32)) * TILE * sizeof(float);
+        may_dense = has_dense() && ggml_is_quantized(w->type) && n_tokens > 4;
+        n_dense   = (n_in + DENSE_ROWS - 1) / DENSE_ROWS;
+
+        selection_bytes = round_up(group * (entries * 8 + n_starts * 8 + (may_dense ? n_dense * (DENSE_ROWS + 8) : 0)), 64);
+        scratch_bytes   = single ? 0 : union_bytes() + tile_bytes() + (may_dense ? DENSE_ROWS * PANEL : 0);
     }
 
     // Heads are shared out where there are enough; a single token's selection is so quickly made that each
     // thread makes its own.
-    int64_t n_selections_at_once(int nth) const { return own || fused ? nth : 1; }
+    int64_t n_selections_at_once(int nth) const { return own || single ? nth : 1; }
 
-    size_t any_bytes() const { return round_up(n_starts * sizeof(uint32_t), 64); }
+    size_t tile_bytes() const {
+        const int64_t rows = std::max<int64_t>(std::min(TILE_ROWS, round_up(n_in, 32)), may_dense ? DENSE_ROWS : 0);
+        return rows * TILE * sizeof(float);
+    }
+
+    size_t union_bytes() const { return round_up((entries + 2 * n_starts) * sizeof(int32_t), 64); }
 
     size_t work_size(int nth) const { return n_selections_at_once(nth) * selection_bytes + nth * scratch_bytes + 64; }
 };
@@ -80,12 +101,19 @@ struct selection {
     float      * value_;
     int32_t    * starts_;
     uint32_t   * mask_;
+    float      * dense_scale_;
+    int32_t    * dense_sum_;
+    int8_t     * dense_;
 
     selection(const plan & p, char * at) : p(p) {
         index_  = (int32_t *) at;
         value_  = (float *) (index_ + p.group * p.entries);
         starts_ = (int32_t *) (value_ + p.group * p.entries);
         mask_   = (uint32_t *) (starts_ + p.group * p.n_starts);
+
+        dense_scale_ = (float *) (mask_ + p.group * p.n_starts);
+        dense_sum_   = (int32_t *) (dense_scale_ + p.group * p.n_dense);
+        dense_       = (int8_t *) (dense_sum_ + p.group * p.n_dense);
     }
 
     int32_t  * index(int64_t t)  const { return index_  + t * p.entries; }
@@ -93,11 +121,75 @@ struct selection {
     int32_t  * starts(int64_t t) const { return starts_ + t * p.n_starts; }
     uint32_t * mask(int64_t t)   const { return mask_   + t * p.n_starts; }
 
+    int32_t count(int64_t t) const { return starts(t)[p.n_starts - 1]; }
+
     // the list of token t from row x; returns its length
     int32_t fill(int64_t t, const float * row) const {
         const int32_t n = select(row, (int32_t) p.n_in, p.relu_sqr, index(t), value(t), starts(t), mask(t));
         std::fill_n(index(t) + n, AHEAD, n ? index(t)[n - 1] : 0);
+        if (p.may_dense) {
+            // the largest magnitude: those of floats order as integers do, infinity and NaN above the others
+            uint32_t most = 0;
+            for (int32_t k = 0; k < n; k++) {
+                uint32_t v;
+                memcpy(&v, value(t) + k, sizeof(v));
+                most = std::max(most, v & 0x7fffffff);
+            }
+            mask(t)[p.n_starts - 1] = most;
+        }
         return n;
+    }
+
+    bool finite(int64_t t) const { return mask(t)[p.n_starts - 1] < 0x7f800000; }
+
+    // whether the first n tokens are faster with 8-bit integers and all rows
+    bool prefers_dense(int64_t n) const {
+        if (!p.may_dense) {
+            return false;
+        }
+        double n_selected = 0;
+        for (int64_t t = 0; t < n; t++) {
+            if (!finite(t)) {
+                return false;
+            }
+            n_selected += count(t);
+        }
+        // every row counts as one of the union: fewer would only be where few are selected
+        return n_selected > TOKENS_A_ROW * p.n_in &&
+               p.n_in * SPARSE_ROW + n_selected * SPARSE_VALUE > p.n_in * (DENSE_ROW + n * DENSE_VALUE);
+    }
+
+    void fill_dense(int64_t t, const float * row) const {
+        quantize_token(row, p.n_in, p.relu_sqr, dense_ + t * p.n_dense * DENSE_ROWS, dense_scale_ + t * p.n_dense, dense_sum_ + t * p.n_dense);
+    }
+};
+
+// The rows that any of the first n tokens selects, in scratch memory of a thread.
+struct row_union {
+    int32_t * rows;   // ascending, and AHEAD more that may be read
+    int32_t * starts; // how many lie before row 32 i
+    int32_t   count = 0;
+
+    row_union(const selection & s, int64_t n, char * at) {
+        const int64_t n_words = s.p.n_starts - 1;
+        rows   = (int32_t *) at;
+        starts = rows + s.p.entries;
+        uint32_t * any = (uint32_t *) (starts + s.p.n_starts);
+        std::copy_n(s.mask(0), n_words, any);
+        for (int64_t t = 1; t < n; t++) {
+            const uint32_t * mask = s.mask(t);
+            for (int64_t i = 0; i < n_words; i++) {
+                any[i] |= mask[i];
+            }
+        }
+        for (int64_t i = 0; i < n_words; i++) {
+            starts[i] = count;
+            for (uint32_t left = any[i]; left; left &= left - 1) {
+                rows[count++] = (int32_t) (32 * i + __builtin_ctz(left));
+            }
+        }
+        starts[n_words] = count;
+        std::fill_n(rows + count, AHEAD, count ? rows[count - 1] : 0);
     }
 };
 
@@ -132,29 +224,38 @@ struct job {
         return n_active;
     }
 
-    // one token, columns [c0, c1), from the packed rows
-    void sum_fused(const selection & s, int64_t c0, int64_t c1) const {
-        const int32_t count = s.starts(0)[p.n_starts - 1];
-        std::fill_n(y_row(0) + c0, c1 - c0, 0.0f);
-        p.k.sum_rows(w_row(0, c0), p.w->nb[1], s.index(0), s.value(0), count, y_row(0) + c0, (int) (c1 - c0));
+    void fill_dense(const selection & s, int64_t first, int64_t step) const {
+        for (int64_t t = first; t < n; t += step) {
+            s.fill_dense(t, x_row(t));
+        }
     }
 
-    // all tokens, columns [c0, c1): rows that any token selects are unpacked once, some at a time, then each
-    // token sums its own
-    void sum_tiled(const selection & s, int64_t c0, int64_t c1, const uint32_t * any, int64_t tile_rows, float * tile) const {
+    // columns [c0, c1), each token by itself, from the packed rows
+    void sum_packed(const selection & s, int64_t c0, int64_t c1) const {
+        for (int64_t t = 0; t < n; t++) {
+            std::fill_n(y_row(t) + c0, c1 - c0, 0.0f);
+            p.k.sum_rows(w_row(0, c0), p.w->nb[1], s.index(t), s.value(t), s.count(t), y_row(t) + c0, (int) (c1 - c0));
+        }
+    }
+
+    // columns [c0, c1), at most TILE: the rows of the union are unpacked once, some at a time, then each token
+    // sums its own
+    void sum_tiled(const selection & s, int64_t c0, int64_t c1, const row_union & any, int64_t tile_rows, float * tile) const {
         for (int64_t t = 0; t < n; t++) {
             std::fill_n(y_row(t) + c0, c1 - c0, 0.0f);
         }
         const int64_t panel_stride = tile_rows * PANEL;
+        const int     n_columns    = (int) (c1 - c0);
+        const int64_t piece        = ggml_row_size(p.w->type, n_columns);
         for (int64_t i0 = 0; i0 < p.n_in; i0 += tile_rows) {
-            const int64_t i1 = std::min(i0 + tile_rows, p.n_in);
-            for (int64_t i = i0; i < i1; i += 32) {
-                for (uint32_t left = any[i / 32]; left; left &= left - 1) {
-                    const int64_t row = i + __builtin_ctz(left);
-                    p.k.unpack(p.w->type, w_row(row, c0), (int) (c1 - c0), tile + (row - i0) * PANEL, panel_stride);
+            const int64_t from = i0 / 32, to = (std::min(i0 + tile_rows, p.n_in) + 31) / 32;
+            for (int32_t k = any.starts[from]; k < any.starts[to]; k++) {
+                const char * next = w_row(any.rows[k + AHEAD / 2], c0);
+                for (int64_t o = 0; o < piece; o += 64) {
+                    __builtin_prefetch(next + o);
                 }
+                p.k.unpack(p.w->type, w_row(any.rows[k], c0), n_columns, tile + (any.rows[k] - i0) * PANEL, panel_stride);
             }
-            const int64_t from = i0 / 32, to = (i1 + 31) / 32;
             for (int64_t c = c0; c < c1; c += PANEL) {
                 const float * panel = tile + (c - c0) / PANEL * panel_stride;
                 for (int64_t t = 0; t < n; t++) {
@@ -168,31 +269,69 @@ struct job {
         }
     }
 
+    // columns [c0, c1), at most TILE: all rows, in 8-bit integers
+    void sum_dense(const selection & s, int64_t c0, int64_t c1, char * scratch) const {
+        float   * tile = (float *) scratch;
+        uint8_t * q    = (uint8_t *) scratch + p.tile_bytes();
+        for (int64_t t = 0; t < n; t++) {
+            std::fill_n(y_row(t) + c0, c1 - c0, 0.0f);
+        }
+        const int     n_columns    = (int) (c1 - c0);
+        const int64_t piece        = ggml_row_size(p.w->type, n_columns);
+        const int64_t panel_stride = DENSE_ROWS * PANEL;
+        for (int64_t b = 0; b < p.n_dense; b++) {
+            const int64_t i0 = b * DENSE_ROWS, i1 = std::min(i0 + DENSE_ROWS, p.n_in);
+            for (int64_t i = i0; i < i1; i++) {
+                const char * next = w_row(std::min(i + AHEAD / 2, p.n_in - 1), c0);
+                for (int64_t o = 0; o < piece; o += 64) {
+                    __builtin_prefetch(next + o);
+                }
+                p.k.unpack(p.w->type, w_row(i, c0), n_columns, tile + (i - i0) * PANEL, panel_stride);
+            }
+            for (int64_t c = c0; c < c1; c += PANEL) {
+                const float * panel = tile + (c - c0) / PANEL * panel_stride;
+                const int     width = (int) std::min<int64_t>(PANEL, c1 - c);
+                float w_scale[PANEL];
+                if (quantize_panel(panel, (int) (i1 - i0), q, w_scale)) {
+                    multiply_panel(q, w_scale, (int) (i1 - i0), s.dense_ + i0, p.n_dense * DENSE_ROWS, s.dense_scale_ + b,
+                                   s.dense_sum_ + b, p.n_dense, n, y_row(0) + c, p.y->nb[1] / sizeof(float), width);
+                    continue;
+                }
+                for (int64_t t = 0; t < n; t++) {
+                    const int32_t a = s.starts(t)[i0 / 32], count = s.starts(t)[(i1 + 31) / 32] - a;
+                    sum_panel(panel, (int32_t) i0, s.index(t) + a, s.value(t) + a, count, y_row(t) + c, width);
+                }
+            }
+        }
+    }
+
     // columns [c0, c1)
-    void sum(const selection & s, int64_t c0, int64_t c1, char * scratch) const {
+    void sum(const selection & s, int64_t c0, int64_t c1, bool dense, char * scratch) const {
         if (c0 >= c1) {
             return;
         }
-        if (p.fused) {
-            sum_fused(s, c0, c1);
+        if (dense) {
+            for (int64_t c = c0; c < c1; c += TILE) {
+                sum_dense(s, c, std::min(c + TILE, c1), scratch + p.union_bytes());
+            }
             return;
         }
-        uint32_t * any  = (uint32_t *) scratch; // the rows that any token selects, a bit each
-        float    * tile = (float *) (scratch + p.any_bytes());
-        int64_t   n_any = 0;
-        const int64_t n_words = p.n_starts - 1;
-        std::copy_n(s.mask(0), n_words, any);
-        for (int64_t t = 1; t < n; t++) {
-            const uint32_t * mask = s.mask(t);
-            for (int64_t i = 0; i < n_words; i++) {
-                any[i] |= mask[i];
-            }
+        if (p.single) {
+            sum_packed(s, c0, c1);
+            return;
         }
-        for (int64_t i = 0; i < n_words; i++) {
-            n_any += __builtin_popcount(any[i]);
+        const row_union any(s, n, scratch);
+        int64_t n_selected = 0;
+        for (int64_t t = 0; t < n; t++) {
+            n_selected += s.count(t);
         }
-        int64_t tile_rows = PANEL_BYTES / (PANEL * sizeof(float)) * p.n_in / std::max<int64_t>(1, n_any);
+        if (p.k.sum_rows && n_selected <= TOKENS_A_ROW * any.count) {
+            sum_packed(s, c0, c1);
+            return;
+        }
+        int64_t tile_rows = PANEL_BYTES / (PANEL * sizeof(float)) * p.n_in / std::max<int64_t>(1, any.count);
         tile_rows = std::clamp<int64_t>(tile_rows / 32 * 32, 32, std::min(TILE_ROWS, round_up(p.n_in, 32)));
+        float * tile = (float *) (scratch + p.union_bytes());
         for (int64_t c = c0; c < c1; c += TILE) {
             sum_tiled(s, c, std::min(c + TILE, c1), any, tile_rows, tile);
         }
@@ -249,18 +388,23 @@ void ggml_compute_forward_mul_mat_sparse_t(const ggml_compute_params * params, g
             for (int64_t g = 0; g < p.n_groups; g++) {
                 const job j(p, head, g);
                 count(j.select(s, 0, 1), j.n);
-                j.sum(s, 0, p.n_out, scratch);
+                const bool dense = s.prefers_dense(j.n);
+                if (dense) {
+                    j.fill_dense(s, 0, 1);
+                }
+                j.sum(s, 0, p.n_out, dense, scratch);
             }
         }
         return;
     }
 
-    const int64_t block = p.fused || p.n_out < nth * TILE ? std::max<int64_t>(PANEL, p.k.n_block) : TILE;
+    const int64_t block = p.single || p.n_out < nth * TILE ? std::max<int64_t>(PANEL, p.k.n_block) : TILE;
     const int64_t c0 = part(p.n_out, block, ith, nth), c1 = part(p.n_out, block, ith + 1, nth);
     for (int64_t head = 0; head < p.n_heads; head++) {
         for (int64_t g = 0; g < p.n_groups; g++) {
             const job j(p, head, g);
-            if (p.fused) {
+            bool dense = false;
+            if (p.single) {
                 const uint64_t n_active = j.select(s, 0, 1);
                 if (ith == 0) {
                     count(n_active, 1);
@@ -271,8 +415,13 @@ void ggml_compute_forward_mul_mat_sparse_t(const ggml_compute_params * params, g
                 }
                 count(j.select(s, ith, nth), (j.n - ith + nth - 1) / nth);
                 ggml_barrier(params->threadpool);
+                dense = s.prefers_dense(j.n);
+                if (dense) {
+                    j.fill_dense(s, ith, nth);
+                    ggml_barrier(params->threadpool);
+                }
             }
-            j.sum(s, c0, c1, scratch);
+            j.sum(s, c0, c1, dense, scratch);
         }
     }
 }

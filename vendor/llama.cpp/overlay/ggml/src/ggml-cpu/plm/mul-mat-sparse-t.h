@@ -14,12 +14,17 @@
 //
 // Rows with f(x_i) = 0 are neither read nor computed, so a W that is not finite counts only where a value
 // selects it (a dense product would make NaN of 0 * Inf). A NaN in x is no zero: it makes its token's whole
-// output NaN, under the squared ReLU as well (ggml's own relu makes 0 of it). Infinities propagate as in
-// the dense product.
+// output NaN, under the squared ReLU as well (ggml's own relu makes 0 of it). An infinity makes it infinite or
+// NaN.
 //
-// Sums are f32, of fused multiply-adds where the CPU has them. Each output is summed by one thread in one
-// order, so the result does not depend on the number of threads, bit for bit, nor on the other tokens of
-// the batch.
+// One of three ways is taken, by what the tokens select (plan and selection in the .cpp):
+//   packed  few rows a token, or few tokens: each token sums its rows straight from their packed form
+//   tiled   the rows that any token selects are unpacked once, a tile at a time, for all tokens
+//   dense   most rows, many tokens, a quantised W, finite values: 8-bit integers (sparse-t-dense.h)
+//
+// Sums are f32 (dense: of blocks of exact integer sums), fused where the CPU can. Each output is summed by one thread in one
+// order, so the result does not depend on the number of threads, bit for bit. A token alone and in a batch
+// may differ by rounding.
 
 #include "ggml-cpu-impl.h"
 

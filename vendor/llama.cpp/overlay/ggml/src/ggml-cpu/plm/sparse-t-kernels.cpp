@@ -20,26 +20,59 @@ template <class F, int... J> SPARSE_T_INLINE void each(F f, std::integer_sequenc
 #    define SPARSE_T_LAMBDA __attribute__((always_inline))
 #endif
 
-// R rows at a time: sums are loaded and stored once for all of them
+// Keeps the compiler from holding scales in registers, from where each would have to be spread over the
+// lanes by the units that are busy with the sums; from memory the load does it.
+#if defined(__GNUC__)
+#    define SPARSE_T_IN_MEMORY(a) asm volatile("" : "+m"(a))
+#else
+#    define SPARSE_T_IN_MEMORY(a) (void) (a)
+#endif
+
+// floats of a block's scales and offsets, and of its sums of offsets
+template <class T> constexpr int SCALES  = T::GROUPS == 16 ? 32 : T::GROUPS == 8 ? 16 : 2;
+template <class T> constexpr int OFFSETS = T::GROUPS >= 8 ? 16 : 1;
+
+// columns whose sums of offsets fit into a small array
+constexpr int CHUNK = 4096;
+
+// y += x_r * row_r for R rows at a time: sums are loaded and stored once for all of them.
+// A column's value is quant * scale + offset. The scale goes into x: one product a value. The offsets are
+// summed by group, and added to the columns when all rows are done.
 template <class T, int R>
-SPARSE_T_INLINE void sum_some(const char * const * rows, const char * const * next, const float * x, float * y, int n_blocks) {
+SPARSE_T_INLINE void sum_some(const char * const * rows, const char * const * next, const float * x, float * y, float * offsets, int n_blocks) {
     using block = typename T::block;
     for (int b = 0; b < n_blocks; b++) {
-        const block *      from[R];
-        typename T::scales s[R];
+        const block * from[R];
+        float scales[R][SCALES<T>];
         for (int r = 0; r < R; r++) {
             from[r] = (const block *) rows[r] + b;
             // rows are scattered, and too short for the hardware's prefetchers to find out
             for (size_t o = 0; o < sizeof(block); o += 64) {
                 prefetch((const char *) ((const block *) next[r] + b) + o);
             }
-            T::prepare(*from[r], s[r]);
+            T::prepare(*from[r], scales[r]);
+            if constexpr (T::GROUPS == 0) {
+                scales[r][0] = x[r];
+            } else if constexpr (T::GROUPS == 1) {
+                scales[r][0] *= x[r];
+                if constexpr (T::OFFSET) {
+                    offsets[b] += x[r] * scales[r][1];
+                }
+            } else {
+                const f32x16 d = load(scales[r]) * splat(x[r]); // of 8 groups, offsets are its upper half
+                store(scales[r], d);
+                if constexpr (T::OFFSET) {
+                    const f32x16 m = T::GROUPS == 8 ? d : load(scales[r] + 16) * splat(x[r]);
+                    store(offsets + 16 * b, load(offsets + 16 * b) + m);
+                }
+            }
+            SPARSE_T_IN_MEMORY(scales[r]);
         }
         float * yb = y + b * T::N;
         each([&](auto j) SPARSE_T_LAMBDA {
             f32x16 sum = load(yb + 16 * j);
             for (int r = 0; r < R; r++) {
-                sum = fma(splat(x[r]), T::values(*from[r], s[r], j), sum);
+                sum = fma(T::quants(*from[r], j), splat(scales[r][T::GROUPS * 16 * j / T::N]), sum);
             }
             store(yb + 16 * j, sum);
         }, std::make_integer_sequence<int, T::N / 16>{});
@@ -48,19 +81,18 @@ SPARSE_T_INLINE void sum_some(const char * const * rows, const char * const * ne
 
 // what is left of a row of plain floats after its last whole block
 template <class T> f32x16 partial_block(const char * row, int n_columns) {
-    typename T::block  b = {};
-    typename T::scales s;
+    typename T::block b = {};
     const size_t size = sizeof(b) / T::N;
     memcpy(&b, row + n_columns / T::N * sizeof(b), n_columns % T::N * size);
-    T::prepare(b, s);
-    return T::values(b, s, 0);
+    return T::quants(b, 0);
 }
 
 template <class T>
-void sum_rows(const char * w, size_t row_size, const int32_t * index, const float * x, int n, float * y, int n_columns) {
+void sum_chunk(const char * w, size_t row_size, const int32_t * index, const float * x, int n, float * y, int n_columns) {
     constexpr int R = 4;
     const int n_blocks = n_columns / T::N;
     const auto row = [&](int k) { return w + index[k] * row_size; };
+    float offsets[CHUNK / T::N * OFFSETS<T>] = {};
 
     int k = 0;
     for (; k + R <= n; k += R) {
@@ -70,22 +102,37 @@ void sum_rows(const char * w, size_t row_size, const int32_t * index, const floa
             rows[r] = row(k + r);
             next[r] = row(k + r + 2 * R);
         }
-        sum_some<T, R>(rows, next, x + k, y, n_blocks);
+        sum_some<T, R>(rows, next, x + k, y, offsets, n_blocks);
     }
     for (; k < n; k++) {
         const char * rows[1] = { row(k) };
-        sum_some<T, 1>(rows, rows, x + k, y, n_blocks);
+        sum_some<T, 1>(rows, rows, x + k, y, offsets, n_blocks);
     }
 
-    if (const int rest = n_columns % T::N) {
-        float tail[16] = {};
-        std::copy_n(y + n_blocks * T::N, rest, tail);
-        f32x16 sum = load(tail);
-        for (k = 0; k < n; k++) {
-            sum = fma(splat(x[k]), partial_block<T>(row(k), n_columns), sum);
+    if constexpr (T::OFFSET) {
+        for (int c = 0; c < n_columns; c += 16) {
+            const int b = c / T::N, group = T::GROUPS * (c % T::N) / T::N;
+            store(y + c, load(y + c) + splat(offsets[OFFSETS<T> * b + (T::GROUPS == 8 ? 8 : 0) + group]));
         }
-        store(tail, sum);
-        std::copy_n(tail, rest, y + n_blocks * T::N);
+    }
+    if constexpr (T::GROUPS == 0) {
+        if (const int rest = n_columns % T::N) {
+            float tail[16] = {};
+            std::copy_n(y + n_blocks * T::N, rest, tail);
+            f32x16 sum = load(tail);
+            for (k = 0; k < n; k++) {
+                sum = fma(partial_block<T>(row(k), n_columns), splat(x[k]), sum);
+            }
+            store(tail, sum);
+            std::copy_n(tail, rest, y + n_blocks * T::N);
+        }
+    }
+}
+
+template <class T>
+void sum_rows(const char * w, size_t row_size, const int32_t * index, const float * x, int n, float * y, int n_columns) {
+    for (int c = 0; c < n_columns; c += CHUNK) {
+        sum_chunk<T>(w + c / T::N * sizeof(typename T::block), row_size, index, x, n, y + c, std::min(CHUNK, n_columns - c));
     }
 }
 
@@ -94,16 +141,26 @@ template <class T> void unpack(ggml_type, const char * row, int n_columns, float
     const auto place = [&](int c) { return out + c / PANEL * panel_stride + c % PANEL; };
     for (int b = 0; b < n_blocks; b++) {
         const auto & from = ((const typename T::block *) row)[b];
-        typename T::scales s;
-        T::prepare(from, s);
+        float scales[SCALES<T>];
+        T::prepare(from, scales);
+        SPARSE_T_IN_MEMORY(scales);
         each([&](auto j) SPARSE_T_LAMBDA {
-            store(place(b * T::N + 16 * j), T::values(from, s, j));
+            constexpr int g = T::GROUPS * 16 * j / T::N;
+            f32x16 v = T::quants(from, j);
+            if constexpr (T::OFFSET) {
+                v = fma(v, splat(scales[g]), splat(scales[T::GROUPS + g]));
+            } else if constexpr (T::GROUPS > 0) {
+                v = v * splat(scales[g]);
+            }
+            store(place(b * T::N + 16 * j), v);
         }, std::make_integer_sequence<int, T::N / 16>{});
     }
     int c = n_blocks * T::N;
-    if (c < n_columns) {
-        store(place(c), partial_block<T>(row, n_columns));
-        c += 16;
+    if constexpr (T::GROUPS == 0) {
+        if (c < n_columns) {
+            store(place(c), partial_block<T>(row, n_columns));
+            c += 16;
+        }
     }
     for (; c % PANEL; c += 16) {
         store(place(c), splat(0.0f));

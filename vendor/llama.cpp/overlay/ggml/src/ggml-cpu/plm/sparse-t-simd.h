@@ -138,6 +138,7 @@ SPARSE_T_INLINE f32x16 load(const float * p) { return { _mm512_loadu_ps(p) }; }
 SPARSE_T_INLINE void   store(float * p, f32x16 a) { _mm512_storeu_ps(p, a.v); }
 SPARSE_T_INLINE f32x16 splat(float a) { return { _mm512_set1_ps(a) }; }
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) { return { _mm512_mul_ps(a.v, b.v) }; }
+SPARSE_T_INLINE f32x16 operator+(f32x16 a, f32x16 b) { return { _mm512_add_ps(a.v, b.v) }; }
 // a * b + c, rounded once
 SPARSE_T_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return { _mm512_fmadd_ps(a.v, b.v, c.v) }; }
 // 16 signed bytes
@@ -157,6 +158,9 @@ SPARSE_T_INLINE void   store(float * p, f32x16 a) { _mm256_storeu_ps(p, a.v[0]);
 SPARSE_T_INLINE f32x16 splat(float a) { return { { _mm256_set1_ps(a), _mm256_set1_ps(a) } }; }
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) {
     return { { _mm256_mul_ps(a.v[0], b.v[0]), _mm256_mul_ps(a.v[1], b.v[1]) } };
+}
+SPARSE_T_INLINE f32x16 operator+(f32x16 a, f32x16 b) {
+    return { { _mm256_add_ps(a.v[0], b.v[0]), _mm256_add_ps(a.v[1], b.v[1]) } };
 }
 SPARSE_T_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
     return { { _mm256_fmadd_ps(a.v[0], b.v[0], c.v[0]), _mm256_fmadd_ps(a.v[1], b.v[1], c.v[1]) } };
@@ -186,6 +190,10 @@ SPARSE_T_INLINE void store(float * p, f32x16 a) { for (int i = 0; i < 4; i++) { 
 SPARSE_T_INLINE f32x16 splat(float a) { const float32x4_t b = vdupq_n_f32(a); return { { b, b, b, b } }; }
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) {
     for (int i = 0; i < 4; i++) { a.v[i] = vmulq_f32(a.v[i], b.v[i]); }
+    return a;
+}
+SPARSE_T_INLINE f32x16 operator+(f32x16 a, f32x16 b) {
+    for (int i = 0; i < 4; i++) { a.v[i] = vaddq_f32(a.v[i], b.v[i]); }
     return a;
 }
 SPARSE_T_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
@@ -221,6 +229,7 @@ SPARSE_T_INLINE f32x16 load(const float * p) { f32x16 r; memcpy(r.v, p, sizeof(r
 SPARSE_T_INLINE void   store(float * p, f32x16 a) { memcpy(p, a.v, sizeof(a.v)); }
 SPARSE_T_INLINE f32x16 splat(float a) { f32x16 r; for (float & v : r.v) { v = a; } return r; }
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) { for (int i = 0; i < 16; i++) { a.v[i] *= b.v[i]; } return a; }
+SPARSE_T_INLINE f32x16 operator+(f32x16 a, f32x16 b) { for (int i = 0; i < 16; i++) { a.v[i] += b.v[i]; } return a; }
 // without the hardware for it, rounded twice
 SPARSE_T_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
     for (int i = 0; i < 16; i++) { c.v[i] += a.v[i] * b.v[i]; }

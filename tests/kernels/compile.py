@@ -1,0 +1,121 @@
+"""Compiles a kernel's test program for one CPU, with the few files of ggml below it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TREE = ROOT / "vendor/llama.cpp/.tree"
+OUT = ROOT / "build/kernel-tests"
+GGML = (
+    "ggml.c",
+    "ggml.cpp",
+    "ggml-quants.c",
+    "ggml-threading.cpp",
+    "ggml-alloc.c",
+    "ggml-backend.cpp",
+    "ggml-backend-meta.cpp",
+    "gguf.cpp",
+)
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """Compilers for one architecture, and what runs its programs."""
+
+    name: str
+    cc: tuple[str, ...]
+    cxx: tuple[str, ...]
+    link: tuple[str, ...] = ()
+
+
+def host() -> Toolchain:
+    return Toolchain("host", (os.environ.get("CC", "cc"),), (os.environ.get("CXX", "c++"),))
+
+
+def aarch64() -> Toolchain | None:
+    """Debian's cross compiler, else zig from PyPI; None when there is neither."""
+    if shutil.which("aarch64-linux-gnu-g++"):
+        return Toolchain(
+            "aarch64", ("aarch64-linux-gnu-gcc",), ("aarch64-linux-gnu-g++",), ("-static",)
+        )
+    zig = subprocess.run([sys.executable, "-m", "ziglang", "version"], capture_output=True)
+    if zig.returncode == 0:
+        command = (sys.executable, "-m", "ziglang")
+        target = ("-target", "aarch64-linux-musl")
+        return Toolchain(
+            "aarch64-zig", (*command, "cc", *target), (*command, "c++", *target), ("-static",)
+        )
+    return None
+
+
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+
+
+def compile_test(
+    tools: Toolchain, variant: str, flags: tuple[str, ...], test: str, kernels: str
+) -> Path:
+    """Returns tests/`test`.cpp linked with the kernels `kernels`*.cpp, compiled with `flags`.
+
+    ggml's own files are compiled once an architecture, without the flags. Only what changed is
+    compiled again.
+    """
+    OUT.mkdir(parents=True, exist_ok=True)
+    with (OUT / ".lock").open("w") as lock:
+        # Test processes side by side share the objects.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _compile(tools, variant, flags, test, kernels)
+
+
+def _compile(
+    tools: Toolchain, variant: str, flags: tuple[str, ...], test: str, kernels: str
+) -> Path:
+    base, own = OUT / tools.name / "ggml", OUT / tools.name / variant
+    include = [f"-I{TREE / part}" for part in ("ggml/include", "ggml/src", "ggml/src/ggml-cpu")] + [
+        f"-I{base}"
+    ]
+    base.mkdir(parents=True, exist_ok=True)
+    own.mkdir(parents=True, exist_ok=True)
+    version = base / "ggml-version.h"
+    if not version.exists():
+        text = (TREE / "ggml/src/ggml-version.h.in").read_text()
+        version.write_text(
+            text.replace("@GGML_VERSION@", "test").replace("@GGML_BUILD_COMMIT@", "test")
+        )
+    common = ["-O2", "-D_GNU_SOURCE", '-DGGML_VERSION="test"', '-DGGML_COMMIT="test"', *include]
+    plm = TREE / "ggml/src/ggml-cpu/plm"
+    sources: list[tuple[Path, Path, tuple[str, ...]]]
+    sources = [(TREE / "ggml/src" / name, base, ()) for name in GGML]
+    sources += [
+        (path, own, flags)
+        for path in (*sorted(plm.glob(f"{kernels}*.cpp")), TREE / f"tests/{test}.cpp")
+    ]
+    newest_header = max(path.stat().st_mtime for path in plm.glob("*.h"))
+
+    objects, jobs = [], []
+    for source, folder, extra in sources:
+        target = folder / f"{source.name}.o"
+        objects.append(str(target))
+        newest = max(source.stat().st_mtime, newest_header if folder == own else 0)
+        if not target.exists() or target.stat().st_mtime < newest:
+            compiler = (
+                [*tools.cc, "-std=c11"]
+                if source.suffix == ".c"
+                else [*tools.cxx, "-std=c++17", "-O3"]
+            )
+            jobs.append([*compiler, *common, *extra, "-c", str(source), "-o", str(target)])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(run, jobs))
+    program = own / test
+    if jobs or not program.exists():
+        run([*tools.cxx, *objects, "-o", str(program), "-lpthread", "-lm", *tools.link])
+    return program

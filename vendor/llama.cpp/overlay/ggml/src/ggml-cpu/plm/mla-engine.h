@@ -1,0 +1,43 @@
+#pragma once
+
+// One way to compute a tile of cached rows against a block of query rows. The driver (mla-attention.cpp)
+// knows masks, softmax, threads and merging; an engine knows how a tile and a block are laid out.
+
+#include "mla-lanes.h"
+#include "mla-tile.h"
+
+namespace mla {
+
+struct engine {
+    size_t (*query_bytes)(const shape & a); // of one packed block
+    size_t (*tile_bytes)(const shape & a);  // of one converted tile
+
+    // one query row into lane `lane` of a packed block, times scale; q null: a lane that pads the block
+    void (*pack)(const shape & a, int lane, const float * q, float scale, char * block);
+
+    // n <= TILE cached rows into a tile; false if one holds a NaN or an infinity (the tile is then unusable)
+    bool (*load)(const shape & a, const char * rows, size_t stride, int64_t n, char * tile);
+
+    // s[j][lane] for the rows of the tile; those from n on are left undefined
+    void (*scores)(const shape & a, const char * block, const char * tile, int64_t n, float * s);
+
+    // out[lane] = out[lane] * decay[lane] + sum_j p[j][lane] V_j; p [TILE][BLOCK] is 0 from n on
+    void (*accumulate)(const shape & a, const float * p, const float * decay, char * tile, int64_t n, float * out);
+};
+
+extern const engine engine_f32; // everywhere, every type
+extern const engine engine_i16; // x86 from AVX2 on, every type but f32
+extern const engine engine_i8;  // ARM with dotprod, q8_0 and q4_0
+
+static inline const engine & engine_for(ggml_type type) {
+#if defined(PLM_LANES_AVX512) || defined(PLM_LANES_AVX2)
+    return type == GGML_TYPE_F32 ? engine_f32 : engine_i16;
+#elif defined(PLM_LANES_NEON) && defined(__ARM_FEATURE_DOTPROD)
+    return ggml_is_quantized(type) ? engine_i8 : engine_f32;
+#else
+    (void) type;
+    return engine_f32;
+#endif
+}
+
+} // namespace mla
