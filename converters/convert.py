@@ -22,8 +22,9 @@ from converters.decoded import turnable
 from converters.gguf_header import Plan, TensorInfo, plan_file
 from converters.keys import Keys
 from converters.layout import Form, Layout, check_layout, form, layout_keys
+from converters.memory import check_memory, out_of_memory
 from converters.metadata import file_keys, model_name
-from converters.pipeline import Job, Progress, Silent, run
+from converters.pipeline import Job, Progress, Silent, buffer_bytes, run
 from converters.plm import ARCH, Kind, TensorSpec
 from converters.provenance import SourceHash
 from converters.quantize import Quantizer
@@ -86,19 +87,20 @@ def convert(
             ExitCode.USAGE,
         )
     quantizer = Quantizer(library.load().ggml)
-    with open_source(source, snapshot) as opened:
+    with out_of_memory(), open_source(source, snapshot) as opened:
         parts = _parts(opened, choice, form_layout, quantizer)
         lossy = [part for part in parts if part.requantises]
         if lossy and not allow_requantize:
             raise _needs_leave(source, lossy)
         unknown = provenance.unknown_keys(opened.origin, choice.description, len(parts))
         plan = _plan(opened, choice, form_layout, parts, unknown)
+        jobs = [
+            Job(part.tensor, part.info, offset, part.through, part.weights)
+            for part, offset in zip(parts, plan.offsets, strict=True)
+        ]
+        check_memory(max(map(buffer_bytes, jobs)), workers, peak_rss())
         with AtomicFile(out, plan.size) as file, SourceHash(opened.origin.files) as source_hash:
             file.write_at(0, plan.header)
-            jobs = [
-                Job(part.tensor, part.info, offset, part.through, part.weights)
-                for part, offset in zip(parts, plan.offsets, strict=True)
-            ]
             written = run(jobs, quantizer, file, workers, progress or Silent())
             hashes = verify_written(file, plan, jobs, written, quantizer, workers)
             known = provenance.keys(opened.origin, choice.description, hashes, source_hash.result())

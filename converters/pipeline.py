@@ -105,6 +105,14 @@ def run(
     return worker.written
 
 
+def buffer_bytes(job: Job) -> int:
+    """The most memory that one thread takes for a job, in bytes."""
+    count = max((count for _, count in _blocks(job.source)), default=0)
+    values = count * columns(job.source.shape)
+    # raw, values, half, result, and what turning a matrix copies through
+    return source_bytes(job.source, count) + values * (4 + 2 + 4 + 1)
+
+
 def source_bytes(tensor: Tensor, count: int) -> int:
     """Bytes of `count` rows."""
     block, size = GGML_QUANT_SIZES[tensor.type]

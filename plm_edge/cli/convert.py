@@ -69,6 +69,9 @@ def convert(
     debug: options.Debug = False,
 ) -> None:
     """Convert a PLM checkpoint to a GGUF. The file appears when it is whole, or not at all."""
+    from converters import memory
+
+    memory.check_start()
     from converters.convert import convert as run
 
     if list_quants:
