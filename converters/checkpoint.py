@@ -9,18 +9,21 @@ from pathlib import Path
 from types import TracebackType
 
 from converters.json_file import read_json
-from converters.shard import Shard
+from converters.pickled import PickledTensor, open_pickled
+from converters.shard import Shard, ShardTensor
 from converters.tensors import Tensor
 from plm_edge.errors import PlmEdgeError
 
 INDEX = "model.safetensors.index.json"
-_NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
+PICKLED_INDEX = "pytorch_model.bin.index.json"
+_NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 
 
 class Checkpoint:
     """An open checkpoint: a folder with config.json, weights and tokenizer files.
 
-    Use as a context manager. `tensors` maps each name to a tensor that is read when asked for.
+    Use as a context manager. `tensors` maps each name to a tensor that is read when asked for,
+    `files` are those that they lie in, with their index.
 
     Raises:
         PlmEdgeError: not a folder, no weights in it, or weight files that are missing, cut off,
@@ -28,17 +31,17 @@ class Checkpoint:
     """
 
     folder: Path
+    files: tuple[Path, ...]
     tensors: Mapping[str, Tensor]
 
     def __init__(self, folder: Path) -> None:
         check_folder(folder)
         self.folder = folder
         with ExitStack() as stack:
-            index = folder / INDEX
-            if index.is_file():
-                self.tensors = _indexed(index, stack)
-            else:
-                self.tensors = _loose(folder, stack)
+            index = _index(folder)
+            self.tensors = _indexed(index, stack) if index else _loose(folder, stack)
+            lies_in = {_path(tensor) for tensor in self.tensors.values()}
+            self.files = (*sorted(lies_in), *([index] if index else []))
             self._open = stack.pop_all()
 
     def __enter__(self) -> Checkpoint:
@@ -51,6 +54,21 @@ class Checkpoint:
         trace: TracebackType | None,
     ) -> None:
         self._open.close()
+
+
+def _index(folder: Path) -> Path | None:
+    """The index of the weights. Safetensors count more than pickled files."""
+    if (folder / INDEX).is_file():
+        return folder / INDEX
+    if not any(folder.glob("model*.safetensors")) and (folder / PICKLED_INDEX).is_file():
+        return folder / PICKLED_INDEX
+    return None
+
+
+def _path(tensor: Tensor) -> Path:
+    """The file that a tensor lies in."""
+    assert isinstance(tensor, (ShardTensor, PickledTensor))
+    return tensor.shard.path if isinstance(tensor, ShardTensor) else tensor.path
 
 
 def check_folder(folder: Path) -> None:
@@ -121,13 +139,15 @@ def _indexed(index: Path, stack: ExitStack) -> dict[str, Tensor]:
 
 
 def _loose(folder: Path, stack: ExitStack) -> dict[str, Tensor]:
-    """Without an index: model.safetensors, or a full set of numbered shards."""
+    """Without an index: one file, or a full set of numbered shards; pickled ones where there are
+    no safetensors."""
     files = sorted(path.name for path in folder.glob("model*.safetensors"))
+    files = files or sorted(path.name for path in folder.glob("pytorch_model*.bin"))
     if not files:
         raise _no_weights(folder)
     for match in filter(None, map(_NUMBERED.fullmatch, files)):
-        stem, total = match[1], match[3]
-        expected = [f"{stem}-{i + 1:05d}-of-{total}.safetensors" for i in range(int(total))]
+        stem, total, suffix = match[1], match[3], match[4]
+        expected = [f"{stem}-{i + 1:05d}-of-{total}.{suffix}" for i in range(int(total))]
         missing = sorted(set(expected) - set(files))
         if missing:
             raise _missing_files(folder, missing)
@@ -141,9 +161,7 @@ def _open_all(folder: Path, files: list[str], stack: ExitStack) -> dict[str, Ten
     tensors: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for file in files:
-        shard = Shard(folder / file)
-        stack.callback(shard.close)
-        for name, tensor in shard.tensors.items():
+        for name, tensor in _open(folder / file, stack).items():
             if name in tensors:
                 raise PlmEdgeError(
                     f"{name} occurs twice in the checkpoint",
@@ -152,6 +170,14 @@ def _open_all(folder: Path, files: list[str], stack: ExitStack) -> dict[str, Ten
                 )
             tensors[name], origin[name] = tensor, file
     return tensors
+
+
+def _open(path: Path, stack: ExitStack) -> Mapping[str, Tensor]:
+    if path.suffix == ".bin":
+        return open_pickled(path)
+    shard = Shard(path)
+    stack.callback(shard.close)
+    return shard.tensors
 
 
 def _missing_files(folder: Path, missing: list[str]) -> PlmEdgeError:
@@ -171,16 +197,9 @@ def _no_weights(folder: Path) -> PlmEdgeError:
             f"the folder has {unfinished} and no *.safetensors",
             "finish the download: hf download resumes where it stopped",
         )
-    pickled = sorted(path.name for path in folder.glob("*.bin"))
-    if pickled:
-        return PlmEdgeError(
-            f"{folder} has its weights as pickled {pickled[0]}",
-            "this version reads weights from *.safetensors",
-            "save the model as safetensors: save_pretrained(FOLDER, safe_serialization=True)",
-        )
     return PlmEdgeError(
         f"{folder} has no weights",
-        "there is no model.safetensors and no model-*-of-*.safetensors in it",
+        "there is no model*.safetensors and no pytorch_model*.bin in it",
         "give the folder that the checkpoint was downloaded to",
     )
 

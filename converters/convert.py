@@ -1,32 +1,39 @@
 """From a checkpoint to a GGUF, in the order of a careful person: check everything, then convert.
 
     source -> config, tokenizer, tensor map -> types, forms, plan of the file -> blocks of rows
+           -> read again and compared
 
-Nothing is written before all checks have passed, and nothing but the target is left behind.
+Nothing is written before all checks have passed, nothing takes the target's name before it was read
+again, and nothing but the target is left behind.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from gguf import GGMLQuantizationType
 
-from converters.checkpoint import Checkpoint, check_folder
-from converters.config import parse_config
-from converters.gguf_header import TensorInfo, plan_file
-from converters.json_file import read_json
-from converters.layout import check_layout, form, layout_keys
-from converters.metadata import file_keys, general_keys, model_name
-from converters.pipeline import Job, Progress, Silent, run
-from converters.plm import ARCH, Kind, match_tensors, model_keys
+from converters import hub, provenance
+from converters.choice import COPY, DEFAULT, Choice, choose
+from converters.decoded import turnable
+from converters.gguf_header import Plan, TensorInfo, plan_file
+from converters.keys import Keys
+from converters.layout import Form, Layout, check_layout, form, layout_keys
+from converters.memory import check_memory, out_of_memory
+from converters.metadata import file_keys, model_name
+from converters.pipeline import Job, Progress, Silent, buffer_bytes, run
+from converters.plm import ARCH, Kind, TensorSpec
+from converters.provenance import SourceHash
 from converters.quantize import Quantizer
-from converters.recipes import Recipe, find_recipe, fitting_type, wanted_type
+from converters.recipes import FLOATS, typical_error
 from converters.report import Report, peak_rss, type_totals
-from converters.tensors import Tensor, columns
-from converters.tokenizer import tokenizer_keys
+from converters.source import Snapshot, Source, is_gguf, open_source
+from converters.tensors import Floats, Tensor
+from converters.transposed import Transposed
+from converters.verify import verify_written
 from converters.writer import AtomicFile
 from plm_edge.engine import library
 from plm_edge.errors import ExitCode, PlmEdgeError
@@ -37,99 +44,201 @@ Q = GGMLQuantizationType
 def convert(
     source: Path,
     *,
-    quant: str = "q4_k",
+    quant: str | None = None,
+    recipe: Path | None = None,
+    imatrix: Path | None = None,
     layout: str = "edge",
     out: Path | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    allow_requantize: bool = False,
+    revision: str | None = None,
+    download: Progress | None = None,
 ) -> Report:
-    """Convert the checkpoint in the folder `source` to a GGUF.
+    """Convert the checkpoint in the folder `source`, the GGUF `source`, or the hub's repository of
+    this name, to a GGUF.
 
-    quant: a recipe's name or alias (`recipes.RECIPES`). layout: "edge" or "stock". out: the file
-    to write, by default `default_out`. threads: by default one for each CPU that this process may
-    use.
+    quant: a recipe's name or alias (`recipes.RECIPES`). When `recipe` is not given either, q4_k for
+    a checkpoint; of a GGUF each tensor keeps its type.
+    recipe: a file with a recipe of one's own (`recipe_file`). imatrix: a file of llama-imatrix.
+    layout: "edge" or "stock". out: the file to write, by default `default_out`. threads: by default
+    one for each CPU that this process may use. allow_requantize: whether weights that are quantised
+    already may be quantised once more. revision: branch, tag or commit of a repository, of whose
+    download `download` hears.
 
     Raises:
         PlmEdgeError: anything that the person can mend; `out` is then as it was before.
     """
     started = time.monotonic()
-    recipe_name, recipe = find_recipe(quant)
+    from_gguf = is_gguf(source)
+    choice = choose(quant, recipe, imatrix, COPY if from_gguf else DEFAULT)
     form_layout = check_layout(layout)
     workers = _threads(threads)
-    out = default_out(source, quant) if out is None else out
-    # Before the weights: what is no PLM should be told so, whatever its weights look like.
-    check_folder(source)
-    raw_config = read_json(source / "config.json")
-    config = parse_config(raw_config)
-    quantizer = Quantizer(library.load().ggml)
-    with Checkpoint(source) as checkpoint:
-        pairs = match_tensors(config, checkpoint.tensors)
-        infos, misfits = [], 0
-        for spec, _ in pairs:
-            stored = form(spec, form_layout)
-            wanted = wanted_type(recipe, spec, config.layers)
-            chosen = fitting_type(wanted, columns(stored.shape))
-            infos.append(TensorInfo(stored.name, stored.shape, chosen))
-            misfits += chosen != wanted
-        keys = (
-            general_keys(source, sum(info.elements for info in infos))
-            | model_keys(config)
-            | tokenizer_keys(source, config.vocab, raw_config)
-            | file_keys(recipe.file_type)
-            | layout_keys(form_layout)
+    snapshot = _snapshot(source, revision, download)
+    source = snapshot.folder if snapshot else source
+    if out is None:
+        named = layout if choice.recipe is None else choice.name if recipe else quant or DEFAULT
+        out = default_out(source, named)
+    if from_gguf and out.exists() and out.samefile(source):
+        raise PlmEdgeError(
+            f"{out} is the source itself",
+            "the original would be lost",
+            "give another --out",
+            ExitCode.USAGE,
         )
-        plan = plan_file(ARCH, keys, infos)
-        with AtomicFile(out, plan.size) as file:
+    quantizer = Quantizer(library.load().ggml)
+    with out_of_memory(), open_source(source, snapshot) as opened:
+        parts = _parts(opened, choice, form_layout, quantizer)
+        lossy = [part for part in parts if part.requantises]
+        if lossy and not allow_requantize:
+            raise _needs_leave(source, lossy)
+        unknown = provenance.unknown_keys(opened.origin, choice.description, len(parts))
+        plan = _plan(opened, choice, form_layout, parts, unknown)
+        jobs = [
+            Job(part.tensor, part.info, offset, part.through, part.weights)
+            for part, offset in zip(parts, plan.offsets, strict=True)
+        ]
+        check_memory(max(map(buffer_bytes, jobs)), workers, peak_rss())
+        with AtomicFile(out, plan.size) as file, SourceHash(opened.origin.files) as source_hash:
             file.write_at(0, plan.header)
-            through = _through(recipe, checkpoint.tensors.values())
-            jobs = [
-                Job(
-                    form(spec, form_layout).of(tensor),
-                    *(info, offset, None if spec.kind is Kind.NORM else through),
-                )
-                for (spec, tensor), info, offset in zip(pairs, infos, plan.offsets, strict=True)
-            ]
-            run(jobs, quantizer, file, workers, progress or Silent())
+            written = run(jobs, quantizer, file, workers, progress or Silent())
+            hashes = verify_written(file, plan, jobs, written, quantizer, workers)
+            known = provenance.keys(opened.origin, choice.description, hashes, source_hash.result())
+            file.write_at(0, _plan(opened, choice, form_layout, parts, known).header)
             file.commit()
     return Report(
         out=out,
-        quant=recipe_name,
+        quant=choice.name,
         layout=form_layout,
-        types=type_totals(infos),
+        types=type_totals(part.info for part in parts),
         size=plan.size,
         threads=workers,
         seconds=time.monotonic() - started,
         peak_rss=peak_rss(),
-        warnings=_warnings(recipe_name, misfits),
+        warnings=_warnings(choice, parts),
     )
+
+
+def _snapshot(source: Path, revision: str | None, progress: Progress | None) -> Snapshot | None:
+    """What `source` names on the hub, or None when it is a path."""
+    if hub.is_name(source):
+        return hub.fetch(str(source), revision, progress)
+    if revision is not None:
+        raise PlmEdgeError(
+            f"--revision {revision} has nothing to do",
+            f"{source} is no repository of the hub",
+            "leave --revision out, or give OWNER/NAME",
+            ExitCode.USAGE,
+        )
+    return None
 
 
 def default_out(source: Path, quant: str) -> Path:
     """NAME-QUANT.gguf in the current folder."""
-    return Path(f"{model_name(source)}-{quant.lower()}.gguf")
+    name = source.stem if source.is_file() else model_name(source)
+    return Path(f"{name}-{quant.lower()}.gguf")
 
 
-def _through(recipe: Recipe, tensors: Iterable[Tensor]) -> GGMLQuantizationType | None:
-    """The 16-bit type that a matrix passes through on its way to a quantised type.
+@dataclass(frozen=True)
+class _Part:
+    """A tensor, from where it lies to how it will lie. `fits`: it gets the type that it should."""
 
-    Upstream quantises a GGUF that its converter wrote before. By default (--outtype auto) that one
-    is bf16 when the first matrix of the checkpoint is, else f16. From a bf16 or f16 checkpoint
-    nothing is lost on that way; from an f32 one 13 bits of the mantissa are, far below what a
-    quantised type resolves, and files with the same bits as everybody's are worth more than those.
+    spec: TensorSpec
+    tensor: Tensor
+    stored: Form
+    info: TensorInfo
+    through: GGMLQuantizationType | None
+    weights: Floats | None
+    fits: bool
+    present: GGMLQuantizationType
+
+    @property
+    def requantises(self) -> bool:
+        """Whether weights that lost something to quantisation lose more. f32 holds any of them."""
+        if self.present in FLOATS:
+            return False
+        turned = isinstance(self.tensor, Transposed)
+        return self.info.type not in (Q.F32, *([] if turned else [self.present]))
+
+
+def _parts(source: Source, choice: Choice, layout: Layout, quantizer: Quantizer) -> list[_Part]:
     """
-    if not recipe.quantised:
-        return None
-    first = next(tensor.type for tensor in tensors if len(tensor.shape) > 1)
-    return Q.BF16 if first == Q.BF16 else Q.F16
+    Raises:
+        PlmEdgeError: the recipe or the importance matrix does not fit the model.
+    """
+    choice.check_used([spec for spec, _ in source.pairs])
+    parts = []
+    for spec, tensor in source.pairs:
+        stored = form(spec, layout)
+        present = tensor.source.type if isinstance(tensor, Transposed) else tensor.type
+        wanted, type_ = choice.types(spec, stored, source.config.layers, present)
+        rounded = spec.kind is not Kind.NORM and (choice.quantised or type_ not in FLOATS)
+        parts.append(
+            _Part(
+                spec,
+                turnable(stored.of(tensor), quantizer),
+                stored,
+                TensorInfo(stored.name, stored.shape, type_),
+                source.through if rounded else None,
+                choice.weights(spec, stored, type_),
+                type_ == wanted,
+                present,
+            )
+        )
+    return parts
 
 
-def _warnings(recipe: str, misfits: int) -> tuple[str, ...]:
-    if not misfits:
-        return ()
-    return (
-        f"{misfits} tensors have rows that {recipe} cannot divide into its blocks; "
-        "they take larger types",
+def _plan(source: Source, choice: Choice, layout: Layout, parts: list[_Part], made: Keys) -> Plan:
+    """`made`: the keys about who made the file."""
+    file_type = choice.recipe.file_type if choice.recipe else source.file_type
+    keys = source.keys | file_keys(file_type) | layout_keys(layout) | made
+    if choice.imatrix is not None:
+        keys |= choice.imatrix.keys()
+    return plan_file(ARCH, keys, [part.info for part in parts])
+
+
+def _needs_leave(source: Path, lossy: list[_Part]) -> PlmEdgeError:
+    part = lossy[0]
+    turned = isinstance(part.tensor, Transposed)
+    return PlmEdgeError(
+        f"{source.name} is quantised already, and {len(lossy)} tensors would be once more",
+        f"{part.spec.name} is {part.present.name.lower()}"
+        + (", and is to be turned: its blocks lie along the other side" if turned else "")
+        + "; the loss of both adds up",
+        "convert the original checkpoint, or say --allow-requantize",
+        ExitCode.USAGE,
     )
+
+
+def _warnings(choice: Choice, parts: list[_Part]) -> tuple[str, ...]:
+    found = []
+    if lossy := [part for part in parts if part.requantises]:
+        types = sorted({part.present for part in lossy}, key=lambda t: typical_error(t))
+        losses = ", ".join(f"{t.name.lower()} about {typical_error(t):.1%}" for t in types)
+        new = max(typical_error(part.info.type) for part in lossy)
+        found.append(
+            f"{len(lossy)} tensors were quantised already (error of a weight: {losses}), and what "
+            f"they are quantised to now adds up to {new:.1%}: the original checkpoint gives a "
+            "better file of this size"
+        )
+    if misfits := sum(not part.fits for part in parts):
+        found.append(
+            f"{misfits} tensors have rows that {choice.name} cannot divide into its blocks; "
+            "they take larger types"
+        )
+    unweighted = [
+        part.spec.name
+        for part in parts
+        if choice.imatrix is not None
+        and part.weights is None
+        and part.spec.kind not in (Kind.NORM, Kind.EMBEDDING)
+    ]
+    if unweighted:
+        found.append(
+            f"the importance matrix has no entry for {len(unweighted)} tensors, "
+            f"{unweighted[0]} among them; they are quantised without"
+        )
+    return tuple(found)
 
 
 def _threads(wanted: int | None) -> int:

@@ -38,7 +38,10 @@ class Form:
 
     def of(self, source: Tensor) -> Tensor:
         """The checkpoint's tensor `source` in this form."""
-        return Transposed(source) if self.transposed else source
+        if not self.transposed:
+            return source
+        # A file of the edge layout has it in this form already.
+        return source.source if isinstance(source, Transposed) else Transposed(source)
 
 
 def check_layout(name: str) -> Layout:

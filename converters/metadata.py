@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gguf import GGML_QUANT_VERSION, GGUFValueType, GGUFWriter, LlamaFileType, Metadata, size_label
 
@@ -39,12 +40,12 @@ def general_keys(folder: Path, parameters: int) -> Keys:
     else:
         generation = {}
     try:
-        metadata = Metadata.load(None, folder.absolute(), None, parameters)
+        metadata = _load(folder, parameters)
         # gguf up to 0.19 reads penalty_repeat only, which Hugging Face does not write.
         if metadata.sampling_penalty_repeat is None:
             metadata.sampling_penalty_repeat = generation.get("repetition_penalty")
         metadata.size_label = metadata.size_label or size_label(parameters, parameters, 0, 0)
-        metadata.name = metadata.name or folder.absolute().name
+        metadata.name = metadata.name or _plain_name(folder)
         writer = GGUFWriter(None, ARCH)
         writer.add_type("model")
         metadata.set_gguf_meta_model(writer)
@@ -66,9 +67,25 @@ def general_keys(folder: Path, parameters: int) -> Keys:
     return keys
 
 
-def file_keys(file_type: LlamaFileType) -> Keys:
-    """The keys that say how the file is quantised."""
-    return {
-        "general.quantization_version": u32(GGML_QUANT_VERSION),
-        "general.file_type": u32(file_type),
-    }
+def _plain_name(folder: Path) -> str:
+    folder = folder.absolute()
+    return model_name(folder) if folder.parent.name == "snapshots" else folder.name
+
+
+def _load(folder: Path, parameters: int) -> Metadata:
+    """What gguf reads from a model card and from the folder's name."""
+    folder = folder.absolute()
+    name = model_name(folder)
+    if folder.parent.name != "snapshots":
+        return Metadata.load(None, folder, None, parameters)
+    # The hub's cache names the folder after a commit, which says nothing of the model.
+    with TemporaryDirectory() as place:
+        link = Path(place) / name
+        link.symlink_to(folder, target_is_directory=True)
+        return Metadata.load(None, link, None, parameters)
+
+
+def file_keys(file_type: LlamaFileType | int | None) -> Keys:
+    """The keys that say how the file is quantised. `file_type`: None when that is not known."""
+    keys = {"general.quantization_version": u32(GGML_QUANT_VERSION)}
+    return keys if file_type is None else keys | {"general.file_type": u32(file_type)}

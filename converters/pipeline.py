@@ -6,6 +6,7 @@ memory is bounded by threads times block size.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -26,6 +27,7 @@ from plm_edge.errors import PlmEdgeError
 BLOCK = 1 << 18
 # The same where reading has a cost for each row of the source, however few of its columns are read.
 BLOCK_TRANSPOSED = 1 << 20
+_FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
 
 
 class Progress(Protocol):
@@ -53,19 +55,33 @@ class Job:
     """A tensor to convert.
 
     `offset`: where its data go in the file, in bytes. `through`: a 16-bit type that the values are
-    rounded to on the way, or None.
+    rounded to on the way, or None. `weights`: the importance of each column, or None.
     """
 
     source: Tensor
     target: TensorInfo
     offset: int
     through: GGMLQuantizationType | None
+    weights: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A block as it was meant to be written. `job` is its index, `offset` and `size` are in bytes,
+    `digest` is SHA-256."""
+
+    job: int
+    offset: int
+    size: int
+    digest: bytes
 
 
 def run(
     jobs: Sequence[Job], quantizer: Quantizer, file: AtomicFile, threads: int, progress: Progress
-) -> None:
+) -> list[Written]:
     """Convert all jobs into `file`.
+
+    Returns: every block that was written, in no order.
 
     Raises:
         PlmEdgeError: reading or writing failed, or a weight is not finite. Whatever is raised, no
@@ -77,8 +93,8 @@ def run(
     with ThreadPoolExecutor(threads, "convert") as pool:
         try:
             futures = [
-                pool.submit(worker.convert, job, first, count)
-                for job in jobs
+                pool.submit(worker.convert, index, job, first, count)
+                for index, job in enumerate(jobs)
                 for first, count in _blocks(job.source)
             ]
             for future in as_completed(futures):
@@ -86,6 +102,15 @@ def run(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    return worker.written
+
+
+def buffer_bytes(job: Job) -> int:
+    """The most memory that one thread takes for a job, in bytes."""
+    count = max((count for _, count in _blocks(job.source)), default=0)
+    values = count * columns(job.source.shape)
+    # raw, values, half, result, and what turning a matrix copies through
+    return source_bytes(job.source, count) + values * (4 + 2 + 4 + 1)
 
 
 def source_bytes(tensor: Tensor, count: int) -> int:
@@ -119,13 +144,19 @@ class _Worker:
         self._quantizer = quantizer
         self._file = file
         self._buffers = _Buffers()
+        self.written: list[Written] = []
 
-    def convert(self, job: Job, first: int, count: int) -> int:
+    def convert(self, index: int, job: Job, first: int, count: int) -> int:
         """Convert `count` rows from `first` on; returns the bytes that were read."""
         source, target = job.source, job.target
         width = columns(source.shape)
         raw = self._buffers.take("raw", source_bytes(source, count))
         source.read_rows(first, raw)
+        if source.type not in _FLOATS and source.type == target.type:
+            if not self._quantizer.is_finite(source.type, raw):
+                raise _not_finite(source.name)
+            self._write(index, job.offset + first * (raw.size // count), raw)
+            return raw.size
         values = self._quantizer.decode(
             source.type, raw, self._buffers.take("values", count * width * 4).view(np.float32)
         )
@@ -142,10 +173,15 @@ class _Worker:
                 )
                 _check_finite(source, first, values, job.through)
             result = self._buffers.take("result", count * row_bytes)
-            if not self._quantizer.encode(target.type, values, width, result):
+            if not self._quantizer.encode(target.type, values, width, result, job.weights):
                 raise _too_large(source.name, target.type)
-        self._file.write_at(job.offset + first * row_bytes, result.data)
+        self._write(index, job.offset + first * row_bytes, result)
         return raw.size
+
+    def _write(self, index: int, offset: int, data: Bytes) -> None:
+        digest = hashlib.sha256(data.data).digest()
+        self.written.append(Written(index, offset, data.size, digest))
+        self._file.write_at(offset, data.data)
 
 
 def _check_finite(
@@ -165,6 +201,14 @@ def _check_finite(
         f"{tensor.name} has a weight that is no finite number",
         f"it is {values[place]} in row {row}, column {column}",
         "the checkpoint is damaged, or its training diverged: use another one",
+    )
+
+
+def _not_finite(name: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"{name} has a block that is no finite number",
+        "a scale of its quantised blocks is infinite or no number",
+        "the file is damaged: get it again, or convert the original checkpoint",
     )
 
 

@@ -25,6 +25,23 @@ _VALIDATE = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_int, _POINTER, ctypes.c_siz
 _INIT = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
 
+class _Traits(ctypes.Structure):
+    """struct ggml_type_traits of the pinned version."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("block", ctypes.c_int64),
+        ("block_interleave", ctypes.c_int64),
+        ("size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", _ROW),
+        ("from_float", _POINTER),
+    )
+
+
+_TRAITS = ctypes.CFUNCTYPE(ctypes.POINTER(_Traits), ctypes.c_int)
+
+
 class Quantizer:
     """Prototypes of our own rather than attributes set on `ggml`, which others share.
 
@@ -35,6 +52,7 @@ class Quantizer:
         self._init = _INIT(("ggml_quantize_init", ggml))
         self._chunk = _CHUNK(("ggml_quantize_chunk", ggml))
         self._validate = _VALIDATE(("ggml_validate_row_data", ggml))
+        self._traits = _TRAITS(("ggml_get_type_traits", ggml))
         self._to_f32 = {
             Q.F16: _ROW(("ggml_fp16_to_fp32_row", ggml)),
             Q.BF16: _ROW(("ggml_bf16_to_fp32_row", ggml)),
@@ -51,11 +69,16 @@ class Quantizer:
             self._init(type_)
 
     def decode(self, type_: GGMLQuantizationType, raw: Bytes, into: Floats) -> Floats:
-        """The values in `raw`, bytes of f32, f16 or bf16: a view of it, or in `into`."""
+        """The values in `raw`, whole blocks of any type: a view of it, or in `into`."""
         if type_ == Q.F32:
             return raw.view(np.float32)
-        self._to_f32[type_](raw.ctypes.data, into.ctypes.data, into.size)
+        to_f32 = self._to_f32.get(type_) or self._traits(type_).contents.to_float
+        to_f32(raw.ctypes.data, into.ctypes.data, into.size)
         return into
+
+    def is_finite(self, type_: GGMLQuantizationType, raw: Bytes) -> bool:
+        """Whether no value or scale in `raw`, whole blocks, is infinite or no number."""
+        return bool(self._validate(type_, raw.ctypes.data, raw.size))
 
     def round(self, type_: GGMLQuantizationType, values: Floats, scratch: Bytes) -> None:
         """Round `values` in place to what f16 or bf16 can hold. `scratch`: 2 bytes a value."""
@@ -63,16 +86,22 @@ class Quantizer:
         self._to_f32[type_](scratch.ctypes.data, values.ctypes.data, values.size)
 
     def encode(
-        self, type_: GGMLQuantizationType, values: Floats, columns: int, into: Bytes
+        self,
+        type_: GGMLQuantizationType,
+        values: Floats,
+        columns: int,
+        into: Bytes,
+        weights: Floats | None = None,
     ) -> bool:
         """Quantise whole rows of `columns` values into `into`, which has exactly their size.
+        `weights`: the importance of each column, contiguous.
 
         Returns: whether every block came out finite, as upstream checks it.
         """
         written = self._chunk(
             *(type_, values.ctypes.data, into.ctypes.data),
-            *(0, values.size // columns, columns, None),
+            *(0, values.size // columns, columns, None if weights is None else weights.ctypes.data),
         )
         if written != into.size:
             raise AssertionError(f"ggml wrote {written} bytes of {type_.name}, not {into.size}")
-        return bool(self._validate(type_, into.ctypes.data, into.size))
+        return self.is_finite(type_, into)

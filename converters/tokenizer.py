@@ -27,6 +27,15 @@ SPECIAL_KEYS = {
 }
 
 
+# Further tokens that end a text, and whose texts llama.cpp does not know.
+END_KEYS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
+# Those whose texts it knows as ends, whatever the keys say (its llama-vocab.cpp), as far as Qwen2's
+# vocabulary may have them.
+KNOWN_ENDS = frozenset(
+    {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<|end_of_text|>", "<end_of_turn>"}
+)
+
+
 @dataclass(frozen=True)
 class AddedToken:
     """A token outside the merges: matched in the text as it stands. `special`: never shown."""
@@ -70,6 +79,7 @@ def _keys(folder: Path, vocab_size: int, config: Mapping[str, Any]) -> Keys:
     if merges := _merges(model["merges"]):
         keys["tokenizer.ggml.merges"] = array(merges)
     keys |= _special_ids(tokenizer, settings, config, vocab_size)
+    keys |= _further_ends(folder, config, tokens, keys)
     keys |= _added_at_ends(tokenizer, settings)
     return keys | template_keys(folder, settings)
 
@@ -178,6 +188,27 @@ def _special_ids(
             raise _unfit(f"{name}_token_id is {token_id}, and vocab_size is {size}")
         keys[key] = u32(token_id)
     return keys
+
+
+def _further_ends(folder: Path, config: Mapping[str, Any], tokens: list[str], keys: Keys) -> Keys:
+    """Keys for the tokens that end a text by generation_config.json or config.json alone. An
+    instruct model ends its turn with one of them; upstream's converter reads tokenizer_config.json
+    first, and a list in config.json not at all."""
+    generation = folder / "generation_config.json"
+    settings = read_json(generation) if generation.exists() else {}
+    eos = keys.get(SPECIAL_KEYS["eos"])
+    found: list[int] = []
+    for ends in (settings.get("eos_token_id"), config.get("eos_token_id")):
+        for token_id in ends if isinstance(ends, list) else [ends]:
+            if token_id is None or token_id in found:
+                continue
+            if type(token_id) is not int or not 0 <= token_id < len(tokens):
+                raise _unfit(f"eos_token_id is {token_id!r}, and vocab_size is {len(tokens)}")
+            if (eos is None or token_id != eos.value) and tokens[token_id] not in KNOWN_ENDS:
+                found.append(token_id)
+    if len(found) > len(END_KEYS):
+        raise _unfit(f"{len(found)} tokens end a text besides eos, and a GGUF has room for two")
+    return {key: u32(token_id) for key, token_id in zip(END_KEYS, found, strict=False)}
 
 
 def _added_at_ends(tokenizer: Mapping[str, Any], settings: Mapping[str, Any]) -> Keys:

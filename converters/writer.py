@@ -16,6 +16,7 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
+from converters.tensors import Bytes
 from plm_edge.errors import ExitCode, PlmEdgeError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -71,6 +72,22 @@ class AtomicFile:
         try:
             while view:
                 count = os.pwrite(self._fd, view, offset)
+                view, offset = view[count:], offset + count
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def read_at(self, offset: int, into: Bytes) -> None:
+        """Fill `into` with what the file has from byte `offset` on.
+
+        Raises:
+            PlmEdgeError: the disk failed, or the file ends there.
+        """
+        view = into.data
+        try:
+            while view:
+                count = os.preadv(self._fd, [view], offset)
+                if not count:
+                    raise OSError(errno.EIO, "the file has become shorter")
                 view, offset = view[count:], offset + count
         except OSError as error:
             raise self._failed(error) from error

@@ -22,6 +22,7 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
 MAX_STRING = 1 << 26  # 64 MiB; the longest real ones are chat templates
+MAX_HEADER = 1 << 28  # 256 MiB; vocabularies take some 10
 MAX_DEPTH = 4  # arrays of arrays exist in the format, not in the wild
 MAX_DIMS = 4
 
@@ -240,7 +241,8 @@ def _check_tensor(
 
 
 class _Reader:
-    """A cursor over the mapped file that never reads past its end."""
+    """A cursor over the mapped file that never reads past its end. Only as much is mapped as a
+    header may have: address space can be limited, and models are large."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -250,7 +252,8 @@ class _Reader:
             self.size = self._file.seek(0, 2)
             self.data: mmap.mmap | bytes = b""
             if self.size:
-                self.data = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+                length = min(self.size, MAX_HEADER)
+                self.data = mmap.mmap(self._file.fileno(), length, access=mmap.ACCESS_READ)
         except BaseException:
             self._file.close()
             raise
@@ -265,7 +268,9 @@ class _Reader:
 
     def need(self, n_bytes: int, what: str) -> None:
         """Raise unless `n_bytes` more bytes are there."""
-        if n_bytes > self.size - self.at:
+        if n_bytes > len(self.data) - self.at:
+            if n_bytes <= self.size - self.at:
+                raise self.damaged(f"its header has more than {MAX_HEADER:,} bytes")
             raise _cut_short(
                 self.path, self.size, f"{what} need {n_bytes:,} bytes from {self.at:,} on"
             )
@@ -323,15 +328,17 @@ class _Reader:
     def _skip_strings(self, length: int) -> None:
         # The hot loop: 300,000 strings in PLM's vocabulary and merges.
         unpack, data, at = struct.Struct("<Q").unpack_from, self.data, self.at
-        last = self.size - 8
+        last = len(self.data) - 8
         for _ in range(length):
             if at > last:
                 break
             at += 8 + unpack(data, at)[0]
         else:
-            if at <= self.size:
+            if at <= len(self.data):
                 self.at = at
                 return
+        if at <= self.size and len(self.data) < self.size:
+            raise self.damaged(f"its header has more than {MAX_HEADER:,} bytes")
         raise _cut_short(self.path, self.size, f"an array of {length:,} strings runs past the end")
 
     def damaged(self, why: str) -> PlmEdgeError:

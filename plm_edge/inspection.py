@@ -17,7 +17,7 @@ from converters.tensors import Tensor
 from plm_edge import gguf_file
 from plm_edge.engine import memory
 from plm_edge.engine.memory import KVShape
-from plm_edge.errors import PlmEdgeError
+from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.gguf_file import Array
 
 SCHEMA = "plm-edge/inspect/1"
@@ -26,6 +26,12 @@ _MLA_SIZES = (
     "qk_rope_head_dim", "v_head_dim",
 )  # fmt: skip
 SHOWN_ELEMENTS = 8  # of an array
+
+
+# llama.cpp has no normaliser; Qwen2's tokenizer, which PLM uses, has one.
+NFC_NOTE = (
+    "text is not NFC-normalised first, as Hugging Face does: decomposed accents get other ids"
+)
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -41,6 +47,28 @@ def inspect(path: Path) -> dict[str, Any]:
     if path.suffix in (".safetensors", ".json") and (path.parent / "config.json").is_file():
         return _checkpoint(path.parent)
     return _gguf(path)
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """The same for a GGUF, all of whose weights were read and compared with the hashes that it
+    carries.
+
+    Raises:
+        PlmEdgeError: as of `inspect`, or the weights are not as they were written.
+    """
+    if path.is_dir():
+        raise PlmEdgeError(
+            f"{path} cannot be verified",
+            "--verify compares a GGUF with its hashes; a checkpoint carries none",
+            "convert it: that reads and checks all of it",
+            ExitCode.USAGE,
+        )
+    from converters.quantize import Quantizer
+    from converters.verify import verify_file
+    from plm_edge.engine import library
+
+    report = inspect(path)
+    return {**report, "verified": verify_file(path, Quantizer(library.load().ggml)).as_dict()}
 
 
 def _gguf(path: Path) -> dict[str, Any]:
@@ -65,6 +93,7 @@ def _gguf(path: Path) -> dict[str, Any]:
         "gguf_version": model.version,
         "layout": {"name": "stock" if layout is None else "edge", "version": layout},
         "file_bytes": model.file_bytes,
+        "tokenizer_note": NFC_NOTE if model.keys.get("tokenizer.ggml.pre") == "qwen2" else "",
         **_totals(tensors),
         "keys": [
             {"name": name, "type": model.key_types[name], **_value(value)}
@@ -94,6 +123,7 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
         "name": folder.resolve().name,
         "architecture": architectures[0] if isinstance(architectures, list) else "",
         "layout": {"name": "checkpoint", "version": None},
+        "tokenizer_note": NFC_NOTE if _normalises(folder) else "",
         "file_bytes": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
         **_totals(tensors),
         "keys": [
@@ -103,6 +133,11 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
         "tensors": tensors,
         "kv_per_1000_tokens": _kv_cost(_config_kv_shape(config)),
     }
+
+
+def _normalises(folder: Path) -> bool:
+    tokenizer = folder / "tokenizer.json"
+    return tokenizer.is_file() and read_json(tokenizer).get("normalizer") is not None
 
 
 def _stored(tensor: Tensor) -> dict[str, Any]:

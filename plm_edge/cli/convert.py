@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plm_edge import console, registry
-from plm_edge.cli import options
+from plm_edge.cli import options, quants
+from plm_edge.errors import ExitCode, PlmEdgeError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -18,20 +19,28 @@ if TYPE_CHECKING:
 
 def convert(
     checkpoint: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="CKPT",
-            help="A folder with config.json, *.safetensors and tokenizer.json.",
+            help="A folder with config.json, weights and tokenizer.json, a GGUF, or the name of a "
+            "repository on the Hugging Face hub.",
             show_default=False,
         ),
-    ],
+    ] = None,
     quant: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s or q4_0; "
-            "q5_k and q4_k mean the _m one.",
+            help="How finely the weights are stored; see --list-quants.",
+            show_default="q4_k; of a GGUF, as they are",
         ),
-    ] = "q4_k",
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file instead: base = a type, [types] = pattern to type."),
+    ] = None,
+    imatrix: Annotated[
+        Path | None, typer.Option(help="An importance matrix, made by llama-imatrix.")
+    ] = None,
     layout: Annotated[
         str,
         typer.Option(help="edge for plm-edge, stock for every program based on llama.cpp."),
@@ -43,24 +52,56 @@ def convert(
     threads: Annotated[
         int | None, typer.Option(help="Threads.", show_default="one for each CPU")
     ] = None,
+    allow_requantize: Annotated[
+        bool,
+        typer.Option("--allow-requantize", help="Quantise weights that are quantised already."),
+    ] = False,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit of the repository.", show_default="main"),
+    ] = None,
+    list_quants: Annotated[
+        bool,
+        typer.Option("--list-quants", help="Show what --quant takes, and convert nothing."),
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Convert a PLM checkpoint to a GGUF. The file appears when it is whole, or not at all."""
+    from converters import memory
+
+    memory.check_start()
     from converters.convert import convert as run
 
+    if list_quants:
+        quants.show(json=json)
+        return
+    if checkpoint is None:
+        raise PlmEdgeError(
+            "there is nothing to convert",
+            "the command line has no CKPT",
+            "plm-edge convert FOLDER; see plm-edge convert --help",
+            ExitCode.USAGE,
+        )
     with console.progress() as display:
         report = run(
             checkpoint,
             quant=quant,
+            recipe=recipe,
+            imatrix=imatrix,
             layout=layout,
             out=out,
             threads=threads,
-            progress=_Bar(display),
+            progress=_Bar(display, "converting"),
+            allow_requantize=allow_requantize,
+            revision=revision,
+            download=_Bar(display, "downloading"),
         )
     try:
-        registry.add_model(report.out, checkpoint.absolute(), report.quant)
+        # The name of a repository stays as it is.
+        source = checkpoint.absolute() if checkpoint.exists() else checkpoint
+        registry.add_model(report.out, source, report.quant)
     except OSError as error:
         console.warn(f"the file is written, but not remembered for `plm-edge run`: {error}")
     for warning in report.warnings:
@@ -74,12 +115,13 @@ def convert(
 class _Bar:
     """The converter's progress as a bar; nothing is drawn before the checks have passed."""
 
-    def __init__(self, display: Progress) -> None:
+    def __init__(self, display: Progress, what: str) -> None:
         self._display = display
+        self._what = what
         self._task: TaskID | None = None
 
     def begin(self, total: int) -> None:
-        self._task = self._display.add_task("converting", total=total)
+        self._task = self._display.add_task(self._what, total=total)
 
     def advance(self, count: int) -> None:
         if self._task is not None:

@@ -19,6 +19,9 @@ def inspect(
     tensors: Annotated[
         bool, typer.Option("--tensors", help="List every tensor, not one line for all layers.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all weights and compare them with their hashes.")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -26,7 +29,7 @@ def inspect(
     """Show what a GGUF or a checkpoint holds, without loading it."""
     from plm_edge import inspection
 
-    report = inspection.inspect(path)
+    report = inspection.verify(path) if verify else inspection.inspect(path)
     if json:
         console.emit_json(report)
         return
@@ -55,11 +58,22 @@ def _show_summary(report: dict[str, Any]) -> None:
         "layout": layout["name"] + version,
         "size": f"{console.size(report['file_bytes'])}, {report['params']:,} parameters"
         + (f", {bits:.2f} bits a weight" if bits else ""),
+        "verified": _verified(report.get("verified")),
+        "tokenizer": report["tokenizer_note"],
     }
     for name, value in rows.items():
         if value:
             table.add_row(Text(name, style="dim"), console.cell(value))
     console.out.print(table)
+
+
+def _verified(verdict: dict[str, Any] | None) -> str:
+    if verdict is None:
+        return ""
+    checked = f"{verdict['tensors']} tensors, {console.size(verdict['bytes'])}"
+    if verdict["hashed"]:
+        return f"{checked}: all as they were written"
+    return f"{checked}: every block is sound, but the file has no hashes to compare with"
 
 
 def _show_keys(keys: list[dict[str, Any]]) -> None:

@@ -206,3 +206,16 @@ def test_shards(tmp_path: Path) -> None:
     assert names == [f"m-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
     for name in ("m.gguf", "m-1-of-3.gguf", "a-of-b.gguf", "-00001-of-00002.gguf"):
         assert [p.name for p in gguf_file.shards(tmp_path / name)] == [name]
+
+
+def test_only_a_header_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small limit stands for a large file: the header must lie within, the weights need not."""
+    path = plm_gguf.write(tmp_path / "m.gguf")
+    whole = gguf_file.read(path)
+    start = min(tensor.offset for tensor in whole.tensors)
+    monkeypatch.setattr(gguf_file, "MAX_HEADER", start)
+    assert gguf_file.read(path) == whole
+    for limit in (start // 2, 3000, 64, 8):
+        monkeypatch.setattr(gguf_file, "MAX_HEADER", limit)
+        with pytest.raises(PlmEdgeError, match="is damaged"):
+            gguf_file.read(path)

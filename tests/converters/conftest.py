@@ -25,6 +25,12 @@ def checkpoint(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "checkpoint")
 
 
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that every type fits; to be left as it is."""
+    return write_checkpoint(tmp_path_factory.mktemp("large") / "checkpoint", SHAPE_256)
+
+
 @pytest.fixture
 def sharded(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "sharded", shards=3)

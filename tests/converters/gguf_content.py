@@ -11,6 +11,9 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, dequantize
 from numpy.typing import NDArray
 
+from converters.layout import EDGE_VERSION_KEY
+from converters.provenance import PREFIX
+
 
 @dataclass(frozen=True)
 class StoredTensor:
@@ -60,10 +63,19 @@ def read(path: Path) -> Content:
     return Content(keys, tensors)
 
 
+def about_model(content: Content) -> dict[str, tuple[list[str], Any]]:
+    """The keys without those that say who made the file, and from what."""
+    return {
+        name: key
+        for name, key in content.keys.items()
+        if not name.startswith(PREFIX) or name == EDGE_VERSION_KEY
+    }
+
+
 def assert_same(ours: Content, theirs: Content, also: frozenset[str] = frozenset()) -> None:
-    """Same keys with same types and values, same tensors bit for bit. `also`: keys that only ours
-    may have."""
-    assert {k: v for k, v in ours.keys.items() if k not in also} == theirs.keys
+    """Same keys with same types and values, same tensors bit for bit; keys about who made a file
+    are left out. `also`: further keys that only ours may have."""
+    assert {k: v for k, v in about_model(ours).items() if k not in also} == about_model(theirs)
     assert {n: t.identity for n, t in ours.tensors.items()} == {
         n: t.identity for n, t in theirs.tensors.items()
     }

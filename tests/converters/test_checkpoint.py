@@ -125,7 +125,7 @@ def test_folder_without_weights(tmp_path: Path) -> None:
 
 def test_pickled_weights_are_named(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").touch()
-    assert "pickled pytorch_model.bin" in refused(tmp_path)
+    assert "pytorch_model.bin is not a sound checkpoint file" in refused(tmp_path)
 
 
 def test_a_file_instead_of_a_folder(checkpoint: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from converters.recipes import RECIPES
 from plm_edge import console, registry
 from plm_edge.cli import main
 from plm_edge.errors import ExitCode
+from tests.converters.imatrix_files import write_imatrix
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +48,34 @@ def test_json_is_all_there_is_on_stdout(
     assert sum(t["tensors"] for t in result["types"]) == 20
 
 
+def test_list_of_types(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "--list-quants"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{name} " in shown for name in RECIPES)
+    assert "q4_k_m = q4_k" in shown
+    assert main(["convert", "--list-quants", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["schema"] == "plm-edge/quants/1"
+    assert [entry["name"] for entry in listed["quants"]] == list(RECIPES)
+
+
+def test_recipe_and_matrix_on_the_command_line(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.toml").write_text('base = "q8_0"\n[types]\n\'ffn_up\' = "f16"\n')
+    write_imatrix(tmp_path / "i.dat", checkpoint, legacy=True)
+    arguments = ["convert", str(checkpoint), "--recipe", "mine.toml", "--imatrix", "i.dat"]
+    assert main([*arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["quant"] == "mine"
+    assert Path(result["out"]).name == f"{tmp_path.name}-mine.gguf"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
+        ([], ExitCode.USAGE, "there is nothing to convert"),
+        (["checkpoint", "--quant", "iq2_m"], ExitCode.USAGE, "iq2_m needs an importance matrix"),
         (["nowhere"], ExitCode.INPUT, "there is no folder nowhere"),
         (["checkpoint", "--quant", "q9"], ExitCode.USAGE, "there is no type 'q9'"),
         (["checkpoint", "--layout", "x"], ExitCode.USAGE, "there is no layout 'x'"),

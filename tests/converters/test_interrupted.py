@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from converters import memory, provenance
+from converters.convert import convert
+from plm_edge.errors import ExitCode, PlmEdgeError
 from tests.checkpoints import (
     PlmShape,
     special_ids,
@@ -19,28 +26,51 @@ from tests.checkpoints import (
     write_json,
     write_tokenizer,
 )
-from tests.converters.conftest import SHAPE_256
+from tests.converters.conftest import SHAPE_256, said
 
-# Sends itself a signal after the first block: in the middle, whatever the speed of the machine.
+# Sends itself a signal at one point: in the middle, whatever the speed of the machine.
 PROGRAM = """
-import json, os, sys
+import json, os, resource, sys
 from pathlib import Path
-from converters.convert import convert
+from converters import convert as conversion
+from converters.writer import AtomicFile
+
+source, out, quant, number, stage, size = sys.argv[1:]
+
+def send(here):
+    if here == stage and int(number):
+        os.kill(os.getpid(), int(number))
 
 class Progress:
-    def begin(self, total): pass
-    def advance(self, count):
-        if int(sys.argv[4]):
-            os.kill(os.getpid(), int(sys.argv[4]))
+    def begin(self, total): send("begin")
+    def advance(self, count): send("block")
 
-report = convert(Path(sys.argv[1]), out=Path(sys.argv[2]), quant=sys.argv[3], progress=Progress())
+verify, commit = conversion.verify_written, AtomicFile.commit
+def verified(*arguments):
+    send("verify")
+    return verify(*arguments)
+def committed(self):
+    send("commit")
+    commit(self)
+conversion.verify_written, AtomicFile.commit = verified, committed
+
+if int(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), int(size)))
+try:
+    report = conversion.convert(Path(source), out=Path(out), quant=quant, progress=Progress())
+except conversion.PlmEdgeError as error:
+    print(error, file=sys.stderr)
+    sys.exit(int(error.code))
 print(json.dumps({"peak_rss": report.peak_rss, "seconds": report.seconds}))
 """
 
 
-def run(source: Path, out: Path, quant: str, send: int = 0) -> subprocess.CompletedProcess[str]:
+def run(
+    source: Path, out: Path, quant: str, send: int = 0, stage: str = "block", size: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """`size`: the largest file that the process may write, in bytes; 0 for any."""
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, source, out, quant, str(send)],
+        [sys.executable, "-c", PROGRAM, source, out, quant, str(send), stage, str(size)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -52,28 +82,101 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("interrupted") / "checkpoint", SHAPE_256)
 
 
-@pytest.mark.parametrize("old", [b"old", None])
-def test_ctrl_c_leaves_the_old_file_or_none(source: Path, tmp_path: Path, old: bytes) -> None:
-    out = tmp_path / "m.gguf"
-    if old:
-        out.write_bytes(old)
-    done = run(source, out, "q4_k", signal.SIGINT)
-    assert "KeyboardInterrupt" in done.stderr
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == (
-        {"m.gguf": old} if old else {}
-    )
+STAGES = ("begin", "block", "verify", "commit")
 
 
-def test_kill_leaves_the_old_file_and_the_next_run_tidies_up(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_leaves_the_old_file(source: Path, tmp_path: Path, stage: str) -> None:
     out = tmp_path / "m.gguf"
     out.write_bytes(b"old")
-    done = run(source, out, "q4_k", signal.SIGKILL)
+    done = run(source, out, "q4_k", signal.SIGINT, stage)
+    assert "KeyboardInterrupt" in done.stderr
+    assert list(tmp_path.iterdir()) == [out]
+    assert out.read_bytes() == b"old"
+
+
+def test_ctrl_c_leaves_none_where_there_was_none(source: Path, tmp_path: Path) -> None:
+    assert "KeyboardInterrupt" in run(source, tmp_path / "m.gguf", "q4_k", signal.SIGINT).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_and_run_again(source: Path, tmp_path: Path, stage: str) -> None:
+    """kill -9 leaves the unfinished file; the next run to the same target takes it over."""
+    out = tmp_path / "m.gguf"
+    out.write_bytes(b"old")
+    done = run(source, out, "q4_k", signal.SIGKILL, stage)
     assert done.returncode == -signal.SIGKILL
     assert out.read_bytes() == b"old"
     assert {path.name for path in tmp_path.iterdir()} == {"m.gguf", ".m.gguf.partial"}
     assert run(source, out, "q4_k").returncode == 0
     assert out.read_bytes()[:4] == b"GGUF"
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("size", [1, 4096, 1_000_000])
+def test_full_disk(source: Path, tmp_path: Path, size: int) -> None:
+    """By the system's own limit on the size of a file, as quotas and full disks are."""
+    out = tmp_path / "m.gguf"
+    out.write_bytes(b"old")
+    done = run(source, out, "q8_0", size=size)
+    assert done.returncode == ExitCode.RESOURCES, done.stderr
+    assert "cannot write" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 3
+    assert list(tmp_path.iterdir()) == [out]
+    assert out.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("failing", [0, 7, 60])
+def test_disk_that_fails_while_it_is_written(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """Full all the same after its space was reserved, as compressed file systems may be."""
+    real, calls = os.pwrite, count()
+
+    def pwrite(*arguments: Any) -> int:
+        if next(calls) >= failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    fails_cleanly(source, tmp_path, "cannot write", ExitCode.RESOURCES)
+
+
+@pytest.mark.parametrize("failing", [0, 7, 60])
+def test_disk_that_fails_while_it_is_read(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    real, calls = os.preadv, count()
+
+    def preadv(*arguments: Any) -> int:
+        if next(calls) >= failing:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*arguments)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    fails_cleanly(source, tmp_path, "cannot read model.safetensors", ExitCode.INPUT)
+
+
+def test_disk_that_fails_while_the_source_is_hashed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path, stop: object = None) -> str:
+        raise PlmEdgeError(f"cannot read {path.name}", "Input/output error", "check the disk")
+
+    monkeypatch.setattr(provenance, "file_hash", broken)
+    fails_cleanly(source, tmp_path, "cannot read", ExitCode.INPUT)
+
+
+def fails_cleanly(source: Path, tmp_path: Path, expected: str, code: ExitCode) -> None:
+    out = tmp_path / "m.gguf"
+    out.write_bytes(b"old")
+    with pytest.raises(PlmEdgeError) as error:
+        convert(source, quant="q8_0", out=out)
+    assert expected in said(error)
+    assert error.value.code == code
+    assert list(tmp_path.iterdir()) == [out]
+    assert out.read_bytes() == b"old"
 
 
 def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
@@ -124,3 +227,83 @@ def test_memory_does_not_grow_with_the_checkpoint(tmp_path: Path) -> None:
     done = run(source, tmp_path / "m.gguf", "q8_0")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["peak_rss"] < 150e6
+
+
+LIMITED = """
+import resource, sys
+from plm_edge.cli import main
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def limited(limit: int, source: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    arguments = ["convert", str(source), "--out", str(out), "--threads", "2"]
+    environment = os.environ | {"PLM_EDGE_DATA_DIR": str(out.parent / "data")}
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED, str(limit), *arguments],
+        env=environment | {"OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_one_gibibyte_of_address_space_is_enough(source: Path, tmp_path: Path) -> None:
+    done = limited(1 << 30, source, tmp_path / "m.gguf")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("limit", [80 << 20, 100 << 20, 150 << 20])
+def test_less_memory_is_refused(source: Path, tmp_path: Path, limit: int) -> None:
+    """In three lines with a number, at the latest when the plan of the file is known."""
+    done = limited(limit, source, tmp_path / "m.gguf")
+    assert done.returncode == ExitCode.RESOURCES, done.stderr
+    assert "not enough memory for this conversion" in done.stderr
+    assert "MiB" in done.stderr
+    assert not (tmp_path / "m.gguf").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_memory_is_counted_before_anything_is_written(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: (40 << 20, "this machine"))
+    fails_cleanly(source, tmp_path, "this machine leaves 40 MiB", ExitCode.RESOURCES)
+
+
+@pytest.mark.parametrize(
+    ("controllers", "top", "limit", "used", "cache"),
+    [
+        ("", "", "memory.max", "memory.current", "inactive_file"),
+        (
+            *("memory", "memory"),
+            *("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ),
+    ],
+)
+def test_limits_of_a_cgroup(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    controllers: str,
+    top: str,
+    limit: str,
+    used: str,
+    cache: str,
+) -> None:
+    place = tmp_path / top / "some/where"
+    place.mkdir(parents=True)
+    (place.parent / limit).write_text("300000000\n")
+    (place.parent / used).write_text("299000000\n")
+    (place.parent / "memory.stat").write_text(f"anon 5\n{cache} 2000000\nslab 3\n")
+    (place / limit).write_text("max\n")
+    real = Path.read_text
+
+    def read_text(self: Path, **options: Any) -> str:
+        own = f"7:cpu:/\n5:{controllers}:/some/where\n"
+        return own if self == Path("/proc/self/cgroup") else real(self, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory.available() == (3_000_000, "the container or cgroup")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from gguf import GGMLQuantizationType as Q
 
+from converters.catalogue import catalogue
 from converters.config import parse_config
 from converters.plm import tensor_specs
 from converters.recipes import ALIASES, RECIPES, find_recipe, fitting_type, wanted_type
@@ -58,6 +59,8 @@ def test_q4_k_s_raises_the_first_four() -> None:
         ("q5_k", 96, Q.Q5_1),
         ("q6_k", 96, Q.Q8_0),
         ("q4_0", 96, Q.Q4_0),
+        ("iq3_s", 96, Q.IQ4_NL),
+        ("q2_k", 96, Q.Q4_0),
         ("q4_k", 48, Q.F16),
         ("q8_0", 48, Q.F16),
         ("bf16", 48, Q.BF16),
@@ -74,7 +77,19 @@ def test_aliases_and_case() -> None:
 
 def test_unknown_type_lists_the_known_ones() -> None:
     with pytest.raises(PlmEdgeError) as error:
-        find_recipe("q3_k_m")
+        find_recipe("q3_k_x")
     assert error.value.code == ExitCode.USAGE
-    assert "q3_k_m" in error.value.what
+    assert "q3_k_x" in error.value.what
     assert all(name in error.value.why for name in (*RECIPES, *ALIASES))
+
+
+def test_the_catalogue_has_every_recipe_and_its_true_size() -> None:
+    entries = catalogue()
+    assert [entry.name for entry in entries] == list(RECIPES)
+    sizes = {entry.name: entry.size for entry in entries}
+    assert sizes["q4_k_m"] == 1_185_413_120
+    assert sizes["f32"] == 4 * 1_825_458_176
+    assert {e.name for e in entries if e.needs_imatrix} == {
+        n for n in RECIPES if n > "iq1" and n < "iq4"
+    }
+    assert all(len(entry.advice) > 20 for entry in entries)

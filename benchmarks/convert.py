@@ -1,0 +1,145 @@
+"""Time and memory of a conversion, against upstream's converter followed by llama-quantize.
+
+    python benchmarks/convert.py CKPT [--quant q4_k_m] [--threads 2] [--rounds 3] [--out FILE.json]
+
+The programs run in turns, each in a process of its own, from the same checkpoint to the same disk,
+so that what else the machine does falls on all of them. Raw samples are written, not averages: wall
+and CPU seconds, peak memory (of this process and of nothing else: VmHWM), bytes written.
+
+Upstream is run from the vendored tree; transformers is replaced by the stand-in of our tests, which
+makes upstream's start some seconds faster than a person would see it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = "plm-edge/benchmark-convert/1"
+OURS = "from plm_edge.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+
+
+def measure(command: list[str], **environment: str) -> dict[str, float]:
+    """Run a program; wall and CPU seconds, and the most memory that it held."""
+    read, write = os.pipe()
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=write,
+    )
+    os.close(write)
+    with os.fdopen(read, errors="replace") as errors:
+        said = errors.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{command[0]} ended with {process.returncode}:\n{said[-3000:]}")
+    return {
+        "wall_s": round(time.monotonic() - started, 3),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
+        # Linux counts in KiB. It starts with the size of the process that forked, which is small.
+        "peak_rss_bytes": usage.ru_maxrss * 1024,
+    }
+
+
+def ours(checkpoint: Path, out: Path, quant: str, layout: str, threads: int) -> dict[str, Any]:
+    options = ["--quant", quant, "--layout", layout, "--threads", str(threads), "--out", str(out)]
+    command = [sys.executable, "-c", OURS, "convert", str(checkpoint), *options, "--quiet"]
+    with tempfile.TemporaryDirectory() as data:  # the registry of `run` is left alone
+        found = measure(command, PYTHONPATH=str(ROOT), PLM_EDGE_DATA_DIR=data)
+    return {**found, "bytes": out.stat().st_size}
+
+
+def upstream(checkpoint: Path, out: Path, quant: str, threads: int) -> dict[str, Any]:
+    tests, engine = ROOT / "tests/converters", ROOT / "build/engine/bin"
+    middle = out.with_suffix(".middle.gguf")
+    tree = ROOT / "vendor/llama.cpp/.tree"
+    step = [sys.executable, tests / "upstream_convert.py", tree, f"{checkpoint}:auto:{middle}"]
+    first = measure([str(part) for part in step], PYTHONPATH=str(tests / "standin"))
+    tool = [engine / "llama-quantize", middle, out, quant, threads]
+    second = measure([str(part) for part in tool], LD_LIBRARY_PATH=str(engine))
+    written = middle.stat().st_size
+    middle.unlink()
+    return {
+        "wall_s": round(first["wall_s"] + second["wall_s"], 3),
+        "cpu_s": round(first["cpu_s"] + second["cpu_s"], 3),
+        "peak_rss_bytes": max(first["peak_rss_bytes"], second["peak_rss_bytes"]),
+        "steps": [first, second],
+        "intermediate_bytes": written,
+        "bytes": out.stat().st_size,
+    }
+
+
+def machine() -> dict[str, Any]:
+    cpu = "unknown"
+    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        if line.startswith("model name"):
+            cpu = line.split(":", 1)[1].strip()
+            break
+    return {
+        "cpu": cpu,
+        "cpus": os.cpu_count(),
+        "load_before": os.getloadavg(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--quant", default="q4_k_m")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scratch", type=Path, help="folder for the files; default: temporary")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/convert.json")
+    given = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    from plm_edge import __version__
+    from plm_edge.engine.library import read_pin
+
+    pin = read_pin()
+    card = given.checkpoint / "README.md"
+    synthetic = card.is_file() and "synthetic" in card.read_text(errors="replace").lower()
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "plm_edge": __version__,
+        "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
+        "machine": machine(),
+        "checkpoint": given.checkpoint.name,
+        "synthetic": synthetic,
+        "quant": given.quant,
+        "threads": given.threads,
+        "samples": {"stock": [], "edge": [], "upstream": []},
+    }
+    with tempfile.TemporaryDirectory(dir=given.scratch) as folder:
+        out = Path(folder) / "out.gguf"
+        for _ in range(given.rounds):
+            for name, samples in result["samples"].items():
+                if name == "upstream":
+                    sample = upstream(given.checkpoint, out, given.quant, given.threads)
+                else:
+                    sample = ours(given.checkpoint, out, given.quant, name, given.threads)
+                samples.append(sample | {"load_after": os.getloadavg()[0]})
+                print(name, json.dumps(sample), file=sys.stderr)
+                out.unlink()
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({"out": str(given.out), "rounds": given.rounds}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Every type that --quant takes: how large PLM-1.8B becomes with it, and when to pick it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from converters.config import PlmConfig
+from converters.gguf_header import TensorInfo
+from converters.plm import tensor_specs
+from converters.recipes import ALIASES, RECIPES, Recipe, fitting_type, wanted_type
+from converters.tensors import columns
+
+PLM_1_8B = PlmConfig(
+    layers=32, hidden=2048, heads=16, nope=128, rope=64, v=128, kv_lora=512, ffn=8192,
+    vocab=151_936, max_positions=4096, rope_theta=100_000.0, eps=1e-6, tied=True,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`size`: bytes of PLM-1.8B's weights; the vocabulary adds about 6 MB to each file."""
+
+    name: str
+    aliases: tuple[str, ...]
+    bits_per_weight: float
+    size: int
+    needs_imatrix: bool
+    advice: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def catalogue() -> list[Entry]:
+    """In the order of `recipes.RECIPES`, the finest first."""
+    return [_entry(name, recipe) for name, recipe in RECIPES.items()]
+
+
+def _entry(name: str, recipe: Recipe) -> Entry:
+    infos = []
+    for spec in tensor_specs(PLM_1_8B):
+        wanted = wanted_type(recipe, spec, PLM_1_8B.layers, recipe.needs_imatrix)
+        type_ = fitting_type(wanted, columns(spec.shape), spec.kind)
+        infos.append(TensorInfo(spec.name, spec.shape, type_))
+    size = sum(info.size for info in infos)
+    aliases = tuple(alias for alias, target in ALIASES.items() if target == name)
+    bits = 8 * size / sum(info.elements for info in infos)
+    return Entry(name, aliases, round(bits, 2), size, recipe.needs_imatrix, recipe.advice)
