@@ -1,0 +1,77 @@
+"""The stock build: upstream's own files, built as ours are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from plm_edge.bench import stock
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What would be run; the compiler's result is put there instead."""
+    seen: list[tuple[str, ...]] = []
+
+    def run(what: str, *command: str) -> None:
+        seen.append(command)
+        if what == "compile":
+            built = Path(command[command.index("--build") + 1]) / "bin"
+            built.mkdir(parents=True)
+            (built / "llama-bench").touch()
+
+    monkeypatch.setattr(stock, "_run", run)
+    return seen
+
+
+def test_it_builds_what_upstream_wrote(commands: list[tuple[str, ...]], tmp_path: Path) -> None:
+    built = stock.build_stock(tmp_path)
+    assert (built / "llama-bench").is_file()
+    (tree,) = tmp_path.glob("source-*")
+    ours = ROOT / "vendor/llama.cpp/overlay"
+    assert (tree / "src/models/plm.cpp").read_text() != (ours / "src/models/plm.cpp").read_text()
+    assert not (tree / "ggml/src/ggml-cpu/plm").exists()
+    assert not [
+        path for path in tree.rglob("*.h") if "plm_edge" in path.read_text("utf-8", "replace")
+    ]
+    configure, compile_ = commands
+    assert str(tree) in configure
+    assert {"llama", "llama-bench"} <= set(compile_)
+    assert stock.build_stock(tmp_path) == built
+    assert len(commands) == 2, "built twice"
+
+
+def test_a_build_that_was_broken_off_is_begun_again(
+    commands: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    stock.build_stock(tmp_path)
+    (tmp_path / "stock.json").unlink()
+    (tmp_path / "build/bin/llama-bench").unlink()
+    (tmp_path / "build/bin").rmdir()
+    stock.build_stock(tmp_path)
+    assert len(commands) == 4
+
+
+def test_both_are_built_alike() -> None:
+    """What CMakeLists.txt sets for ours and what is set for stock agree, but for what adds ops."""
+    text = (ROOT / "CMakeLists.txt").read_text()
+    ours = dict(
+        re.findall(r"^set\((GGML_\w+|LLAMA_OPENSSL|BUILD_SHARED_LIBS)\s+(\S+)\)", text, re.M)
+    )
+    assert ours.pop("GGML_RPC") == "ON"  # another backend, idle unless asked for
+    assert ours.pop("GGML_NATIVE") == "${PLM_EDGE_NATIVE}"
+    assert stock.SETTINGS["GGML_NATIVE"] == "ON"
+    assert {name: stock.SETTINGS[name] for name in ours} == ours
+
+
+def test_without_a_checkout_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(stock, "_SYNC", tmp_path / "sync.py")
+    with pytest.raises(PlmEdgeError) as caught:
+        stock.build_stock(tmp_path)
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert "checkout" in caught.value.fix
