@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     INPUT = 3  # a checkpoint, model or other file is wrong or missing
     ENVIRONMENT = 4  # this installation or machine lacks something (library, compiler, CPU feature)
     RESOURCES = 5  # not enough memory or disk
+    DEVICE = 6  # another machine cannot be reached, or failed at what was asked
     INTERRUPTED = 130  # Ctrl-C (128 + SIGINT)
     BROKEN_PIPE = 141  # the reader of stdout left (128 + SIGPIPE), as any program shows it
 
