@@ -74,6 +74,7 @@ def _global(
 def _register() -> None:
     # Here, not at the top: the commands use `options` and `app` must exist first.
     from plm_edge.cli.convert import convert
+    from plm_edge.cli.devices import devices
     from plm_edge.cli.doctor import doctor
     from plm_edge.cli.inspect_ import inspect
     from plm_edge.cli.run import run
@@ -82,6 +83,7 @@ def _register() -> None:
     app.command("run")(run)
     app.command("inspect")(inspect)
     app.command("doctor")(doctor)
+    app.add_typer(devices, name="devices")
 
 
 _register()

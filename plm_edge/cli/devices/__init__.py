@@ -1,0 +1,35 @@
+"""`plm-edge devices`: what devices there are, and which of them are yours."""
+
+from __future__ import annotations
+
+import typer
+
+from plm_edge.cli import options
+from plm_edge.cli.devices.add import add, remove
+from plm_edge.cli.devices.detect import detect
+from plm_edge.cli.devices.listing import listing
+from plm_edge.cli.devices.show import show
+
+devices = typer.Typer(
+    help="Devices: list, explain, detect, and remember your own.",
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+)
+
+
+@devices.callback()
+def _list(
+    context: typer.Context,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Describe devices, and remember your own. Without a command: list them."""
+    if context.invoked_subcommand is None:
+        listing(json)
+
+
+devices.command("show")(show)
+devices.command("detect")(detect)
+devices.command("add")(add)
+devices.command("remove")(remove)

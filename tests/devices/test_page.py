@@ -1,0 +1,13 @@
+"""docs/devices.md."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+
+def test_the_page_of_devices_is_up_to_date() -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "docs/devices.py"), "--check"])
+    assert done.returncode == 0, "run: python docs/devices.py"

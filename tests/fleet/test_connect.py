@@ -1,0 +1,52 @@
+"""From a name to a machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from plm_edge.errors import PlmEdgeError
+from plm_edge.fleet import connect, known
+from plm_edge.fleet.adb import AdbTransport
+from plm_edge.fleet.local import LocalTransport
+from plm_edge.fleet.qemu import QemuTransport
+from plm_edge.fleet.ssh import SshTransport
+
+
+def test_a_device_that_was_added() -> None:
+    known.add(known.Device("kitchen", "rpi5", "ssh", "pi@kitchen"))
+    opened = connect.device("kitchen")
+    assert isinstance(opened.transport, SshTransport)
+    assert (opened.name, opened.profile.name) == ("kitchen", "rpi5")
+    assert opened.transport.device == "pi@kitchen"
+    assert opened.folder == ".local/share/plm-edge"
+
+
+def test_a_profile_with_an_address() -> None:
+    for opened in (
+        connect.device("rpi5@pi@kitchen:2222"),
+        connect.device("rpi5", host="pi@kitchen:2222"),
+    ):
+        assert isinstance(opened.transport, SshTransport)
+        assert opened.transport.device == "pi@kitchen:2222"
+
+
+def test_a_profile_without_an_address() -> None:
+    with pytest.raises(PlmEdgeError) as caught:
+        connect.device("rpi5")
+    assert "--host" in caught.value.fix
+    assert "--emulate" in caught.value.fix
+
+
+def test_the_other_ways() -> None:
+    assert isinstance(connect.device("host").transport, LocalTransport)
+    assert isinstance(connect.device("oneplus12").transport, AdbTransport)
+    emulated = connect.device("rpi5", emulate=True)
+    assert isinstance(emulated.transport, QemuTransport)
+    known.add(known.Device("toy", "rpi4", "qemu"))
+    assert isinstance(connect.device("toy").transport, QemuTransport)
+
+
+def test_nobody_of_that_name() -> None:
+    with pytest.raises(PlmEdgeError, match="rpi7") as caught:
+        connect.device("rpi7")
+    assert "did you mean" in caught.value.fix
