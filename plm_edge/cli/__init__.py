@@ -73,6 +73,7 @@ def _global(
 
 def _register() -> None:
     # Here, not at the top: the commands use `options` and `app` must exist first.
+    from plm_edge.cli.bench import bench
     from plm_edge.cli.convert import convert
     from plm_edge.cli.devices import devices
     from plm_edge.cli.doctor import doctor
@@ -81,6 +82,7 @@ def _register() -> None:
 
     app.command("convert")(convert)
     app.command("run")(run)
+    app.command("bench")(bench)
     app.command("inspect")(inspect)
     app.command("doctor")(doctor)
     app.add_typer(devices, name="devices")

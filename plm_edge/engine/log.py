@@ -19,6 +19,7 @@ _KV = re.compile(
     r"size = +(?P<mib>[\d.]+) MiB \( *(?P<cells>\d+) cells, +(?P<layers>\d+) layers, .*"
     r"K \((?P<type>\w+)\): +(?P<k>[\d.]+) MiB, V \(\w+\): +(?P<v>[\d.]+) MiB"
 )
+_WEIGHTS = re.compile(r"(\w+) model buffer size = +([\d.]+) MiB")
 _COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
 
 
@@ -100,6 +101,14 @@ class EngineLog:
             layers=sum(int(m["layers"]) for m in found),
             type=found[0]["type"],
         )
+
+    def weight_bytes(self) -> dict[str, int]:
+        """Bytes of the weights in each kind of buffer, such as CPU and CPU_REPACK."""
+        found: dict[str, int] = {}
+        for _, line in self._lines:
+            if match := _WEIGHTS.search(line):
+                found[match[1]] = found.get(match[1], 0) + _bytes(match[2])
+        return found
 
     def compute_bytes(self) -> int:
         """Bytes of the compute buffers on all devices."""

@@ -16,12 +16,12 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from plm_edge import gguf_file
-from plm_edge.engine import memory
+from plm_edge.engine import library, memory
 from plm_edge.engine.generation import Generation
 from plm_edge.engine.log import KVReport, engine_log
 from plm_edge.engine.sampling import Sampling
@@ -55,6 +55,9 @@ class Options:
             its own, so a mapped file is held twice: measured with PLM-1.8B in Q4_K, 1.9 GiB
             resident against 1.2, for 0.6 s less of loading.
         check_memory: refuse in advance what will not fit.
+        n_seq_max: most sequences at once; each has its share of `n_ctx`.
+        observe: asked and told of every node of the graph, which then runs alone (a
+            ggml_backend_sched_eval_callback; slow, for profiling).
         stop: asked often, also within a long prefill; True stops loading or generating.
         on_load: told the share loaded, 0 to 1.
     """
@@ -68,6 +71,8 @@ class Options:
     max_outputs: int = 1
     mmap: bool = False
     check_memory: bool = True
+    n_seq_max: int = 1
+    observe: Callable[[int, bool], bool] | None = None
     stop: Callable[[], bool] = _never
     on_load: Callable[[float], None] | None = None
 
@@ -91,18 +96,23 @@ class Session:
         self._raised: BaseException | None = None
         self._abort = bindings.ggml_abort_callback(self._asked_to_stop)
         self._no_abort = bindings.ggml_abort_callback()
+        observer = bindings.ggml_backend_sched_eval_callback
+        self._observe = observer(self._observed) if options.observe else observer()
 
     @classmethod
-    def open(cls, path: Path, options: Options | None = None) -> Session:
+    def open(
+        cls, path: Path, options: Options | None = None, engine: library.Engine | None = None
+    ) -> Session:
         """Load the GGUF at `path`.
+
+        Args:
+            engine: the libraries to run it; None takes ours, checked. One kind a process.
 
         Raises:
             PlmEdgeError: not a usable model (INPUT), no engine (ENVIRONMENT), or it will not fit
                 (RESOURCES).
             KeyboardInterrupt: `options.stop` said so while loading.
         """
-        from plm_edge.engine import library
-
         options = options or Options()
         header = gguf_file.read(path)
         n_ctx = choose_ctx(header, options.n_ctx)
@@ -111,7 +121,7 @@ class Session:
         if not engine_log.echo:
             # An assertion in ggml would call a debugger and print pages of stack.
             os.environ.setdefault("GGML_NO_BACKTRACE", "1")
-        engine = library.load()
+        engine = engine or library.load()
         engine_log.install(engine.bindings)
         session = cls(engine.bindings, header, options)
         session.engine = {
@@ -160,6 +170,8 @@ class Session:
         # A latent cache holds K alone, and the engine insists that V's unused type is the same.
         params.type_k = params.type_v = KV_NUMBERS[options.kv]
         params.n_outputs_max = options.max_outputs
+        params.n_seq_max = options.n_seq_max
+        params.cb_eval = self._observe
         self.ctx = lc.llama_init_from_model(self._model, params)
         if not self.ctx:
             raise _load_error(self.header, "the engine cannot make a context for")
@@ -172,6 +184,8 @@ class Session:
     def _kv_report(self) -> KVReport | None:
         """The engine's own report; its two decimals are made exact where the keys agree."""
         said = engine_log.kv()
+        if said is not None:  # it names the cells of one sequence
+            said = replace(said, cells=said.cells * self.options.n_seq_max)
         shape = memory.kv_shape(self.header)
         if said is None or shape is None or self.options.kv not in memory.KV_TYPES:
             return said
@@ -199,6 +213,14 @@ class Session:
         except BaseException as error:
             self._raised = error
             return True
+
+    def _observed(self, node: int | None, ask: bool, _user_data: object) -> bool:
+        try:
+            assert self.options.observe is not None
+            return self.options.observe(node or 0, ask)
+        except BaseException as error:
+            self._raised = error
+            return False
 
     def _reraise(self) -> None:
         raised, self._raised = self._raised, None

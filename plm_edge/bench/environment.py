@@ -1,0 +1,95 @@
+"""What a result needs to say of the machine and the model, so that it can be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from converters.layout import EDGE_VERSION_KEY
+from plm_edge import doctor, gguf_file
+
+_CPUS = Path("/sys/devices/system/cpu")
+
+
+def machine() -> dict[str, Any]:
+    """This machine, now. Frequencies in MHz, sizes in bytes; null where it does not say."""
+    frequency = _CPUS / "cpu0/cpufreq"
+    top = _text(frequency / "cpuinfo_max_freq")
+    return {
+        "device": "local",
+        "cpu": doctor.cpu_name(),
+        "arch": platform.machine(),
+        "features": doctor.cpu_features(),
+        "cores_physical": psutil.cpu_count(logical=False),
+        "cores_logical": psutil.cpu_count(),
+        "ram_bytes": psutil.virtual_memory().total,
+        "governor": _text(frequency / "scaling_governor"),
+        "max_mhz": int(top) / 1000 if top and top.isdigit() else None,
+        "kernel": platform.release(),
+        "system": platform.platform(),
+        "virtual": "hypervisor" in _cpu_flags(),
+        "load_before": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def model(path: Path) -> dict[str, Any]:
+    """The model's identity and size; reads the whole file for its SHA-256."""
+    header = gguf_file.read(path)
+    layout = header.keys.get(EDGE_VERSION_KEY)
+    name = str(header.keys.get("general.name", "")) or path.stem
+    source = str(header.keys.get("plm_edge.source", ""))
+    return {
+        "path": str(path),
+        "name": name,
+        "sha256": sha256(path),
+        "file_bytes": path.stat().st_size,
+        "architecture": header.architecture,
+        "quant": quant(header),
+        "layout": "stock" if layout is None else "edge",
+        "params": header.n_params,
+        "tensor_bytes": header.tensor_bytes,
+        "bits_per_weight": 8 * header.tensor_bytes / header.n_params if header.n_params else None,
+        "context_length": header.arch_key("context_length"),
+        "synthetic": "synthetic" in f"{name} {source} {path.name}".lower(),
+    }
+
+
+def quant(header: gguf_file.GGUFFile) -> str:
+    """The recipe that it was made with, such as q4_k_m; else the type of most of its bytes."""
+    recipe = header.keys.get("plm_edge.recipe")
+    if isinstance(recipe, str) and recipe:
+        return recipe
+    sizes: dict[str, int] = {}
+    for tensor in header.tensors:
+        sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.n_bytes
+    return max(sizes, key=lambda name: sizes[name]) if sizes else ""
+
+
+def sha256(path: Path) -> str:
+    """Of the whole file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return set()
+    lines = [line for line in text.splitlines() if line.startswith("flags")]
+    return set(lines[0].split()) if lines else set()
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip() or None
+    except OSError:
+        return None

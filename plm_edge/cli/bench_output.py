@@ -1,0 +1,136 @@
+"""What `plm-edge bench` shows on a terminal: progress while it runs, then tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from plm_edge import console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Result = dict[str, Any]
+
+
+class TerminalDisplay:
+    """Shows steps on a Rich progress display: what runs, how many are done, how long it takes."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+        self._what = ""
+        self._steps = 0
+
+    def begin(self, points: int, seconds: float) -> None:
+        self._task = self._progress.add_task("", total=points + 1)
+        console.note(f"{points} points, at most about {console.duration(seconds)}")
+
+    def step(self, what: str) -> None:
+        assert self._task is not None
+        self._what = what
+        self._progress.update(self._task, completed=self._steps, description=what)
+        self._steps += 1
+
+    def sample(self, n: int, interval: float | None) -> None:
+        assert self._task is not None
+        spread = f", ±{100 * interval:.1f} %" if interval is not None else ""
+        self._progress.update(self._task, description=f"{self._what}: {n}{spread}")
+
+
+@contextmanager
+def display() -> Iterator[TerminalDisplay]:
+    """A display on stderr that draws nothing where nobody looks."""
+    with console.progress(in_bytes=False) as progress:
+        yield TerminalDisplay(progress)
+
+
+def show(result: Result) -> None:
+    """The tables of a result on stdout."""
+    console.out.print(_headline(result))
+    console.out.print()
+    console.out.print(speed_table(result))
+    console.out.print()
+    console.out.print(memory_table(result))
+
+
+def _headline(result: Result) -> Text:
+    model, machine, settings = result["model"], result["machine"], result["settings"]
+    synthetic = " (synthetic weights)" if model["synthetic"] else ""
+    line = console.cell(f"{model['name']} {model['quant']}{synthetic}", "bold")
+    line.append(
+        console.printable(
+            f"  {model['layout']} layout, {console.size(model['tensor_bytes'])}; "
+            f"{result['engine']['name']} on {machine['cpu']}, {settings['threads']} threads, "
+            f"KV {settings['kv']}"
+        ),
+        style="dim",
+    )
+    return line
+
+
+def speed_table(result: Result) -> Any:
+    """Times and rates: median, range, how well known, and single tokens' latency."""
+    table = console.table(
+        "", "median", "min", "max", "±", "n", "TTFT", "p50", "p95", "p99", right=tuple(range(1, 10))
+    )
+    for point in result["points"]:
+        if point["skipped"]:
+            table.add_row(console.cell(point["name"], "dim"), Text("not measured here", "dim"))
+            continue
+        table.add_row(console.cell(point["name"]), *_figures(point))
+    return table
+
+
+def _figures(point: Result) -> list[Text]:
+    known = point.get("tps") or point["seconds"]
+    show = (lambda v: f"{v:,.1f} t/s") if "tps" in point else console.duration
+    plain = (lambda v: f"{v:,.1f}") if "tps" in point else console.duration
+    spread = "-" if known["interval"] is None else f"{100 * known['interval']:.1f} %"
+    wide = point["interval_reached"] is False
+    ttft = console.duration(point["ttft_s"]["median"]) if "ttft_s" in point else ""
+    steps = point.get("inter_token_s", {})
+    latencies = [milliseconds(steps[name]) if steps else "" for name in ("p50", "p95", "p99")]
+    return [
+        Text(show(known["median"]), style="bold"),
+        Text(plain(known["minimum"]), style="dim"),
+        Text(plain(known["maximum"]), style="dim"),
+        Text(spread, style="yellow" if wide else "dim"),
+        Text(str(known["n"]), style="dim"),
+        *(Text(text) for text in (ttft, *latencies)),
+    ]
+
+
+def milliseconds(seconds: float) -> str:
+    """Always in milliseconds, so that a column can be compared by eye."""
+    return f"{1000 * seconds:.2f} ms" if seconds < 0.1 else f"{1000 * seconds:,.0f} ms"
+
+
+def memory_table(result: Result) -> Any:
+    """What it took of memory, at the point that took most."""
+    measured = [point for point in result["points"] if "memory" in point]
+    worst = max(measured, key=lambda point: point["memory"]["peak_rss_bytes"])
+    memory = worst["memory"]
+    weights = memory["weights_bytes"]
+    table = console.table("memory", "", "", right=(1,))
+    rows = [
+        ("peak RSS", memory["peak_rss_bytes"], f"of the process, at {worst['name']}"),
+        (
+            "weights",
+            sum(weights.values()),
+            ", ".join(f"{name} {console.size(size)}" for name, size in weights.items()),
+        ),
+        (
+            "KV cache",
+            memory["kv_bytes"],
+            f"{memory['kv_cells']:,} cells, {memory['kv_type']}, "
+            f"{memory['kv_bytes_per_token']:,.0f} B a token",
+        ),
+        ("compute", memory["compute_bytes"], "the engine's buffers"),
+    ]
+    for name, size, detail in rows:
+        table.add_row(name, Text(console.size(size), "bold"), console.cell(detail, "dim"))
+    return table

@@ -1,0 +1,62 @@
+"""Rows of W_down that squared ReLU left, by layer: counted by the kernel that skips the others."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+
+
+@dataclass(frozen=True)
+class LayerRows:
+    """Rows that there were in a layer, and those that were read, summed over tokens."""
+
+    layer: int
+    rows: int
+    read: int
+
+    @property
+    def zeros(self) -> float:
+        """Share of rows whose activation was zero, 0 to 1."""
+        return 1 - self.read / self.rows
+
+
+class RowCounts:
+    """The counters of the loaded engine. A layout or an engine without the sparse kernel has none.
+
+    Args:
+        folder: where the loaded libggml-cpu lies.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._lib: ctypes.CDLL | None = ctypes.CDLL(str(folder / f"libggml-cpu{_SUFFIX}"))
+            self._lib.plm_edge_sparsity_get.restype = ctypes.c_bool
+        except (OSError, AttributeError):
+            self._lib = None
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        if self._lib:
+            self._lib.plm_edge_sparsity_reset()
+
+    def read(self) -> list[LayerRows]:
+        """The layers that were computed since the last reset; empty where nothing is counted."""
+        if not self._lib:
+            return []
+        rows, read = ctypes.c_uint64(), ctypes.c_uint64()
+        found = []
+        for layer in range(self._lib.plm_edge_sparsity_layers()):
+            self._lib.plm_edge_sparsity_get(layer, ctypes.byref(rows), ctypes.byref(read))
+            if rows.value:
+                found.append(LayerRows(layer, rows.value, read.value))
+        return found
+
+
+def zero_share(layers: list[LayerRows]) -> float | None:
+    """Share of zero rows over all layers; None without counts."""
+    total = sum(layer.rows for layer in layers)
+    return 1 - sum(layer.read for layer in layers) / total if total else None

@@ -1,0 +1,140 @@
+"""A whole run over tiny-plm: what it measures, and that the figures fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plm_edge import gguf_file
+from plm_edge.bench import environment, runner, session
+from plm_edge.bench.runner import Setting
+from plm_edge.bench.workload import Point
+from plm_edge.engine import memory
+from plm_edge.errors import ExitCode, PlmEdgeError
+from tests.bench.conftest import SHORT, Silent, check
+
+
+def point(result: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [item for item in result["points"] if item["name"] == name]
+    return dict(found)
+
+
+def test_the_result_meets_its_schema(result: dict[str, Any]) -> None:
+    check(result)
+
+
+def test_all_points_are_there(result: dict[str, Any]) -> None:
+    names = [item["name"] for item in result["points"]]
+    assert names == ["load cold", "load warm", "pp32", "tg4", "tg4 @ d64", "tg4 x2"]
+
+
+def test_rates_are_tokens_by_seconds(result: dict[str, Any]) -> None:
+    for name, tokens in (("pp32", 32), ("tg4", 4), ("tg4 @ d64", 4), ("tg4 x2", 8)):
+        found = point(result, name)
+        assert found["tokens_a_sample"] == tokens
+        rates = sorted(tokens / seconds for seconds in found["samples_s"])
+        assert found["tps"]["n"] == len(rates) == 2
+        assert found["tps"]["minimum"] == pytest.approx(rates[0])
+        assert found["tps"]["maximum"] == pytest.approx(rates[-1])
+        assert found["tps"]["median"] == pytest.approx(sum(rates) / 2)
+
+
+def test_a_decode_is_the_sum_of_its_steps(result: dict[str, Any]) -> None:
+    found = point(result, "tg4 @ d64")
+    for seconds, steps in zip(found["samples_s"], found["step_samples_s"], strict=True):
+        assert len(steps) == 4
+        assert seconds == pytest.approx(sum(steps))
+    latencies = found["inter_token_s"]
+    assert latencies["n"] == 8
+    assert latencies["p50"] <= latencies["p95"] <= latencies["p99"]
+
+
+def test_the_first_token_comes_after_the_prefill(result: dict[str, Any]) -> None:
+    found = point(result, "pp32")
+    for prefill, ttft in zip(found["samples_s"], found["ttft_samples_s"], strict=True):
+        assert ttft > prefill
+
+
+def test_memory_is_what_the_engine_says(result: dict[str, Any], tiny_gguf: Path) -> None:
+    header = gguf_file.read(tiny_gguf)
+    shape = memory.kv_shape(header)
+    assert shape is not None
+    found = point(result, "tg4 x2")["memory"]
+    assert found["kv_bytes_per_token"] == shape.bytes_per_token("f16")
+    assert found["kv_cells"] == 2 * 256
+    weights = sum(found["weights_bytes"].values())
+    assert weights == pytest.approx(header.tensor_bytes, rel=0.02)
+    assert found["peak_rss_bytes"] > weights + found["kv_bytes"] + found["compute_bytes"]
+
+
+def test_each_point_has_a_peak_of_its_own(result: dict[str, Any], tiny_gguf: Path) -> None:
+    """A large context measured first leaves no trace in what a small one reports."""
+    large = runner.measure(Setting(tiny_gguf, threads=1), SHORT, Point("decode", 4, 4096, 4))
+    small = runner.measure(Setting(tiny_gguf, threads=1), SHORT, Point("decode", 4))
+    assert large.done is not None
+    assert small.done is not None
+    assert small.loaded is not None
+    cache = 4 * 4096 * small.loaded["memory"]["kv_bytes_per_token"]
+    assert large.done["peak_rss_bytes"] > small.done["peak_rss_bytes"] + 0.8 * cache
+
+
+def test_rows_that_were_skipped_are_counted(result: dict[str, Any], tiny_gguf: Path) -> None:
+    header = gguf_file.read(tiny_gguf)
+    layers, rows = header.arch_key("block_count"), header.arch_key("feed_forward_length")
+    found = point(result, "tg4")
+    assert [item["layer"] for item in found["rows_by_layer"]] == list(range(layers))
+    for item in found["rows_by_layer"]:
+        assert item["rows"] == 8 * rows  # of each token of both repeats, the warm-up not counted
+        assert 0 < item["read"] < item["rows"]
+    assert 0.5 < found["zeros"] < 1
+
+
+def test_a_cold_load_reads_the_file_again(result: dict[str, Any], tiny_gguf: Path) -> None:
+    from plm_edge.bench import page_cache
+
+    tiny_gguf.read_bytes()
+    assert page_cache.resident(tiny_gguf) == 1.0
+    cold = point(result, "load cold")
+    if page_cache.drop(tiny_gguf):
+        assert page_cache.resident(tiny_gguf) == pytest.approx(0, abs=page_cache.LEFT)
+        assert cold["skipped"] is None
+    else:  # a file system in memory: then the result says so
+        assert cold["skipped"]
+
+
+def test_the_model_is_named_by_its_content(result: dict[str, Any], tiny_gguf: Path) -> None:
+    assert result["model"]["sha256"] == environment.sha256(tiny_gguf)
+    assert result["model"]["quant"] == "q4_k_m"
+    assert result["model"]["layout"] == "edge"
+    assert result["settings"]["threads"] == 1
+
+
+def test_progress_is_told(tiny_gguf: Path) -> None:
+    silent = Silent()
+    from dataclasses import replace
+
+    session.run(Setting(tiny_gguf, threads=1), replace(SHORT, depths=(0,), loads=False), silent)
+    assert silent.points == 3
+    assert silent.steps[1:] == ["prefill of 32 tokens", "decode", "decode, 2 sequences"]
+
+
+def test_an_error_of_the_engine_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF" + bytes(60))
+    with pytest.raises(PlmEdgeError) as caught:
+        runner.measure(Setting(path), SHORT, Point("decode", 4))
+    assert caught.value.code == ExitCode.INPUT
+
+
+def test_a_death_is_told(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    script = tiny_gguf.parent / "dies.sh"
+    script.write_text("#!/bin/sh\nkill -9 $$\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(PlmEdgeError) as caught:
+        runner.measure(Setting(tiny_gguf), SHORT, Point("decode", 4))
+    assert caught.value.code == ExitCode.RESOURCES
