@@ -1,0 +1,3 @@
+#define PLM_LANES 16
+#define PLM_NAME plm_quantize_16
+#include "lanes.inc"
