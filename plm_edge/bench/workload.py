@@ -53,6 +53,8 @@ class Workload:
             it on either side …
         budget_s: … or until a point has been measured for so many seconds,
         min_repeats, max_repeats: within these limits.
+        idle_s: how long idle power is measured first, where anything measures it.
+        sample_s: time between two readings of the meters.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Workload:
     min_repeats: int = 3
     max_repeats: int = 200
     warm_up: bool = True
+    idle_s: float = 3.0
+    sample_s: float = 0.5
 
     def points(self) -> Iterator[Point]:
         """All points, in the order in which they are measured."""
@@ -86,7 +90,8 @@ class Workload:
 
 WORKLOADS = {
     "smoke": Workload(
-        "smoke", (32,), (0,), (1,), 8, interval=1.0, budget_s=0.5, min_repeats=2, max_repeats=3
+        "smoke", (32,), (0,), (1,), 8, interval=1.0, budget_s=0.5, min_repeats=2, max_repeats=3,
+        idle_s=0.2, sample_s=0.1,
     ),
     "quick": Workload("quick", (512,), (0, 2048), (1,), budget_s=3.0),
     "standard": Workload("standard"),

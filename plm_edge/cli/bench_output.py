@@ -51,10 +51,16 @@ def display() -> Iterator[TerminalDisplay]:
 def show(result: Result) -> None:
     """The tables of a result on stdout."""
     console.out.print(_headline(result))
+    for remark in remarks(result):
+        console.out.print(Text("note: ", "yellow").append(console.printable(remark), "default"))
     console.out.print()
     console.out.print(speed_table(result))
     console.out.print()
     console.out.print(memory_table(result))
+    console.out.print()
+    console.out.print(bounds_table(result))
+    console.out.print()
+    console.out.print(power_table(result))
 
 
 def _headline(result: Result) -> Text:
@@ -70,6 +76,27 @@ def _headline(result: Result) -> Text:
         style="dim",
     )
     return line
+
+
+BUSY = 0.5  # load average by logical core from which other programs spoil the figures
+
+
+def remarks(result: Result) -> list[str]:
+    """What a reader has to know beside the figures."""
+    made = []
+    load, cores = result["machine"]["load_before"], result["machine"]["cores_logical"]
+    if load and cores and load[0] / cores > BUSY:
+        made.append(
+            f"other programs were busy: a load of {load[0]:.1f} on {cores} CPUs when it began"
+        )
+    wide = [p["name"] for p in result["points"] if p.get("interval_reached") is False]
+    share = 100 * result["settings"]["workload"]["interval"]
+    if wide and share:
+        made.append(f"time ran out before the mean was known to {share:.0f} %: {', '.join(wide)}")
+    hot = [p["name"] for p in result["points"] if (p.get("power") or {}).get("throttled")]
+    if hot:
+        made.append(f"the device throttled itself at {', '.join(hot)}: these figures are too low")
+    return made
 
 
 def speed_table(result: Result) -> Any:
@@ -133,4 +160,62 @@ def memory_table(result: Result) -> Any:
     ]
     for name, size, detail in rows:
         table.add_row(name, Text(console.size(size), "bold"), console.cell(detail, "dim"))
+    return table
+
+
+def bounds_table(result: Result) -> Any:
+    """What each point reached of the machine's bandwidth and arithmetic."""
+    machine = result["capability"]
+    table = console.table(
+        "bound", "a step reads", "reached", "of read", "of f32", "", right=(1, 2, 3, 4)
+    )
+    for point in result["points"]:
+        if "bounds" not in point:
+            continue
+        bound = point["bounds"]
+        zeros = f", {100 * point['zeros']:.0f} % of W_down skipped" if point["zeros"] else ""
+        table.add_row(
+            point["name"],
+            console.size(bound["bytes_a_step"]),
+            f"{bound['bytes_s'] / 1e9:.1f} GB/s",
+            Text(f"{100 * bound['bandwidth_share']:.0f} %", "bold"),
+            f"{100 * bound['compute_share']:.0f} %",
+            console.cell(f"{bound['bound_by']}{zeros}", "dim"),
+        )
+    table.add_row(
+        Text("machine", "dim"),
+        "",
+        f"{machine['read_bytes_s'] / 1e9:.1f} GB/s",
+        "",
+        "",
+        console.cell(f"{machine['flops'] / 1e9:,.0f} GFLOP/s f32, both measured", "dim"),
+    )
+    return table
+
+
+def power_table(result: Result) -> Any:
+    """Energy, temperature and throttling; or what is not measured here, and why."""
+    power = result["power"]
+    table = console.table("power", "", "", "", right=(1, 2))
+    if not power["counted"]:
+        why = "; ".join(f"{item['what']}: {item['why']}" for item in power["lacking"])
+        table.add_row("energy", Text("not measured here", "dim"), "", console.cell(why, "dim"))
+        return table
+    if power["idle_watts"] is not None:
+        table.add_row("idle", f"{power['idle_watts']:.2f} W", "", ", ".join(power["counted"]))
+    for point in result["points"]:
+        said = point.get("power")
+        if not said:
+            continue
+        energy = said["energy"]
+        notes = "throttled" if said["throttled"] else ""
+        if energy is None:
+            table.add_row(point["name"], Text("too short", "dim"), "", Text(notes, "yellow"))
+            continue
+        table.add_row(
+            point["name"],
+            f"{energy['watts']:.2f} W",
+            Text(f"{energy['joules_a_token']:.4f} J/token", "bold"),
+            Text(notes, "yellow"),
+        )
     return table

@@ -1,0 +1,78 @@
+"""What a token costs a model in bytes and operations, from its header: the roofline's two axes.
+
+Decode of one token with n cached tokens reads every weight once and the cache once:
+
+    bytes = W - D·z + n·k        W: weights that a token uses; D: W_down; z: share of zero rows;
+    flops = 2·(P - P_D·z) + a·n  k: cache bytes a token; P: parameters of W; a: of attention
+
+Embeddings that are not the output matrix as well are one row, and are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from plm_edge import gguf_file
+from plm_edge.engine import memory
+from plm_edge.gguf_file import GGUFFile
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one model with one KV type. Bytes and numbers of values."""
+
+    weight_bytes: int  # all that a token reads, W_down with them
+    down_bytes: int  # of W_down in all layers: its rows of zero activations are skipped
+    params: int
+    down_params: int
+    kv_bytes: int  # a cached token, all layers
+    attention_products: int  # multiplications a token and cached token, absorbed form
+
+    def decode_bytes(self, depth: float, zeros: float | None) -> float:
+        """Bytes that one token reads with `depth` tokens in the cache."""
+        return self.weight_bytes - self.down_bytes * (zeros or 0.0) + depth * self.kv_bytes
+
+    def decode_flops(self, depth: float, zeros: float | None) -> float:
+        """Operations for one token (two each multiplication)."""
+        return 2 * (
+            self.params - self.down_params * (zeros or 0.0) + depth * self.attention_products
+        )
+
+    def prefill_flops(self, n: int, zeros: float | None) -> float:
+        """Operations for a prompt of `n` tokens, the output matrix once. Attention is counted in
+        the absorbed form at half of `n` cached tokens: an estimate, small beside the rest."""
+        return n * self.decode_flops(n / 2, zeros)
+
+
+def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
+    """The cost of a model.
+
+    Args:
+        sparse: rows of W_down are skipped (edge layout on our kernels).
+    """
+    tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
+    used = [t for t in header.tensors if tied or not t.name.startswith("token_embd")]
+    down = [t for t in used if ".ffn_down." in t.name] if sparse else []
+    shape = memory.kv_shape(header)
+    products = 0
+    heads = header.arch_key("attention.head_count")
+    if shape and isinstance(heads, int):
+        lora = header.arch_key("attention.kv_lora_rank")
+        # absorbed: scores over the whole row, sums over its latent part
+        row = sum(shape.rows)
+        each = row + lora if shape.latent and isinstance(lora, int) else row
+        products = shape.n_layers * heads * each if shape.latent else shape.n_layers * each
+    return Cost(
+        weight_bytes=sum(tensor.n_bytes for tensor in used),
+        down_bytes=sum(tensor.n_bytes for tensor in down),
+        params=sum(tensor.n_values for tensor in used),
+        down_params=sum(tensor.n_values for tensor in down),
+        kv_bytes=shape.bytes_per_token(kv) if shape else 0,
+        attention_products=products,
+    )
+
+
+def of_file(path: Path, kv: str, sparse: bool) -> Cost:
+    """As `of`, read from a file."""
+    return of(gguf_file.read(path), kv, sparse)

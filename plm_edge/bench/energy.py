@@ -1,0 +1,63 @@
+"""From meters to joules a token: which meter counts, idle apart, and what is not measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plm_edge.bench.meters.meter import Finding
+from plm_edge.bench.meters.recorder import Recorder
+
+NOT_MEASURED = "not measured here"
+
+
+def main_meters(finding: Finding) -> list[str]:
+    """Names of the meters whose sum is shown as the device's power.
+
+    The order of `meters.find`: a whole board or battery, else the CPU packages, else one sensor.
+    GPUs are added to CPU packages: those two do not overlap.
+    """
+    power = finding.of("energy", "power")
+    if not power:
+        return []
+    first = power[0]
+    chosen = [meter.name for meter in power if type(meter) is type(first)]
+    if first.quantity == "energy":
+        chosen += [meter.name for meter in power if meter.name == "nvidia"]
+        return chosen
+    return chosen[:1]
+
+
+def of_point(
+    recorder: Recorder, names: list[str], window: tuple[float, float], tokens: int, idle: Any
+) -> dict[str, Any]:
+    """Energy, temperatures, clocks and throttling of one point.
+
+    Args:
+        window: monotonic seconds of its first and last sample.
+        tokens: computed in the window.
+        idle: watts before anything ran, or None.
+    """
+    said = recorder.between(*window)
+    made: dict[str, Any] = {"meters": said, "energy": None, "throttled": None}
+    parts = [said[name] for name in names if name in said]
+    if names and len(parts) == len(names):
+        joules = sum(part["joules"] for part in parts)
+        seconds = window[1] - window[0]
+        above = None if idle is None else joules - idle * seconds
+        made["energy"] = {
+            "joules": joules,
+            "watts": joules / seconds,
+            "joules_a_token": joules / tokens,
+            "joules_a_token_above_idle": None if above is None else above / tokens,
+        }
+    flags = [part for part in said.values() if part["quantity"] == "throttled"]
+    if flags:
+        made["throttled"] = any(part["max"] > 0 for part in flags)
+    return made
+
+
+def idle_watts(recorder: Recorder, names: list[str], window: tuple[float, float]) -> float | None:
+    """Power while nothing of ours ran; None where it is not measured."""
+    said = recorder.between(*window)
+    parts = [said[name] for name in names if name in said]
+    return sum(part["watts"] for part in parts) if names and len(parts) == len(names) else None

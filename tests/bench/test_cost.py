@@ -1,0 +1,52 @@
+"""The roofline's arithmetic, against figures counted by hand from the model's own sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plm_edge import gguf_file
+from plm_edge.bench import bounds, cost
+
+
+def test_tiny_plm_by_hand(tiny_gguf: Path) -> None:
+    header = gguf_file.read(tiny_gguf)
+    made = cost.of(header, "f16", sparse=True)
+    layers, embd, ff, heads, lora, rope = 6, 256, 1024, 4, 256, 32
+    attention = embd * (heads * 96 + lora + rope) + lora * heads * 128 + heads * 64 * embd
+    norms = layers * (2 * embd + lora) + embd
+    assert made.params == 4096 * embd + layers * (attention + 2 * embd * ff) + norms
+    assert made.down_params == layers * embd * ff
+    assert made.kv_bytes == layers * (lora + rope) * 2
+    assert made.attention_products == layers * heads * (2 * lora + rope)
+    assert made.weight_bytes == header.tensor_bytes  # tied: the embedding is read as the output
+    assert made.decode_bytes(0, 1.0) == made.weight_bytes - made.down_bytes
+    assert made.decode_bytes(100, None) == made.weight_bytes + 100 * made.kv_bytes
+
+
+def test_without_the_kernel_no_row_is_skipped(tiny_gguf: Path) -> None:
+    made = cost.of(gguf_file.read(tiny_gguf), "f16", sparse=False)
+    assert made.decode_bytes(0, 0.9) == made.weight_bytes
+
+
+def test_bounds_are_shares_of_the_machine(tiny_gguf: Path) -> None:
+    price = cost.of(gguf_file.read(tiny_gguf), "f16", sparse=True)
+    point: dict[str, Any] = {
+        "kind": "decode", "n_tokens": 10, "depth": 95, "n_seq": 1, "zeros": 0.5,
+        "seconds": {"median": 1.0},
+    }  # fmt: skip
+    found = bounds.of_point(point, price, {"read_bytes_s": 1e8, "flops": 1e9})
+    assert found["bytes_a_step"] == price.decode_bytes(100, 0.5)
+    assert found["bandwidth_share"] == pytest.approx(10 * found["bytes_a_step"] / 1e8)
+    assert found["compute_share"] == pytest.approx(10 * price.decode_flops(100, 0.5) / 1e9)
+    assert found["bound_by"] == "memory"
+
+
+def test_the_capability_is_measured_in_a_process_of_its_own() -> None:
+    from plm_edge.bench import capability
+
+    found = capability.measure(1)
+    assert found["read_bytes_s"] == max(found["read_samples"]) > 0
+    assert found["flops"] == max(found["flops_samples"]) > 0
