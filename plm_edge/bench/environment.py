@@ -41,8 +41,8 @@ def model(path: Path) -> dict[str, Any]:
     """The model's identity and size; reads the whole file for its SHA-256."""
     header = gguf_file.read(path)
     layout = header.keys.get(EDGE_VERSION_KEY)
-    name = str(header.keys.get("general.name", "")) or path.stem
     source = str(header.keys.get("plm_edge.source", ""))
+    name = source or str(header.keys.get("general.name", "")) or path.stem
     return {
         "path": str(path),
         "name": name,

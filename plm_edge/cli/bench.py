@@ -30,23 +30,41 @@ def bench(
     budget: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds a point.", show_default="the workload's")
     ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="Take tokens of this text file.", show_default="random tokens"),
+    ] = None,
+    sustained: Annotated[
+        str | None, typer.Option(help="Decode this long without a pause, such as 5m.")
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="A result file (JSON), or stock: upstream's llama.cpp, in turns."),
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="One line a point, on stdout.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a report with plots here.")] = None,
+    history: Annotated[
+        bool, typer.Option("--history/--no-history", help="Remember the result.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure load, TTFT, prefill, decode, memory. The table goes to stdout."""
-    from plm_edge import console, model_choice
-    from plm_edge.bench import session
-    from plm_edge.bench.runner import Setting
-    from plm_edge.bench.workload import find
-    from plm_edge.cli import bench_output, run_output
+    """Measure load, TTFT, prefill, decode, memory, energy and what bounds them.
 
-    chosen = find(workload, budget_s=budget)
-    choice = model_choice.choose(model)
-    run_output.say_which(choice)
-    with bench_output.display() as display:
-        found = session.run(Setting(choice.path, threads=threads, kv=kv.value), chosen, display)
-    if json:
-        console.emit_json(found)
-    else:
-        bench_output.show(found)
+    The table goes to stdout. `plm-edge bench history` lists what was measured before.
+    """
+    from plm_edge.cli import bench_output, bench_run
+
+    if model == Path("history"):
+        bench_output.show_history(json)
+        return
+    bench_run.run(
+        bench_run.Wanted(
+            model, workload, threads, kv.value, budget, text, sustained, compare, history, force
+        ),
+        as_json=json,
+        as_csv=csv,
+        html=html,
+    )

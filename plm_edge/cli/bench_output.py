@@ -61,6 +61,12 @@ def show(result: Result) -> None:
     console.out.print(bounds_table(result))
     console.out.print()
     console.out.print(power_table(result))
+    if "sustained" in result:
+        console.out.print()
+        console.out.print(sustained_line(result))
+    if "comparison" in result:
+        console.out.print()
+        console.out.print(comparison_table(result["comparison"]))
 
 
 def _headline(result: Result) -> Text:
@@ -198,7 +204,8 @@ def power_table(result: Result) -> Any:
     power = result["power"]
     table = console.table("power", "", "", "", right=(1, 2))
     if not power["counted"]:
-        why = "; ".join(f"{item['what']}: {item['why']}" for item in power["lacking"])
+        lacking = ", ".join(item["what"] for item in power["lacking"])
+        why = f"none of {lacking} (--json says why)"
         table.add_row("energy", Text("not measured here", "dim"), "", console.cell(why, "dim"))
         return table
     if power["idle_watts"] is not None:
@@ -219,3 +226,79 @@ def power_table(result: Result) -> Any:
             Text(notes, "yellow"),
         )
     return table
+
+
+def sustained_line(result: Result) -> Text:
+    """How the rate held, in words."""
+    said = result["sustained"]
+    minutes = console.duration(said["rates"][-1][0])
+    style = "yellow" if said["held"] < 0.95 else "bold"
+    line = Text(f"held {100 * said['held']:.0f} %", style)
+    return line.append(f" of its first rate after {minutes} of decode", "default")
+
+
+def comparison_table(comparison: Result) -> Any:
+    """Ours and the other side by side."""
+    other = comparison["with"]["engine"]["name"]
+    other = other if other == "stock" else f"{other} of {comparison['with']['created'][:10]}"
+    table = console.table(f"against {other}", "here", "there", "ratio", "", right=(1, 2, 3))
+    for point in comparison["points"]:
+        load = point["kind"] == "load"
+        a, b = (
+            console.duration(v) if load else f"{v:,.1f} t/s"
+            for v in (point["ours"], point["other"])
+        )
+        noise = "" if point["beyond_noise"] else "within noise"
+        table.add_row(
+            point["name"], a, b, Text(f"{point['ratio']:.2f}x", "bold"), Text(noise, "dim")
+        )
+    for line in comparison["differences"]:
+        table.add_row(Text("differs", "dim"), "", "", "", console.cell(line, "dim"))
+    return table
+
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def show_history(as_json: bool) -> None:
+    """The newest runs, and how decode went from run to run of the same setting."""
+    from plm_edge.bench import history
+
+    runs = history.runs()
+    if as_json:
+        console.emit_json({"schema": "plm-edge/bench-history/1", "runs": runs})
+        return
+    if not runs:
+        console.note(f"nothing was measured yet ({history.path()})")
+        return
+    table = console.table(
+        "", "when", "model", "device", "engine", "prefill", "decode", "before", right=(0, 5, 6)
+    )
+    for run in runs:
+        alike = [other for other in reversed(runs) if other["setting"] == run["setting"]]
+        upto = [_first(other, "tg") for other in alike if other["id"] <= run["id"]]
+        table.add_row(
+            str(run["id"]),
+            run["created"][:16].replace("T", " "),
+            console.cell(f"{run['model']} {run['quant']}"),
+            console.cell(run["device"]),
+            f"{run['engine']} {run['tree'][:8]}",
+            _rate(_first(run, "pp512") or _first(run, "pp")),
+            _rate(_first(run, "tg")),
+            spark([rate for rate in upto if rate]),
+        )
+    console.out.print(table)
+
+
+def spark(values: list[float]) -> str:
+    """A line of bars, one a value, scaled from zero to the largest."""
+    top = max(values, default=0) or 1
+    return "".join(_LEVELS[min(7, int(8 * value / top))] for value in values)
+
+
+def _first(run: Result, start: str) -> float | None:
+    return next((rate for name, rate in run["points"].items() if name.startswith(start)), None)
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:,.1f} t/s"

@@ -1,0 +1,43 @@
+"""The same model by stock llama.cpp of the same pin, in turns with ours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from converters.layout import EDGE_VERSION_KEY
+from plm_edge import bundled, gguf_file
+from plm_edge.bench import environment, stock
+from plm_edge.bench.runner import Setting
+
+
+def setting(ours: Setting) -> Setting:
+    """How stock llama.cpp runs what `ours` runs: its own build, a file that it can read (the
+    stock layout, same types), and flash attention off for PLM, for which it aborts with it.
+
+    Raises:
+        PlmEdgeError: it cannot be built here.
+    """
+    header = gguf_file.read(ours.model)
+    flash = "off" if header.architecture == "plm" else ours.flash_attn
+    return replace(
+        ours,
+        model=readable(ours.model, EDGE_VERSION_KEY in header.keys),
+        engine=stock.build_stock(),
+        flash_attn=flash,
+    )
+
+
+def readable(model: Path, edge: bool) -> Path:
+    """`model` itself, or a copy of it in the stock layout, made once and kept in the cache."""
+    if not edge:
+        return model
+    from converters.convert import convert
+
+    digest = environment.sha256(model)[:16]
+    target = bundled.cache_dir() / f"stock-layout-{digest}.gguf"
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # W_down is turned, so its values are rounded once more: no matter for speed
+        convert(model, layout="stock", out=target, allow_requantize=True)
+    return target

@@ -1,0 +1,227 @@
+"""The report's pictures, as SVG text. Drawn small, so that letters are large on a phone."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+Result = dict[str, Any]
+WIDTH, HEIGHT = 4.7, 3.1  # inches; letters of 10 points are then 2 % of the width
+OURS, OTHER, THIRD = "#1f6feb", "#9a6700", "#8250df"
+_STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: small, selectable, in the reader's own font
+    "svg.hashsalt": "plm-edge",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#d0d7de",
+    "grid.linewidth": 0.6,
+    "axes.edgecolor": "#57606a",
+    "axes.labelcolor": "#24292f",
+    "xtick.color": "#57606a",
+    "ytick.color": "#57606a",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.transparent": True,
+}
+
+
+@contextmanager
+def canvas(height: float = HEIGHT, rows: int = 1) -> Iterator[tuple[Any, Any, list[str]]]:
+    """A figure, its axes (one, or a list of rows) and a list that receives the SVG.
+
+    Raises:
+        PlmEdgeError: matplotlib is not installed (code ENVIRONMENT).
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise PlmEdgeError(
+            "the report's plots cannot be drawn",
+            "matplotlib is not installed: it is no part of a small installation",
+            "pip install 'plm-edge[report]', or use --json or --csv",
+            ExitCode.ENVIRONMENT,
+        ) from error
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        made: list[str] = []
+        yield figure, figure.subplots(rows, 1, sharex=rows > 1), made
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        svg = text.getvalue()
+        svg = svg[svg.index("<svg") :]
+        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+        svg = svg.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans', sans-serif")
+        # Size comes from the page; the viewBox keeps the shape.
+        made.append(re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2))
+
+
+def _errors(points: list[Result]) -> list[list[float]]:
+    """Distances from the median down to the minimum and up to the maximum."""
+    rates = [point["tps"] for point in points]
+    return [
+        [rate["median"] - rate["minimum"] for rate in rates],
+        [rate["maximum"] - rate["median"] for rate in rates],
+    ]
+
+
+def _single(result: Result, kind: str) -> list[Result]:
+    points = [p for p in result["points"] if p["kind"] == kind and "tps" in p and p["n_seq"] == 1]
+    return sorted(points, key=lambda p: (p["depth"], p["n_tokens"]))
+
+
+def rates(series: list[tuple[str, Result]], kind: str) -> str | None:
+    """t/s of prefill by the prompt's length, or of decode by tokens in the cache.
+
+    Args:
+        series: labelled results, ours first.
+    """
+    across = "n_tokens" if kind == "prefill" else "depth"
+    if not _single(series[0][1], kind):
+        return None
+    with canvas() as (_, axes, made):
+        for (label, result), colour in zip(series, (OURS, OTHER, THIRD), strict=False):
+            points = _single(result, kind)
+            x, y = [p[across] for p in points], [p["tps"]["median"] for p in points]
+            axes.errorbar(
+                x, y, yerr=_errors(points), marker="o", color=colour, label=label, capsize=3, lw=1.8
+            )
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("tokens in the prompt" if kind == "prefill" else "tokens in the cache")
+        axes.set_ylabel(f"{kind}, t/s")
+        if len(series) > 1:
+            axes.legend()
+    return made[0]
+
+
+def batches(result: Result) -> str | None:
+    """t/s of all sequences together, by their number."""
+    points = [p for p in result["points"] if p["kind"] == "decode" and not p["depth"]]
+    points = [p for p in points if "tps" in p]
+    if len(points) < 2:
+        return None
+    with canvas() as (_, axes, made):
+        names = [str(point["n_seq"]) for point in points]
+        axes.bar(
+            names, [p["tps"]["median"] for p in points], yerr=_errors(points), color=OURS,
+            width=0.6, capsize=4,
+        )  # fmt: skip
+        axes.grid(axis="x", visible=False)
+        axes.set_xlabel("sequences together")
+        axes.set_ylabel("decode, t/s in all")
+    return made[0]
+
+
+def latencies(result: Result) -> str | None:
+    """Share of steps that take at most so long, at each depth."""
+    points = [p for p in _single(result, "decode") if "step_samples_s" in p]
+    if not points:
+        return None
+    with canvas() as (_, axes, made):
+        for index, point in enumerate(points):
+            steps = sorted(1000 * s for sample in point["step_samples_s"] for s in sample)
+            shades = index / max(1, len(points) - 1)
+            axes.ecdf(steps, label=f"{point['depth']} cached", color=(0.12, 0.3 + shades / 2, 0.9))
+        axes.set_xlabel("between two tokens, ms")
+        axes.set_ylabel("share of steps")
+        axes.set_xlim(left=0, right=_calm([p["inter_token_s"]["p99"] for p in points]))
+        axes.legend(loc="lower right")
+    return made[0]
+
+
+def _calm(p99: list[float]) -> float:
+    """Right end of the latencies, in ms: a single outlier must not squeeze the rest."""
+    return 1.3 * max(p99) * 1000
+
+
+def roofline(result: Result) -> str | None:
+    """Operations a second against operations a byte: under what the machine can do."""
+    import numpy as np
+
+    points = [p for p in result["points"] if "bounds" in p]
+    if not points:
+        return None
+    machine = result["capability"]
+    with canvas(3.5) as (_, axes, made):
+        intensity = [p["bounds"]["flops_a_step"] / p["bounds"]["bytes_a_step"] for p in points]
+        low, high = min(*intensity, 1) / 3, max(*intensity, 100) * 3
+        x = np.geomspace(low, high, 200)
+        roof = np.minimum(x * machine["read_bytes_s"], machine["flops"]) / 1e9
+        axes.plot(x, roof, color="#57606a", lw=2)
+        axes.text(
+            0.03, 0.96, f"roofs: {machine['read_bytes_s'] / 1e9:.0f} GB/s read, "
+            f"{machine['flops'] / 1e9:,.0f} GFLOP/s f32",
+            color="#57606a", va="top", fontsize=9, transform=axes.transAxes,
+        )  # fmt: skip
+        for kind, colour, mark in (("prefill", THIRD, "s"), ("decode", OURS, "o")):
+            chosen = [(at, p) for at, p in zip(intensity, points, strict=True) if p["kind"] == kind]
+            axes.plot(
+                [at for at, _ in chosen],
+                [p["bounds"]["flops_s"] / 1e9 for _, p in chosen],
+                mark, color=colour, label=kind, ms=6, alpha=0.85,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_ylim(
+            top=max(machine["flops"], *(p["bounds"]["flops_s"] for p in points)) / 1e9 * 4
+        )
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.set_minor_formatter(lambda value, _: "")
+        axes.set_xlabel("operations for each byte read")
+        axes.set_ylabel("GFLOP/s")
+        axes.legend(loc="lower right")
+    return made[0]
+
+
+def zeros(result: Result) -> str | None:
+    """Share of W_down's rows that were skipped, by layer."""
+    point = next((p for p in _single(result, "decode") if p["rows_by_layer"]), None)
+    if point is None:
+        return None
+    with canvas(2.6) as (_, axes, made):
+        rows = point["rows_by_layer"]
+        share = [100 * (1 - row["read"] / row["rows"]) for row in rows]
+        axes.bar([row["layer"] for row in rows], share, color=OURS)
+        axes.grid(axis="x", visible=False)
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("layer")
+        axes.set_ylabel("rows skipped, %")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return made[0]
+
+
+def sustained(result: Result) -> str | None:
+    """t/s over time, and below it each temperature and clock."""
+    said = result.get("sustained")
+    if not said:
+        return None
+    kinds = {m["name"]: m for m in result["power"]["meters"]}
+    shown = [
+        name
+        for name, series in said["series"].items()
+        if series and kinds[name]["quantity"] in ("temperature", "frequency", "power")
+    ]
+    with canvas(2.6 + 1.2 * bool(shown), 1 + bool(shown)) as (_, axes, made):
+        top = axes[0] if shown else axes
+        top.plot(*zip(*said["rates"], strict=True), color=OURS, lw=1)
+        top.set_ylim(bottom=0)
+        top.set_ylabel("decode, t/s")
+        if shown:
+            for name in shown:
+                axes[1].plot(
+                    *zip(*said["series"][name], strict=True), label=f"{name}, {kinds[name]['unit']}"
+                )
+            axes[1].legend(fontsize=8)
+        (axes[1] if shown else axes).set_xlabel("seconds")
+    return made[0]

@@ -1,0 +1,141 @@
+"""Results of this person's machines, kept in SQLite, so that a regression is seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from plm_edge.bench.compare import compare
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+Result = dict[str, Any]
+# A machine's own drift from day to day is of this size: smaller losses are not called one.
+SLOWER = 0.95
+
+_TABLES = """
+create table if not exists runs (
+    id integer primary key, created text not null, setting text not null, model text not null,
+    quant text not null, device text not null, engine text not null, tree text not null,
+    result text not null
+);
+create table if not exists points (
+    run integer not null references runs (id), name text not null, kind text not null,
+    median real not null, interval real
+);
+create index if not exists by_setting on runs (setting, id);
+"""
+
+
+def path() -> Path:
+    """Where the history is kept; PLM_EDGE_DATA_DIR overrides the user's data folder."""
+    folder = os.environ.get("PLM_EDGE_DATA_DIR") or platformdirs.user_data_dir("plm-edge")
+    return Path(folder) / "bench.sqlite"
+
+
+def setting_of(result: Result) -> str:
+    """What must be the same for two runs to be compared: model, device, engine's kind, settings."""
+    settings = result["settings"]
+    return json.dumps(
+        [
+            result["model"]["sha256"], result["machine"]["device"], result["machine"]["cpu"],
+            result["engine"]["name"],
+            *(settings[name] for name in ("threads", "kv", "flash_attn", "n_ubatch", "tokens")),
+        ]
+    )  # fmt: skip
+
+
+def add(result: Result) -> int:
+    """Remember a result; its number.
+
+    Raises:
+        PlmEdgeError: the history cannot be written (code ENVIRONMENT).
+    """
+    with _open() as base:
+        run = base.execute(
+            "insert into runs (created, setting, model, quant, device, engine, tree, result)"
+            " values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                result["created"], setting_of(result), result["model"]["name"],
+                result["model"]["quant"], _device(result), result["engine"]["name"],
+                result["engine"]["tree"], json.dumps(result),
+            ),
+        ).lastrowid  # fmt: skip
+        assert run is not None
+        for point in result["points"]:
+            known = point.get("tps") or point.get("seconds")
+            if known:
+                base.execute(
+                    "insert into points values (?, ?, ?, ?, ?)",
+                    (run, point["name"], point["kind"], known["median"], known["interval"]),
+                )
+    return run
+
+
+def last(result: Result) -> Result | None:
+    """The newest remembered result of the same model, device and settings."""
+    with _open() as base:
+        row = base.execute(
+            "select result from runs where setting = ? order by id desc limit 1",
+            (setting_of(result),),
+        ).fetchone()
+    return json.loads(row[0]) if row else None
+
+
+def regressions(result: Result, before: Result) -> list[Result]:
+    """Points that are slower than before by more than noise and `SLOWER`; see `compare`."""
+    return [
+        point
+        for point in compare(result, before)
+        if point["beyond_noise"] and point["ratio"] < SLOWER and point["kind"] != "load"
+    ]
+
+
+def runs(limit: int = 20) -> list[Result]:
+    """The newest runs, the newest first: id, created, model, quant, device, engine, points."""
+    with _open() as base:
+        found = base.execute(
+            "select id, created, setting, model, quant, device, engine, tree from runs"
+            " order by id desc limit ?",
+            (limit,),
+        ).fetchall()
+        made = []
+        for row in found:
+            names = "id", "created", "setting", "model", "quant", "device", "engine", "tree"
+            points = base.execute(
+                "select name, median from points where run = ? and kind != 'load'", (row[0],)
+            )
+            made.append(dict(zip(names, row, strict=True)) | {"points": dict(points.fetchall())})
+    return made
+
+
+def _device(result: Result) -> str:
+    device = result["machine"]["device"]
+    return str(result["machine"]["cpu"] if device == "local" else device)
+
+
+@contextmanager
+def _open() -> Iterator[sqlite3.Connection]:
+    place = path()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        base = sqlite3.connect(place, timeout=10)
+        try:
+            base.executescript(_TABLES)
+            with base:
+                yield base
+        finally:
+            base.close()
+    except (OSError, sqlite3.Error) as error:
+        raise PlmEdgeError(
+            "the history of results cannot be used",
+            f"{place}: {error}",
+            "move it away, or set PLM_EDGE_DATA_DIR, or leave it out with --no-history",
+            ExitCode.ENVIRONMENT,
+        ) from error

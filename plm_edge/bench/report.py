@@ -1,0 +1,108 @@
+"""A result as one HTML file that asks nothing of the network, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from plm_edge import console
+from plm_edge.bench import charts
+
+Result = dict[str, Any]
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+COLUMNS = (
+    "engine", "device", "model", "quant", "name", "kind", "n_tokens", "depth", "n_seq", "unit",
+    "median", "minimum", "maximum", "mean", "interval", "n", "ttft_s", "p50_s", "p95_s", "p99_s",
+    "peak_rss_bytes", "kv_bytes", "bandwidth_share", "compute_share", "zeros", "joules_a_token",
+    "watts", "throttled",
+)  # fmt: skip
+
+
+def html(result: Result) -> str:
+    """The whole page. Needs matplotlib (extra `report`).
+
+    Raises:
+        PlmEdgeError: it is not installed.
+    """
+    from plm_edge.cli.bench_output import milliseconds, remarks
+
+    series = [(_label(result), result)]
+    if "comparison" in result:
+        series.append((_label(result["comparison"]["with"]), result["comparison"]["with"]))
+    pictures = [
+        ("Decode", charts.rates(series, "decode"), "median; bars from minimum to maximum"),
+        ("Prefill", charts.rates(series, "prefill"), "median; bars from minimum to maximum"),
+        ("Sustained", charts.sustained(result), ""),
+        ("Between two tokens", charts.latencies(result), "all steps of all repeats"),
+        ("Sequences together", charts.batches(result), "empty context"),
+        ("Roofline", charts.roofline(result), "int8 products may pass the f32 roof"),
+        ("Rows of W_down skipped", charts.zeros(result), "one row a neuron, empty context"),
+    ]
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "size": console.size,
+        "duration": console.duration,
+        "ms": milliseconds,
+        "percent": lambda share: f"{100 * share:.0f} %",
+    }
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        result=result,
+        pictures=[(name, svg, note) for name, svg, note in pictures if svg],
+        remarks=remarks(result),
+        points=[point for point in result["points"] if "seconds" in point],
+    )
+
+
+def _label(result: Result) -> str:
+    return str(result["engine"]["name"])
+
+
+def to_csv(results: list[Result]) -> str:
+    """One line a point, with a heading; empty where something was not measured."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        for point in result["points"]:
+            if "seconds" in point:
+                writer.writerow(_row(result, point))
+    return text.getvalue()
+
+
+def _row(result: Result, point: Result) -> dict[str, Any]:
+    rate = point.get("tps") or point["seconds"]
+    energy = (point.get("power") or {}).get("energy") or {}
+    latencies = point.get("inter_token_s", {})
+    return {
+        "engine": result["engine"]["name"],
+        "device": result["machine"]["device"],
+        "model": result["model"]["name"],
+        "quant": result["model"]["quant"],
+        **{name: point[name] for name in ("name", "kind", "n_tokens", "depth", "n_seq")},
+        "unit": "t/s" if "tps" in point else "s",
+        **{name: rate[name] for name in ("median", "minimum", "maximum", "mean", "interval", "n")},
+        "ttft_s": point.get("ttft_s", {}).get("median"),
+        **{f"{name}_s": latencies.get(name) for name in ("p50", "p95", "p99")},
+        **{name: point.get("memory", {}).get(name) for name in ("peak_rss_bytes", "kv_bytes")},
+        **{
+            name: point.get("bounds", {}).get(name) for name in ("bandwidth_share", "compute_share")
+        },
+        "zeros": point.get("zeros"),
+        **{name: energy.get(name) for name in ("joules_a_token", "watts")},
+        "throttled": (point.get("power") or {}).get("throttled"),
+    }
+
+
+def write(path: Path, text: str) -> None:
+    """Beside its place first, then renamed: whole or not at all."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8"
+    ) as file:
+        file.write(text)
+    Path(file.name).replace(path)
+    path.chmod(0o644)

@@ -1,0 +1,101 @@
+"""Comparison, history and regressions over results made up by hand."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plm_edge.bench import compare, history
+from plm_edge.bench.statistics_ import summarise
+from plm_edge.errors import PlmEdgeError
+
+
+def slowed(result: dict[str, Any], factor: float) -> dict[str, Any]:
+    """The result with every t/s multiplied, and spreads of one percent."""
+    made = copy.deepcopy(result)
+    for point in made["points"]:
+        if "tps" in point:
+            base = 100.0 * factor
+            point["tps"] = summarise([0.995 * base, base, 1.005 * base]).as_dict()
+    return made
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PLM_EDGE_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_ratios(result: dict[str, Any]) -> None:
+    found = {p["name"]: p for p in compare.compare(slowed(result, 2), slowed(result, 1))}
+    assert found["tg4"]["ratio"] == pytest.approx(2)
+    assert found["tg4"]["beyond_noise"] is True
+    assert found["load warm"]["ratio"] == pytest.approx(1)
+    assert found["load warm"]["beyond_noise"] is False
+
+
+def test_a_faster_load_has_a_ratio_above_one(result: dict[str, Any]) -> None:
+    other = copy.deepcopy(result)
+    for point in other["points"]:
+        if point["name"] == "load warm":
+            point["seconds"] = summarise([30.0, 30.1, 30.2]).as_dict()
+    found = {p["name"]: p for p in compare.compare(result, other)}
+    assert found["load warm"]["ratio"] > 10
+
+
+def test_a_difference_within_the_spread_is_noise(result: dict[str, Any]) -> None:
+    found = {p["name"]: p for p in compare.compare(slowed(result, 1.005), slowed(result, 1))}
+    assert found["pp32"]["beyond_noise"] is False
+
+
+def test_what_else_differs_is_named(result: dict[str, Any]) -> None:
+    other = copy.deepcopy(result)
+    assert compare.differences(result, other) == []
+    other["settings"]["threads"] = 9
+    other["model"]["sha256"] = "f" * 64
+    assert [line.split(":")[0] for line in compare.differences(result, other)] == [
+        "model", "threads",
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_no_result(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"schema": "plm-edge/run/1"}))
+    with pytest.raises(PlmEdgeError, match="no result"):
+        compare.read(path)
+    with pytest.raises(PlmEdgeError, match="cannot be compared"):
+        compare.read(tmp_path / "missing.json")
+
+
+def test_the_last_run_of_the_same_setting(result: dict[str, Any], place: Path) -> None:
+    assert history.last(result) is None
+    history.add(slowed(result, 1))
+    other = slowed(result, 5)
+    other["settings"]["threads"] = 7
+    history.add(other)
+    history.add(slowed(result, 2))
+    found = history.last(result)
+    assert found is not None
+    assert found["points"][2]["tps"]["median"] == pytest.approx(200)
+    assert [run["id"] for run in history.runs()] == [3, 2, 1]
+    assert history.runs()[0]["points"]["tg4"] == pytest.approx(200)
+
+
+@pytest.mark.parametrize(
+    ("factor", "slower"), [(0.5, True), (0.97, False), (1.0, False), (2, False)]
+)
+def test_regressions(result: dict[str, Any], factor: float, slower: bool) -> None:
+    found = history.regressions(slowed(result, factor), slowed(result, 1))
+    assert {point["name"] for point in found} == (
+        {"pp32", "tg4", "tg4 @ d64", "tg4 x2"} if slower else set()
+    )
+
+
+def test_a_damaged_history_is_an_error_for_a_person(result: dict[str, Any], place: Path) -> None:
+    history.path().write_bytes(b"no database" * 100)
+    with pytest.raises(PlmEdgeError, match="history"):
+        history.add(result)

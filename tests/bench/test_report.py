@@ -1,0 +1,156 @@
+"""HTML and CSV: whole, well-formed, and asking nothing of the network."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plm_edge.bench import charts, compare, report, sustained
+from plm_edge.bench.meters.recorder import Recorder
+from plm_edge.bench.runner import Measured
+from plm_edge.bench.workload import WORKLOADS, Point
+from plm_edge.errors import PlmEdgeError
+
+
+@pytest.fixture
+def full(result: dict[str, Any]) -> dict[str, Any]:
+    """A result with all parts: a comparison, a sustained run with a meter."""
+    made = copy.deepcopy(result)
+    other = copy.deepcopy(result)
+    other["engine"]["name"] = "stock"
+    made["comparison"] = {
+        "with": other,
+        "differences": compare.differences(made, other),
+        "points": compare.compare(made, other),
+    }
+    made["power"]["meters"] = [
+        {"name": "soc", "quantity": "temperature", "unit": "°C", "source": "x", "covers": "y"}
+    ]
+    made["sustained"] = {
+        "rates": [[1, 50.0], [2, 40.0]], "held": 0.8, "series": {"soc": [[0, 40.0], [2, 60.0]]}
+    }  # fmt: skip
+    return made
+
+
+class Links(HTMLParser):
+    """Everything that a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.images = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.images += tag == "svg"
+        self.fetched += [
+            value
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "srcset", "data")
+            and value
+            and not value.startswith("#")
+        ]
+        assert tag not in ("script", "link", "iframe", "object")
+
+
+def test_the_report_asks_nothing_of_the_network(full: dict[str, Any]) -> None:
+    page = report.html(full)
+    links = Links()
+    links.feed(page)
+    assert links.fetched == []
+    assert not re.search(r"url\((?!#)|@import", page)
+    assert links.images == 7
+    assert 'name="viewport"' in page
+    assert "Against stock" in page
+
+
+def test_a_model_cannot_write_into_the_page(full: dict[str, Any]) -> None:
+    full["model"]["name"] = "<script>alert(1)</script>"
+    assert "<script>" not in report.html(full)
+
+
+def test_pictures_are_well_formed_and_hold_text(full: dict[str, Any]) -> None:
+    for svg in (
+        charts.rates([("plm-edge", full), ("stock", full)], "decode"),
+        charts.rates([("plm-edge", full)], "prefill"),
+        charts.batches(full),
+        charts.latencies(full),
+        charts.roofline(full),
+        charts.zeros(full),
+        charts.sustained(full),
+    ):
+        assert svg is not None
+        root = ET.fromstring(svg)
+        assert "viewBox" in root.attrib
+        assert "width" not in root.attrib
+        assert list(root.iter("{http://www.w3.org/2000/svg}text"))
+
+
+def test_what_was_not_measured_has_no_picture(result: dict[str, Any]) -> None:
+    result = copy.deepcopy(result)
+    result["points"] = [p for p in result["points"] if p["kind"] == "prefill"]
+    assert charts.rates([("x", result)], "decode") is None
+    assert charts.zeros(result) is None
+    assert charts.sustained(result) is None
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(PlmEdgeError) as caught, charts.canvas():
+        pass
+    assert "plm-edge[report]" in caught.value.fix
+
+
+def test_csv_has_a_line_for_each_point(full: dict[str, Any]) -> None:
+    lines = list(csv.DictReader(io.StringIO(report.to_csv([full, full["comparison"]["with"]]))))
+    assert len(lines) == 12
+    assert [line["engine"] for line in lines] == ["plm-edge"] * 6 + ["stock"] * 6
+    decode = next(line for line in lines if line["name"] == "tg4")
+    assert float(decode["median"]) == full["points"][3]["tps"]["median"]
+    assert decode["joules_a_token"] == ""
+
+
+def test_a_report_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    report.write(path, "one")
+    report.write(path, "two")
+    assert path.read_text() == "two"
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5m", 300), ("90s", 90), ("1.5h", 5400), ("7", 7)])
+def test_durations(text: str, seconds: float) -> None:
+    assert sustained.seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0s", "5 minutes", "-3s"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(PlmEdgeError):
+        sustained.seconds(text)
+
+
+def test_a_rate_that_falls() -> None:
+    samples = [
+        {"start": 10 + i, "end": 11 + i, "tokens": 10, "seconds": 1 + i / 100} for i in range(100)
+    ]
+    recorder = Recorder([])
+    recorder.series["soc"] = [(10, 40.0), (110, 80.0)]
+    found = sustained.of(Measured(Point("decode", 10), samples), recorder)
+    assert found["held"] == pytest.approx(1.045 / 1.945, rel=1e-3)
+    assert found["rates"][0] == [1, 10.0]
+    assert found["series"]["soc"] == [[0, 40.0], [100, 80.0]]
+
+
+def test_the_sustained_workload_is_decode_alone() -> None:
+    made = sustained.workload(WORKLOADS["standard"], 300)
+    assert [point.name for point in made.points()] == ["tg32"]
+    assert made.budget_s == 300
