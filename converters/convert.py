@@ -33,7 +33,7 @@ from converters.report import Report, peak_rss, type_totals
 from converters.source import Snapshot, Source, is_gguf, open_source
 from converters.tensors import Floats, Tensor
 from converters.transposed import Transposed
-from converters.verify import verify_written
+from converters.verify import verify_file, verify_written
 from converters.writer import AtomicFile
 from plm_edge.engine import library
 from plm_edge.errors import ExitCode, PlmEdgeError
@@ -99,6 +99,8 @@ def convert(
             for part, offset in zip(parts, plan.offsets, strict=True)
         ]
         check_memory(max(map(buffer_bytes, jobs)), workers, peak_rss())
+        if opened.hashed:
+            verify_file(source, quantizer)
         with AtomicFile(out, plan.size) as file, SourceHash(opened.origin.files) as source_hash:
             file.write_at(0, plan.header)
             written = run(jobs, quantizer, file, workers, progress or Silent())
@@ -201,7 +203,7 @@ def _needs_leave(source: Path, lossy: list[_Part]) -> PlmEdgeError:
     part = lossy[0]
     turned = isinstance(part.tensor, Transposed)
     return PlmEdgeError(
-        f"{source.name} is quantised already, and {len(lossy)} tensors would be once more",
+        f"{source.name} is quantised already; {len(lossy)} of its tensors would be a second time",
         f"{part.spec.name} is {part.present.name.lower()}"
         + (", and is to be turned: its blocks lie along the other side" if turned else "")
         + "; the loss of both adds up",

@@ -17,7 +17,7 @@ from converters.json_file import read_json
 from converters.keys import Keys
 from converters.metadata import general_keys, model_name
 from converters.plm import TensorSpec, match_tensors, model_keys
-from converters.provenance import Origin
+from converters.provenance import HASHES_KEY, Origin
 from converters.tensors import Tensor
 from converters.tokenizer import tokenizer_keys
 from plm_edge import gguf_file
@@ -46,6 +46,7 @@ class Source:
 
     `through`: the 16-bit type that a matrix passes through on its way to a quantised type, or None.
     `origin`: where all this comes from. `file_type`: general.file_type, of a GGUF.
+    `hashed`: whether it is a GGUF that carries hashes of its tensors.
     """
 
     config: PlmConfig
@@ -54,6 +55,7 @@ class Source:
     through: GGMLQuantizationType | None
     origin: Origin
     file_type: int | None = None
+    hashed: bool = False
 
 
 @contextmanager
@@ -108,6 +110,7 @@ def _open_gguf(path: Path) -> Iterator[Source]:
             None,
             Origin(path.name, files=(path,)),
             file_type if isinstance(file_type, int) else None,
+            HASHES_KEY in content.keys,
         )
 
 

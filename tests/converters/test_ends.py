@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from converters.convert import convert
+from plm_edge.cli import main
+from plm_edge.engine.sampling import Sampling
 from plm_edge.engine.session import Options, Session
 from plm_edge.errors import PlmEdgeError
 from tests.checkpoints import PlmShape, special_ids
-from tests.converters.conftest import said
+from tests.converters.conftest import TINY_PLM, said
 from tests.converters.gguf_content import read
 
 IDS = special_ids(PlmShape().vocab)
@@ -69,3 +72,29 @@ def test_ends_that_cannot_be(
     with pytest.raises(PlmEdgeError) as error:
         convert(checkpoint, out=tmp_path / "m.gguf")
     assert expected in said(error)
+
+
+def test_generation_stops_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A token that tiny-plm says of itself, once generation_config calls it the end of a turn."""
+    source = Path(shutil.copytree(TINY_PLM, tmp_path / "source"))
+    convert(source, out=tmp_path / "before.gguf")
+    prompt, greedy = "def fibonacci(n):", Sampling(temp=0)
+    with Session.open(tmp_path / "before.gguf", Options(threads=1)) as session:
+        before = session.generate(session.tokenize(prompt), 12, greedy)
+        text = "".join(before)
+        assert before.stop_reason == "length"
+    place = next(i for i in range(3, 12) if before.tokens[i] not in before.tokens[:i])
+    change(source / "generation_config.json", eos_token_id=[before.tokens[place]])
+    convert(source, out=tmp_path / "after.gguf")
+    with Session.open(tmp_path / "after.gguf", Options(threads=1)) as session:
+        after = session.generate(session.tokenize(prompt), 12, greedy)
+        stopped = "".join(after)
+    assert after.stop_reason == "end"
+    assert after.tokens == before.tokens[:place]
+    assert text.startswith(stopped)
+    assert text != stopped
+    model = str(tmp_path / "after.gguf")
+    options = ["--prompt", prompt, "-n", "12", "--temp", "0", "--threads", "1", "--json"]
+    assert main(["run", model, *options]) == 0
+    shown = json.loads(capfd.readouterr().out)
+    assert (shown["stop_reason"], shown["text"]) == ("end", stopped)

@@ -199,8 +199,24 @@ def test_cut_off_damaged_or_no_gguf(made: Made, tmp_path: Path) -> None:
     tensor = next(t for t in GGUFReader(made["q8_0", "edge"]).tensors if "ffn_up" in t.name)
     spoiled[tensor.data_offset : tensor.data_offset + 2] = b"\x00\x7c"
     (tmp_path / "bad.gguf").write_bytes(spoiled)
-    with pytest.raises(PlmEdgeError, match="no finite number"):
+    with pytest.raises(PlmEdgeError, match=r"ffn_up\.weight have changed"):
         convert(tmp_path / "bad.gguf", out=tmp_path / "m.gguf")
+    # Of another tool, which left no hashes: what can be seen is seen.
+    unhashed = rewrite(tmp_path / "bad.gguf", tmp_path / "b.gguf", plm_edge_tensors_sha256=None)
+    with pytest.raises(PlmEdgeError, match="no finite number"):
+        convert(unhashed, out=tmp_path / "m.gguf")
+    assert not (tmp_path / "m.gguf").exists()
+
+
+def test_changed_weights_are_not_converted(made: Made, tmp_path: Path) -> None:
+    """Numbers as good as any others: only the hashes tell."""
+    data = bytearray(made["f16", "stock"].read_bytes())
+    tensor = next(t for t in GGUFReader(made["f16", "stock"]).tensors if "attn_q" in t.name)
+    data[tensor.data_offset + 100] ^= 1
+    (tmp_path / "bad.gguf").write_bytes(data)
+    with pytest.raises(PlmEdgeError) as error:
+        convert(tmp_path / "bad.gguf", quant="q8_0", out=tmp_path / "m.gguf")
+    assert f"{tensor.name} have changed" in said(error)
     assert not (tmp_path / "m.gguf").exists()
 
 

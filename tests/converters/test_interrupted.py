@@ -158,6 +158,28 @@ def test_disk_that_fails_while_it_is_read(
     fails_cleanly(source, tmp_path, "cannot read model.safetensors", ExitCode.INPUT)
 
 
+def test_source_that_becomes_shorter_while_it_is_read(tmp_path: Path) -> None:
+    """A real read that fails: somebody downloads the shard anew meanwhile."""
+    shape = PlmShape(layers=2, hidden=1024, ffn=4096, vocab=32768)
+    source = write_zeros(tmp_path / "source", shape)
+    out = tmp_path / "out" / "m.gguf"
+    out.parent.mkdir()
+    out.write_bytes(b"old")
+
+    class Shortens:
+        def begin(self, total: int) -> None:
+            os.truncate(source / "model.safetensors", total // 2)
+
+        def advance(self, count: int) -> None:
+            pass
+
+    with pytest.raises(PlmEdgeError) as error:
+        convert(source, quant="q8_0", out=out, progress=Shortens())
+    assert "model.safetensors" in said(error)
+    assert list(out.parent.iterdir()) == [out]
+    assert out.read_bytes() == b"old"
+
+
 def test_disk_that_fails_while_the_source_is_hashed(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

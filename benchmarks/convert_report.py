@@ -1,0 +1,104 @@
+"""BENCHMARKS.md's section on conversion, from what convert.py measured.
+
+    python benchmarks/convert_report.py [--results FILE.json] [--document FILE.md]
+
+Replaces what stands between the markers in the document, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- convert -->", "<!-- /convert -->"
+NAMES = {
+    "upstream": "llama.cpp: convert_hf_to_gguf.py, then llama-quantize",
+    "stock": "plm-edge convert --layout stock",
+    "edge": "plm-edge convert",
+}
+
+
+def section(data: dict[str, Any]) -> str:
+    """The section, heading included, as Markdown. `data`: what convert.py wrote."""
+    samples = data["samples"]
+    walls = {name: [sample["wall_s"] for sample in samples[name]] for name in NAMES}
+    upstream = median(walls["upstream"])
+    machine, pin = data["machine"], data["pin"]
+    kind = "synthetic weights of PLM-1.8B's shapes" if data["synthetic"] else data["checkpoint"]
+    rounds = len(walls["upstream"])
+    lines = [
+        "## Conversion",
+        "",
+        f"{kind[0].upper()}{kind[1:]} (bf16) to {data['quant']}, {data['threads']} threads, "
+        f"{rounds} {'round' if rounds == 1 else 'rounds'} of all three in turns; "
+        "medians, and all samples in brackets.",
+        "",
+        "| | seconds | against llama.cpp | peak RSS | written besides the result |",
+        "|---|---|---|---|---|",
+    ]
+    for name, title in NAMES.items():
+        wall = median(walls[name])
+        every = ", ".join(f"{value:.1f}" for value in walls[name])
+        peak = max(sample["peak_rss_bytes"] for sample in samples[name])
+        between = max(sample.get("intermediate_bytes", 0) for sample in samples[name])
+        lines.append(
+            f"| {title} | {wall:.1f} ({every}) | {wall / upstream:.2f} × | {_mib(peak)} | "
+            f"{_mib(between) if between else 'nothing'} |"
+        )
+    load = max(sample["load_after"] for name in NAMES for sample in samples[name])
+    lines += [
+        "",
+        f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, Python "
+        f"{machine['python']}; plm-edge {data['plm_edge']}, llama.cpp of {pin['package']} "
+        f"{pin['version']}; load average up to {load:.1f}. The stock file has the very tensors of "
+        "llama.cpp's (`tests/converters/test_upstream.py`). Our times include reading the result "
+        "again and SHA-256 of source and result; llama.cpp's are without the start of "
+        "transformers, which its converter imports.",
+        "",
+        "Raw samples: `benchmarks/results/convert.json`; again: "
+        "`python benchmarks/synthetic.py`, `python benchmarks/convert.py`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def placed(document: str, text: str) -> str:
+    """`document` with `text` between the markers; these are added at its end where they lack.
+
+    Raises:
+        ValueError: there is one marker without the other, or they are in the wrong order.
+    """
+    begin, end = document.find(BEGIN), document.find(END)
+    if begin == end == -1:
+        return f"{document.rstrip()}\n\n{BEGIN}\n{text}{END}\n"
+    if not 0 <= begin < end:
+        raise ValueError(f"{BEGIN} and {END} should stand there once each, in this order")
+    return f"{document[: begin + len(BEGIN)]}\n{text}{document[end:]}"
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/convert.json")
+    parser.add_argument("--document", type=Path, default=ROOT / "BENCHMARKS.md")
+    given = parser.parse_args()
+    if not given.results.is_file():
+        sys.exit(f"error: no {given.results}\n  why: not measured yet\n  fix: run convert.py first")
+    text = section(json.loads(given.results.read_text()))
+    document = given.document.read_text() if given.document.exists() else "# Benchmarks\n"
+    beside = given.document.with_suffix(".partial")
+    beside.write_text(placed(document, text))
+    beside.replace(given.document)
+
+
+if __name__ == "__main__":
+    main()
