@@ -38,7 +38,7 @@ def section(data: dict[str, Any]) -> str:
         f"{rounds} {'round' if rounds == 1 else 'rounds'} of all three in turns; "
         "medians, and all samples in brackets.",
         "",
-        "| | seconds | against llama.cpp | peak RSS | written besides the result |",
+        "| | seconds | share of llama.cpp's | peak RSS | written besides the result |",
         "|---|---|---|---|---|",
     ]
     for name, title in NAMES.items():
@@ -47,15 +47,14 @@ def section(data: dict[str, Any]) -> str:
         peak = max(sample["peak_rss_bytes"] for sample in samples[name])
         between = max(sample.get("intermediate_bytes", 0) for sample in samples[name])
         lines.append(
-            f"| {title} | {wall:.1f} ({every}) | {wall / upstream:.2f} × | {_mib(peak)} | "
+            f"| {title} | {wall:.1f} ({every}) | {wall / upstream:.2f} | {_mib(peak)} | "
             f"{_mib(between) if between else 'nothing'} |"
         )
-    load = max(sample["load_after"] for name in NAMES for sample in samples[name])
     lines += [
         "",
         f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, Python "
         f"{machine['python']}; plm-edge {data['plm_edge']}, llama.cpp of {pin['package']} "
-        f"{pin['version']}; load average up to {load:.1f}. The stock file has the very tensors of "
+        f"{pin['version']}. The stock file has the very tensors of "
         "llama.cpp's (`tests/converters/test_upstream.py`). Our times include reading the result "
         "again and SHA-256 of source and result; llama.cpp's are without the start of "
         "transformers, which its converter imports.",
