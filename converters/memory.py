@@ -96,10 +96,10 @@ def _cgroups() -> Iterator[int]:
     for line in lines:
         _, controllers, own = line.split(":", 2)
         if controllers == "":
-            top, names = _CGROUP, ("memory.max", "memory.current", "inactive_file")
+            top, names = _CGROUP, ("memory.max", "memory.current", "")
         elif "memory" in controllers.split(","):
             top = _CGROUP / "memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
         else:
             continue
         folder = top / own.lstrip("/")
@@ -110,7 +110,9 @@ def _cgroups() -> Iterator[int]:
                 limit = int((place / names[0]).read_text())  # "max": no limit
                 used = int((place / names[1]).read_text())
                 stat = (place / "memory.stat").read_text().split()
-                yield max(0, limit - used + int(stat[stat.index(names[2]) + 1]))
+                # The active half as well: a second conversion reads the files of the first.
+                caches = (names[2] + "inactive_file", names[2] + "active_file")
+                yield max(0, limit - used + sum(int(stat[stat.index(c) + 1]) for c in caches))
 
 
 def _table(path: Path) -> dict[str, int]:
