@@ -78,11 +78,13 @@ def _register() -> None:
     from plm_edge.cli.devices import devices
     from plm_edge.cli.doctor import doctor
     from plm_edge.cli.inspect_ import inspect
+    from plm_edge.cli.profile import profile
     from plm_edge.cli.run import run
 
     app.command("convert")(convert)
     app.command("run")(run)
     app.command("bench")(bench)
+    app.command("profile")(profile)
     app.command("inspect")(inspect)
     app.command("doctor")(doctor)
     app.add_typer(devices, name="devices")

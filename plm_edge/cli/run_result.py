@@ -46,6 +46,11 @@ def show_stats(stats: Stats) -> None:
         ),
         ("peak RSS", console.size(stats.peak_rss_bytes), ""),
     ]
+    if stats.zeros_by_layer:
+        lowest, highest = min(stats.zeros_by_layer), max(stats.zeros_by_layer)
+        mean = sum(stats.zeros_by_layer) / len(stats.zeros_by_layer)
+        detail = f"of W_down not read ({100 * lowest:.0f} to {100 * highest:.0f} % by layer)"
+        rows.append(("zero rows", f"{100 * mean:.0f} %", detail))
     for name, value, detail in rows:
         table.add_row(Text(name, style="dim"), Text(value, style="bold"), Text(detail, style="dim"))
     console.err.print()

@@ -23,7 +23,8 @@ class Stats:
 
     `ttft_s` runs from the prompt's tokens to the first new token, loading not counted.
     `decode_tps` counts the steps after the first token, which prefill has already paid for.
-    Rates are None where nothing was measured.
+    Rates are None where nothing was measured. `zeros_by_layer` is the share of W_down's rows that
+    were not read, prompt and answer together; empty where nothing skips them (stock layout).
     """
 
     load_s: float
@@ -42,6 +43,7 @@ class Stats:
     peak_rss_bytes: int
     n_ctx: int
     threads: int
+    zeros_by_layer: list[float]
 
 
 class Generation:
@@ -81,6 +83,7 @@ class Generation:
     def _pieces(self) -> Iterator[bytes]:
         """The bytes of each new token. Sets `stop_reason` when it ends."""
         session = self._session
+        session.rows.reset()
         started = time.perf_counter()
         if not self._prefill():
             self.stop_reason = "interrupted"
@@ -153,4 +156,5 @@ class Generation:
             peak_rss_bytes=memory.peak_rss(),
             n_ctx=session.n_ctx,
             threads=session.threads,
+            zeros_by_layer=[layer.zeros for layer in session.rows.read()],
         )

@@ -25,6 +25,7 @@ from plm_edge.engine import library, memory
 from plm_edge.engine.generation import Generation
 from plm_edge.engine.log import KVReport, engine_log
 from plm_edge.engine.sampling import Sampling
+from plm_edge.engine.sparsity import RowCounts
 from plm_edge.engine.threads import default_threads
 from plm_edge.errors import ExitCode, PlmEdgeError
 
@@ -89,6 +90,7 @@ class Session:
         self.kv: KVReport | None = None
         self.compute_bytes = 0
         self.n_ctx = 0
+        self.rows = RowCounts(None)
         self.bindings = bindings
         self.ctx: Any = None  # llama_context *
         self.vocab: Any = None  # llama_vocab *
@@ -124,6 +126,7 @@ class Session:
         engine = engine or library.load()
         engine_log.install(engine.bindings)
         session = cls(engine.bindings, header, options)
+        session.rows = RowCounts(engine.folder)
         session.engine = {
             "version": engine.info.version,
             "pin": engine.info.pin,

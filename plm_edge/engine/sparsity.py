@@ -28,12 +28,15 @@ class RowCounts:
     """The counters of the loaded engine. A layout or an engine without the sparse kernel has none.
 
     Args:
-        folder: where the loaded libggml-cpu lies.
+        folder: where the loaded libggml-cpu lies; None counts nothing.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
+        self._lib: ctypes.CDLL | None = None
+        if folder is None:
+            return
         try:
-            self._lib: ctypes.CDLL | None = ctypes.CDLL(str(folder / f"libggml-cpu{_SUFFIX}"))
+            self._lib = ctypes.CDLL(str(folder / f"libggml-cpu{_SUFFIX}"))
             self._lib.plm_edge_sparsity_get.restype = ctypes.c_bool
         except (OSError, AttributeError):
             self._lib = None

@@ -303,3 +303,12 @@ def test_debug_shows_the_engines_log_and_the_traceback(cli: Cli, models: Path) -
     assert failed.returncode == 3
     assert "Traceback" in failed.stderr
     assert "  fix  " in failed.stderr
+
+
+def test_stats_show_the_rows_that_were_skipped(cli: Cli, tiny_gguf: Path) -> None:
+    done = cli("run", tiny_gguf, "-p", "def f(", "-n", "4", "--stats", *GREEDY)
+    assert [line for line in done.stderr.splitlines() if line.startswith("zero rows")]
+    got = result(cli("run", tiny_gguf, "-p", "def f(", "-n", "4", "--json", *GREEDY).stdout)
+    shares = got["stats"]["zeros_by_layer"]
+    assert len(shares) == 6
+    assert all(0 < share < 1 for share in shares)
