@@ -39,17 +39,18 @@ def point(measured: Measured) -> Result:
     tokens = at.n_tokens * at.n_seq
     made["tokens_a_sample"] = tokens
     made["tps"] = summarise([tokens / second for second in seconds]).as_dict()
-    if at.kind == "prefill":
+    if at.kind == "prefill" and "ttft_s" in measured.samples[0]:
         ttft = [sample["ttft_s"] for sample in measured.samples]
         made["ttft_samples_s"] = ttft
         made["ttft_s"] = summarise(ttft).as_dict()
-    else:
+    elif at.kind == "decode" and "steps" in measured.samples[0]:
         steps = [step for sample in measured.samples for step in sample["steps"]]
         made["step_samples_s"] = [sample["steps"] for sample in measured.samples]
         shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
         made["inter_token_s"] = {name: percentile(steps, share) for name, share in shares.items()}
         made["inter_token_s"]["n"] = len(steps)
-    made["memory"] = loaded.get("memory", {}) | {"peak_rss_bytes": done.get("peak_rss_bytes")}
+    if "memory" in loaded:
+        made["memory"] = loaded["memory"] | {"peak_rss_bytes": done.get("peak_rss_bytes")}
     made["threads"] = loaded.get("threads")
     made["zeros"] = done.get("zeros")
     made["rows_by_layer"] = done.get("rows", [])

@@ -41,6 +41,17 @@ def bench(
         str | None,
         typer.Option(help="A result file (JSON), or stock: upstream's llama.cpp, in turns."),
     ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME or NAME@HOST; several are measured side by side."),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the one device.")] = None,
+    engine: Annotated[
+        Path | None, typer.Option(help="Folder with a llama-bench built for the device.")
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Reckon instead: a roofline, marked an estimate.")
+    ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="One line a point, on stdout.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a report with plots here.")] = None,
     history: Annotated[
@@ -60,10 +71,13 @@ def bench(
     if model == Path("history"):
         bench_output.show_history(json)
         return
+    if host and device and len(device) == 1:
+        device = [f"{device[0]}@{host}"]
     bench_run.run(
         bench_run.Wanted(
             model, workload, threads, kv.value, budget, text, sustained, compare, history, force
         ),
+        bench_run.Devices(tuple(device or ()), engine, estimate),
         as_json=json,
         as_csv=csv,
         html=html,

@@ -56,10 +56,12 @@ def show(result: Result) -> None:
     console.out.print()
     console.out.print(speed_table(result))
     console.out.print()
-    console.out.print(memory_table(result))
-    console.out.print()
-    console.out.print(bounds_table(result))
-    console.out.print()
+    if any("memory" in point for point in result["points"]):
+        console.out.print(memory_table(result))
+        console.out.print()
+    if "capability" in result:
+        console.out.print(bounds_table(result))
+        console.out.print()
     console.out.print(power_table(result))
     if "sustained" in result:
         console.out.print()
@@ -76,7 +78,7 @@ def _headline(result: Result) -> Text:
     line.append(
         console.printable(
             f"  {model['layout']} layout, {console.size(model['tensor_bytes'])}; "
-            f"{result['engine']['name']} on {machine['cpu']}, {settings['threads']} threads, "
+            f"{result['engine']['name']} on {_place(machine)}, {settings['threads']} threads, "
             f"KV {settings['kv']}"
         ),
         style="dim",
@@ -103,6 +105,38 @@ def remarks(result: Result) -> list[str]:
     if hot:
         made.append(f"the device throttled itself at {', '.join(hot)}: these figures are too low")
     return made
+
+
+def _place(machine: Result) -> str:
+    device = machine["device"]
+    return str(machine["cpu"]) if device == "local" else f"{device} ({machine['cpu']})"
+
+
+def estimate_table(found: Result) -> Any:
+    """An estimate; the word stands on every line."""
+    table = console.table(f"{found['device']}, not measured", "", "", right=(1,))
+    kind = "reached by programs" if found["machine"]["reached"] else "the sheet's: an upper bound"
+    for point in found["decode"]:
+        table.add_row(
+            f"estimate: decode @ d{point['depth']}",
+            Text(f"{point['estimate_tps']:,.1f} t/s", "bold"),
+            console.cell(f"estimate; {console.size(point['bytes_a_token'])} a token", "dim"),
+        )
+    rate = f"{found['machine']['read_bytes_s'] / 1e9:.2f} GB/s"
+    table.add_row(
+        "estimate: from", rate, console.cell(f"{kind}; {found['machine']['source']}", "dim")
+    )
+    table.add_row("estimate: formula", "", console.cell(found["formula"], "dim"))
+    for point in found["check"]["points"]:
+        table.add_row(
+            f"check here: {point['name']}",
+            f"{point['measured_tps']:,.1f} t/s",
+            console.cell(
+                f"measured; the estimate for this machine says {point['estimate_tps']:,.1f} "
+                f"({point['ratio']:.2f}x)", "dim",
+            ),
+        )  # fmt: skip
+    return table
 
 
 def speed_table(result: Result) -> Any:

@@ -11,7 +11,7 @@ from plm_edge.bench import against_stock, history, report, session, sustained
 from plm_edge.bench import compare as comparing
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import Workload, find
-from plm_edge.cli import bench_output, run_output
+from plm_edge.cli import bench_devices, bench_output, run_output
 from plm_edge.errors import ExitCode, PlmEdgeError
 
 
@@ -31,7 +31,18 @@ class Wanted:
     force: bool
 
 
-def run(wanted: Wanted, *, as_json: bool, as_csv: bool, html: Path | None) -> None:
+@dataclass(frozen=True)
+class Devices:
+    """The options that say where. `engine`: a folder with llama-bench for the devices."""
+
+    names: tuple[str, ...] = ()
+    engine: Path | None = None
+    estimate: bool = False
+
+
+def run(
+    wanted: Wanted, devices: Devices, *, as_json: bool, as_csv: bool, html: Path | None
+) -> None:
     """Measure and report.
 
     Raises:
@@ -40,6 +51,9 @@ def run(wanted: Wanted, *, as_json: bool, as_csv: bool, html: Path | None) -> No
     """
     if html is not None:
         _check_html(html)
+    if devices.names:
+        bench_devices.run(wanted, devices, as_json=as_json, as_csv=as_csv)
+        return
     before = _other(wanted.compare)
     result = measure(wanted, before)
     if wanted.history:
