@@ -3,13 +3,14 @@
 PYTHON ?= python3
 VENV   := .venv/bin
 
-.PHONY: help demo test lint engine bench clean
+.PHONY: help demo test lint engine bench-kernels clean
 
 help:
 	@echo "make demo    set up, build, convert tiny-plm to q4_k, run a prompt"
 	@echo "make test    set up what is missing, run all tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make engine  build the engine only"
+	@echo "make bench-kernels  ours against stock llama.cpp, 20 minutes (BENCH_ARGS=--quick: a trial)"
 
 .bootstrap:
 	@command -v $(PYTHON) >/dev/null || { printf 'error: there is no $(PYTHON)\n  why: not found on PATH\n  fix: install Python 3.10 or newer, or say PYTHON=/path/to/python3\n' >&2; exit 4; }
@@ -26,6 +27,10 @@ test: .bootstrap
 	@$(PYTHON) bootstrap.py --tests
 	@$(VENV)/python vendor/llama.cpp/sync.py check
 	@$(VENV)/python -m pytest $(PYTEST_ARGS)
+
+bench-kernels: .bootstrap
+	@$(PYTHON) bootstrap.py --bench
+	@$(VENV)/python benchmarks/kernels.py $(BENCH_ARGS)
 
 lint: .bootstrap
 	@$(PYTHON) bootstrap.py --tests

@@ -3,6 +3,7 @@
 
     python3 bootstrap.py           what `make demo` needs
     python3 bootstrap.py --tests   and what `make test` needs (torch, linters, llama.cpp's tools)
+    python3 bootstrap.py --bench   and what `make bench-kernels` needs (torch, its programs)
 
 Needs Python 3.10+ with venv, and a C++17 compiler; cmake and ninja come from PyPI when missing.
 Standard library only. A second run does only what is missing.
@@ -34,6 +35,7 @@ TEST_TOOLS = (
     "test-plm-kernels",
     "test-backend-ops",
 )
+BENCH_TOOLS = ("bench-plm-turns", "bench-plm-bandwidth")
 
 
 def fail(what: str, why: str, fix: str) -> NoReturn:
@@ -144,14 +146,22 @@ def build_tool(name: str, minimum: tuple[int, ...] | None = None) -> str:
     return str(VENV / "bin" / name)
 
 
-def build_engine(*, tools: bool) -> None:
+def tools_asked_before() -> list[str]:
+    """Asked for once, tools stay part of the build: none of them falls behind the libraries."""
+    cache = BUILD / "CMakeCache.txt"
+    text = cache.read_text(errors="replace") if cache.is_file() else ""
+    found = re.search(r"^PLM_EDGE_TOOLS:\w+=(.*)$", text, re.MULTILINE)
+    return [name for name in found[1].split(";") if name] if found else []
+
+
+def build_engine(tools: tuple[str, ...]) -> None:
+    wanted = dict.fromkeys([*tools_asked_before(), *tools])
     cmake, ninja = build_tool("cmake", CMAKE_MINIMUM), build_tool("ninja")
     run(
         "preparing the engine's source and build",
         *(cmake, "-S", ROOT, "-B", BUILD, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"),
         f"-DPython_EXECUTABLE={PYTHON}",
-        # asked for once, the tools stay part of the build
-        *([f"-DPLM_EDGE_TOOLS={';'.join(TEST_TOOLS)}"] if tools else []),
+        f"-DPLM_EDGE_TOOLS={';'.join(wanted)}",
     )
     run("compiling the engine (some minutes the first time)", cmake, "--build", BUILD)
     run(
@@ -171,11 +181,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--tests", action="store_true", help="also what the tests need")
-    tests = parser.parse_args().tests
+    parser.add_argument("--bench", action="store_true", help="also what the benchmarks need")
+    asked = parser.parse_args()
     check_machine()
     make_venv()
-    install_packages(tests=tests)
-    build_engine(tools=tests)
+    install_packages(tests=asked.tests or asked.bench)
+    build_engine((TEST_TOOLS if asked.tests else ()) + (BENCH_TOOLS if asked.bench else ()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,162 @@
+"""Ours against stock llama.cpp of the same pin, in turns, on a synthetic PLM-1.8B.
+
+    python benchmarks/kernels.py [--quick] [--minutes 19]     (make bench-kernels does all of it)
+
+Prefill, decode, memory, ablations of ours, what decode must read and how fast this machine reads.
+Writes raw samples to benchmarks/results/kernels.json and makes BENCHMARKS.md from them again.
+`--quick` measures little, at short contexts, into build/bench: to try the program, not to report.
+
+The first run also builds stock llama.cpp and makes the models (some minutes, kept in build/bench);
+that is timed apart. `--minutes` bounds the measurement: on a slow machine the ablations' contexts
+become shorter first, then fewer pairs of long prefills are taken; the result file says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import machine, prepare, report, required_bytes  # noqa: E402
+from benchmarks.campaign import Campaign, Plan  # noqa: E402
+from benchmarks.turns import EngineEnded  # noqa: E402
+from plm_edge.bench.stock import build_stock  # noqa: E402
+from plm_edge.engine import library  # noqa: E402
+from plm_edge.engine.threads import default_threads  # noqa: E402
+from plm_edge.errors import ExitCode, PlmEdgeError  # noqa: E402
+
+SCHEMA = "plm-edge/benchmark-kernels/1"
+PROGRAMS = ROOT / "build/engine/bin"
+NEEDED_MEMORY = 11_000_000_000  # four engines are loaded at once
+FULL = Plan(rounds=5, middle=2048, end=4096, decode_tokens=48, profile_tokens=64)
+QUICK = Plan(rounds=2, middle=256, end=768, decode_tokens=8, profile_tokens=16)
+
+
+def check_machine() -> None:
+    """Ends early where the measurement cannot end well."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    if available < NEEDED_MEMORY:
+        raise PlmEdgeError(
+            "there is too little memory for the benchmark",
+            f"{available / 1e9:.1f} GB are available, {NEEDED_MEMORY / 1e9:.0f} GB are needed",
+            "end other programs, or use a machine with 16 GB",
+            ExitCode.RESOURCES,
+        )
+    for name in ("bench-plm-turns", "bench-plm-bandwidth"):
+        if not (PROGRAMS / name).is_file():
+            raise PlmEdgeError(
+                f"{name} is not built",
+                f"{PROGRAMS} does not have it",
+                "run `make bench-kernels`, which builds it",
+                ExitCode.ENVIRONMENT,
+            )
+
+
+def measure(
+    campaign: Campaign, programs: Path, plan: Plan, threads: int, minutes: float
+) -> dict[str, Any]:
+    """All measurements, in the order that fits the time."""
+    started, ticks = time.monotonic(), machine.cpu_times()
+    load, facts = machine.load(), machine.facts(threads)
+    reader, reps = programs / "bench-plm-bandwidth", 3 if plan is QUICK else 9
+    bandwidth = [machine.read_bandwidth(reader, threads, reps)]
+    campaign.calibrate()
+    campaign.compare(started + 60 * minutes)
+    bandwidth.append(machine.read_bandwidth(reader, threads, reps))
+    return {
+        "machine": facts,
+        "load_average": {"before": load, "after": machine.load()},
+        "steal_share": machine.steal_share(ticks, machine.cpu_times()),
+        "seconds": round(time.monotonic() - started, 1),
+        "bandwidth": bandwidth,
+        **campaign.result(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a short trial; reports nothing")
+    parser.add_argument("--minutes", type=float, default=19, help="bound of the measurement")
+    parser.add_argument("--threads", type=int, help="default: one for each physical core")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build/bench", help="models, builds")
+    parser.add_argument("--checkpoint", type=Path, help="a synthetic checkpoint that exists")
+    parser.add_argument("--keep-checkpoint", action="store_true", help="do not delete it (3.7 GB)")
+    parser.add_argument("--stock", type=Path, help="folder of a stock build (libllama.so)")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/kernels.json")
+    parser.add_argument("--prepare", action="store_true", help="build and convert; measure nothing")
+    args = parser.parse_args()
+    try:
+        run(args)
+    except EngineEnded as error:
+        said = str(error).strip().splitlines() or ["it said nothing"]
+        print(
+            f"error: an engine ended while it was measured\n  why: {said[-1]}\n"
+            "  fix: see what it was told with --quick, and run bench-plm-turns by hand",
+            file=sys.stderr,
+        )
+        sys.exit(ExitCode.INTERNAL)
+    except PlmEdgeError as error:
+        print(f"error: {error.what}\n  why: {error.why}\n  fix: {error.fix}", file=sys.stderr)
+        sys.exit(error.code)
+
+
+def run(args: argparse.Namespace) -> None:
+    check_machine()
+    engine = library.load()
+    begun = time.monotonic()
+    stock = args.stock or build_stock(args.folder / "stock")
+    preparation = {"build stock llama.cpp": round(time.monotonic() - begun, 1)}
+    models, seconds = prepare.prepare(args.folder, args.checkpoint, args.keep_checkpoint)
+    preparation |= seconds
+    print(f"-- prepared in {time.monotonic() - begun:.0f} s: {preparation}", file=sys.stderr)
+    if args.prepare:
+        return
+    threads = args.threads or default_threads()
+    plan = QUICK if args.quick else FULL
+    libraries = {"ours": engine.folder, "stock": stock}
+    campaign = Campaign(PROGRAMS / "bench-plm-turns", libraries, models, threads, plan)
+    found = measure(campaign, PROGRAMS, plan, threads, args.minutes)
+    zeros = found["zeros"]["decode_mean"]
+    result = {
+        "schema": SCHEMA,
+        "synthetic": True,
+        "quick": args.quick,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join(["benchmarks/kernels.py", *sys.argv[1:]]),
+        "source": machine.revision(),
+        "pin": engine.info.pin,
+        "tree": engine.info.tree,
+        "compiler": engine.info.compiler,
+        "quant": prepare.QUANT,
+        "model_bytes": {layout: path.stat().st_size for layout, path in models.items()},
+        "preparation_s": preparation,
+        "weights_bytes_per_token": {
+            "sparse": required_bytes.weights(models["edge"], zeros),
+            "dense": required_bytes.weights(models["stock"], 0.0),
+        },
+        **found,
+    }
+    default = args.folder / "kernels-quick.json" if args.quick else report.RESULTS / "kernels.json"
+    out = args.out or default
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_suffix(".part")
+    beside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    beside.replace(out)
+    print(f"-- measured in {result['seconds']:.0f} s: {out}", file=sys.stderr)
+    if out.parent == report.RESULTS:
+        report.write()
+    print(report.sections()["kernels"](result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""The section of BENCHMARKS.md on the kernels, from results/kernels.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.kernels_figures import (
+    Spread,
+    bandwidth_share,
+    best_stock,
+    bytes_per_token,
+    ratio,
+    speed,
+)
+from benchmarks.machine import best_bandwidth
+
+# what was asked for: prefill and decode, by (setting, tokens, ours)
+TARGETS = (
+    ("decode", 0, "ours", 1.35),
+    ("decode", 2048, "ours", 1.7),
+    ("decode", 4096, "ours", 2.3),
+    ("decode", 4096, "ours, q8_0", 2.7),
+    ("prefill", 512, "ours", 1.1),
+    ("prefill", 4096, "ours", 1.1),
+)
+CACHE_TARGETS = (("ours", "f16", 8.9), ("ours, q8_0", "q8_0", 16.7))
+MEMORY_TARGET = 1.7
+BANDWIDTH_TARGET = 0.8
+MIB = 1 << 20
+
+
+def section(data: dict[str, Any]) -> str:
+    """Markdown. `data` is a result of benchmarks/kernels.py, schema …/benchmark-kernels/1."""
+    parts = [_head(data), _targets(data), _settings(data), _ablations(data)]
+    parts += [_bandwidth(data), _profiles(data), _conditions(data)]
+    return "\n\n".join(parts)
+
+
+def _head(data: dict[str, Any]) -> str:
+    where, source = data["machine"], data["source"]
+    virtual = ", a virtual machine" if where["virtual"] else ""
+    quick = " A quick trial at short contexts: no figure to report." if data["quick"] else ""
+    return (
+        f"## Kernels: ours against stock llama.cpp{' (quick trial)' if data['quick'] else ''}\n\n"
+        f"**Synthetic weights**: PLM-1.8B's shapes, random values, {data['quant'].upper()}; "
+        f"{100 * data['zeros']['decode_mean']:.1f} % zeros after squared ReLU, counted by the "
+        f"engine while it decoded.{quick}\n\n"
+        f"{where['cpu']}{virtual}, threads: {where['threads']}, {data['date'][:10]}. "
+        f"Stock is {data['pin']}'s llama.cpp, untouched, built by the same compiler with the same "
+        f"flags. Commit {source['commit'][:12]}{' with changes' if source['changed'] else ''}. "
+        "Measure it again: `make bench-kernels`."
+    )
+
+
+def _verdict(reached: float, target: float, digits: int = 2) -> str:
+    if round(reached, digits) >= target:
+        return "reached"
+    return f"**missed by {100 * (1 - reached / target):.0f} %**"
+
+
+def _size(data: dict[str, Any], setting: str, size: int) -> int:
+    """The size as it was measured: the last turn starts so that it ends at the last position."""
+    plan = data["plan"]
+    measured = {0: 0, 512: plan["prefill"], 2048: plan["middle"]}
+    if size != 4096:
+        return int(measured[size])
+    return int(plan["long"] if setting == "decode" else plan["end"])
+
+
+def _targets(data: dict[str, Any]) -> str:
+    lines = [
+        "| ratio to stock's best | asked | reached: median (range of pairs) | | ours | stock |",
+        "|---|---|---|---|---|---|",
+    ]
+    end = data["plan"]["end"]
+    for setting, asked_at, ours, target in TARGETS:
+        size = _size(data, setting, asked_at)
+        found = ratio(data, setting, size, ours)
+        if found is None:
+            continue
+        shown = end if asked_at == 4096 else size
+        cache = {"ours": "f16", "ours, q8_0": "q8_0"}[ours]
+        what = f"decode at {shown} tokens, {cache} cache" if size else "decode, empty context"
+        what = what if setting == "decode" else f"prefill {shown}"
+        stock = best_stock(data, setting, size)
+        verdict = "" if data["quick"] else _verdict(found.middle, target)
+        lines.append(
+            f"| {what} | {target} x | {found.show()} x | {verdict} "
+            f"| {_rate(speed(data, setting, size, ours))} "
+            f"| {_rate(speed(data, setting, size, stock))}{_note(stock)} |"
+        )
+    engines = data["engines"]
+    stock_cache = engines["stock"]["cache_bytes_per_token"]
+    for ours, name, target in CACHE_TARGETS:
+        size = engines[ours]["cache_bytes_per_token"]
+        reached = stock_cache / size
+        lines.append(
+            f"| KV bytes a token, {name} | {target} x | {reached:.2f} x "
+            f"| {_verdict(reached, target, 1)} | {size:,.0f} | {stock_cache:,.0f} (f16) |"
+        )
+    ours_peak, stock_peak = engines["ours"]["VmHWM"], engines["stock"]["VmHWM"]
+    verdict = "" if data["quick"] else _verdict(stock_peak / ours_peak, MEMORY_TARGET)
+    lines.append(
+        f"| peak RSS at {end} tokens | {MEMORY_TARGET} x | {stock_peak / ours_peak:.2f} x "
+        f"| {verdict} | {ours_peak / MIB:,.0f} MiB | {stock_peak / MIB:,.0f} MiB |"
+    )
+    return "\n".join(lines) + (
+        "\n\nTokens a second: median (minimum to maximum) of turns that alternate between the two, "
+        "each in a process that stays loaded. KV bytes are the engines' own reports."
+    )
+
+
+def _rate(found: Spread | None) -> str:
+    return f"{found.show(1)} t/s" if found else "-"
+
+
+def _note(config: str) -> str:
+    return "" if config == "stock" else " (K in q8_0)"
+
+
+def _settings(data: dict[str, Any]) -> str:
+    lines = ["Stock's settings were found by trying (so were ours):", ""]
+    for one in data["tried"]:
+        if "ended" in one:
+            how = f"aborts: `{one['ended']}`" if one["ended"] else "runs"
+            lines.append(f"- {one['config']}: {how}")
+        else:
+            rate = Spread.of(one["decode_t_s"]).show(1)
+            chosen = " (taken)" if data["load_mode"][one["config"]] == one["load_mode"] else ""
+            lines.append(
+                f"- {one['config']}, loaded with `{one['load_mode']}`: decode {rate} t/s, "
+                f"peak {one['peak_rss_bytes'] / MIB:,.0f} MiB{chosen}"
+            )
+    size = data["engines"]["stock, K in q8_0"]["cache_bytes_per_token"]
+    lines.append(
+        "- a quantised V needs flash attention upstream, so stock's q8_0 cache is K in q8_0 "
+        f"with V in f16: {size:,.0f} bytes a token"
+    )
+    return "\n".join(lines)
+
+
+def _ablations(data: dict[str, Any]) -> str:
+    plan = data["plan"]
+    names = [
+        one["config"].removeprefix("ours, in turns with ")
+        for one in data["samples"]
+        if one["config"].startswith("ours, in turns with ")
+    ]
+    rows = ["| relative to all of ours | decode, empty |", "|---|---|"]
+    columns = [("decode", 0)]
+    for depth in (plan["middle"], plan["long"]):
+        columns.append(("decode", depth))
+        rows[0] += f" at {plan['end'] if depth == plan['long'] else depth} |"
+        rows[1] += "---|"
+    columns.append(("prefill", plan["prefill"]))
+    rows[0] += f" prefill {plan['prefill']} |"
+    rows[1] += "---|"
+    for name in dict.fromkeys(names):
+        cells = [ratio(data, *column, name, f"ours, in turns with {name}") for column in columns]
+        rows.append(f"| {name} | " + " | ".join(c.show() if c else "-" for c in cells) + " |")
+    cells = [ratio(data, *column, "stock", "ours") for column in columns]
+    stock = " | ".join(c.show() if c else "-" for c in cells)
+    rows.append(f"| stock: expanded cache, dense FFN | {stock} |")
+    return "### What each part brings (ablations)\n\n" + "\n".join(rows)
+
+
+def _bandwidth(data: dict[str, Any]) -> str:
+    best = best_bandwidth(data["bandwidth"])
+    other = best_bandwidth(data["bandwidth"], "4k" if best["pages"] == "huge" else "huge")
+    names = {"huge": "huge pages", "4k": "4 KiB pages"}
+    rows = ["| bytes a token, MB (1e6) | ours | stock |", "|---|---|---|"]
+    sparse, dense = (data["weights_bytes_per_token"][kind] for kind in ("sparse", "dense"))
+    for part in sparse:
+        rows.append(f"| {part} | {sparse[part] / 1e6:.1f} | {dense[part] / 1e6:.1f} |")
+    end, engines = data["plan"]["end"], data["engines"]
+    for config, stock, kind in (("ours", "stock", "f16"), ("ours, q8_0", None, "q8_0")):
+        ours = engines[config]["cache_bytes_per_token"] * end / 1e6
+        theirs = f"{engines[stock]['cache_bytes_per_token'] * end / 1e6:.1f}" if stock else ""
+        rows.append(f"| cache at {end}, {kind} | {ours:.1f} | {theirs} |")
+    shares = ["| | bytes a token | share of the bandwidth: median (range) | |", "|---|---|---|---|"]
+    depths = (0, data["plan"]["middle"], data["plan"]["long"])
+    for config in ("ours", "ours, q8_0", "stock"):
+        for depth in depths:
+            share = bandwidth_share(data, config, depth)
+            if share is None:
+                continue
+            percent = share.times(100)
+            verdict = ""
+            if config != "stock" and not data["quick"]:
+                verdict = _verdict(share.middle, BANDWIDTH_TARGET)
+            shown = end if depth == depths[2] else depth
+            shares.append(
+                f"| {config} at {shown} | {bytes_per_token(data, config, depth) / 1e6:.0f} MB "
+                f"| {percent.show(0)} % | {verdict} |"
+            )
+    return (
+        "### Memory: what decode must read, and how fast\n\n"
+        f"Read bandwidth, measured by `bench-plm-bandwidth` before and after: "
+        f"{best['median_gb_s']} GB/s in {names[best['pages']]} ({best['streams']} streams a "
+        f"thread), {other['median_gb_s']} GB/s in {names[other['pages']]}; each the best median of "
+        f"8 ways of reading. The share is bytes that must be read, over that bandwidth, over the "
+        f"time taken; asked for is {100 * BANDWIDTH_TARGET:.0f} %.\n\n"
+        + "\n".join(shares)
+        + "\n\n"
+        + "\n".join(rows)
+    )
+
+
+def _profiles(data: dict[str, Any]) -> str:
+    parts = ["### Where decode spends its time\n\n`perf record -e cpu-clock`, by symbol."]
+    for name, found in data["profiles"].items():
+        if "absent" in found:
+            parts.append(f"{name}: no profile ({found['absent']})")
+            continue
+        lines = [
+            f"    {p:5.1f} %  {symbol[:70]}  [{lib}]" for p, symbol, lib in found["symbols"][:8]
+        ]
+        parts.append(f"{name}:\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _conditions(data: dict[str, Any]) -> str:
+    where, load = data["machine"], data["load_average"]
+    pairs = data["plan"]["rounds"]
+    lines = [
+        "### Conditions",
+        "",
+        f"- kernel {where['kernel']}, governor {where['governor']}, transparent huge pages "
+        f"`{where['transparent_huge_pages']}`, {where['cpus']} CPUs, "
+        f"{(where['memory_bytes'] or 0) / (1 << 30):.0f} GiB",
+        f"- load average before {load['before']}, after {load['after']}; "
+        f"{100 * data['steal_share']:.1f} % of the CPU time wanted went to other virtual machines",
+        f"- {pairs} pairs of each setting, ablations fewer; "
+        f"measured in {data['seconds'] / 60:.1f} min",
+        f"- engine built by {data['compiler']}; `{data['command']}`",
+    ]
+    if data["left_out"]:
+        lines.append(f"- left out for want of time: {'; '.join(data['left_out'])}")
+    return "\n".join(lines)

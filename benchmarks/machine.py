@@ -1,0 +1,104 @@
+"""What was measured on: CPU, kernel, settings, load, source; and how fast its memory reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def facts(threads: int) -> dict[str, Any]:
+    """The machine as the result file records it; "unknown" where the system does not tell."""
+    cpuinfo = _read("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", cpuinfo)
+    memory = re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo"))
+    flags = re.search(r"flags\s*: (.*)", cpuinfo)
+    return {
+        "cpu": model[1] if model else platform.processor() or "unknown",
+        "cpu_flags": [
+            f for f in (flags[1].split() if flags else []) if f.startswith(("avx", "amx"))
+        ],
+        "virtual": bool(flags and "hypervisor" in flags[1].split()),
+        "cpus": os.cpu_count(),
+        "threads": threads,
+        "memory_bytes": int(memory[1]) * 1024 if memory else None,
+        "kernel": platform.release(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
+        "transparent_huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled") or "unknown",
+        "python": platform.python_version(),
+    }
+
+
+def revision() -> dict[str, Any]:
+    """The checkout's commit, and whether files in git differ from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD") or "unknown", "changed": bool(changed)}
+
+
+def load() -> list[float]:
+    """Load averages of 1, 5 and 15 minutes."""
+    return [round(value, 2) for value in os.getloadavg()]
+
+
+def cpu_times() -> dict[str, int]:
+    """Ticks of all CPUs since boot; `steal` is what a hypervisor gave to others."""
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    line = _read("/proc/stat").partition("\n")[0].split()[1:]
+    return dict(zip(names, map(int, line), strict=False))
+
+
+def steal_share(before: dict[str, int], after: dict[str, int]) -> float:
+    """Share of CPU time, of what was asked for, that the hypervisor did not give."""
+    used = {name: after[name] - before[name] for name in after}
+    wanted = sum(used.values()) - used.get("idle", 0) - used.get("iowait", 0)
+    return round(used.get("steal", 0) / wanted, 4) if wanted > 0 else 0.0
+
+
+def read_bandwidth(program: Path, threads: int, reps: int = 9) -> dict[str, Any]:
+    """All samples of bench-plm-bandwidth, GB/s (1e9) by way of reading."""
+    command = [str(program), "--threads", str(threads), "--reps", str(reps)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def best_bandwidth(measured: list[dict[str, Any]], pages: str | None = None) -> dict[str, Any]:
+    """The way of reading with the highest median over all measurements, GB/s. A single sample can
+    be high by accident of the clock: the best median stands for the machine, not the best sample.
+
+    Args:
+        pages: only "huge" or "4k"; None takes either.
+    """
+    samples: dict[tuple[str, int, bool], list[float]] = {}
+    for one in measured:
+        for way in one["ways"]:
+            key = (way["pages"], way["streams"], way["prefetch"])
+            samples.setdefault(key, []).extend(way["gb_s"])
+    chosen = {key: values for key, values in samples.items() if pages in (None, key[0])}
+    key, values = max(chosen.items(), key=lambda item: median(item[1]))
+    return {
+        "pages": key[0],
+        "streams": key[1],
+        "prefetch": key[2],
+        "median_gb_s": round(median(values), 2),
+        "max_gb_s": round(max(values), 2),
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,119 @@
+"""The models of benchmarks/kernels.py, made once: two GGUFs of one synthetic checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+ROOT = Path(__file__).resolve().parents[1]
+QUANT = "q4_k_m"
+LAYOUTS = ("edge", "stock")
+CHECKPOINT_BYTES = 3_700_000_000
+MODEL_BYTES = 1_200_000_000
+SEED = 0
+CONVERT = "from plm_edge.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+
+
+def prepare(
+    folder: Path, checkpoint: Path | None, keep_checkpoint: bool
+) -> tuple[dict[str, Path], dict[str, float]]:
+    """Makes what is missing in `folder`, and again what older code of ours made.
+
+    Args:
+        checkpoint: an existing synthetic checkpoint; None writes one into `folder`.
+        keep_checkpoint: leave the one that was written; else it is deleted once converted.
+
+    Returns:
+        The model's file by layout, and the seconds that each step took (no entry: not needed).
+
+    Raises:
+        PlmEdgeError: too little disk (code RESOURCES), or a step failed (code INTERNAL).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made_from = _inputs(checkpoint)
+    models = {layout: folder / f"plm-1.8b-synthetic-{layout}-{QUANT}.gguf" for layout in LAYOUTS}
+    stamps = {layout: path.with_suffix(".json") for layout, path in models.items()}
+    missing = [
+        layout
+        for layout in LAYOUTS
+        if not models[layout].is_file() or _read(stamps[layout]) != made_from
+    ]
+    seconds: dict[str, float] = {}
+    if not missing:
+        return models, seconds
+    source = checkpoint or folder / "checkpoint"
+    written = _read(source / "whole.json") == made_from if checkpoint is None else True
+    _check_disk(folder, (0 if written else CHECKPOINT_BYTES) + len(missing) * MODEL_BYTES)
+    if not written:
+        shutil.rmtree(source, ignore_errors=True)
+        command = [str(ROOT / "benchmarks/synthetic.py"), str(source), "--seed", str(SEED)]
+        seconds["write the checkpoint"] = _run("write the synthetic checkpoint", command)
+        (source / "whole.json").write_text(json.dumps(made_from))
+    for layout in missing:
+        stamps[layout].unlink(missing_ok=True)
+        options = ["--quant", QUANT, "--layout", layout, "--out", str(models[layout]), "--quiet"]
+        command = ["-c", CONVERT, "convert", str(source), *options]
+        seconds[f"convert ({layout})"] = _run(f"convert to the {layout} layout", command)
+        stamps[layout].write_text(json.dumps(made_from))
+    if checkpoint is None and not keep_checkpoint:
+        shutil.rmtree(source)
+    return models, seconds
+
+
+def _inputs(checkpoint: Path | None) -> dict[str, Any]:
+    """What decides the files' content: the code that makes them, and the checkpoint."""
+    digest = hashlib.sha256()
+    for path in (ROOT / "benchmarks/synthetic.py", *sorted((ROOT / "converters").glob("*.py"))):
+        digest.update(path.read_bytes())
+    source = str(checkpoint.resolve()) if checkpoint else f"synthetic, seed {SEED}"
+    return {"code": digest.hexdigest(), "quant": QUANT, "checkpoint": source}
+
+
+def _check_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise PlmEdgeError(
+            "there is too little disk for the benchmark's files",
+            f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed",
+            "free some, or name another folder with --folder",
+            ExitCode.RESOURCES,
+        )
+
+
+def _run(what: str, arguments: list[str]) -> float:
+    """Runs this Python; its output is shown only when it fails. Returns seconds."""
+    print(f"-- {what}", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as data:  # the registry of `run` is left alone
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "PLM_EDGE_DATA_DIR": data},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    if done.returncode:
+        lines = done.stdout.strip().splitlines() or ["it gave no reason"]
+        sys.stderr.write(done.stdout[-3000:])
+        raise PlmEdgeError(
+            f"the benchmark could not {what}", lines[-1], "see the lines above", ExitCode.INTERNAL
+        )
+    return round(time.monotonic() - start, 1)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,39 @@
+"""What decode must read for one token, from the file's own tensors: what speed is held against.
+
+Every weight is read once a token, but of the down projection only the rows of neurons that squared
+ReLU left above zero, and of the embedding one row; tied to it, the head is the embedding read in
+full. The cache is the caller's to add. Activations stay in the CPU's caches and are not counted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from plm_edge import gguf_file
+
+
+def weights(model: Path, zeros: float) -> dict[str, float]:
+    """Bytes a token by part of the model.
+
+    Args:
+        zeros: the share of down-projection rows that are not read; 0 for a dense product.
+    """
+    parts = dict.fromkeys(("attention", "ffn_up", "ffn_down", "head", "norms"), 0.0)
+    tensors = {tensor.name: tensor for tensor in gguf_file.read(model).tensors}
+    for name, tensor in tensors.items():
+        if name == "token_embd.weight" and "output.weight" in tensors:
+            parts["head"] += tensor.n_bytes / tensor.shape[-1]  # one row
+        else:
+            parts[_part(name)] += tensor.n_bytes * (1 - zeros if "ffn_down" in name else 1)
+    return {part: round(size) for part, size in parts.items()}
+
+
+def _part(name: str) -> str:
+    if "norm" in name:
+        return "norms"
+    for word, part in (("attn", "attention"), ("ffn_up", "ffn_up"), ("ffn_down", "ffn_down")):
+        if word in name:
+            return part
+    if name in ("token_embd.weight", "output.weight"):
+        return "head"
+    raise ValueError(f"the tensor {name} is not one of PLM's")
