@@ -27,7 +27,7 @@ class TerminalDisplay:
 
     def begin(self, points: int, seconds: float) -> None:
         self._task = self._progress.add_task("", total=points + 1)
-        console.note(f"{points} points, at most about {console.duration(seconds)}")
+        console.note(f"{points} steps, at most about {console.duration(seconds)}")
 
     def step(self, what: str) -> None:
         assert self._task is not None
@@ -233,12 +233,17 @@ def bounds_table(result: Result) -> Any:
     return table
 
 
+_NO_POWER = ("thermal zones", "CPU clock", "throttling")  # lacking, but no meters of energy
+
+
 def power_table(result: Result) -> Any:
     """Energy, temperature and throttling; or what is not measured here, and why."""
     power = result["power"]
     table = console.table("power", "", "", "", right=(1, 2))
     if not power["counted"]:
-        lacking = ", ".join(item["what"] for item in power["lacking"])
+        lacking = ", ".join(
+            item["what"] for item in power["lacking"] if item["what"] not in _NO_POWER
+        )
         why = f"none of {lacking} (--json says why)"
         table.add_row("energy", Text("not measured here", "dim"), "", console.cell(why, "dim"))
         return table
