@@ -66,10 +66,10 @@ def bench(
 
     The table goes to stdout. `plm-edge bench history` lists what was measured before.
     """
-    from plm_edge.cli import bench_output, bench_run
+    from plm_edge.cli import bench_history, bench_run
 
     if model == Path("history"):
-        bench_output.show_history(json)
+        bench_history.show_history(json)
         return
     if host and device and len(device) == 1:
         device = [f"{device[0]}@{host}"]
