@@ -57,7 +57,7 @@ int main(int argc, char ** argv) {
     const int    n_tokens  = argc > 3 ? atoi(argv[3]) : 1;
     const int    repeats   = argc > 4 ? atoi(argv[4]) : 21;
     const int    n_threads = argc > 5 ? atoi(argv[5]) : 2;
-    const int    layers    = n_tokens > 8 ? 1 : 8;
+    const int    layers    = getenv("LAYERS") ? atoi(getenv("LAYERS")) : n_tokens > 8 ? 1 : 8;
 
     ggml_type type = GGML_TYPE_COUNT;
     for (int t = 0; t < GGML_TYPE_COUNT; t++) {
