@@ -7,14 +7,17 @@
 //   N                  columns of a block
 //   GROUPS             groups of columns of a block with a scale of their own (0: plain floats)
 //   prepare(b, s)      scales of a block: s[0 .. GROUPS), and where OFFSET, offsets: s[GROUPS .. 2 GROUPS)
-//   quants(b, j)       columns 16 j .. 16 j + 15 of the block, as floats
+//   bytes<V>(b, c)     quants of the columns from c on, as many as V holds, SIGNED or not; of plain floats
+//                      there are none, but 16 values(b)
 //
-// The value of a column is quants * scale + offset, of its group. `quants` is meant to be unrolled over j.
+//   ZERO               where not 0: offset is -ZERO * scale
+//
+// The value of a column is quant * scale + offset, of its group. `bytes` is meant to be unrolled over c.
 
 #define GGML_COMMON_DECL_C
 #include "ggml-common.h"
 
-#include "sparse-t-simd.h"
+#include "sparse-t-dot.h"
 
 namespace sparse_t {
 namespace {
@@ -29,72 +32,88 @@ SPARSE_T_INLINE uint32_t word(const void * p) {
 
 struct floats_16 {
     static constexpr int  N = 16, GROUPS = 0;
-    static constexpr bool OFFSET = false;
+    static constexpr bool OFFSET = false, SIGNED = true;
+    static constexpr int  ZERO = 0;
 };
 
 struct row_f32 : floats_16 {
     struct block { float v[16]; };
     SPARSE_T_INLINE void   prepare(const block &, float *) {}
-    SPARSE_T_INLINE f32x16 quants(const block & b, int) { return load(b.v); }
+    SPARSE_T_INLINE f32x16 values(const block & b) { return load(b.v); }
 };
 
 struct row_f16 : floats_16 {
     struct block { uint16_t v[16]; };
     SPARSE_T_INLINE void   prepare(const block &, float *) {}
-    SPARSE_T_INLINE f32x16 quants(const block & b, int) { return load_f16(b.v); }
+    SPARSE_T_INLINE f32x16 values(const block & b) { return load_f16(b.v); }
 };
 
 struct row_bf16 : floats_16 {
     struct block { uint16_t v[16]; };
     SPARSE_T_INLINE void   prepare(const block &, float *) {}
-    SPARSE_T_INLINE f32x16 quants(const block & b, int) { return load_bf16(b.v); }
+    SPARSE_T_INLINE f32x16 values(const block & b) { return load_bf16(b.v); }
 };
 
 // --- blocks of 32 with one scale -----------------------------------------------------------------
 
 struct block_of_32 {
     static constexpr int  N = 32, GROUPS = 1;
-    static constexpr bool OFFSET = true;
+    static constexpr bool OFFSET = true, SIGNED = false;
+    static constexpr int  ZERO = 0;
 };
 
 struct row_q8_0 {
     using block = block_q8_0;
     static constexpr int  N = 32, GROUPS = 1;
-    static constexpr bool OFFSET = false;
+    static constexpr bool OFFSET = false, SIGNED = true;
+    static constexpr int  ZERO = 0;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) { return floats(load_bytes(b.qs + 16 * j)); }
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return load_as<V>(b.qs + c); }
 };
 
 // low nibbles are the first 16 columns, high nibbles the others
-SPARSE_T_INLINE i8x16 nibbles(const uint8_t * qs, int j) { return bits(load_bytes(qs), 4 * j, 4); }
+template <class V> SPARSE_T_INLINE V nibbles(const uint8_t * qs, int c) {
+    if constexpr (sizeof(V) == 16) {
+        return bits(load_bytes(qs), c / 4, 4);
+    } else {
+        return join<V>(bits(load_bytes(qs), 0, 4), bits(load_bytes(qs), 4, 4));
+    }
+}
 
 // and a fifth bit of each column
-SPARSE_T_INLINE i8x16 nibbles_5(const uint8_t * qs, const uint8_t * qh, int j) {
-    return nibbles(qs, j) | spread_bits((uint16_t) (word(qh) >> (16 * j)), 16);
+template <class V> SPARSE_T_INLINE V nibbles_5(const uint8_t * qs, const uint8_t * qh, int c) {
+    const uint32_t fifth = word(qh);
+    if constexpr (sizeof(V) == 16) {
+        return nibbles<V>(qs, c) | spread_bits((uint16_t) (fifth >> c), 16);
+    } else {
+        return nibbles<V>(qs, c) | join<V>(spread_bits((uint16_t) fifth, 16), spread_bits((uint16_t) (fifth >> 16), 16));
+    }
 }
 
 struct row_q4_0 : block_of_32 {
     using block = block_q4_0;
+    static constexpr int ZERO = 8;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = -8 * s[0]; }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) { return floats(nibbles(b.qs, j)); }
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles<V>(b.qs, c); }
 };
 
 struct row_q4_1 : block_of_32 {
     using block = block_q4_1;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) { return floats(nibbles(b.qs, j)); }
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles<V>(b.qs, c); }
 };
 
 struct row_q5_0 : block_of_32 {
     using block = block_q5_0;
+    static constexpr int ZERO = 16;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = -16 * s[0]; }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) { return floats(nibbles_5(b.qs, b.qh, j)); }
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles_5<V>(b.qs, b.qh, c); }
 };
 
 struct row_q5_1 : block_of_32 {
     using block = block_q5_1;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) { return floats(nibbles_5(b.qs, b.qh, j)); }
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles_5<V>(b.qs, b.qh, c); }
 };
 
 // the 16 values that iq4_nl and iq4_xs choose from: part of the format
@@ -103,21 +122,24 @@ alignas(16) static const int8_t IQ4_VALUES[16] = { -127, -104, -83, -65, -49, -3
 struct row_iq4_nl {
     using block = block_iq4_nl;
     static constexpr int  N = 32, GROUPS = 1;
-    static constexpr bool OFFSET = false;
+    static constexpr bool OFFSET = false, SIGNED = true;
+    static constexpr int  ZERO = 0;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) { return floats(lookup(load_bytes(IQ4_VALUES), nibbles(b.qs, j))); }
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return lookup(load_bytes(IQ4_VALUES), nibbles<V>(b.qs, c)); }
 };
 
 // --- blocks of 256 with scales of their own for each 16 or 32 columns ----------------------------
 
 struct groups_of_16 {
     static constexpr int  N = QK_K, GROUPS = 16;
-    static constexpr bool OFFSET = true;
+    static constexpr bool OFFSET = true, SIGNED = false;
+    static constexpr int  ZERO = 0;
 };
 
 struct groups_of_32 {
     static constexpr int  N = QK_K, GROUPS = 8;
-    static constexpr bool OFFSET = true;
+    static constexpr bool OFFSET = true, SIGNED = false;
+    static constexpr int  ZERO = 0;
 };
 
 struct row_q2_k : groups_of_16 {
@@ -127,14 +149,15 @@ struct row_q2_k : groups_of_16 {
         store(s,      floats(bits(both, 0, 4)) * splat( f16(b.d)));
         store(s + 16, floats(bits(both, 4, 4)) * splat(-f16(b.dmin)));
     }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) {
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) {
         // 128 columns share 32 bytes, two bits for each 32 columns
-        return floats(bits(load_bytes(b.qs + 32 * (j / 8) + 16 * (j % 2)), 2 * (j % 8 / 2), 2));
+        return bits(load_as<V>(b.qs + 32 * (c / 128) + c % 32), 2 * (c % 128 / 32), 2);
     }
 };
 
 struct row_q3_k : groups_of_16 {
     using block = block_q3_K;
+    static constexpr int ZERO = 4;
     SPARSE_T_INLINE void prepare(const block & b, float * s) {
         const uint32_t lo = 0x0f0f0f0f, hi = 0x30303030;
         const uint32_t a = word(b.scales), c = word(b.scales + 4), h = word(b.scales + 8);
@@ -144,10 +167,10 @@ struct row_q3_k : groups_of_16 {
         store(s, d);
         store(s + 16, d * splat(-4.0f));
     }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) {
-        const i8x16 low  = bits(load_bytes(b.qs + 32 * (j / 8) + 16 * (j % 2)), 2 * (j % 8 / 2), 2);
-        const i8x16 high = shl(bits(load_bytes(b.hmask + 16 * (j % 2)), j / 2, 1), 2);
-        return floats(low | high);
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) {
+        const V low  = bits(load_as<V>(b.qs + 32 * (c / 128) + c % 32), 2 * (c % 128 / 32), 2);
+        const V high = shl(bits(load_as<V>(b.hmask + c % 32), c / 32, 1), 2);
+        return low | high;
     }
 };
 
@@ -156,51 +179,51 @@ SPARSE_T_INLINE void prepare_32(const uint8_t * packed, float d, float dmin, flo
     const uint32_t six = 0x3f3f3f3f, lo = 0x0f0f0f0f, hi = 0x30303030;
     const uint32_t a = word(packed), b = word(packed + 4), c = word(packed + 8);
     const f32x16 sm = floats(bytes_of(a & six, (c & lo) | (a >> 2 & hi), b & six, (c >> 4 & lo) | (b >> 2 & hi)));
-    const float n = -dmin;
-    const float factors[16] = { d, d, d, d, d, d, d, d, n, n, n, n, n, n, n, n };
-    store(s, sm * load(factors));
+    store(s, sm * halves(d, -dmin));
 }
 
 // 64 columns share 32 bytes: low nibbles are the first 32 columns, high nibbles the others
-SPARSE_T_INLINE i8x16 nibbles_64(const uint8_t * qs, int j) {
-    return bits(load_bytes(qs + 32 * (j / 4) + 16 * (j % 2)), 4 * (j % 4 / 2), 4);
+template <class V> SPARSE_T_INLINE V nibbles_64(const uint8_t * qs, int c) {
+    return bits(load_as<V>(qs + c / 64 * 32 + c % 32), c % 64 / 32 * 4, 4);
 }
 
 struct row_q4_k : groups_of_32 {
     using block = block_q4_K;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { prepare_32(b.scales, f16(b.d), f16(b.dmin), s); }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) { return floats(nibbles_64(b.qs, j)); }
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles_64<V>(b.qs, c); }
 };
 
 struct row_q5_k : groups_of_32 {
     using block = block_q5_K;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { prepare_32(b.scales, f16(b.d), f16(b.dmin), s); }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) {
-        const i8x16 high = shl(bits(load_bytes(b.qh + 16 * (j % 2)), j / 2, 1), 4);
-        return floats(nibbles_64(b.qs, j) | high);
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) {
+        const V high = shl(bits(load_as<V>(b.qh + c % 32), c / 32, 1), 4);
+        return nibbles_64<V>(b.qs, c) | high;
     }
 };
 
 struct row_q6_k : groups_of_16 {
     using block = block_q6_K;
+    static constexpr int ZERO = 32;
     SPARSE_T_INLINE void prepare(const block & b, float * s) {
         const f32x16 d = floats(load_bytes(b.scales)) * splat(f16(b.d));
         store(s, d);
         store(s + 16, d * splat(-32.0f));
     }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) {
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) {
         // 128 columns share 64 bytes of low nibbles and 32 bytes of high bit pairs
-        const int half = j / 8, quarter = j % 8 / 2, part = j % 2;
-        const i8x16 low  = bits(load_bytes(b.ql + 64 * half + 32 * (quarter % 2) + 16 * part), 4 * (quarter / 2), 4);
-        const i8x16 high = shl(bits(load_bytes(b.qh + 32 * half + 16 * part), 2 * quarter, 2), 4);
-        return floats(low | high);
+        const int half = c / 128, quarter = c % 128 / 32, part = c % 32;
+        const V low  = bits(load_as<V>(b.ql + 64 * half + 32 * (quarter % 2) + part), 4 * (quarter / 2), 4);
+        const V high = shl(bits(load_as<V>(b.qh + 32 * half + part), 2 * quarter, 2), 4);
+        return low | high;
     }
 };
 
 struct row_iq4_xs {
     using block = block_iq4_xs;
     static constexpr int  N = QK_K, GROUPS = 8;
-    static constexpr bool OFFSET = false;
+    static constexpr bool OFFSET = false, SIGNED = true;
+    static constexpr int  ZERO = 0;
     SPARSE_T_INLINE void prepare(const block & b, float * s) {
         const float d = f16(b.d);
         for (int i = 0; i < 8; i++) {
@@ -209,9 +232,7 @@ struct row_iq4_xs {
             s[i + 8] = 0.0f;
         }
     }
-    SPARSE_T_INLINE f32x16 quants(const block & b, int j) {
-        return floats(lookup(load_bytes(IQ4_VALUES), nibbles(b.qs + 16 * (j / 2), j % 2)));
-    }
+    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return lookup(load_bytes(IQ4_VALUES), nibbles<V>(b.qs + c / 32 * 16, c % 32)); }
 };
 
 } // namespace

@@ -38,12 +38,18 @@
 #    define SPARSE_T_INLINE static inline __attribute__((always_inline, unused))
 #endif
 
+#if defined(_MSC_VER)
+#    define SPARSE_T_LAMBDA
+#else
+#    define SPARSE_T_LAMBDA __attribute__((always_inline))
+#endif
+
 namespace sparse_t {
 namespace {
 
 SPARSE_T_INLINE void prefetch(const void * p) {
 #if defined(__GNUC__)
-    __builtin_prefetch(p, 0, 3);
+    __builtin_prefetch(p, 0, 2);
 #else
     (void) p;
 #endif
@@ -122,6 +128,11 @@ SPARSE_T_INLINE i8x16 spread_bits(uint16_t b, int value) {
 
 #endif
 
+// as many as V holds, and of two halves
+template <class V> V load_as(const void * p);
+template <class V> V join(i8x16 lower, i8x16 upper);
+template <> inline i8x16 load_as<i8x16>(const void * p) { return load_bytes(p); }
+
 // the 16 bytes of four words, the first word lowest
 SPARSE_T_INLINE i8x16 bytes_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
     const uint32_t words[4] = { a, b, c, d };
@@ -137,6 +148,7 @@ struct f32x16 { __m512 v; };
 SPARSE_T_INLINE f32x16 load(const float * p) { return { _mm512_loadu_ps(p) }; }
 SPARSE_T_INLINE void   store(float * p, f32x16 a) { _mm512_storeu_ps(p, a.v); }
 SPARSE_T_INLINE f32x16 splat(float a) { return { _mm512_set1_ps(a) }; }
+SPARSE_T_INLINE f32x16 halves(float lower, float upper) { return { _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(lower), _mm512_set1_ps(upper)) }; }
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) { return { _mm512_mul_ps(a.v, b.v) }; }
 SPARSE_T_INLINE f32x16 operator+(f32x16 a, f32x16 b) { return { _mm512_add_ps(a.v, b.v) }; }
 // a * b + c, rounded once
@@ -156,6 +168,7 @@ struct f32x16 { __m256 v[2]; };
 SPARSE_T_INLINE f32x16 load(const float * p) { return { { _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) } }; }
 SPARSE_T_INLINE void   store(float * p, f32x16 a) { _mm256_storeu_ps(p, a.v[0]); _mm256_storeu_ps(p + 8, a.v[1]); }
 SPARSE_T_INLINE f32x16 splat(float a) { return { { _mm256_set1_ps(a), _mm256_set1_ps(a) } }; }
+SPARSE_T_INLINE f32x16 halves(float lower, float upper) { return { { _mm256_set1_ps(lower), _mm256_set1_ps(upper) } }; }
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) {
     return { { _mm256_mul_ps(a.v[0], b.v[0]), _mm256_mul_ps(a.v[1], b.v[1]) } };
 }
@@ -188,6 +201,10 @@ SPARSE_T_INLINE f32x16 load(const float * p) {
 }
 SPARSE_T_INLINE void store(float * p, f32x16 a) { for (int i = 0; i < 4; i++) { vst1q_f32(p + 4 * i, a.v[i]); } }
 SPARSE_T_INLINE f32x16 splat(float a) { const float32x4_t b = vdupq_n_f32(a); return { { b, b, b, b } }; }
+SPARSE_T_INLINE f32x16 halves(float lower, float upper) {
+    const float32x4_t a = vdupq_n_f32(lower), b = vdupq_n_f32(upper);
+    return { { a, a, b, b } };
+}
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) {
     for (int i = 0; i < 4; i++) { a.v[i] = vmulq_f32(a.v[i], b.v[i]); }
     return a;
@@ -228,6 +245,7 @@ SPARSE_T_INLINE float f16(uint16_t h) { return ggml_fp16_to_fp32(h); }
 SPARSE_T_INLINE f32x16 load(const float * p) { f32x16 r; memcpy(r.v, p, sizeof(r.v)); return r; }
 SPARSE_T_INLINE void   store(float * p, f32x16 a) { memcpy(p, a.v, sizeof(a.v)); }
 SPARSE_T_INLINE f32x16 splat(float a) { f32x16 r; for (float & v : r.v) { v = a; } return r; }
+SPARSE_T_INLINE f32x16 halves(float lower, float upper) { f32x16 r; for (int i = 0; i < 16; i++) { r.v[i] = i < 8 ? lower : upper; } return r; }
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) { for (int i = 0; i < 16; i++) { a.v[i] *= b.v[i]; } return a; }
 SPARSE_T_INLINE f32x16 operator+(f32x16 a, f32x16 b) { for (int i = 0; i < 16; i++) { a.v[i] += b.v[i]; } return a; }
 // without the hardware for it, rounded twice
