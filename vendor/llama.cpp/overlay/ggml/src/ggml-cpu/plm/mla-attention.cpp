@@ -15,7 +15,7 @@ namespace mla {
 
 namespace {
 
-constexpr int64_t UNITS = 16; // pieces are made until there are about so many units
+constexpr int64_t UNITS = 8; // pieces are made until there are about so many units: each costs a merge
 
 struct plan {
     shape   a;                                // of the keys, and of values inside them
@@ -254,13 +254,13 @@ struct worker {
 
         std::fill_n(st.max, pad(rows, BLOCK), -INFINITY);
         std::fill_n(st.sum, pad(rows, BLOCK), 0.0f);
-        std::fill_n(st.out, pad(rows, BLOCK) * p.a.ld_v, 0.0f);
 
         char  * tile = scratch + p.tile_at;
         char  * values = absorbed ? tile : scratch + p.value_at;
         const shape & of_values = absorbed ? p.a : p.b;
         float * s    = (float *) (scratch + p.s_at);
         bool    open[GROUP];
+        bool    begun[GROUP / BLOCK] = {}; // blocks whose sums are set
         float   decay[BLOCK];
 
         for (int64_t j0 = from; j0 < to; j0 += TILE) {
@@ -271,12 +271,23 @@ struct worker {
             const bool finite = p.e->load(p.a, cached(k, set, j0), k->nb[1], n, tile) &&
                                 (absorbed || p.e->load(p.b, cached(v, set, j0), v->nb[1], n, values));
 
+            lookahead next;
+            if (j0 + n < to && (int64_t) k->nb[1] <= 2 * (int64_t) ggml_row_size(p.a.type, p.a.n_k)) {
+                next.at  = cached(k, set, j0 + n);
+                next.end = cached(k, set, std::min(j0 + n + TILE, to));
+            }
+
             for (int64_t b = 0; b < rows; b += BLOCK) {
                 const int64_t last = std::min(row0 + b + BLOCK, row0 + rows) - 1;
                 if (mask && std::none_of(open + (row0 + b) / p.n_head - t0, open + last / p.n_head - t0 + 1, [](bool x) { return x; })) {
                     continue;
                 }
+                const bool first = !begun[b / BLOCK];
+                begun[b / BLOCK] = true;
                 if (!finite) {
+                    if (first) {
+                        std::fill_n(st.out + b * p.a.ld_v, BLOCK * p.a.ld_v, 0.0f);
+                    }
                     for (int64_t i = b; i <= last - row0; i++) {
                         if (!mask || open[(row0 + i) / p.n_head - t0]) {
                             plain(set, row0 + i, t0, j0, n, st.max[i], st.sum[i], st.out + i * p.a.ld_v);
@@ -284,13 +295,13 @@ struct worker {
                     }
                     continue;
                 }
-                p.e->scores(p.a, block(set, row0 + b), tile, n, s);
+                p.e->scores(p.a, block(set, row0 + b), tile, n, s, next);
                 if (mask) {
                     add_mask(s, row0 + b, t0, n);
                 }
                 softmax(s, n, st.max + b, st.sum + b, decay);
                 std::fill(s + n * BLOCK, s + TILE * BLOCK, 0.0f);
-                p.e->accumulate(of_values, s, decay, values, n, st.out + b * p.a.ld_v);
+                p.e->accumulate(of_values, s, first ? nullptr : decay, values, n, st.out + b * p.a.ld_v);
             }
         }
     }

@@ -8,6 +8,22 @@
 
 namespace mla {
 
+// The cached rows that come next, asked for a line at a time while this tile's are computed: reading them in
+// one go would leave the memory idle in between.
+struct lookahead {
+    const char * at  = nullptr;
+    const char * end = nullptr;
+
+    void step() {
+#if defined(__GNUC__)
+        if (at < end) {
+            __builtin_prefetch(at, 0, 2);
+            at += 64;
+        }
+#endif
+    }
+};
+
 struct engine {
     size_t (*query_bytes)(const shape & a); // of one packed block
     size_t (*tile_bytes)(const shape & a);  // of one converted tile
@@ -19,9 +35,10 @@ struct engine {
     bool (*load)(const shape & a, const char * rows, size_t stride, int64_t n, char * tile);
 
     // s[j][lane] for the rows of the tile; those from n on are left undefined
-    void (*scores)(const shape & a, const char * block, const char * tile, int64_t n, float * s);
+    void (*scores)(const shape & a, const char * block, const char * tile, int64_t n, float * s, lookahead & next);
 
-    // out[lane] = out[lane] * decay[lane] + sum_j p[j][lane] V_j; p [TILE][BLOCK] is 0 from n on
+    // out[lane] = out[lane] * decay[lane] + sum_j p[j][lane] V_j; p [TILE][BLOCK] is 0 from n on; without decay,
+    // out is set
     void (*accumulate)(const shape & a, const float * p, const float * decay, char * tile, int64_t n, float * out);
 };
 

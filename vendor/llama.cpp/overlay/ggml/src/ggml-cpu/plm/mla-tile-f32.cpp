@@ -43,7 +43,7 @@ static bool f32_load(const shape & a, const char * rows, size_t stride, int64_t 
     return finite;
 }
 
-static void f32_scores(const shape & a, const char * block, const char * tile, int64_t n, float * s) {
+static void f32_scores(const shape & a, const char * block, const char * tile, int64_t n, float * s, lookahead & next) {
     constexpr int ROWS = LANES == 16 ? 8 : 4;
     for (int64_t j = 0; j < n; j += ROWS) {
         const float * q = (const float *) block;
@@ -56,6 +56,7 @@ static void f32_scores(const shape & a, const char * block, const char * tile, i
             }
         }
         for (int64_t i = 0; i < a.n_k; i++, q += BLOCK) {
+            next.step();
             vf x[QV];
             for (int v = 0; v < QV; v++) {
                 x[v] = load(q + v * LANES);
@@ -84,7 +85,7 @@ static void f32_accumulate(const shape & a, const float * p, const float * decay
             vf acc[HEADS][VECTORS];
             for (int i = 0; i < HEADS; i++) {
                 for (int v = 0; v < VECTORS; v++) {
-                    acc[i][v] = mul(load(out + (h + i) * a.ld_v + c + v * LANES), all(decay[h + i]));
+                    acc[i][v] = decay ? mul(load(out + (h + i) * a.ld_v + c + v * LANES), all(decay[h + i])) : all(0.0f);
                 }
             }
             const float * row = (const float *) tile + c;

@@ -12,6 +12,13 @@ namespace mla {
 
 static constexpr int QV = BLOCK / LANES; // vectors across a block
 
+// keeps the compiler from making pointers of its own, one for each row: there are not so many registers
+#if defined(__GNUC__)
+#    define MLA_IN_REGISTER(p) asm volatile("" : "+r"(p))
+#else
+#    define MLA_IN_REGISTER(p) (void) (p)
+#endif
+
 struct i16_tile {
     int16_t * keys;  // [TILE][ld_k]
     float   * scale; // [TILE]
@@ -214,31 +221,37 @@ static bool i16_load(const shape & a, const char * rows, size_t stride, int64_t 
 
 // --- products ---------------------------------------------------------------------------------
 
-static void i16_scores(const shape & a, const char * block, const char * p, int64_t n, float * s) {
+static void i16_scores(const shape & a, const char * block, const char * p, int64_t n, float * s, lookahead & next) {
     constexpr int ROWS = LANES == 16 ? 16 : 4;
     const i16_tile tile(a, const_cast<char *>(p));
     const float * scales = (const float *) (block + a.ld_k * BLOCK * sizeof(int16_t));
 
     for (int64_t j = 0; j < n; j += ROWS) {
         const char * q = block;
-        const int16_t * row[ROWS];
+        // rows behind the last are computed with the others: no address of its own for each row
+        const int16_t * fourth[ROWS / 4];
         vi acc[ROWS][QV];
         for (int r = 0; r < ROWS; r++) {
-            row[r] = tile.keys + std::min(j + r, n - 1) * a.ld_k;
+            fourth[r / 4] = tile.keys + (j + r / 4 * 4) * a.ld_k;
             for (int v = 0; v < QV; v++) {
                 acc[r][v] = izero();
             }
         }
         for (int64_t i = 0; i < a.ld_k; i += 2, q += BLOCK * 4) {
+            next.step();
             vi x[QV];
             for (int v = 0; v < QV; v++) {
                 x[v] = iload(q + v * sizeof(vi));
             }
             for (int r = 0; r < ROWS; r++) {
-                const vi y = pair_of(row[r] + i);
+                const vi y = pair_of(fourth[r / 4] + r % 4 * a.ld_k);
                 for (int v = 0; v < QV; v++) {
                     acc[r][v] = dot(acc[r][v], x[v], y);
                 }
+            }
+            for (int r = 0; r < ROWS / 4; r++) {
+                fourth[r] += 2;
+                MLA_IN_REGISTER(fourth[r]);
             }
         }
         for (int r = 0; r < ROWS; r++) {
@@ -296,9 +309,9 @@ static void i16_accumulate(const shape & a, const float * p, const float * decay
             }
             for (int i = 0; i < HEADS; i++) {
                 float * o = out + (h + i) * a.ld_v + c;
-                const vf f = all(unit[h + i]), keep = all(decay[h + i]);
-                store(o,         fma(to_float(lo[i]), f, mul(load(o), keep)));
-                store(o + LANES, fma(to_float(hi[i]), f, mul(load(o + LANES), keep)));
+                const vf f = all(unit[h + i]), x = mul(to_float(lo[i]), f), y = mul(to_float(hi[i]), f);
+                store(o,         decay ? fma(load(o), all(decay[h + i]), x) : x);
+                store(o + LANES, decay ? fma(load(o + LANES), all(decay[h + i]), y) : y);
             }
         }
     }

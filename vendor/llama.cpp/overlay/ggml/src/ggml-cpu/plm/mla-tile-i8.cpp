@@ -96,7 +96,7 @@ static bool i8_load(const shape & a, const char * rows, size_t stride, int64_t n
     return bad == 0.0f;
 }
 
-static void i8_scores(const shape & a, const char * block, const char * p, int64_t n, float * s) {
+static void i8_scores(const shape & a, const char * block, const char * p, int64_t n, float * s, lookahead & next) {
     constexpr int ROWS = 2;
     const i8_tile tile(a, const_cast<char *>(p));
     const float * units = (const float *) (block + a.ld_k * BLOCK * 2);
@@ -116,6 +116,7 @@ static void i8_scores(const shape & a, const char * block, const char * p, int64
                 }
             }
             for (int64_t i = 0; i < QK; i += 4, q += 2 * BLOCK * 4) {
+                next.step();
                 int8x16_t key[ROWS];
                 for (int r = 0; r < ROWS; r++) {
                     int32_t four;
