@@ -37,14 +37,17 @@ def section(data: dict[str, Any]) -> str:
 
 
 def _head(data: dict[str, Any]) -> str:
-    where, source = data["machine"], data["source"]
+    where, source, sizes = data["machine"], data["source"], data["model_bytes"]
     virtual = ", a virtual machine" if where["virtual"] else ""
     quick = " A quick trial at short contexts: no figure to report." if data["quick"] else ""
     return (
         f"## Kernels: ours against stock llama.cpp{' (quick trial)' if data['quick'] else ''}\n\n"
         f"**Synthetic weights**: PLM-1.8B's shapes, random values, {data['quant'].upper()}; "
         f"{100 * data['zeros']['decode_mean']:.1f} % zeros after squared ReLU, counted by the "
-        f"engine while it decoded.{quick}\n\n"
+        f"engine while it decoded.{quick} Each engine has what `plm-edge convert --quant "
+        f"{data['quant']}` makes for it: ours the edge layout with its own mixture of types "
+        f"({sizes['edge'] / 1e6:,.0f} MB), stock the stock layout with llama.cpp's "
+        f"({sizes['stock'] / 1e6:,.0f} MB).\n\n"
         f"{where['cpu']}{virtual}, threads: {where['threads']}, {data['date'][:10]}. "
         f"Stock is {data['pin']}'s llama.cpp, untouched, built by the same compiler with the same "
         f"flags. Commit {source['commit'][:12]}{' with changes' if source['changed'] else ''}. "

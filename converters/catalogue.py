@@ -7,6 +7,7 @@ from typing import Any
 
 from converters.config import PlmConfig
 from converters.gguf_header import TensorInfo
+from converters.layout import Layout, form
 from converters.plm import tensor_specs
 from converters.recipes import ALIASES, RECIPES, Recipe, fitting_type, wanted_type
 from converters.tensors import columns
@@ -19,31 +20,40 @@ PLM_1_8B = PlmConfig(
 
 @dataclass(frozen=True)
 class Entry:
-    """`size`: bytes of PLM-1.8B's weights; the vocabulary adds about 6 MB to each file."""
+    """`size`: bytes of PLM-1.8B's weights; the vocabulary adds about 6 MB to each file. `mix`:
+    whose mixture of types it is, plm-edge's or llama.cpp's."""
 
     name: str
     aliases: tuple[str, ...]
     bits_per_weight: float
     size: int
     needs_imatrix: bool
+    mix: str
     advice: str
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def catalogue() -> list[Entry]:
+def catalogue(layout: Layout = "edge") -> list[Entry]:
     """In the order of `recipes.RECIPES`, the finest first."""
-    return [_entry(name, recipe) for name, recipe in RECIPES.items()]
+    return [_entry(name, recipe, layout) for name, recipe in RECIPES.items()]
 
 
-def _entry(name: str, recipe: Recipe) -> Entry:
+def _entry(name: str, recipe: Recipe, layout: Layout) -> Entry:
     infos = []
     for spec in tensor_specs(PLM_1_8B):
-        wanted = wanted_type(recipe, spec, PLM_1_8B.layers, recipe.needs_imatrix)
-        type_ = fitting_type(wanted, columns(spec.shape), spec.kind)
-        infos.append(TensorInfo(spec.name, spec.shape, type_))
+        wanted = wanted_type(recipe, spec, PLM_1_8B.layers, layout, recipe.needs_imatrix)
+        stored = form(spec, layout)
+        type_ = fitting_type(wanted, columns(stored.shape), spec.kind)
+        infos.append(TensorInfo(stored.name, stored.shape, type_))
     size = sum(info.size for info in infos)
-    aliases = tuple(alias for alias, target in ALIASES.items() if target == name)
-    bits = 8 * size / sum(info.elements for info in infos)
-    return Entry(name, aliases, round(bits, 2), size, recipe.needs_imatrix, recipe.advice)
+    return Entry(
+        name=name,
+        aliases=tuple(alias for alias, target in ALIASES.items() if target == name),
+        bits_per_weight=round(8 * size / sum(info.elements for info in infos), 2),
+        size=size,
+        needs_imatrix=recipe.needs_imatrix,
+        mix="plm-edge" if layout == "edge" and recipe.edge else "llama.cpp",
+        advice=recipe.advice,
+    )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType
+from gguf import GGMLQuantizationType, LlamaFileType
 
 from converters.imatrix import ImportanceMatrix, read_imatrix
-from converters.layout import Form
+from converters.layout import Form, Layout
 from converters.plm import Kind, TensorSpec
 from converters.recipe_file import RecipeFile, read_recipe
 from converters.recipes import NEED_WEIGHTS, Recipe, find_recipe, fitting_type, wanted_type
@@ -45,8 +45,22 @@ class Choice:
         """Whether the recipe is one that llama-quantize makes from a 16-bit file."""
         return self.recipe is not None and self.recipe.quantised
 
+    def file_type(self, layout: Layout) -> LlamaFileType | None:
+        """What general.file_type says, or None where the source's file type stays."""
+        return self.recipe.file_type_in(self._mixture(layout)) if self.recipe else None
+
+    def _mixture(self, layout: Layout) -> Layout:
+        """Whose layout's mixture: a file starts from llama.cpp's, which it has by saying no
+        more."""
+        return "stock" if self.file else layout
+
     def types(
-        self, spec: TensorSpec, stored: Form, layers: int, present: GGMLQuantizationType
+        self,
+        spec: TensorSpec,
+        stored: Form,
+        layout: Layout,
+        layers: int,
+        present: GGMLQuantizationType,
     ) -> tuple[GGMLQuantizationType, GGMLQuantizationType]:
         """The type that one tensor should have, and the one that it gets: another where its rows
         are no whole blocks of the first. `present`: the type that it has in the source."""
@@ -56,7 +70,8 @@ class Choice:
         own = self.file.type_of(spec) if self.file else None
         if own is not None:
             return own, fitting_type(own, width)
-        wanted = wanted_type(self.recipe, spec, layers, self.imatrix is not None)
+        mixture, weighted = self._mixture(layout), self.imatrix is not None
+        wanted = wanted_type(self.recipe, spec, layers, mixture, weighted)
         return wanted, fitting_type(wanted, width, spec.kind)
 
     def weights(self, spec: TensorSpec, stored: Form, type_: GGMLQuantizationType) -> Floats | None:

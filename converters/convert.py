@@ -173,7 +173,7 @@ def _parts(source: Source, choice: Choice, layout: Layout, quantizer: Quantizer)
     for spec, tensor in source.pairs:
         stored = form(spec, layout)
         present = tensor.source.type if isinstance(tensor, Transposed) else tensor.type
-        wanted, type_ = choice.types(spec, stored, source.config.layers, present)
+        wanted, type_ = choice.types(spec, stored, layout, source.config.layers, present)
         rounded = spec.kind is not Kind.NORM and (choice.quantised or type_ not in FLOATS)
         parts.append(
             _Part(
@@ -192,7 +192,7 @@ def _parts(source: Source, choice: Choice, layout: Layout, quantizer: Quantizer)
 
 def _plan(source: Source, choice: Choice, layout: Layout, parts: list[_Part], made: Keys) -> Plan:
     """`made`: the keys about who made the file."""
-    file_type = choice.recipe.file_type if choice.recipe else source.file_type
+    file_type = choice.file_type(layout) if choice.recipe else source.file_type
     keys = source.keys | file_keys(file_type) | layout_keys(layout) | made
     if choice.imatrix is not None:
         keys |= choice.imatrix.keys()

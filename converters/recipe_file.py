@@ -1,6 +1,6 @@
 """A recipe of a person's own: a named one, and types for the tensors that some patterns match.
 
-base = "q4_k_m"
+base = "q4_k_m"              # llama.cpp's mixture of this name, in both layouts
 
 [types]                      # the first pattern that is found in a tensor's name decides
 'token_embd' = "q8_0"

@@ -4,6 +4,10 @@ A recipe has a type for every matrix, and exceptions for those that suffer most 
 are llama.cpp's mixtures (its src/llama-quant.cpp, as far as they concern PLM), so that a file in
 the stock layout is the one that llama-quantize would write. Some of them differ when an importance
 matrix says which weights matter.
+
+In the edge layout some K-quants have a mixture of ours instead, found by measuring tiny-plm
+(benchmarks/recipes.py): closer to the f32 model than llama.cpp's, and smaller. All other recipes
+are the same in both layouts.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from dataclasses import dataclass, field
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
+from converters.layout import Layout
 from converters.plm import Kind, TensorSpec
 from plm_edge.errors import ExitCode, PlmEdgeError
 
@@ -60,6 +65,8 @@ class Recipe:
 
     `file_type` goes into general.file_type, from which programs tell a file's quantisation.
     `advice`: when to pick it. `needs_imatrix`: refused without an importance matrix.
+    `edge`: what a kind's matrices are in the edge layout, in all layers; empty where that has the
+    same mixture. `edge_file_type`: where `file_type` would name a type that is not in it.
     """
 
     file_type: LlamaFileType
@@ -69,6 +76,12 @@ class Recipe:
     plain: Exceptions = field(default_factory=dict)
     weighted: Exceptions = field(default_factory=dict)
     needs_imatrix: bool = False
+    edge: dict[Kind, GGMLQuantizationType] = field(default_factory=dict)
+    edge_file_type: LlamaFileType | None = None
+
+    def file_type_in(self, layout: Layout) -> LlamaFileType:
+        """What general.file_type says of a file in `layout`."""
+        return self.edge_file_type or self.file_type if layout == "edge" else self.file_type
 
     @property
     def quantised(self) -> bool:
@@ -100,6 +113,30 @@ IQ2_FEW: Exceptions = TIED_Q5 | {
 }
 EARLY_DOWN_Q5: Exceptions = {Kind.FFN_DOWN: ((first_eighth, Q.Q5_K),)}
 
+
+def mixture(
+    embedding: Q, attn_q: Q, kv_a: Q, kv_b: Q, attn_out: Q, ffn_up: Q, ffn_down: Q
+) -> dict[Kind, GGMLQuantizationType]:
+    """A type for each kind of matrix, in all layers."""
+    return {
+        Kind.EMBEDDING: embedding,
+        Kind.ATTN_Q: attn_q,
+        Kind.ATTN_KV_A: kv_a,
+        Kind.ATTN_KV_B: kv_b,
+        Kind.ATTN_OUT: attn_out,
+        Kind.FFN_UP: ffn_up,
+        Kind.FFN_DOWN: ffn_down,
+    }
+
+
+# Of the edge layout, from benchmarks/results/recipes.json: embedding, q, kv_a, kv_b, out, up, down.
+EDGE_Q4_K_M = mixture(Q.Q5_K, Q.Q4_K, Q.Q6_K, Q.Q5_K, Q.Q6_K, Q.Q4_K, Q.Q4_K)
+EDGE_Q4_K_S = mixture(Q.Q5_K, Q.Q4_K, Q.Q5_K, Q.Q5_K, Q.Q5_K, Q.Q4_K, Q.Q4_K)
+EDGE_Q3_K_L = mixture(Q.Q4_K, Q.Q3_K, Q.Q6_K, Q.Q5_K, Q.Q5_K, Q.Q4_K, Q.Q4_K)
+EDGE_Q3_K_M = mixture(Q.Q4_K, Q.Q3_K, Q.Q4_K, Q.Q4_K, Q.Q4_K, Q.Q4_K, Q.Q4_K)
+EDGE_Q3_K_S = mixture(Q.Q4_K, Q.Q3_K, Q.Q4_K, Q.Q4_K, Q.Q5_K, Q.Q3_K, Q.Q3_K)
+EDGE_Q2_K = mixture(Q.Q4_K, Q.Q3_K, Q.Q3_K, Q.Q3_K, Q.Q3_K, Q.Q3_K, Q.Q3_K)
+
 # From the finest to the coarsest: --list-quants shows them in this order.
 RECIPES: dict[str, Recipe] = {
     "f32": Recipe(F.ALL_F32, Q.F32, "to measure against; nothing is lost"),
@@ -113,12 +150,12 @@ RECIPES: dict[str, Recipe] = {
     "q5_0": Recipe(F.MOSTLY_Q5_0, Q.Q5_0, "older than q5_k; for programs that lack K-quants",
                    TIED_Q6, weighted={Kind.FFN_DOWN: ((first_eighth, Q.Q5_1),)}),
     "q4_k_m": Recipe(F.MOSTLY_Q4_K_M, Q.Q4_K, "the usual choice, a balance of all",
-                     MORE_Q6),
+                     MORE_Q6, edge=EDGE_Q4_K_M),
     "q4_k_s": Recipe(F.MOSTLY_Q4_K_S, Q.Q4_K, "a little smaller and faster than q4_k_m",
                      TIED_Q6 | {
                          Kind.ATTN_KV_B: ((first_four, Q.Q5_K),),
                          Kind.FFN_DOWN: ((first_eighth, Q.Q5_K),),
-                     }),
+                     }, edge=EDGE_Q4_K_S),
     "q4_0": Recipe(F.MOSTLY_Q4_0, Q.Q4_0, "fast on ARM, coarser than q4_k_s",
                    TIED_Q6, weighted={Kind.FFN_DOWN: ((first_eighth, Q.Q4_1),)}),
     "iq4_nl": Recipe(F.MOSTLY_IQ4_NL, Q.IQ4_NL, "q4_0's size, finer; slower on some CPUs",
@@ -130,20 +167,21 @@ RECIPES: dict[str, Recipe] = {
                          Kind.ATTN_KV_B: always(Q.Q5_K),
                          Kind.FFN_DOWN: always(Q.Q5_K),
                          Kind.ATTN_OUT: always(Q.Q5_K),
-                     }),
+                     }, edge=EDGE_Q3_K_L, edge_file_type=F.MOSTLY_Q4_K_S),
     "q3_k_m": Recipe(F.MOSTLY_Q3_K_M, Q.Q3_K, "clearly coarser than four bits; for small memories",
                      TIED_Q6 | {
                          Kind.ATTN_KV_B: ((first_two, Q.Q5_K), (all_layers, Q.Q4_K)),
                          Kind.FFN_DOWN: ((first_sixteenth, Q.Q5_K), (all_layers, Q.Q4_K)),
                          Kind.ATTN_OUT: always(Q.Q4_K),
-                     }),
-    "q3_k_s": Recipe(F.MOSTLY_Q3_K_S, Q.Q3_K, "three bits throughout: a large loss", TIED_Q6),
+                     }, edge=EDGE_Q3_K_M, edge_file_type=F.MOSTLY_Q4_K_S),
+    "q3_k_s": Recipe(F.MOSTLY_Q3_K_S, Q.Q3_K, "three bits throughout: a large loss", TIED_Q6,
+                     edge=EDGE_Q3_K_S),
     "q2_k": Recipe(F.MOSTLY_Q2_K, Q.Q2_K, "smallest without an imatrix; a very large loss",
                    TIED_Q6 | {
                        Kind.ATTN_KV_B: always(Q.Q3_K),
                        Kind.FFN_DOWN: always(Q.Q3_K),
                        Kind.ATTN_OUT: always(Q.Q3_K),
-                   }),
+                   }, edge=EDGE_Q2_K, edge_file_type=F.MOSTLY_Q3_K_S),
     "iq3_m": Recipe(F.MOSTLY_IQ3_M, Q.IQ3_S, "finer than q3_k_m at its size; slower on CPUs",
                     TIED_Q6 | {
                         Kind.ATTN_KV_B: always(Q.Q4_K),
@@ -216,7 +254,7 @@ def find_recipe(name: str) -> tuple[str, Recipe]:
 
 
 def wanted_type(
-    recipe: Recipe, spec: TensorSpec, layers: int, imatrix: bool = False
+    recipe: Recipe, spec: TensorSpec, layers: int, layout: Layout, imatrix: bool = False
 ) -> GGMLQuantizationType:
     """The type of one tensor of a model with `layers` layers. Norms are f32 always. `imatrix`:
     whether an importance matrix is at hand."""
@@ -224,6 +262,8 @@ def wanted_type(
         return Q.F32
     if not recipe.quantised:
         return recipe.base
+    if layout == "edge" and recipe.edge:
+        return recipe.edge[spec.kind]
     further = recipe.weighted if imatrix else recipe.plain
     for rule, type_ in (*recipe.exceptions.get(spec.kind, ()), *further.get(spec.kind, ())):
         if rule(spec.layer, layers):

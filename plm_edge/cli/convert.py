@@ -36,7 +36,9 @@ def convert(
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option(help="A TOML file instead: base = a type, [types] = pattern to type."),
+        typer.Option(
+            help="A TOML file instead: base = llama.cpp's mixture, [types] = pattern to type."
+        ),
     ] = None,
     imatrix: Annotated[
         Path | None, typer.Option(help="An importance matrix, made by llama-imatrix.")
@@ -75,7 +77,7 @@ def convert(
     from converters.convert import convert as run
 
     if list_quants:
-        quants.show(json=json)
+        quants.show(layout, json=json)
         return
     if checkpoint is None:
         raise PlmEdgeError(

@@ -57,6 +57,13 @@ def test_list_of_types(capsys: pytest.CaptureFixture[str]) -> None:
     listed = json.loads(capsys.readouterr().out)
     assert listed["schema"] == "plm-edge/quants/1"
     assert [entry["name"] for entry in listed["quants"]] == list(RECIPES)
+    assert listed["layout"] == "edge"
+    assert main(["convert", "--list-quants", "--layout", "stock", "--json"]) == 0
+    theirs = json.loads(capsys.readouterr().out)["quants"]
+    sizes = [{e["name"]: e["size"] for e in entries} for entries in (listed["quants"], theirs)]
+    assert sizes[0]["q4_k_m"] < sizes[1]["q4_k_m"]
+    assert sizes[0]["q8_0"] == sizes[1]["q8_0"]
+    assert main(["convert", "--list-quants", "--layout", "square"]) == ExitCode.USAGE
 
 
 def test_recipe_and_matrix_on_the_command_line(

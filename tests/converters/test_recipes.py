@@ -7,7 +7,8 @@ from gguf import GGMLQuantizationType as Q
 
 from converters.catalogue import catalogue
 from converters.config import parse_config
-from converters.plm import tensor_specs
+from converters.layout import Layout
+from converters.plm import Kind, tensor_specs
 from converters.recipes import ALIASES, RECIPES, find_recipe, fitting_type, wanted_type
 from converters.tensors import columns
 from plm_edge.errors import ExitCode, PlmEdgeError
@@ -18,18 +19,20 @@ PLM_1_8B = PlmShape(
 )
 
 
-def types(quant: str, shape: PlmShape = PLM_1_8B) -> dict[str, Q]:
+def types(quant: str, shape: PlmShape = PLM_1_8B, layout: Layout = "stock") -> dict[str, Q]:
     _, recipe = find_recipe(quant)
-    specs = tensor_specs(parse_config(shape.config()))
     return {
-        spec.name: fitting_type(wanted_type(recipe, spec, shape.layers), columns(spec.shape))
-        for spec in specs
+        spec.name: fitting_type(
+            wanted_type(recipe, spec, shape.layers, layout), columns(spec.shape)
+        )
+        for spec in tensor_specs(parse_config(shape.config()))
     }
 
 
+@pytest.mark.parametrize("layout", ["stock", "edge"])
 @pytest.mark.parametrize("quant", RECIPES)
-def test_norms_stay_f32_and_all_else_gets_a_type(quant: str) -> None:
-    found = types(quant)
+def test_norms_stay_f32_and_all_else_gets_a_type(quant: str, layout: Layout) -> None:
+    found = types(quant, layout=layout)
     assert len(found) == 290
     for name, type_ in found.items():
         assert (type_ == Q.F32) == ("norm" in name or quant == "f32"), name
@@ -83,8 +86,25 @@ def test_unknown_type_lists_the_known_ones() -> None:
     assert all(name in error.value.why for name in (*RECIPES, *ALIASES))
 
 
+def test_only_some_recipes_differ_between_the_layouts() -> None:
+    matrices = {kind for kind in Kind if kind is not Kind.NORM}
+    for name, recipe in RECIPES.items():
+        assert (types(name, layout="edge") != types(name)) == bool(recipe.edge), name
+        assert set(recipe.edge) in (set(), matrices), name
+        assert recipe.edge or recipe.file_type_in("edge") == recipe.file_type
+        assert recipe.file_type_in("stock") == recipe.file_type
+
+
+def test_the_catalogue_of_the_edge_layout() -> None:
+    stock, edge = catalogue("stock"), catalogue("edge")
+    assert {entry.mix for entry in stock} == {"llama.cpp"}
+    for theirs, ours in zip(stock, edge, strict=True):
+        assert (ours.mix == "plm-edge") == bool(RECIPES[ours.name].edge)
+        assert ours.size < theirs.size if ours.mix == "plm-edge" else ours.size == theirs.size
+
+
 def test_the_catalogue_has_every_recipe_and_its_true_size() -> None:
-    entries = catalogue()
+    entries = catalogue("stock")
     assert [entry.name for entry in entries] == list(RECIPES)
     sizes = {entry.name: entry.size for entry in entries}
     assert sizes["q4_k_m"] == 1_185_413_120

@@ -1,0 +1,76 @@
+"""The edge layout's mixtures against llama.cpp's of the same name, on tiny-plm, through the engine.
+
+The text is short: that the difference is more than luck is what benchmarks/recipes.py measured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import LlamaFileType
+from tokenizers import Tokenizer
+
+from benchmarks.divergence import Divergence
+from converters.convert import convert
+from converters.recipes import RECIPES
+from tests.conftest import ROOT
+from tests.converters.conftest import TINY_PLM
+from tests.converters.gguf_content import read
+from tests.parity.engine import Engine
+
+# Each has a file type; general.file_type should name what most weights are.
+BASES = {recipe.file_type: recipe.base for recipe in RECIPES.values()}
+EDGE = [name for name, recipe in RECIPES.items() if recipe.edge]
+
+
+@pytest.fixture(scope="module")
+def divergence(tmp_path_factory: pytest.TempPathFactory) -> Divergence:
+    """On the beginnings of tiny-plm's own programs, which its training did not see."""
+    tokenizer = Tokenizer.from_file(str(TINY_PLM / "tokenizer.json"))
+    texts = [path.read_text() for path in sorted((ROOT / "examples/tiny-plm").glob("*.py"))]
+    windows = [tokenizer.encode(text).ids[:128] for text in texts]
+    reference = tmp_path_factory.mktemp("reference") / "f32.gguf"
+    convert(TINY_PLM, quant="f32", layout="stock", out=reference)
+    return Divergence(Engine.of_project(), reference, windows, threads=1)
+
+
+def test_there_are_some() -> None:
+    assert {"q4_k_m", "q4_k_s", "q3_k_m", "q2_k"} <= set(EDGE)
+
+
+@pytest.mark.parametrize("quant", EDGE)
+def test_no_worse_and_no_larger(divergence: Divergence, tmp_path: Path, quant: str) -> None:
+    found = {}
+    for layout in ("edge", "stock"):
+        out = tmp_path / f"{layout}.gguf"
+        convert(TINY_PLM, quant=quant, layout=layout, out=out)
+        found[layout] = (float(divergence.of(out).mean()), out.stat().st_size)
+    assert 0 < found["edge"][0] <= found["stock"][0]
+    assert found["edge"][1] <= found["stock"][1]
+
+
+@pytest.mark.parametrize("quant", EDGE)
+def test_the_file_type_names_what_most_weights_are(tmp_path: Path, quant: str) -> None:
+    out = tmp_path / "m.gguf"
+    convert(TINY_PLM, quant=quant, out=out)
+    content = read(out)
+    weights: dict[str, int] = {}
+    for tensor in content.tensors.values():
+        weights[tensor.type.name] = weights.get(tensor.type.name, 0) + int(np.prod(tensor.shape))
+    file_type = LlamaFileType(content.value("general.file_type"))
+    assert BASES[file_type].name == max(weights, key=lambda name: weights[name])
+
+
+def test_a_recipe_file_has_llama_cpps_mixture_in_both_layouts(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('base = "q4_k_m"\n')
+    made = {}
+    for layout in ("edge", "stock"):
+        out = tmp_path / f"{layout}.gguf"
+        convert(TINY_PLM, recipe=recipe, layout=layout, out=out)
+        content = read(out)
+        made[layout] = {name: tensor.type for name, tensor in content.tensors.items()}
+        assert content.value("general.file_type") == LlamaFileType.MOSTLY_Q4_K_M
+    assert made["edge"] == made["stock"]
