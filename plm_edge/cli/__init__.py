@@ -77,6 +77,7 @@ def _register() -> None:
     from plm_edge.cli.convert import convert
     from plm_edge.cli.devices import devices
     from plm_edge.cli.doctor import doctor
+    from plm_edge.cli.engine import engine
     from plm_edge.cli.inspect_ import inspect
     from plm_edge.cli.profile import profile
     from plm_edge.cli.run import run
@@ -88,6 +89,7 @@ def _register() -> None:
     app.command("inspect")(inspect)
     app.command("doctor")(doctor)
     app.add_typer(devices, name="devices")
+    app.add_typer(engine, name="engine")
 
 
 _register()

@@ -1,0 +1,122 @@
+"""Builds that are kept: the user's cache folder, one folder a build, named after what made it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from plm_edge.building import manifest
+from plm_edge.building.manifest import Manifest
+from plm_edge.bundled import cache_dir
+from plm_edge.engine import library
+from plm_edge.errors import PlmEdgeError
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A build in the cache. `folder` holds bin/ and manifest.json."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def programs(self) -> Path:
+        """The folder of the programs, and of the libraries where there are any."""
+        return self.folder / "bin"
+
+    @property
+    def size(self) -> int:
+        """Of its files, in bytes."""
+        return sum(item.size for item in self.manifest.files)
+
+    @property
+    def current(self) -> bool:
+        """Whether it is of the tree that this plm-edge brings."""
+        return self.manifest.tree == library.read_pin().tree
+
+
+def folder() -> Path:
+    """Where builds are kept."""
+    return cache_dir() / "engines"
+
+
+def work(name: str) -> Path:
+    """Where a build is made: what it left when it failed is gone on with."""
+    return folder() / ".work" / name
+
+
+def zig_cache() -> Path:
+    """zig's own: its C library and C++ library for each target are built once."""
+    return folder() / ".zig"
+
+
+def kept(place: Path) -> Kept | None:
+    """The build in a folder, if it is whole."""
+    try:
+        return Kept(place, manifest.read(place))
+    except PlmEdgeError:
+        return None
+
+
+def builds() -> list[Kept]:
+    """All builds, by device, the newest first."""
+    found = [build for place in folder().glob("*-*/") if (build := kept(place))]
+    return sorted(found, key=lambda build: (build.manifest.device, -_age(build)))
+
+
+def _age(build: Kept) -> float:
+    return (build.folder / manifest.NAME).stat().st_mtime
+
+
+def find(device: str) -> Kept:
+    """The newest build for a device that is of this plm-edge's tree.
+
+    Raises:
+        PlmEdgeError: there is none.
+    """
+    of_device = [build for build in builds() if build.manifest.device == device]
+    for build in of_device:
+        if build.current:
+            return build
+    raise PlmEdgeError(
+        f"there is no engine for {device}",
+        f"{folder()} has {'older ones only' if of_device else 'none'}",
+        f"build it: plm-edge engine build --device {device}",
+    )
+
+
+def clean(device: str | None = None, *, everything: bool = False) -> tuple[int, int]:
+    """Remove builds.
+
+    Args:
+        device: of this one alone, all of them; None: of every device, those of another tree.
+        everything: all builds, what failed builds left, and zig's cache.
+
+    Returns:
+        How many builds, and the bytes that all removed files took.
+    """
+    chosen = [
+        build.folder
+        for build in builds()
+        if everything or (build.manifest.device == device if device else not build.current)
+    ]
+    rest = [folder() / ".work", folder() / ".zig", *folder().glob("source-*")] if everything else []
+    freed = 0
+    for place in [*chosen, *rest]:
+        freed += sum(path.lstat().st_size for path in place.rglob("*") if path.is_file())
+        shutil.rmtree(place, ignore_errors=True)
+    return len(chosen), freed
+
+
+@contextlib.contextmanager
+def lock(name: str) -> Iterator[None]:
+    """One process at a time makes a build; the others wait, and find it."""
+    place = folder() / ".locks"
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / name).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,93 @@
+"""Runs cmake: its output to a log, its progress to whoever asks, its errors in short."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+Progress = Callable[[int, int, str], None]  # steps done, of all, the file at work
+_STEP = re.compile(r"^\[(\d+)/(\d+)\] (?:\S+ )*(\S+)$")
+_ERROR = re.compile(r"(?:fatal )?error\b[:\s]|CMake Error|undefined (?:reference|symbol)", re.I)
+_AROUND = 3  # lines after each error
+
+
+class BuildFailed(PlmEdgeError):
+    """cmake or the compiler failed. `lines` is what the compiler said last."""
+
+    lines: tuple[str, ...] = ()
+
+
+def run(
+    device: str,
+    command: Sequence[str],
+    environment: dict[str, str],
+    log: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Run one command of a build.
+
+    Args:
+        device: what is built for, for the error.
+        command: a program and its arguments.
+        environment: added to this process's.
+        log: its output is appended there.
+        progress: told of each step of ninja's.
+
+    Raises:
+        BuildFailed: it ended with an error.
+    """
+    tail: list[str] = []
+    with log.open("a", encoding="utf-8", buffering=1) as file:
+        file.write(f"$ {' '.join(command)}\n")
+        process = subprocess.Popen(
+            command,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # compilers end with it
+        )
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                file.write(line)
+                tail = [*tail[-400:], line.rstrip()]
+                step = _STEP.match(line.rstrip())
+                if step and progress:
+                    progress(int(step[1]), int(step[2]), Path(step[3]).name)
+            code = process.wait()
+        finally:
+            if process.poll() is None:  # Ctrl-C: the compilers are of a session of their own
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+    if code:
+        raise _failed(device, tail, log, code)
+
+
+def _failed(device: str, tail: list[str], log: Path, code: int) -> BuildFailed:
+    lines = said(tail)
+    first = next((line.strip() for line in lines if line.strip()), f"it ended with {code}")
+    error = BuildFailed(
+        f"the engine for {device} does not build",
+        first,
+        f"the whole log: {log}",
+        ExitCode.ENVIRONMENT,
+    )
+    error.lines = tuple(lines)
+    return error
+
+
+def said(output: Sequence[str]) -> list[str]:
+    """The last lines that tell of errors, each with what follows it; without any, the last ten."""
+    at = [index for index, line in enumerate(output) if _ERROR.search(line)][-5:]
+    wanted = sorted({index + more for index in at for more in range(_AROUND)})
+    found = [output[index] for index in wanted if index < len(output)]
+    return [line for line in found if not _STEP.match(line)] or list(output[-10:])

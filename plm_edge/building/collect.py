@@ -1,0 +1,103 @@
+"""From cmake's folder to what is kept: programs and libraries, read, stripped and hashed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plm_edge.building import elf, tools
+from plm_edge.building.instructions import held
+from plm_edge.building.manifest import File, sha256
+from plm_edge.building.target import Target
+from plm_edge.errors import PlmEdgeError
+
+# cmake target → the program's name here, where it differs
+NAMES = {"ggml-rpc-server": "rpc-server"}
+LICENCE = "LICENSE.llama.cpp"
+
+
+@dataclass(frozen=True)
+class Result:
+    """`requires`: features that the CPU must have; `glibc`: the newest version asked for."""
+
+    files: tuple[File, ...]
+    requires: frozenset[str]
+    glibc: str
+    checked: str
+
+
+def collect(target: Target, made: Path, programs: Sequence[str], folder: Path) -> Result:
+    """Copy what was built, and read which instructions it holds.
+
+    Args:
+        target: what it was built for.
+        made: cmake's build folder.
+        programs: cmake's targets.
+        folder: where to; programs and libraries go to its bin/, side by side.
+
+    Raises:
+        PlmEdgeError: a program is missing, or is for another architecture.
+    """
+    bin_ = folder / "bin"
+    bin_.mkdir(parents=True)
+    read = target.system == "Linux"
+    files, requires, versions = [], set[str](), {""}
+    for origin, name in [*_programs(made, programs), *_libraries(target, made)]:
+        path = bin_ / name
+        shutil.copyfile(origin, path)
+        path.chmod(0o755)
+        counts, guarded = {}, {}
+        chosen = target.kernels == "chosen" and name.startswith("libggml-cpu-")
+        if read:
+            found = held(path)
+            if found.arch != target.arch:
+                raise _wrong(target, f"{name} is for {found.arch}")
+            counts, guarded = found.counts, found.guarded
+            versions.add(found.glibc)
+            requires |= set() if chosen else found.requires
+        _strip(target, path)
+        files.append(
+            File(f"bin/{name}", path.stat().st_size, sha256(path), counts, guarded, chosen)
+        )
+    newest = max(versions, key=lambda text: [int(part) for part in text.split(".") if part])
+    checked = "read" if read else f"not read: {target.system}'s programs are no ELF files"
+    return Result(tuple(files), frozenset(requires), newest, checked)
+
+
+def _programs(made: Path, programs: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    for program in programs:
+        yield made / "bin" / program, NAMES.get(program, program)
+
+
+def _libraries(target: Target, made: Path) -> Iterator[tuple[Path, str]]:
+    """Each library once, under the name by which programs ask for it."""
+    if not target.shared:
+        return
+    suffix = ".dylib" if target.system == "Darwin" else ".so"
+    for path in sorted((made / "bin").glob(f"lib*{suffix}*")):
+        wanted = elf.soname(path) if target.system == "Linux" else path.name
+        if path.name == (wanted or path.name):
+            yield path, path.name
+
+
+def _strip(target: Target, path: Path) -> None:
+    if target.compiler == "zig":
+        elf.strip(path)
+        return
+    library = ".so" in path.name or path.suffix == ".dylib"
+    option = "-x" if target.system == "Darwin" else "--strip-unneeded" if library else "--strip-all"
+    command = [str(tools.gcc(target)["strip"]), option, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise _wrong(target, (done.stderr.strip().splitlines() or ["strip failed"])[-1])
+
+
+def _wrong(target: Target, why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"the engine for {target.device} was built wrong",
+        why,
+        "run it again with --force; if it stays so, report it with the log",
+    )

@@ -1,0 +1,61 @@
+"""Whether a build runs on a device: asked before it is put there, and before it runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from plm_edge.building.manifest import Manifest
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+# What people call them, where that is not Linux's name
+_KNOWN_AS = {
+    "asimddp": "dotprod", "asimdhp": "fp16", "atomics": "LSE atomics", "asimdfhm": "fp16fml",
+    "asimdrdm": "rdm", "pni": "sse3", "abm": "lzcnt",
+}  # fmt: skip
+
+
+def require_fits(
+    manifest: Manifest, device: str, arch: str, features: Collection[str], libc: str = ""
+) -> None:
+    """Refuse a build that would meet an instruction, or a library, that the device lacks.
+
+    Args:
+        manifest: of the build.
+        device: what to call it.
+        arch: as uname -m says.
+        features: what every core has, by Linux's names (a profile's, or Facts.features).
+        libc: as getconf GNU_LIBC_VERSION says, such as "glibc 2.36"; empty: not known.
+
+    Raises:
+        PlmEdgeError: it does not fit (code ENVIRONMENT).
+    """
+    why = ""
+    lacking = [name for name in manifest.requires if name not in features]
+    if manifest.arch != arch:
+        why = f"its programs are for {manifest.arch}, and {device} is {arch}"
+    elif lacking:
+        named = ", ".join(map(_named, lacking))
+        why = f"its programs hold instructions of {named}, which {device} lacks"
+    elif (found := re.search(r"glibc ([\d.]+)", libc)) and _older(found[1], manifest.glibc):
+        why = f"it needs glibc {manifest.glibc}, and {device} has {found[1]}"
+    if why:
+        raise PlmEdgeError(
+            f"the engine for {manifest.device} does not run on {device}",
+            why,
+            f"build one for it: plm-edge engine build --device {device}",
+            ExitCode.ENVIRONMENT,
+        )
+
+
+def _older(version: str, wanted: str) -> bool:
+    return bool(wanted) and _numbers(version) < _numbers(wanted)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part]
+
+
+def _named(feature: str) -> str:
+    known = _KNOWN_AS.get(feature)
+    return f"{known} ({feature})" if known else feature

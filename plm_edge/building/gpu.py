@@ -1,0 +1,103 @@
+"""The toolchain of a GPU backend: found and told to cmake, or an error naming what to install."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from plm_edge.building.target import Target
+from plm_edge.building.tools import missing
+
+_CUDA_HOMES = ("/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda")
+_VULKAN_HEADERS = ("vulkan/vulkan.hpp", "spirv/unified1/spirv.hpp")
+
+
+def settings(target: Target) -> dict[str, str]:
+    """cmake's settings for the target's GPU backend; empty without one.
+
+    Raises:
+        PlmEdgeError: its compiler or headers are missing (code ENVIRONMENT).
+    """
+    finder = {"cuda": _cuda, "vulkan": _vulkan, "metal": _metal}.get(target.backend)
+    return finder(target) if finder else {}
+
+
+def _cuda(target: Target) -> dict[str, str]:
+    if not target.here:
+        raise missing(
+            f"CUDA for {target.arch}",
+            f"nvcc here compiles for {os.uname().machine}, and {target.device} is {target.arch}",
+            "build it on the device itself, or for its CPU alone: --no-gpu",
+        )
+    nvcc = nvcc_path()
+    if nvcc is None:
+        raise missing(
+            "CUDA's compiler",
+            "nvcc is neither on the path nor in " + ", ".join(_CUDA_HOMES),
+            "install CUDA 12.4 or newer (Debian: apt install nvidia-cuda-toolkit), or say --no-gpu",
+        )
+    return {"CMAKE_CUDA_COMPILER": str(nvcc)} | _cublas(nvcc)
+
+
+def nvcc_path() -> Path | None:
+    """CUDACXX, else nvcc on the path, else in one of CUDA's usual folders."""
+    homes = [os.environ.get("CUDA_HOME", ""), *_CUDA_HOMES]
+    places = [os.environ.get("CUDACXX"), shutil.which("nvcc")]
+    places += [f"{home}/bin/nvcc" for home in homes if home]
+    return next((Path(place) for place in places if place and Path(place).is_file()), None)
+
+
+def _cublas(nvcc: Path) -> dict[str, str]:
+    """Where cuBLAS is: nothing to say when it is the toolkit's own, else PyPI's nvidia-cublas."""
+    home = nvcc.resolve().parents[1]
+    if any(home.glob("targets/*/include/cublas_v2.h")) or (home / "include/cublas_v2.h").exists():
+        return {}
+    if list(Path("/usr/include").glob("cublas_v2.h")):  # Debian's nvidia-cuda-toolkit
+        return {}
+    for entry in sys.path:
+        for root in Path(entry or ".").glob("nvidia/*"):
+            library = next(iter(sorted(root.glob("lib/libcublas.so*"))), None)
+            light = next(iter(sorted(root.glob("lib/libcublasLt.so*"))), None)
+            if library and light and (root / "include/cublas_v2.h").exists():
+                return {
+                    "CUDA_cublas_LIBRARY": str(library),
+                    "CUDA_cublasLt_LIBRARY": str(light),
+                    "CMAKE_CUDA_FLAGS": f"-I{root / 'include'}",
+                }
+    raise missing(
+        "CUDA's cuBLAS",
+        f"cublas_v2.h is not in {home}",
+        "install it (pip install nvidia-cublas; or NVIDIA's libcublas-dev), or say --no-gpu",
+    )
+
+
+def _vulkan(target: Target) -> dict[str, str]:
+    if shutil.which("glslc") is None:
+        raise missing(
+            "Vulkan's shader compiler",
+            "glslc is not on the path",
+            "install it (Debian: apt install glslc libvulkan-dev spirv-headers), or say --no-gpu",
+        )
+    include = [Path("/usr/include"), Path("/usr/local/include")]
+    if sdk := os.environ.get("VULKAN_SDK"):
+        include.insert(0, Path(sdk) / "include")
+    for header in _VULKAN_HEADERS:
+        if not any((folder / header).is_file() for folder in include):
+            raise missing(
+                "Vulkan's headers",
+                f"{header} is not in {', '.join(map(str, include))}",
+                "install them (Debian 13: apt install libvulkan-dev spirv-headers), or --no-gpu",
+            )
+    return {}
+
+
+def _metal(target: Target) -> dict[str, str]:
+    if shutil.which("xcrun") is None:
+        raise missing(
+            "Metal's compiler",
+            "xcrun is not on the path",
+            "install Apple's command line tools: xcode-select --install",
+        )
+    return {"GGML_METAL_EMBED_LIBRARY": "ON"}

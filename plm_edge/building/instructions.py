@@ -1,0 +1,57 @@
+"""Which instructions a program holds: read from the binary, by the extension that has them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from plm_edge.building import elf, isa_arm, isa_x86
+
+# Functions that their library calls only where the CPU has what they use, which it asks first:
+# atomics as calls (gcc's and compiler-rt's), glibc's string and mathematics functions, and
+# libunwind's, which meet SVE, SME or tagged frames only where such code was running.
+_GUARDED = re.compile(
+    r"__aarch64_(?:cas|swp|ldadd|ldclr|ldeor|ldset)\d+_"
+    r"|__arm_(?:sme|sc|za|tpidr2)|_ZN9libunwind|__libunwind_"
+    r"|_dl_runtime_resolve|_dl_tlsdesc"
+    r"|_*(?:mem|str|stp|wcs|wmem|rawmem)\w*_(?:sse|ssse|avx|evex|erms|mte|sve|mops|a64fx|oryon)\w*$"
+    r"|_{1,3}\w+_(?:fma4?|avx2?(?:_fma)?|avx512\w*|evex\w*|sse4_?[12])$"
+)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a file holds: architecture as uname says, and instructions by extension.
+
+    `counts`: those that run wherever the program does; `guarded`: those in functions that are
+    called only where the CPU has them. `glibc`: the oldest version it runs with, or empty.
+    """
+
+    arch: str
+    counts: dict[str, int]
+    guarded: dict[str, int]
+    glibc: str
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """The features that a CPU must have, by Linux's names."""
+        return frozenset(self.counts)
+
+
+def held(path: Path) -> Held:
+    """Read a program or library. Takes some seconds for 10 MB.
+
+    Functions are told apart by their names: in a stripped file none is known to be guarded.
+
+    Raises:
+        PlmEdgeError: it is no ELF file for aarch64 or x86_64, or a Python package is missing.
+    """
+    code = elf.read(path)
+    reader = isa_arm.found if code.arch == "aarch64" else isa_x86.found
+    counts: Counter[str] = Counter()
+    guarded: Counter[str] = Counter()
+    for name, function, count in reader(code.blocks, code.symbols):
+        (guarded if _GUARDED.match(function) else counts)[name] += count
+    return Held(code.arch, dict(sorted(counts.items())), dict(sorted(guarded.items())), code.glibc)

@@ -1,0 +1,38 @@
+"""From what a person types to what is built."""
+
+from __future__ import annotations
+
+from plm_edge.building.target import COMPILERS, Target, target_of
+from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.fleet import connect
+from plm_edge.fleet.profile import Profile
+
+
+def profile_for(device: str) -> Profile:
+    """The profile of a device: by its own name, or by that of one that was added.
+
+    Raises:
+        PlmEdgeError: there is none of that name.
+    """
+    return connect.describe(device)[0]
+
+
+def target_for(device: str, compiler: str | None = None, *, gpu: bool = True) -> Target:
+    """What to build for a device, by name.
+
+    Args:
+        device: a profile, or a device that was added.
+        compiler: zig, gcc, or None for the one that suits.
+        gpu: with the GPU that the profile names.
+
+    Raises:
+        PlmEdgeError: no such device or compiler.
+    """
+    if compiler is not None and compiler not in COMPILERS:
+        raise PlmEdgeError(
+            f"there is no compiler {compiler!r} to choose",
+            f"known are {' and '.join(COMPILERS)}",
+            "leave --compiler out for the one that suits",
+            ExitCode.USAGE,
+        )
+    return target_of(profile_for(device), compiler, gpu=gpu)

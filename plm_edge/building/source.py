@@ -1,0 +1,68 @@
+"""The engine's source: the checkout's, or what the wheel brings of it, laid out in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from plm_edge.bundled import cache_dir
+from plm_edge.engine import library
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# What decides how the tree is built, beside the tree itself; paths in the source's folder
+RECIPE = ("CMakeLists.txt", "plm_edge/__init__.py", "plm_edge/building/probe.cpp")
+
+
+def root() -> Path:
+    """The folder with the engine's CMakeLists.txt.
+
+    From a wheel it is made in the cache: cmake writes llama.cpp's tree beside it.
+
+    Raises:
+        PlmEdgeError: the installation has no source.
+    """
+    checkout = _PACKAGE.parent
+    if (checkout / "vendor/llama.cpp/sync.py").is_file() and (checkout / RECIPE[0]).is_file():
+        return checkout
+    shipped = _PACKAGE / "data/source"
+    if not (shipped / RECIPE[0]).is_file():
+        raise PlmEdgeError(
+            "the engine cannot be built here",
+            f"this installation has no source of it in {shipped}",
+            "install it again: pip install --force-reinstall plm-edge",
+            ExitCode.ENVIRONMENT,
+        )
+    return _laid_out(shipped)
+
+
+def _laid_out(shipped: Path) -> Path:
+    target = cache_dir() / "engines" / f"source-{library.read_pin().tree[:12]}-{_digest(shipped)}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".source-", dir=target.parent))
+    shutil.copytree(shipped, beside, dirs_exist_ok=True)
+    for name in RECIPE[1:]:
+        (beside / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_PACKAGE.parent / name, beside / name)
+    try:
+        beside.replace(target)
+    except OSError:  # another process was faster
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def _digest(shipped: Path) -> str:
+    return recipe_digest(shipped, _PACKAGE.parent)[:8]
+
+
+def recipe_digest(*places: Path) -> str:
+    """sha256 over RECIPE's files, each from the first of the places that has it."""
+    found = hashlib.sha256()
+    for name in RECIPE:
+        path = next(place / name for place in places if (place / name).is_file())
+        found.update(path.read_bytes())
+    return found.hexdigest()

@@ -1,0 +1,154 @@
+"""What to build for a device: compiler, CPU, linkage and cmake's settings, from its profile."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+from plm_edge.building.march import gcc_march, x86_settings
+from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.fleet.profile import Profile
+
+COMPILERS = ("zig", "gcc")
+BACKENDS = {"cuda": "GGML_CUDA", "vulkan": "GGML_VULKAN", "metal": "GGML_METAL"}
+_SYSTEMS = {"linux": "Linux", "macos": "Darwin"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One build of the engine.
+
+    `arch` and `system` as uname says them, `triple` and `cpu` as zig does, `features` by Linux's
+    names: what every core of the device has. `kernels`: "fixed" (compiled for `cpu`), "native"
+    (for this very machine) or "chosen" (one CPU library a level, chosen when it starts).
+    `backend`: cuda, vulkan, metal, or empty. `settings` are cmake's, without what the paths decide.
+    """
+
+    device: str
+    arch: str
+    system: str
+    triple: str
+    cpu: str
+    features: frozenset[str]
+    linkage: str
+    compiler: str
+    kernels: str
+    backend: str
+    settings: tuple[tuple[str, str], ...]
+
+    @property
+    def shared(self) -> bool:
+        return self.linkage == "shared"
+
+    @property
+    def glibc(self) -> str:
+        """The oldest glibc that zig links for, such as 2.36; empty where the target has none."""
+        return self.triple.partition("-gnu.")[2]
+
+    @property
+    def here(self) -> bool:
+        """Whether its programs are for this kind of machine."""
+        return self.arch == machine() and self.system == platform.system()
+
+
+def machine() -> str:
+    """This machine's architecture, as profiles name it."""
+    found = platform.machine().lower()
+    return {"arm64": "aarch64", "amd64": "x86_64"}.get(found, found)
+
+
+def target_of(profile: Profile, compiler: str | None = None, *, gpu: bool = True) -> Target:
+    """The build that a profile asks for.
+
+    Args:
+        profile: a device's; the host's must have been read from it (`detect.described`).
+        compiler: "zig" or "gcc"; None takes zig where the result is static, else the system's.
+        gpu: False leaves the profile's GPU backend out.
+
+    Raises:
+        PlmEdgeError: the compiler cannot make what the profile asks for.
+    """
+    build, host = profile.section("build"), profile.detected or profile.name == "host"
+    backend = str(profile.section("gpu").get("backend", "")) if gpu else ""
+    static = build["linkage"] == "static" or (not gpu and not host)
+    family = profile.arch == "x86_64" and not profile.clusters and compiler == "gcc"
+    shared = host or family or not static
+    compiler = compiler or ("gcc" if shared else "zig")
+    if shared and compiler == "zig":
+        raise PlmEdgeError(
+            f"zig cannot build the engine for {profile.name}",
+            "its libraries are shared, and each that zig links has a C++ library of its own",
+            "leave --compiler out, or build programs for the CPU alone: --no-gpu",
+        )
+    triple = str(build["triple"])
+    system = _SYSTEMS.get(triple.split("-")[1], "")
+    if host:
+        kernels = "native"
+    else:
+        kernels = "chosen" if shared and profile.arch == "x86_64" and system == "Linux" else "fixed"
+    features = frozenset(profile.features)
+    settings = _settings(profile, shared, kernels, compiler, backend, system)
+    return Target(
+        device=profile.name, arch=profile.arch, system=system, triple=triple,
+        cpu=str(build["cpu"]), features=features, linkage="shared" if shared else "static",
+        compiler=compiler, kernels=kernels, backend=backend,
+        settings=tuple(sorted(settings.items())),
+    )  # fmt: skip
+
+
+def _settings(
+    profile: Profile, shared: bool, kernels: str, compiler: str, backend: str, system: str
+) -> dict[str, str]:
+    """cmake's settings; what the profile says stands above what follows from its features."""
+    found = {
+        "CMAKE_BUILD_TYPE": "Release",
+        "GGML_OPENMP": "ON" if kernels == "native" else "OFF",
+        "PLM_EDGE_NATIVE": "ON" if kernels == "native" else "OFF",
+    }
+    features = set(profile.features)
+    if kernels == "chosen":
+        found |= {"GGML_BACKEND_DL": "ON", "GGML_CPU_ALL_VARIANTS": "ON"}
+    elif kernels == "fixed" and profile.arch == "x86_64":
+        found |= x86_settings(features)
+    elif kernels == "fixed" and compiler == "gcc" and system == "Linux":
+        # zig has it from -mcpu, and refuses -march
+        found["GGML_CPU_ARM_ARCH"] = gcc_march(profile.arch, features)
+    flags = profile.section("build").get("flags", ())
+    found |= dict(flag.removeprefix("-D").split("=", 1) for flag in flags)
+    found.pop("GGML_NATIVE", None)  # PLM_EDGE_NATIVE decides
+    for name, setting in BACKENDS.items():
+        if name == backend:
+            found[setting] = "ON"
+        else:
+            found.pop(setting, None)
+    if backend != "cuda":
+        found.pop("CMAKE_CUDA_ARCHITECTURES", None)
+    elif kernels != "native":
+        found["GGML_CUDA_NO_VMM"] = "ON"  # libcuda.so is the driver's: not where it is built
+    if system == "Darwin" and backend != "metal":
+        found["GGML_METAL"] = "OFF"  # on by itself there
+    found["BUILD_SHARED_LIBS"] = "ON" if shared else "OFF"
+    if kernels == "native":
+        found["GGML_OPENMP"] = "ON"
+    return found
+
+
+def require_buildable(target: Target) -> None:
+    """Refuse what only another machine can build.
+
+    Raises:
+        PlmEdgeError: a Mac's build elsewhere, or a system that is not known.
+    """
+    if target.system == "Darwin" and not target.here:
+        raise PlmEdgeError(
+            f"the engine for {target.device} cannot be built here",
+            f"it needs Apple's tools, and this is {platform.system()}",
+            f"run `plm-edge engine build --device {target.device}` on the Mac itself",
+            ExitCode.ENVIRONMENT,
+        )
+    if not target.system:
+        raise PlmEdgeError(
+            f"the engine for {target.device} cannot be built",
+            f"the profile's triple {target.triple!r} is neither Linux nor macOS",
+            "mend [build] triple in the profile",
+        )

@@ -1,0 +1,105 @@
+"""The CMake toolchain file of a build, and the compiler commands that it names."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from plm_edge.building import tools
+from plm_edge.building.march import gcc_march
+from plm_edge.building.target import Target
+
+FILE = "toolchain.cmake"
+_WRAPPER = """\
+#!/bin/sh
+# {note}
+for argument do
+    shift
+    case $argument in {dropped}) ;; *) set -- "$@" "$argument" ;; esac
+done
+exec {command} "$@"
+"""
+
+
+def write(target: Target, folder: Path) -> Path:
+    """Write the toolchain file and its commands.
+
+    Args:
+        target: what to build for.
+        folder: where to, made when missing; what is there is replaced.
+
+    Returns:
+        The toolchain file.
+
+    Raises:
+        PlmEdgeError: a compiler is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in commands(target).items():
+        path = folder / name
+        if not path.exists() or path.read_text() != text:  # else ccache and ninja start anew
+            path.write_text(text)
+        path.chmod(0o755)
+    file = folder / FILE
+    file.write_text(cmake_text(target, folder))
+    return file
+
+
+def commands(target: Target) -> dict[str, str]:
+    """The text of cc, c++, ar and ranlib.
+
+    Each is a script, because cmake's way to hand a compiler its target differs from compiler to
+    compiler, and so that no -march of a project's own contradicts the profile.
+    """
+    if target.compiler == "zig":
+        zig = str(tools.zig())
+        flags = ["-target", target.triple, f"-mcpu={target.cpu}", "-g0"]
+        compilers = {name: [zig, name, *flags] for name in ("cc", "c++")}
+        archivers = {name: [zig, name] for name in ("ar", "ranlib")}
+        note, dropped = "the CPU is -mcpu's to say: zig refuses -march", "-march=*"
+    else:
+        found = tools.gcc(target)
+        compilers = {name: [str(found[name]), *_march(target)] for name in ("cc", "c++")}
+        archivers = {name: [str(found[name])] for name in ("ar", "ranlib")}
+        # only a build for this very machine may ask what it is
+        note = "this machine's CPU is not the one to build for"
+        dropped = "" if target.kernels == "native" else "-march=native"
+    scripts = {
+        name: _WRAPPER.format(note=note, dropped=dropped, command=shlex.join(command))
+        if dropped
+        else f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n'
+        for name, command in compilers.items()
+    }
+    return scripts | {
+        name: f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n' for name, command in archivers.items()
+    }
+
+
+def _march(target: Target) -> list[str]:
+    """What gcc is told of the CPU for all files; ggml's cmake tells the rest for its kernels."""
+    if target.kernels != "fixed" or target.system != "Linux":
+        return []
+    return [f"-march={gcc_march(target.arch, set(target.features))}"]
+
+
+def cmake_text(target: Target, folder: Path) -> str:
+    """The toolchain file: system, processor and compilers.
+
+    A build for this machine names no system: cmake would take it for another one.
+    """
+    lines = []
+    if not target.here or target.compiler == "zig":
+        lines += [
+            f"set(CMAKE_SYSTEM_NAME {target.system})",
+            f"set(CMAKE_SYSTEM_PROCESSOR {target.arch})",
+            "set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)",
+        ]
+    lines += [
+        f'set(CMAKE_C_COMPILER "{folder / "cc"}")',
+        f'set(CMAKE_CXX_COMPILER "{folder / "c++"}")',
+        f'set(CMAKE_AR "{folder / "ar"}" CACHE FILEPATH "")',
+        f'set(CMAKE_RANLIB "{folder / "ranlib"}" CACHE FILEPATH "")',
+    ]
+    if not target.shared and target.compiler == "gcc":
+        lines.append('set(CMAKE_EXE_LINKER_FLAGS_INIT "-static")')
+    return "\n".join(lines) + "\n"

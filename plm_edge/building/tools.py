@@ -1,0 +1,76 @@
+"""The programs that a build needs: found, or an error that names what to install."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+from plm_edge.building.target import Target
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+_EXTRA = "pip install 'plm-edge[build]' (in a checkout: .venv/bin/pip install -e '.[build]')"
+
+
+def needed(name: str) -> Path:
+    """cmake or ninja: on the path, or PyPI's beside this Python.
+
+    Raises:
+        PlmEdgeError: neither is there.
+    """
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(name) or shutil.which(name, path=beside)
+    if found is None:
+        raise missing(name, f"{name} is not on the path", _EXTRA)
+    return Path(found)
+
+
+def zig() -> Path:
+    """The zig of PyPI's ziglang, else the one on the path.
+
+    Raises:
+        PlmEdgeError: neither is there.
+    """
+    spec = importlib.util.find_spec("ziglang")
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    places = [Path(folder) / "zig" for folder in folders]
+    for place in places:
+        if place.is_file():
+            return place
+    found = shutil.which("zig")
+    if found is None:
+        raise missing("zig", "the package ziglang is not installed", _EXTRA)
+    return Path(found)
+
+
+def gcc(target: Target) -> dict[str, Path]:
+    """The system's compiler for a target: cc, c++, ar, ranlib and strip.
+
+    Raises:
+        PlmEdgeError: it is not installed; names the package.
+    """
+    names: dict[str, tuple[str, ...]]
+    if target.here:
+        names = {"cc": ("cc", "gcc", "clang"), "c++": ("c++", "g++", "clang++")}
+        prefix, package = "", "g++"
+    else:
+        prefix = f"{target.arch}-linux-gnu-"
+        names = {"cc": (f"{prefix}gcc",), "c++": (f"{prefix}g++",)}
+        package = f"g++-{target.arch.replace('_', '-')}-linux-gnu"
+    names |= {name: (f"{prefix}{name}",) for name in ("ar", "ranlib", "strip")}
+    found = {}
+    for role, choices in names.items():
+        path = next(filter(None, map(shutil.which, choices)), None)
+        if path is None:
+            install = f"install it (Debian: apt install {package})"
+            raise missing(choices[0], f"{choices[0]} is not on the path", install)
+        found[role] = Path(path)
+    return found
+
+
+def missing(name: str, why: str, fix: str) -> PlmEdgeError:
+    """The error for a tool that is not there."""
+    return PlmEdgeError(
+        f"the engine cannot be built: {name} is missing", why, fix, ExitCode.ENVIRONMENT
+    )

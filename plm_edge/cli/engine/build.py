@@ -1,0 +1,86 @@
+"""`plm-edge engine build`: the engine for a device, from the patched source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plm_edge import console
+from plm_edge.cli import options
+
+if TYPE_CHECKING:
+    from plm_edge.building.cache import Kept
+
+
+def build(
+    device: Annotated[
+        str, typer.Option("--device", help="A profile, or a device that you added.")
+    ] = "host",
+    compiler: Annotated[
+        str | None,
+        typer.Option(
+            "--compiler",
+            help="zig (from PyPI), or gcc: the system's.  [default: zig for programs that carry "
+            "all they need, else gcc]",
+        ),
+    ] = None,
+    gpu: Annotated[
+        bool, typer.Option("--gpu/--no-gpu", help="With the GPU that the profile names.")
+    ] = True,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Compilers at a time.  [default: one a CPU]"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build although it is kept.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Build the engine for a device, and check which instructions it holds."""
+    from plm_edge.building import cmake
+    from plm_edge.building.build import build as build_engine
+    from plm_edge.building.request import target_for
+
+    target = target_for(device, compiler, gpu=gpu)
+    try:
+        with console.progress(in_bytes=False) as display:
+            task = display.add_task(f"engine for {target.device}: preparing", total=None)
+
+            def step(done: int, steps: int, what: str) -> None:
+                display.update(
+                    task,
+                    completed=done,
+                    total=steps,
+                    description=f"engine for {target.device}: {console.printable(what)}",
+                )
+
+            built, cached = build_engine(target, jobs=jobs, force=force, progress=step)
+    except cmake.BuildFailed as error:
+        for line in error.lines:
+            console.note(line)
+        raise
+    if json:
+        console.emit_json(details(built, cached))
+    else:
+        _show(built, cached)
+
+
+def details(built: Kept, cached: bool | None = None) -> dict[str, Any]:
+    """A build as JSON (plm-edge/engine-build/1): its manifest, and where it is."""
+    found = {**built.manifest.as_json(), "schema": "plm-edge/engine-build/1"}
+    found |= {"folder": str(built.folder), "programs": str(built.programs)}
+    return found if cached is None else found | {"cached": cached}
+
+
+def _show(built: Kept, cached: bool) -> None:
+    what = built.manifest
+    spent = "was there already" if cached else f"built in {what.seconds:.0f} s"
+    console.note(f"engine for {what.device}, {built.size / 2**20:.1f} MiB: {spent}")
+    needs = ", ".join(what.requires) or f"nothing beyond plain {what.arch}"
+    if what.checked != "read":
+        needs = what.checked
+    console.note(
+        f"instructions: {needs}" + (f"; glibc {what.glibc} or newer" if what.glibc else "")
+    )
+    console.out.print(str(built.programs), markup=False, soft_wrap=True)
