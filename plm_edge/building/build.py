@@ -143,7 +143,9 @@ def _build(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOG).write_text("")
     made = configure(wanted, programs, extra, folder)
-    command = [str(tools.needed("cmake")), "--build", str(made), "--target", "plm-edge-engine"]
+    # where libraries are kept as well, all of them
+    goals = ["plm-edge-engine"] if wanted.shared else [*programs]
+    command = [str(tools.needed("cmake")), "--build", str(made), "--target", *goals]
     command += ["--parallel", str(jobs or os.cpu_count() or 1)]
     cmake.run(wanted.device, command, _environment(), folder / LOG, progress)
 

@@ -1,0 +1,107 @@
+"""GPU backends: their toolchains are found, or an error says what to install."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from plm_edge.building import build, gpu
+from plm_edge.building.target import Target, machine, target_of
+from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.fleet.profile import find
+
+
+def refused(made: Target) -> PlmEdgeError:
+    with pytest.raises(PlmEdgeError) as caught:
+        gpu.settings(made)
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert caught.value.what.startswith("the engine cannot be built: ")
+    return caught.value
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with no GPU toolchain."""
+    for name in ("CUDACXX", "CUDA_HOME", "VULKAN_SDK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(gpu, "_CUDA_HOMES", (str(tmp_path / "cuda"),))
+    return tmp_path
+
+
+@pytest.fixture
+def here() -> Target:
+    """A CUDA target for this kind of machine."""
+    name = "rtx4090" if machine() == "x86_64" else "jetson-orin-nano"
+    return target_of(find(name))
+
+
+def test_no_nvcc(bare: Path, here: Target) -> None:
+    assert "nvidia-cuda-toolkit" in refused(here).fix
+
+
+def test_no_cublas(bare: Path, here: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvcc = bare / "cuda/bin/nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.touch()
+    monkeypatch.setattr("sys.path", [])
+    if not Path("/usr/include/cublas_v2.h").exists():
+        assert "nvidia-cublas" in refused(here).fix
+    header = bare / "cuda/include/cublas_v2.h"
+    header.parent.mkdir()
+    header.touch()
+    assert gpu.settings(here) == {"CMAKE_CUDA_COMPILER": str(nvcc)}
+
+
+def test_cublas_of_pypi(bare: Path, here: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvcc = bare / "cuda/bin/nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.touch()
+    root = bare / "packages/nvidia/cu13"
+    for name in ("include/cublas_v2.h", "lib/libcublas.so.13", "lib/libcublasLt.so.13"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    monkeypatch.setattr("sys.path", [str(bare / "packages")])
+    found = gpu.settings(here)
+    assert found["CUDA_cublas_LIBRARY"] == str(root / "lib/libcublas.so.13")
+
+
+def test_cuda_for_another_architecture(here: Target) -> None:
+    other = "jetson-orin-nano" if machine() == "x86_64" else "rtx4090"
+    assert "--no-gpu" in refused(target_of(find(other))).fix
+
+
+def test_no_vulkan(bare: Path, here: Target) -> None:
+    assert "glslc" in refused(dataclasses.replace(here, backend="vulkan")).fix
+
+
+def test_no_metal(bare: Path, here: Target) -> None:
+    assert "xcode-select" in refused(dataclasses.replace(here, backend="metal")).fix
+
+
+def test_without_a_gpu() -> None:
+    assert gpu.settings(target_of(find("rpi5"))) == {}
+
+
+def test_cuda_is_configured_and_compiles(here: Target, tmp_path: Path, own_cache: Path) -> None:
+    """Where nvcc and cuBLAS are: the whole configuration, and one file of the GPU's kernels."""
+    try:
+        extra = gpu.settings(here)
+    except PlmEdgeError as error:
+        # a machine without them must say so, and that is what can be tested there
+        assert "cuBLAS" in error.what or "CUDA's compiler" in error.what  # noqa: PT017
+        return
+    made = build.configure(here, (), extra, tmp_path)
+    ninja = shutil.which("ninja")
+    assert ninja
+    command = [ninja, "-C", str(made), "-t", "targets", "all"]
+    targets = subprocess.run(command, capture_output=True, text=True)
+    names = [line.split(":")[0] for line in targets.stdout.splitlines()]
+    wanted = [name for name in names if name.endswith("/scale.cu.o")]
+    assert wanted
+    done = subprocess.run([ninja, "-C", made, *wanted], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]

@@ -1,0 +1,143 @@
+"""Instructions read from binaries, which zig compiles for both architectures."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from plm_edge.building import elf, isa_arm, tools
+from plm_edge.building.instructions import held
+from plm_edge.errors import PlmEdgeError
+
+LOOP = """
+int sum(const signed char * a, const signed char * b, int n) {
+    int total = 0;
+    for (int i = 0; i < n; i++) total += a[i] * b[i];
+    return total;
+}
+static float scale(float x) { return x * 3; }
+int main(int argc, char ** argv) { return sum(argv[0], argv[0], argc * 64) + (int) scale(argc); }
+"""
+HALF = """
+void add(_Float16 * x, const _Float16 * y) { for (int i = 0; i < 64; i++) x[i] += y[i]; }
+int main(int argc, char ** argv) { add((void *) argv[0], (void *) argv[1]); return 0; }
+"""
+ATOMIC = """
+int count;
+int main(void) { return __atomic_fetch_add(&count, 1, __ATOMIC_SEQ_CST); }
+"""
+
+
+@pytest.fixture(autouse=True)
+def caches(kept_engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"):
+        monkeypatch.setenv(name, str(kept_engines / "engines/.zig"))
+
+
+def built(folder: Path, source: str, triple: str, cpu: str, *flags: str) -> Path:
+    (folder / "main.c").write_text(source)
+    path = folder / f"main-{cpu}"
+    command = [str(tools.zig()), "cc", "-target", triple, f"-mcpu={cpu}", "-O3", "-g0", *flags]
+    done = subprocess.run(
+        [*command, "-o", str(path), str(folder / "main.c")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_dot_products(tmp_path: Path) -> None:
+    with_them = held(built(tmp_path, LOOP, "aarch64-linux-musl", "cortex_a76"))
+    without = held(built(tmp_path, LOOP, "aarch64-linux-musl", "cortex_a72"))
+    assert with_them.arch == without.arch == "aarch64"
+    assert with_them.counts["asimddp"] > 0
+    assert "asimddp" not in without.requires
+    assert without.requires <= {"crc32"}
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    assert "asimdhp" in held(built(tmp_path, HALF, "aarch64-linux-musl", "cortex_a76")).requires
+    assert not held(built(tmp_path, HALF, "aarch64-linux-musl", "cortex_a72")).requires
+
+
+def test_functions_that_ask_the_cpu_first_are_told_apart(tmp_path: Path) -> None:
+    path = built(tmp_path, ATOMIC, "aarch64-linux-musl", "cortex_a72", "-moutline-atomics")
+    found = held(path)
+    assert found.guarded["atomics"] > 0
+    assert "atomics" not in found.requires
+    # in a stripped program nobody can tell
+    elf.strip(path)
+    assert "atomics" in held(path).requires
+    assert "atomics" in held(built(tmp_path, ATOMIC, "aarch64-linux-musl", "cortex_a76")).requires
+
+
+def test_x86_levels(tmp_path: Path) -> None:
+    levels = {
+        level: held(built(tmp_path, LOOP, "x86_64-linux-musl", f"x86_64{level}")).requires
+        for level in ("", "_v2", "_v3", "_v4")
+    }
+    assert not levels[""]
+    assert "avx" not in levels["_v2"]
+    assert {"avx", "avx2"} <= levels["_v3"]
+    assert not [name for name in levels["_v3"] if name.startswith("avx512")]
+    assert "avx512f" in levels["_v4"]
+
+
+def test_stripped_programs_run(tmp_path: Path) -> None:
+    path = built(tmp_path, "int main(void) { return 7; }", "aarch64-linux-musl", "cortex_a72")
+    before = path.stat().st_size
+    elf.strip(path)
+    assert path.stat().st_size < before
+    assert subprocess.run(["qemu-aarch64", path]).returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("mnemonic", "operands", "extension"),
+    [
+        ("sdot", "v0.4s, v1.16b, v2.16b", "asimddp"),
+        ("smmla", "v0.4s, v1.16b, v0.16b", "i8mm"),
+        ("usdot", "v0.4s, v1.16b, v0.16b", "i8mm"),
+        ("bfdot", "v0.2s, v1.4h, v2.4h", "bf16"),
+        ("fmlal", "v0.2s, v1.2h, v2.2h", "asimdfhm"),
+        ("fmla", "v0.8h, v1.8h, v2.8h", "asimdhp"),
+        ("fadd", "h0, h1, h2", "asimdhp"),
+        ("scvtf", "v0.4h, v1.4h", "asimdhp"),
+        ("ldaddal", "w0, w1, [x2]", "atomics"),
+        ("casp", "x0, x1, x2, x3, [x4]", "atomics"),
+        ("swpalb", "w0, w1, [x2]", "atomics"),
+        ("ldaprb", "w0, [x1]", "lrcpc"),
+        ("add", "z0.s, z0.s, z0.s", "sve"),
+        ("ptrue", "p0.b", "sve"),
+        ("cntd", "x0", "sve"),
+        ("str", "za[w15, 0], [x16]", "sme"),
+        ("pmull", "v0.1q, v1.1d, v2.1d", "pmull"),
+        ("eor3", "v0.16b, v1.16b, v2.16b, v3.16b", "sha3"),
+        ("fjcvtzs", "w0, d0", "jscvt"),
+    ],
+)
+def test_arm_extensions(mnemonic: str, operands: str, extension: str) -> None:
+    assert extension in isa_arm.extensions(mnemonic, operands)
+
+
+@pytest.mark.parametrize(
+    ("mnemonic", "operands"),
+    [
+        ("fcvt", "s0, h1"), ("fcvtl", "v0.4s, v1.4h"), ("fmla", "v0.4s, v1.4s, v2.4s"),
+        ("pmull", "v0.8h, v1.8b, v2.8b"), ("mov", "w0, wzr"), ("add", "v0.8h, v1.8h, v2.8h"),
+        ("paciasp", ""), ("ldr", "h0, [x1]"), ("mov", "x0, xzr"), ("prfm", "pldl1keep, [x0]"),
+        ("set", "x0"), ("stp", "x0, x1, [sp]"), ("ldp", "x0, x1, [sp]"),
+    ],
+)  # fmt: skip
+def test_plain_arm(mnemonic: str, operands: str) -> None:
+    assert isa_arm.extensions(mnemonic, operands) == ()
+
+
+def test_what_is_no_program(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"\x7fELF" + bytes(8))
+    with pytest.raises(PlmEdgeError, match="no program"):
+        held(path)
+    path.write_text("text")
+    with pytest.raises(PlmEdgeError, match="no program"):
+        held(path)
