@@ -14,7 +14,8 @@ def test_progress_and_log(tmp_path: Path) -> None:
     steps: list[tuple[int, int, str]] = []
     script = "echo -- configuring; "
     script += r"printf '[1/2] Building x a/c.cpp.o\n[2/2] Linking x\n'; echo $NAME"
-    cmake.run("pi", ["sh", "-c", script], {"NAME": "value"}, tmp_path / "log", lambda *s: steps.append(s))  # noqa: E501
+    command, extra = ["sh", "-c", script], {"NAME": "value"}
+    cmake.run("pi", command, extra, tmp_path / "log", lambda *step: steps.append(step))
     assert steps == [(1, 2, "c.cpp.o"), (2, 2, "x")]
     log = (tmp_path / "log").read_text()
     assert log.startswith("$ sh -c")
