@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from plm_edge.building import build, gpu
+from plm_edge.building import build, gpu, tools
 from plm_edge.building.target import Target, machine, target_of
 from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet.profile import find
@@ -96,9 +95,8 @@ def test_cuda_is_configured_and_compiles(here: Target, tmp_path: Path, own_cache
         assert "cuBLAS" in error.what or "CUDA's compiler" in error.what  # noqa: PT017
         return
     made = build.configure(here, (), extra, tmp_path)
-    ninja = shutil.which("ninja")
-    assert ninja
-    command = [ninja, "-C", str(made), "-t", "targets", "all"]
+    ninja = tools.needed("ninja")
+    command = [str(ninja), "-C", str(made), "-t", "targets", "all"]
     targets = subprocess.run(command, capture_output=True, text=True)
     names = [line.split(":")[0] for line in targets.stdout.splitlines()]
     wanted = [name for name in names if name.endswith("/scale.cu.o")]
