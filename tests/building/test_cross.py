@@ -1,7 +1,7 @@
 """Engines for other CPUs by zig, run under qemu with the CPU of their profile.
 
-The first run compiles them (build/test-cache keeps them), so it is what each device is to show and no
-more: for rpi5 the engine's libraries with the probe, for all three the kernels' tests.
+The first run compiles them (build/test-cache keeps them): of each engine what shows something, and
+no more. For rpi5 its libraries with the probe, for all three the kernels' tests.
 """
 
 from __future__ import annotations

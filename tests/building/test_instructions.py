@@ -24,10 +24,24 @@ HALF = """
 void add(_Float16 * x, const _Float16 * y) { for (int i = 0; i < 64; i++) x[i] += y[i]; }
 int main(int argc, char ** argv) { add((void *) argv[0], (void *) argv[1]); return 0; }
 """
-ATOMIC = """
-int count;
-int main(void) { return __atomic_fetch_add(&count, 1, __ATOMIC_SEQ_CST); }
+WHOLE = """
+void whole(long * x, const double * y) { for (int i = 0; i < 64; i++) x[i] = y[i]; }
 """
+# gcc's and clang's way to ask the CPU first: a call to a function of this name, in their library
+ATOMIC = """
+__attribute__((target("lse"), noinline)) int __aarch64_ldadd4_acq_rel(int by, int * count) {
+    return __atomic_fetch_add(count, by, __ATOMIC_ACQ_REL);
+}
+"""
+# a program without a C library, which zig would build anew for each CPU
+PROGRAM = """
+void _start(void) {
+    register long status __asm__("x0") = 7, call __asm__("x8") = 93;
+    __asm__ volatile("svc 0" :: "r"(status), "r"(call));
+}
+"""
+ARM, X86 = "aarch64-linux-musl", "x86_64-linux-musl"
+CODE = ("-shared", "-nostdlib")
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +62,8 @@ def built(folder: Path, source: str, triple: str, cpu: str, *flags: str) -> Path
 
 
 def test_dot_products(tmp_path: Path) -> None:
-    with_them = held(built(tmp_path, LOOP, "aarch64-linux-musl", "cortex_a76"))
-    without = held(built(tmp_path, LOOP, "aarch64-linux-musl", "cortex_a72"))
+    with_them = held(built(tmp_path, LOOP, ARM, "cortex_a76", *CODE))
+    without = held(built(tmp_path, LOOP, ARM, "cortex_a72", *CODE))
     assert with_them.arch == without.arch == "aarch64"
     assert with_them.counts["asimddp"] > 0
     assert "asimddp" not in without.requires
@@ -57,24 +71,26 @@ def test_dot_products(tmp_path: Path) -> None:
 
 
 def test_half_precision(tmp_path: Path) -> None:
-    assert "asimdhp" in held(built(tmp_path, HALF, "aarch64-linux-musl", "cortex_a76")).requires
-    assert not held(built(tmp_path, HALF, "aarch64-linux-musl", "cortex_a72")).requires
+    assert "asimdhp" in held(built(tmp_path, HALF, ARM, "cortex_a76", *CODE)).requires
+    assert not held(built(tmp_path, HALF, ARM, "cortex_a72", *CODE)).requires
 
 
 def test_functions_that_ask_the_cpu_first_are_told_apart(tmp_path: Path) -> None:
-    path = built(tmp_path, ATOMIC, "aarch64-linux-musl", "cortex_a72", "-moutline-atomics")
+    path = built(tmp_path, ATOMIC, ARM, "cortex_a72", *CODE)
     found = held(path)
     assert found.guarded["atomics"] > 0
     assert "atomics" not in found.requires
     # in a stripped program nobody can tell
     elf.strip(path)
     assert "atomics" in held(path).requires
-    assert "atomics" in held(built(tmp_path, ATOMIC, "aarch64-linux-musl", "cortex_a76")).requires
+    # and any other function is one that runs
+    other = ATOMIC.replace("__aarch64_ldadd4_acq_rel", "add")
+    assert "atomics" in held(built(tmp_path, other, ARM, "cortex_a72", *CODE)).requires
 
 
 def test_x86_levels(tmp_path: Path) -> None:
     levels = {
-        level: held(built(tmp_path, LOOP, "x86_64-linux-musl", f"x86_64{level}")).requires
+        level: held(built(tmp_path, LOOP + WHOLE, X86, f"x86_64{level}", *CODE)).requires
         for level in ("", "_v2", "_v3", "_v4")
     }
     assert not levels[""]
@@ -85,7 +101,7 @@ def test_x86_levels(tmp_path: Path) -> None:
 
 
 def test_stripped_programs_run(tmp_path: Path) -> None:
-    path = built(tmp_path, "int main(void) { return 7; }", "aarch64-linux-musl", "cortex_a72")
+    path = built(tmp_path, PROGRAM, ARM, "cortex_a72", "-static", "-nostdlib")
     before = path.stat().st_size
     elf.strip(path)
     assert path.stat().st_size < before
