@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from converters.provenance import SYNTHETIC_NOTE
 from tests.checkpoints import (
     PlmShape,
     bpe_json,
@@ -51,7 +52,7 @@ PLM_1_8B = PlmShape(32, 2048, 16, 128, 64, 128, 512, 8192, 151_936)
 LEAN = 1.81
 SHARD_BYTES = 1 << 30
 BLOCK_VALUES = 1 << 22  # 16 MiB of float32: one unit of work for a thread
-NOTE = "SYNTHETIC: random weights with PLM's shapes, for measuring speed and memory only"
+NOTE = f"{SYNTHETIC_NOTE}: random weights with PLM's shapes, for measuring speed and memory only"
 
 
 def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from converters.keys import Keys, array, string
+from converters.keys import Keys, array, boolean, string
 from plm_edge import __version__
 from plm_edge.errors import PlmEdgeError
+from plm_edge.gguf_file import SYNTHETIC_KEY
 
 PREFIX = "plm_edge."
 VERSION_KEY = PREFIX + "version"
@@ -24,6 +26,8 @@ REVISION_KEY = PREFIX + "source.revision"
 SOURCE_HASH_KEY = PREFIX + "source.sha256"
 # One SHA-256 a tensor, of its data as they lie in the file, in the order of the file.
 HASHES_KEY = PREFIX + "tensors.sha256"
+# How config.json's "_note" begins in a checkpoint of random weights (benchmarks/synthetic.py).
+SYNTHETIC_NOTE = "SYNTHETIC"
 _UNKNOWN = "0" * 64
 _CHUNK = 1 << 20
 
@@ -31,11 +35,13 @@ _CHUNK = 1 << 20
 @dataclass(frozen=True)
 class Origin:
     """`name`: a repository, or the name of a folder or file. `revision`: the repository's commit.
-    `files`: what a hash over the source covers, when no revision names its content."""
+    `files`: what a hash over the source covers, when no revision names its content. `synthetic`:
+    whether it says that its weights are random."""
 
     name: str
     revision: str | None = None
     files: tuple[Path, ...] = ()
+    synthetic: bool = False
 
 
 def keys(origin: Origin, recipe: str, hashes: Iterable[str], source_hash: str | None) -> Keys:
@@ -50,7 +56,14 @@ def keys(origin: Origin, recipe: str, hashes: Iterable[str], source_hash: str | 
         found[REVISION_KEY] = string(origin.revision)
     if source_hash is not None:
         found[SOURCE_HASH_KEY] = string(source_hash)
+    if origin.synthetic:
+        found[SYNTHETIC_KEY] = boolean(True)
     return found
+
+
+def is_synthetic(config: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's config.json says that its weights are random."""
+    return str(config.get("_note", "")).startswith(SYNTHETIC_NOTE)
 
 
 def unknown_keys(origin: Origin, recipe: str, tensors: int) -> Keys:

@@ -17,7 +17,7 @@ from converters.json_file import read_json
 from converters.keys import Keys
 from converters.metadata import general_keys, model_name
 from converters.plm import TensorSpec, match_tensors, model_keys
-from converters.provenance import HASHES_KEY, Origin
+from converters.provenance import HASHES_KEY, Origin, is_synthetic
 from converters.tensors import Tensor
 from converters.tokenizer import tokenizer_keys
 from plm_edge import gguf_file
@@ -88,10 +88,12 @@ def _open_checkpoint(path: Path, snapshot: Snapshot | None) -> Iterator[Source]:
             | model_keys(config)
             | tokenizer_keys(path, config.vocab, raw_config)
         )
+        synthetic = is_synthetic(raw_config)
         if snapshot is not None:
-            origin = Origin(snapshot.repository, snapshot.commit)
+            origin = Origin(snapshot.repository, snapshot.commit, synthetic=synthetic)
         else:
-            origin = Origin(model_name(path), files=_files(path, checkpoint))
+            files = _files(path, checkpoint)
+            origin = Origin(model_name(path), files=files, synthetic=synthetic)
         yield Source(config, pairs, keys, _through(checkpoint.tensors.values()), origin)
 
 
@@ -108,7 +110,7 @@ def _open_gguf(path: Path) -> Iterator[Source]:
             gguf_source.match_tensors(config, content, layout, file.fileno()),
             keys,
             None,
-            Origin(path.name, files=(path,)),
+            Origin(path.name, files=(path,), synthetic=content.synthetic),
             file_type if isinstance(file_type, int) else None,
             HASHES_KEY in content.keys,
         )

@@ -18,6 +18,7 @@ from typing import Any
 
 from plm_edge.errors import PlmEdgeError
 
+SYNTHETIC_KEY = "plm_edge.synthetic"
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
@@ -118,6 +119,11 @@ class GGUFFile:
     @cached_property
     def n_params(self) -> int:
         return sum(tensor.n_values for tensor in self.tensors)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it says that its weights are random: good for measuring speed and memory."""
+        return self.keys.get(SYNTHETIC_KEY) is True
 
     def arch_key(self, name: str, default: Any = None) -> Any:
         """The value of `{architecture}.{name}`."""

@@ -12,6 +12,7 @@ from typing import Any
 from converters.checkpoint import Checkpoint
 from converters.json_file import read_json
 from converters.layout import EDGE_VERSION_KEY
+from converters.provenance import is_synthetic
 from converters.shard import ShardTensor
 from converters.tensors import Tensor
 from plm_edge import gguf_file
@@ -89,6 +90,7 @@ def _gguf(path: Path) -> dict[str, Any]:
         "kind": "gguf",
         "path": str(path),
         "name": str(model.keys.get("general.name", "")),
+        "synthetic": model.synthetic,
         "architecture": model.architecture,
         "gguf_version": model.version,
         "layout": {"name": "stock" if layout is None else "edge", "version": layout},
@@ -121,6 +123,7 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
         "kind": "checkpoint",
         "path": str(folder),
         "name": folder.resolve().name,
+        "synthetic": is_synthetic(config),
         "architecture": architectures[0] if isinstance(architectures, list) else "",
         "layout": {"name": "checkpoint", "version": None},
         "tokenizer_note": NFC_NOTE if _normalises(folder) else "",

@@ -55,7 +55,7 @@ def model(path: Path) -> dict[str, Any]:
         "tensor_bytes": header.tensor_bytes,
         "bits_per_weight": 8 * header.tensor_bytes / header.n_params if header.n_params else None,
         "context_length": header.arch_key("context_length"),
-        "synthetic": "synthetic" in f"{name} {source} {path.name}".lower(),
+        "synthetic": header.synthetic or "synthetic" in f"{name} {source} {path.name}".lower(),
     }
 
 

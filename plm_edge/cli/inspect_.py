@@ -54,6 +54,7 @@ def _show_summary(report: dict[str, Any]) -> None:
     rows = {
         "file": report["path"],
         "name": report["name"],
+        "weights": "synthetic: random, for measuring speed and memory" * report["synthetic"],
         "architecture": report["architecture"],
         "layout": layout["name"] + version,
         "size": f"{console.size(report['file_bytes'])}, {report['params']:,} parameters"

@@ -84,6 +84,8 @@ def remarks(session: Session) -> None:
             f"this is a {architecture} model, not a PLM: it runs as in any llama.cpp, without "
             "the latent cache and the sparse kernels"
         )
+    if session.header.synthetic:
+        console.warn("the weights are synthetic, random: what it says is noise, its speed is not")
     trained = session.header.arch_key("context_length")
     if isinstance(trained, int) and session.n_ctx > trained:
         console.warn(

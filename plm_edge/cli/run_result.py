@@ -68,6 +68,7 @@ def write_json(
             "origin": choice.origin,
             "architecture": session.header.architecture,
             "description": session.description,
+            "synthetic": session.header.synthetic,
         },
         "engine": session.engine,
         "prompt_tokens": len(encoded.tokens),

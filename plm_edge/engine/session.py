@@ -258,13 +258,17 @@ class Session:
         )
         return bos, eos
 
-    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+    def tokenize(self, text: str | bytes, *, add_special: bool = True) -> list[int]:
         """Token ids of `text`; names of special tokens in it become those tokens.
 
         Args:
+            text: what is no UTF-8 in bytes, or a lone surrogate in a str, is replaced by U+FFFD, as
+                bytes.decode does. (llama.cpp makes ids of its own of it, and of some ends the
+                process.)
             add_special: add the sequence's begin token where the model wants one.
         """
-        raw = text.encode("utf-8")
+        given = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        raw = given.decode("utf-8", "replace").encode("utf-8")
         n_max = len(raw) + 8  # a token covers at least a byte; a few specials besides
         tokens = (ctypes.c_int32 * n_max)()
         count = self.bindings.llama_tokenize(

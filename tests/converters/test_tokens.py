@@ -142,9 +142,30 @@ INVALID = [
 ]  # fmt: skip
 
 
+def same_bytes(session: Session, reference: Tokenizer, raw: bytes) -> None:
+    """Hugging Face's library takes text only: it gets what Python makes of the bytes, a U+FFFD for
+    each part that is none; the engine gets the bytes."""
+    assert session.tokenize(raw) == reference.encode(raw.decode("utf-8", "replace")).ids, raw
+
+
 @pytest.mark.parametrize("raw", INVALID, ids=repr)
 def test_invalid_utf8(session: Session, reference: Tokenizer, raw: bytes) -> None:
-    """Both take text, so bytes that are none are replaced first, as Python does everywhere here.
-    (llama.cpp alone, given such bytes, makes ids of its own of them, and of some ends the process.)
-    """
-    same(session, reference, [raw.decode("utf-8", errors="replace")])
+    same_bytes(session, reference, raw)
+    same_bytes(session, reference, b"<|im_start|>" + raw + b"<|im_end|>\n" + raw)
+
+
+def test_random_bytes(session: Session, reference: Tokenizer) -> None:
+    rng = random.Random(2)
+    leads = [0xC2, 0xC3, 0xE2, 0xE4, 0xED, 0xF0, 0xF4, 0x80, 0x9F, 0xBF, 0xFF, 0x20, 0x61]
+    invalid = 0
+    for _ in range(3000):
+        raw = bytes(rng.choices(leads, k=8) + rng.choices(range(256), k=8))
+        text = raw.decode("utf-8", "replace")
+        if nfc(text) == text:
+            same_bytes(session, reference, raw)
+            invalid += "\ufffd" in text
+    assert invalid > 2900
+
+
+def test_lone_surrogates(session: Session) -> None:
+    assert session.tokenize("a\ud800b") == session.tokenize("a\ufffd\ufffd\ufffdb")

@@ -88,6 +88,17 @@ def test_two_runs_cannot_write_one_file(tmp_path: Path) -> None:
     assert target.read_bytes() == b"new"
 
 
+def test_an_old_file_keeps_its_other_names(tmp_path: Path) -> None:
+    """A hard link to the old file is somebody's copy."""
+    target, other = tmp_path / "m.gguf", tmp_path / "other.gguf"
+    target.write_bytes(b"old")
+    other.hardlink_to(target)
+    with AtomicFile(target, 3) as file:
+        file.write_at(0, b"new")
+        file.commit()
+    assert (target.read_bytes(), other.read_bytes()) == (b"new", b"old")
+
+
 def test_the_file_behind_a_link_is_replaced(tmp_path: Path) -> None:
     target, link = tmp_path / "real.gguf", tmp_path / "link.gguf"
     target.write_bytes(b"old")
