@@ -1,6 +1,8 @@
 #include "sparse-t-counts.h"
 
 #include <atomic>
+#include <cinttypes>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -13,6 +15,22 @@ struct counts {
     std::atomic<uint64_t> active{0};
 };
 counts table[LAYERS];
+
+// A program of llama.cpp's own cannot be asked for them, so it tells them as it ends, where that is wanted:
+// one line a layer on stderr, "plm-edge rows: LAYER ROWS READ"
+struct last_words {
+    ~last_words() {
+        if (getenv("PLM_EDGE_TELL_ROWS") == nullptr) {
+            return;
+        }
+        for (int layer = 0; layer < LAYERS; layer++) {
+            const uint64_t total = table[layer].total, active = table[layer].active;
+            if (total > 0) {
+                fprintf(stderr, "plm-edge rows: %d %" PRIu64 " %" PRIu64 "\n", layer, total, active);
+            }
+        }
+    }
+} at_end;
 
 } // namespace
 
