@@ -3,13 +3,14 @@
 PYTHON ?= python3
 VENV   := .venv/bin
 
-.PHONY: help demo test lint engine bench-kernels clean
+.PHONY: help demo test lint engine devices bench-kernels clean
 
 help:
 	@echo "make demo    set up, build, convert tiny-plm to q4_k, run a prompt"
 	@echo "make test    set up what is missing, run all tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make engine  build the engine only"
+	@echo "make devices set up what builds engines for other devices"
 	@echo "make bench-kernels  ours against stock llama.cpp, 20 minutes (BENCH_ARGS=--quick: a trial)"
 
 .bootstrap:
@@ -18,6 +19,9 @@ help:
 
 engine: .bootstrap
 	@$(PYTHON) bootstrap.py
+
+devices: .bootstrap
+	@$(PYTHON) bootstrap.py --devices
 
 demo: engine
 	@$(VENV)/plm-edge convert examples/tiny-plm/checkpoint --quant q4_k --out build/tiny-plm-q4_k.gguf

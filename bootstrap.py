@@ -2,6 +2,7 @@
 """Set up a checkout: .venv, the Python packages, and the engine in plm_edge/lib.
 
     python3 bootstrap.py           what `make demo` needs
+    python3 bootstrap.py --devices and what building for other devices needs (zig, from PyPI)
     python3 bootstrap.py --tests   and what `make test` needs (torch, linters, llama.cpp's tools)
     python3 bootstrap.py --bench   and what `make bench-kernels` needs (torch, its programs)
 
@@ -93,9 +94,13 @@ def make_venv() -> None:
         )
 
 
-def install_packages(*, tests: bool) -> None:
-    """Installs the dependencies of pyproject.toml, and the bindings without their own llama.cpp."""
-    name = "tests" if tests else "run"
+def install_packages(extra: str = "") -> None:
+    """Installs the dependencies of pyproject.toml, and the bindings without their own llama.cpp.
+
+    Args:
+        extra: of its optional dependencies.
+    """
+    name = extra or "run"
     inputs = (ROOT / "pyproject.toml", ROOT / "constraints.txt", ROOT / "vendor/llama.cpp/PIN.toml")
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
     stamp = VENV / f".plm-edge-{name}"
@@ -112,14 +117,14 @@ def install_packages(*, tests: bool) -> None:
         CMAKE_ARGS="-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF",
     )
     run(
-        "installing Python packages" + (", with those of the tests" if tests else ""),
+        "installing Python packages" + (f", with those of [{extra}]" if extra else ""),
         *(
             *pip,
             *constraints,
             "--config-settings",
             "wheel.cmake=false",
             "-e",
-            ".[dev]" if tests else ".",
+            f".[{extra}]" if extra else ".",
         ),
     )
     stamp.write_text(digest)
@@ -180,12 +185,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("--devices", action="store_true", help="also what builds for other devices")
     parser.add_argument("--tests", action="store_true", help="also what the tests need")
     parser.add_argument("--bench", action="store_true", help="also what the benchmarks need")
     asked = parser.parse_args()
     check_machine()
     make_venv()
-    install_packages(tests=asked.tests or asked.bench)
+    install_packages("dev" if asked.tests or asked.bench else "build" if asked.devices else "")
     build_engine((TEST_TOOLS if asked.tests else ()) + (BENCH_TOOLS if asked.bench else ()))
 
 

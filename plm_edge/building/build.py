@@ -49,7 +49,7 @@ def build(
 
     Args:
         wanted: what to build.
-        programs: cmake targets.
+        programs: cmake targets; a kept build that has more serves as well.
         jobs: compilers at a time; None: one a CPU.
         force: build although the cache has it.
         progress: told of each step.
@@ -63,19 +63,22 @@ def build(
     """
     target.require_buildable(wanted)
     extra = gpu.settings(wanted)
-    key = key_of(wanted, programs, extra)
+    key = key_of(wanted, extra)
     name = f"{wanted.device}-{key[:12]}"
     with cache.lock(name):
         place = cache.folder() / name
         found = cache.kept(place)
         if found and not force:
             manifest.verify(place, found.manifest)
-            return found, True
+            had = collect.programs_of(found.manifest)
+            if had >= set(programs):
+                return found, True
+            programs = [*programs, *sorted(had - set(programs))]
         return _build(wanted, programs, extra, key, place, jobs, progress), False
 
 
-def key_of(wanted: Target, programs: Sequence[str], extra: dict[str, str] | None = None) -> str:
-    """What tells builds apart: tree, recipe, target, settings, programs and compiler (sha256)."""
+def key_of(wanted: Target, extra: dict[str, str] | None = None) -> str:
+    """What tells builds apart: tree, recipe, target, settings and compiler (sha256)."""
     parts = {
         "tree": library.read_pin().tree,
         "recipe": source.recipe_digest(source.root()),
@@ -84,7 +87,6 @@ def key_of(wanted: Target, programs: Sequence[str], extra: dict[str, str] | None
             sorted(wanted.features), wanted.settings,
         ],
         "extra": extra or {},
-        "programs": sorted(programs),
         "compiler": compiler_version(wanted),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plm_edge.building import elf, tools
 from plm_edge.building.instructions import held
-from plm_edge.building.manifest import File, sha256
+from plm_edge.building.manifest import File, Manifest, sha256
 from plm_edge.building.target import Target
 from plm_edge.errors import PlmEdgeError
 
@@ -65,6 +65,13 @@ def collect(target: Target, made: Path, programs: Sequence[str], folder: Path) -
     newest = max(versions, key=lambda text: [int(part) for part in text.split(".") if part])
     checked = "read" if read else f"not read: {target.system}'s programs are no ELF files"
     return Result(tuple(files), frozenset(requires), newest, checked)
+
+
+def programs_of(made: Manifest) -> set[str]:
+    """The cmake targets whose programs a build holds."""
+    targets = {name: target for target, name in NAMES.items()}
+    names = (Path(item.path).name for item in made.files)
+    return {targets.get(name, name) for name in names if not name.startswith("lib")}
 
 
 def _programs(made: Path, programs: Sequence[str]) -> Iterator[tuple[Path, str]]:

@@ -73,7 +73,7 @@ def no_library(name: str) -> PlmEdgeError:
     return PlmEdgeError(
         "a build cannot be checked: a Python package is missing",
         f"{name} is not installed",
-        "pip install 'plm-edge[build]' (in a checkout: .venv/bin/pip install -e '.[build]')",
+        "pip install 'plm-edge[build]' (in a checkout: make devices)",
         ExitCode.ENVIRONMENT,
     )
 

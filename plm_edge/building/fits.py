@@ -16,7 +16,12 @@ _KNOWN_AS = {
 
 
 def require_fits(
-    manifest: Manifest, device: str, arch: str, features: Collection[str], libc: str = ""
+    manifest: Manifest,
+    device: str,
+    arch: str,
+    features: Collection[str],
+    libc: str = "",
+    system: str = "",
 ) -> None:
     """Refuse a build that would meet an instruction, or a library, that the device lacks.
 
@@ -25,7 +30,8 @@ def require_fits(
         device: what to call it.
         arch: as uname -m says.
         features: what every core has, by Linux's names (a profile's, or Facts.features).
-        libc: as getconf GNU_LIBC_VERSION says, such as "glibc 2.36"; empty: not known.
+        libc: as getconf GNU_LIBC_VERSION says, such as "glibc 2.36", or "bionic"; empty: not known.
+        system: as uname -s says; empty: not known.
 
     Raises:
         PlmEdgeError: it does not fit (code ENVIRONMENT).
@@ -34,11 +40,15 @@ def require_fits(
     lacking = [name for name in manifest.requires if name not in features]
     if manifest.arch != arch:
         why = f"its programs are for {manifest.arch}, and {device} is {arch}"
+    elif system not in ("", manifest.system):
+        why = f"its programs are for {manifest.system}, and {device} runs {system}"
     elif lacking:
         named = ", ".join(map(_named, lacking))
         why = f"its programs hold instructions of {named}, which {device} lacks"
     elif (found := re.search(r"glibc ([\d.]+)", libc)) and _older(found[1], manifest.glibc):
         why = f"it needs glibc {manifest.glibc}, and {device} has {found[1]}"
+    elif manifest.glibc and libc == "bionic":
+        why = f"it needs glibc {manifest.glibc}, and {device} runs Android, which has none"
     if why:
         raise PlmEdgeError(
             f"the engine for {manifest.device} does not run on {device}",

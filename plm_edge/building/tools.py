@@ -10,7 +10,7 @@ from pathlib import Path
 from plm_edge.building.target import Target
 from plm_edge.errors import ExitCode, PlmEdgeError
 
-_EXTRA = "pip install 'plm-edge[build]' (in a checkout: .venv/bin/pip install -e '.[build]')"
+_EXTRA = "pip install 'plm-edge[build]' (in a checkout: make devices)"
 
 
 def needed(name: str) -> Path:

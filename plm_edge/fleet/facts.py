@@ -131,11 +131,12 @@ def parse(text: str) -> Facts:
     memory = dict(re.findall(r"(\w+):\s+(\d+) kB", parts.get("meminfo", "")))
     disk = parts.get("disk", "").split()
     page = parts.get("page", "")
+    android = props.get("ro.build.version.release", "")
     return Facts(
         system=system,
         machine={"arm64": "aarch64", "amd64": "x86_64"}.get(machine, machine),
         kernel=kernel,
-        libc=parts.get("libc", ""),
+        libc=parts.get("libc") or ("bionic" if android else ""),
         model=props.get("ro.product.model") or parts.get("model", ""),
         cpu=props.get("ro.soc.model") or mac.get("machdep.cpu.brand_string") or _cpu(processors),
         features=_features(processors, mac),
@@ -145,7 +146,7 @@ def parse(text: str) -> Facts:
         disk_free=int(disk[3]) * 1024 if len(disk) > 3 and disk[3].isdigit() else None,
         page=int(page) if page.isdigit() else None,
         gpus=_gpus(parts.get("nvidia", "")),
-        android=props.get("ro.build.version.release", ""),
+        android=android,
         meters=tuple(parts.get("meters", "").split()),
     )
 

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-
-ENGINES = ROOT / "build/test-cache"
+from tests.engines import ENGINES
 
 
 @pytest.fixture

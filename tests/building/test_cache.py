@@ -20,36 +20,46 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 def test_what_tells_builds_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     target = target_of(find("rpi5"))
-    first = build.key_of(target, build.PROGRAMS)
-    assert build.key_of(target_of(find("rpi5")), [*reversed(build.PROGRAMS)]) == first
+    first = build.key_of(target)
+    assert build.key_of(target_of(find("rpi5"))) == first
     others = {
-        build.key_of(target, build.PROGRAMS[:1]),
-        build.key_of(target, build.PROGRAMS, {"CMAKE_CUDA_COMPILER": "nvcc"}),
-        build.key_of(target_of(find("rpi5"), "gcc"), build.PROGRAMS),
-        build.key_of(target_of(find("rpi4")), build.PROGRAMS),
-        build.key_of(dataclasses.replace(target, features=frozenset()), build.PROGRAMS),
-        build.key_of(dataclasses.replace(target, settings=()), build.PROGRAMS),
+        build.key_of(target, {"CMAKE_CUDA_COMPILER": "nvcc"}),
+        build.key_of(target_of(find("rpi5"), "gcc")),
+        build.key_of(target_of(find("rpi4"))),
+        build.key_of(dataclasses.replace(target, features=frozenset())),
+        build.key_of(dataclasses.replace(target, settings=())),
     }
     monkeypatch.setattr(build, "compiler_version", lambda target: "zig 0.18.0")
-    others.add(build.key_of(target, build.PROGRAMS))
+    others.add(build.key_of(target))
     pin = dataclasses.replace(build.library.read_pin(), tree="0" * 64)
     monkeypatch.setattr(build.library, "read_pin", lambda: pin)
-    others.add(build.key_of(target, build.PROGRAMS))
-    assert len(others - {first}) == 8
+    others.add(build.key_of(target))
+    assert len(others - {first}) == 7
 
 
 def test_a_kept_build_is_found_and_never_built_again(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = target_of(find("rpi5"))
-    folder = kept(own_cache, key=build.key_of(target, build.PROGRAMS))
+    folder = kept(own_cache, key=build.key_of(target))
     monkeypatch.setattr(cmake, "run", None)  # whatever compiles fails
-    found, cached = build.build(target)
+    found, cached = build.build(target, ["llama-bench"])
     assert cached
     assert found.folder == folder
     (folder / "bin/llama-bench").write_bytes(b"tampered")
     with pytest.raises(PlmEdgeError, match="damaged"):
-        build.build(target)
+        build.build(target, ["llama-bench"])
+
+
+def test_programs_that_a_kept_build_lacks_join_it(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = target_of(find("rpi5"))
+    kept(own_cache, key=build.key_of(target))
+    asked: list[list[str]] = []
+    monkeypatch.setattr(build, "_build", lambda wanted, programs, *rest: asked.append([*programs]))
+    build.build(target, ["llama-server"])
+    assert asked == [["llama-server", "llama-bench"]]
 
 
 def test_the_newest_of_this_version(own_cache: Path) -> None:

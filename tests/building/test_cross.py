@@ -1,40 +1,29 @@
 """Engines for other CPUs by zig, run under qemu with the CPU of their profile.
 
-The first run compiles them (build/test-cache keeps them): of each engine what shows something, and
-no more. For rpi5 its libraries with the probe, for all three the kernels' tests.
+For rpi5 the probe generates; for all three the kernels' tests run (tests/engines.py builds them).
 """
 
 from __future__ import annotations
 
-import functools
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from plm_edge.building import build
-from plm_edge.building.cache import Kept
 from plm_edge.building.fits import require_fits
-from plm_edge.building.target import target_of
 from plm_edge.engine.sampling import Sampling
 from plm_edge.engine.session import Session
 from plm_edge.errors import PlmEdgeError
 from plm_edge.fleet.profile import find
+from tests.engines import KERNELS, engine
 
-KERNELS = ("test-plm-sparse-t", "test-plm-mla")
 PROBE = "plm-edge-probe"
 DEVICES = ("rpi5", "rpi4", "android-arm64")
 COUNT = 24  # tokens
 TIME = 1800  # seconds; emulated, beside other tests
 
-pytestmark = [pytest.mark.usefixtures("kept_engines"), pytest.mark.xdist_group("cross")]
-
-
-@functools.cache
-def engine(device: str) -> Kept:
-    programs = (*KERNELS, PROBE) if device == "rpi5" else KERNELS
-    return build.build(target_of(find(device)), programs)[0]
+pytestmark = pytest.mark.xdist_group("cross")
 
 
 def run(device: str, program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -13,17 +13,17 @@ from plm_edge.fleet.profile import find
 from tests.building.manifests import kept, manifest
 
 
-def refused(device: str, libc: str = "", **changed: object) -> PlmEdgeError:
+def refused(device: str, libc: str = "", system: str = "", **changed: object) -> PlmEdgeError:
     profile = find(device)
     with pytest.raises(PlmEdgeError) as caught:
-        require_fits(manifest(**changed), device, profile.arch, profile.features, libc)
+        require_fits(manifest(**changed), device, profile.arch, profile.features, libc, system)
     assert caught.value.code == ExitCode.ENVIRONMENT
     return caught.value
 
 
 def test_its_own_device() -> None:
     profile = find("rpi5")
-    require_fits(manifest(), "rpi5", profile.arch, profile.features, "glibc 2.36")
+    require_fits(manifest(), "rpi5", profile.arch, profile.features, "glibc 2.36", "Linux")
 
 
 def test_an_older_cpu() -> None:
@@ -39,6 +39,16 @@ def test_another_architecture() -> None:
 
 def test_an_older_glibc() -> None:
     assert "needs glibc 2.34, and rpi5 has 2.31" in refused("rpi5", "glibc 2.31").why
+
+
+def test_another_system() -> None:
+    assert "for Linux, and rpi5 runs Darwin" in refused("rpi5", system="Darwin").why
+
+
+def test_a_phone_has_no_glibc() -> None:
+    assert "needs glibc 2.34, and pixel8 runs Android" in refused("pixel8", "bionic").why
+    profile = find("pixel8")
+    require_fits(manifest(glibc=""), "pixel8", profile.arch, profile.features, "bionic")
 
 
 def test_musl_asks_for_no_glibc() -> None:

@@ -172,6 +172,7 @@ def test_a_phone() -> None:
         ("Cortex-A720", 2),
         ("Cortex-A520", 2),
     ]
+    assert found.libc == "bionic"
     made = detect.profile_of(found, "phone", "adb", "A1B2")
     profile.check(made.data, Path("phone.toml"))
     assert made.section("build")["triple"] == "aarch64-linux-musl"
