@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from plm_edge.errors import ExitCode
 from plm_edge.fleet import failures, process
@@ -60,6 +61,21 @@ class AdbTransport(Transport):
                 why = said[0].decode(errors="replace") if said else "adb sees it no more"
                 raise failures.connection_lost(self.device, "a command ran", why)
         return code
+
+    @contextmanager
+    def forward(self, port: int, local: int = 0) -> Iterator[int]:
+        if not self._ready:
+            self._find()
+        assert self.serial
+        said = _call("-s", self.serial, "forward", f"tcp:{local}", f"tcp:{port}").strip()
+        chosen = said if said.isdigit() else str(local)
+        if "error" in said or chosen == "0":
+            raise failures.port_taken(local, said or "adb did not say which port it took")
+        try:
+            yield int(chosen)
+        finally:
+            with suppress(failures.Unreachable):
+                _call("-s", self.serial, "forward", "--remove", f"tcp:{chosen}")
 
     def close(self) -> None:
         self._ready = False

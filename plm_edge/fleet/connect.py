@@ -11,6 +11,7 @@ import platformdirs
 
 from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet import detect, known, profile
+from plm_edge.fleet.facts import Facts
 from plm_edge.fleet.profile import Profile
 from plm_edge.fleet.transport import Transport
 
@@ -110,15 +111,26 @@ def check_fits(remembered: known.Device) -> None:
     described = detect.described(remembered.profile)
     with open_transport(remembered.transport, remembered.host, described) as transport:
         facts = transport.facts()
-    lacks = sorted(set(described.features) - set(facts.features))
+    require_arch(remembered.name, described, facts)
+    if lacks := sorted(set(described.features) - set(facts.features)):
+        why = f"its CPU ({facts.cpu}) lacks {', '.join(lacks)}"
+        raise _other(remembered.name, described, why)
+
+
+def require_arch(name: str, described: Profile, facts: Facts) -> None:
+    """See that a machine has the architecture that its profile says.
+
+    Raises:
+        PlmEdgeError: it has another.
+    """
     if facts.machine != described.arch:
         why = f"it is {facts.machine}, and the profile says {described.arch}"
-    elif lacks:
-        why = f"its CPU ({facts.cpu}) lacks {', '.join(lacks)}"
-    else:
-        return
-    raise PlmEdgeError(
-        f"{remembered.name} is no {remembered.profile}",
+        raise _other(name, described, why)
+
+
+def _other(name: str, described: Profile, why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"{name} is no {described.name}",
         why,
         "choose another profile, or make one: plm-edge devices detect --host … --save",
         ExitCode.ENVIRONMENT,

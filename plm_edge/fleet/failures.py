@@ -101,6 +101,15 @@ def illegal_instruction(device: str, command: str) -> IllegalInstruction:
     )
 
 
+def port_taken(port: int, why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"port {port} of this machine cannot be used",
+        why,
+        "choose another with --port, or leave it out",
+        ExitCode.ENVIRONMENT,
+    )
+
+
 class WrongArchitecture(DeviceError):
     """A program for another kind of processor or system."""
 

@@ -10,7 +10,7 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from plm_edge.errors import PlmEdgeError
@@ -186,12 +186,39 @@ def _hash_there(device: Transport, path: str) -> str:
     done = device.shell(f"{_HASH} < {quote(path)}", timeout=HASH_TIME)
     found = re.search(r"\b[0-9a-f]{64}\b", done.text)
     if not found:
-        raise failures.CommandFailed(
-            f"{device.device} cannot check {path}",
-            "sha256sum, shasum and openssl all failed there",
-            "install coreutils there",
-        )
+        raise _no_hash(device, path)
     return found[0]
+
+
+def look(device: Transport, paths: Sequence[str]) -> dict[str, str | None]:
+    """The SHA-256 of files there, by path; None for one that is not there.
+
+    Raises:
+        CommandFailed: nothing there can compute it.
+    """
+    if not paths:
+        return {}
+    words = " ".join(map(quote, paths))
+    script = f"""for file in {words}; do
+    if [ -f "$file" ]; then {_HASH} < "$file" || echo unknown; else echo none; fi
+done"""
+    done = device.shell(script, timeout=HASH_TIME * len(paths), check=True)
+    found = [re.search(r"\b(none|[0-9a-f]{64})\b", line) for line in done.text.splitlines()]
+    answers = [match[1] for match in found if match]
+    if len(answers) != len(paths):
+        raise _no_hash(device, "its files")
+    return {
+        path: None if answer == "none" else answer
+        for path, answer in zip(paths, answers, strict=True)
+    }
+
+
+def _no_hash(device: Transport, what: str) -> failures.CommandFailed:
+    return failures.CommandFailed(
+        f"{device.device} cannot check {what}",
+        "sha256sum, shasum and openssl all failed there",
+        "install coreutils there",
+    )
 
 
 def _retried(device: Transport, attempts: int, step: Callable[[], bool]) -> bool:

@@ -20,6 +20,10 @@ class LocalTransport(Transport):
         super().__init__(device)
         self.home = home or Path.home()
 
+    @property
+    def here(self) -> bool:
+        return True
+
     def _execute(
         self,
         script: str,

@@ -15,7 +15,7 @@ import re
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -97,6 +97,26 @@ class SshTransport(Transport):
             with contextlib.suppress(Exception):
                 asyncio.run_coroutine_threadsafe(end(), loop).result(5)
         loop.call_soon_threadsafe(loop.stop)
+
+    @contextlib.contextmanager
+    def forward(self, port: int, local: int = 0) -> Iterator[int]:
+        self._connect()
+        try:
+            listener = self._wait(self._listen(port, local))
+        except OSError as error:
+            raise failures.port_taken(local, _reason(error)) from error
+        try:
+            yield listener.get_port()
+        finally:
+            if self._loop:
+                self._wait(self._close(listener))  # nobody is let in from here on
+
+    async def _listen(self, port: int, local: int) -> asyncssh.SSHListener:
+        assert self._connection
+        return await self._connection.forward_local_port("127.0.0.1", local, "127.0.0.1", port)
+
+    async def _close(self, listener: asyncssh.SSHListener) -> None:
+        listener.close()
 
     def _execute(
         self,
@@ -229,8 +249,10 @@ class SshTransport(Transport):
         name = host if port in (0, 22) else f"[{host}]:{port}"
         changed = not self._key_seen
         with contextlib.suppress(Exception):
+            own = Path("~/.ssh/config").expanduser()  # connect() reads it by itself, this does not
+            settings = {"config": [str(own)] if own.is_file() else [], **self._options}
             options = await asyncssh.SSHClientConnectionOptions.construct(
-                host=self._host, **self._options
+                host=self._host, **settings
             )
             files = options.known_hosts or str(Path("~/.ssh/known_hosts").expanduser())
             keys, authorities, *_ = asyncssh.match_known_hosts(files, host, address, port)
@@ -292,9 +314,11 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _feed(process: asyncssh.SSHClientProcess[bytes], data: Iterable[bytes]) -> None:
+    chunks, loop = iter(data), asyncio.get_running_loop()
     # The command may end before it has read everything.
     with contextlib.suppress(BrokenPipeError, ConnectionError):
-        for chunk in data:
+        # What is to be sent may have to be waited for, and the connection must live meanwhile.
+        while (chunk := await loop.run_in_executor(None, next, chunks, None)) is not None:
             process.stdin.write(chunk)
             await process.stdin.drain()
         process.stdin.write_eof()

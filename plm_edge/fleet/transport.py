@@ -13,8 +13,8 @@ import re
 import shlex
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -106,6 +106,29 @@ class Transport(ABC):
     def program(self, command: Sequence[str]) -> list[str]:
         """`command` as it has to be started there; an emulator is put before it here."""
         return list(command)
+
+    @property
+    def here(self) -> bool:
+        """Whether its loopback is this machine's own."""
+        return False
+
+    @contextmanager
+    def forward(self, port: int, local: int = 0) -> Iterator[int]:
+        """While entered, a port of this machine's loopback leads to one of the device's.
+
+        Args:
+            port: there, on its 127.0.0.1.
+            local: here; 0 takes any that is free.
+
+        Yields:
+            The port here. Where `here` holds it is `port` itself.
+
+        Raises:
+            PlmEdgeError: the port here is taken.
+            DeviceError: the device cannot be reached, or does not forward.
+        """
+        del local
+        yield port
 
     def run(
         self,

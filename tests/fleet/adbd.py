@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -17,9 +18,13 @@ _MISSING = "there is no adbd: install the packages of .ci/packages"
 
 
 class Adbd:
-    """The phone. `serial` is its address for AdbTransport, once `adb` on the path reaches it."""
+    """The phone. `serial` is its address for AdbTransport, once `adb` on the path reaches it.
+
+    `enter` starts a command on its network: there its forwarded ports are.
+    """
 
     serial = f"127.0.0.1:{PORT}"
+    enter: list[str]
 
     def __init__(self, folder: Path) -> None:
         assert shutil.which("adbd", path="/usr/sbin:" + os.environ["PATH"]), _MISSING
@@ -46,10 +51,16 @@ class Adbd:
             time.sleep(0.1)
         inside = psutil.Process(self._outer.pid).children()[0].pid
         wrapper = self.folder / "bin/adb"
-        enter = f"nsenter --target {inside} --user --preserve-credentials --net"
-        wrapper.write_text(
-            f'#!/bin/sh\nHOME={self.folder} exec {enter} {shutil.which("adb")} "$@"\n'
-        )
+        self.enter = [
+            "nsenter",
+            "--target",
+            str(inside),
+            "--user",
+            "--preserve-credentials",
+            "--net",
+        ]
+        entered = f"{shlex.join(self.enter)} {shutil.which('adb')}"
+        wrapper.write_text(f'#!/bin/sh\nHOME={self.folder} exec {entered} "$@"\n')
         wrapper.chmod(0o755)
         return self
 

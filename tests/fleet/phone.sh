@@ -20,7 +20,10 @@ ro.soc.model) echo "Loopback SoC" ;;
 ro.build.version.release) echo 14 ;;
 esac
 PROPS
-chmod +x "$root/system/bin/getprop"
+cp "$(dirname "$0")/pi/uname" "$root/system/bin/uname"
+chmod +x "$root"/system/bin/{getprop,uname}
 "$(dirname "$0")/as-arm.sh" true
+mount --bind "$(dirname "$0")/pi/cpuinfo" "$root/proc/cpuinfo"
 exec chroot "$root" env -i PATH=/system/bin:/usr/bin:/bin HOME=/data/local/tmp ADBD_PORT="$2" \
+    QEMU_CPU=cortex-a76 QEMU_LD_PREFIX=/usr/aarch64-linux-gnu \
     /usr/sbin/adbd

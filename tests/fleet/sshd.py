@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -116,8 +117,9 @@ ForceCommand cd {self.home} && {login} "$SSH_ORIGINAL_COMMAND"
         """Break every connection, without a word to either side's programs."""
         assert self._server
         for child in psutil.Process(self._server.pid).children(recursive=True):
-            if "sshd" in child.name():
-                child.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # it may end meanwhile
+                if "sshd" in child.name():
+                    child.send_signal(signal.SIGKILL)
 
     def stop(self) -> None:
         if self._server is None:

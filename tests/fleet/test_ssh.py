@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -210,3 +212,44 @@ def test_a_disk_that_runs_full_meanwhile(server: Sshd, tmp_path: Path) -> None:
         other.shell(f"rm {server.small}/other", check=True)
         assert device.put(source, f"{server.small}/model")
         device.shell(f"rm {server.small}/model", check=True)
+
+
+def test_a_port_there_is_reached_from_here(server: Sshd) -> None:
+    with socket.socket() as listening, ssh(server) as device:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        there = listening.getsockname()[1]
+        with device.forward(there) as here:
+            assert here != there
+            with socket.create_connection(("127.0.0.1", here), timeout=10) as client:
+                served, _ = listening.accept()
+                with served:
+                    served.sendall(b"hello")
+                    assert client.recv(16) == b"hello"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", here), timeout=10).close()
+        with pytest.raises(PlmEdgeError, match=f"port {there} of this machine"):  # noqa: SIM117
+            with device.forward(1, there):
+                pass
+
+
+def test_input_that_comes_late_does_not_hold_others_up(server: Sshd) -> None:
+    """The connection serves other commands while one waits for its input."""
+    waiting = threading.Event()
+
+    def late() -> Iterator[bytes]:
+        yield b"first "
+        assert waiting.wait(30)
+        yield b"second"
+
+    with ssh(server) as device:
+        found: list[str] = []
+        worker = threading.Thread(
+            target=lambda: found.append(device.shell("cat", stdin=late()).text)
+        )
+        assert device.alive()
+        worker.start()
+        assert device.shell("echo meanwhile", timeout=20).text == "meanwhile\n"
+        waiting.set()
+        worker.join(30)
+    assert found == ["first second"]
