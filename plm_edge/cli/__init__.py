@@ -75,6 +75,7 @@ def _register() -> None:
     # Here, not at the top: the commands use `options` and `app` must exist first.
     from plm_edge.cli.bench import bench
     from plm_edge.cli.convert import convert
+    from plm_edge.cli.deploy import deploy
     from plm_edge.cli.devices import devices
     from plm_edge.cli.doctor import doctor
     from plm_edge.cli.engine import engine
@@ -84,6 +85,7 @@ def _register() -> None:
 
     app.command("convert")(convert)
     app.command("run")(run)
+    app.command("deploy")(deploy)
     app.command("bench")(bench)
     app.command("profile")(profile)
     app.command("inspect")(inspect)

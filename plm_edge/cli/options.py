@@ -39,3 +39,10 @@ Json = Annotated[
         "--json", callback=_set_quiet, help="One JSON object on stdout, with a versioned schema."
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="A device that you added, or PROFILE@HOST.", show_default=False),
+]
+Emulate = Annotated[
+    bool, typer.Option("--emulate", help="Under qemu here instead, as a folder of the cache.")
+]

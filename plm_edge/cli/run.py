@@ -54,6 +54,11 @@ def run(
     raw: Annotated[bool, typer.Option("--raw", help="Do not apply the chat template.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show times, rates, memory.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Run it there, where `deploy` put it.", show_default=False),
+    ] = None,
+    emulate: options.Emulate = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -70,6 +75,15 @@ def run(
     engine_log.echo = options.debug_wanted
     text = run_output.read_prompt(prompt)
     sampling = Sampling(temp, top_k, top_p, min_p, seed).checked()
+    if device is not None:
+        from plm_edge.cli import run_there
+
+        wanted = run_there.Wanted(
+            text, sampling, None if n_predict < 0 else n_predict, ctx, threads, kv.value,
+            raw=raw, stats=stats, json=json, force=force,
+        )  # fmt: skip
+        run_there.run(device, emulate, model, wanted)
+        return
     choice = model_choice.choose(model)
     run_output.say_which(choice)
     with Interrupt() as interrupt:
@@ -96,6 +110,7 @@ def run(
             if stats:
                 run_result.show_stats(generation.stats)
             if json:
-                run_result.write_json(choice, session, encoded, generation, written)
+                about = run_result.described(choice, session)
+                run_result.write_json(about, session.engine, encoded, generation, written)
     if generation.stop_reason == "interrupted":
         raise typer.Exit(ExitCode.INTERRUPTED)

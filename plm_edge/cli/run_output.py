@@ -17,7 +17,7 @@ from plm_edge.errors import ExitCode, PlmEdgeError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from plm_edge.engine.generation import Generation
+    from plm_edge.cli.run_result import Ran
     from plm_edge.engine.session import Session
     from plm_edge.model_choice import ModelChoice
 
@@ -78,26 +78,31 @@ def loading(path: Path) -> Iterator[Callable[[float], None]]:
 
 def remarks(session: Session) -> None:
     """What is unusual about this run, and works all the same."""
-    architecture = session.header.architecture
-    if architecture != "plm":
-        console.note(
-            f"this is a {architecture} model, not a PLM: it runs as in any llama.cpp, without "
-            "the latent cache and the sparse kernels"
-        )
-    if session.header.synthetic:
-        console.warn("the weights are synthetic, random: what it says is noise, its speed is not")
-    trained = session.header.arch_key("context_length")
-    if isinstance(trained, int) and session.n_ctx > trained:
-        console.warn(
-            f"the context of {session.n_ctx:,} tokens is more than the {trained:,} that the "
-            "model was trained for: text beyond them degrades"
-        )
+    header = session.header
+    trained = header.arch_key("context_length")
+    remarks_on(header.architecture, header.synthetic, session.n_ctx, trained)
     cpus = psutil.cpu_count() or session.threads
     if session.threads > cpus:
         console.warn(f"{session.threads} threads on {cpus} CPUs: fewer are faster")
 
 
-def stream(generation: Generation, prompt: str, *, echo: bool, silent: bool) -> str:
+def remarks_on(architecture: str | None, synthetic: bool, n_ctx: int, trained: object) -> None:
+    """The same of a model and the context that it is given; `trained` tokens, where it says so."""
+    if architecture != "plm":
+        console.note(
+            f"this is a {architecture} model, not a PLM: it runs as in any llama.cpp, without "
+            "the latent cache and the sparse kernels"
+        )
+    if synthetic:
+        console.warn("the weights are synthetic, random: what it says is noise, its speed is not")
+    if isinstance(trained, int) and n_ctx > trained:
+        console.warn(
+            f"the context of {n_ctx:,} tokens is more than the {trained:,} that the "
+            "model was trained for: text beyond them degrades"
+        )
+
+
+def stream(generation: Ran, prompt: str, *, echo: bool, silent: bool) -> str:
     """Write the text to stdout as it comes and return it whole.
 
     Args:
@@ -122,7 +127,7 @@ def stream(generation: Generation, prompt: str, *, echo: bool, silent: bool) -> 
     return whole
 
 
-def say_why_stopped(generation: Generation) -> None:
+def say_why_stopped(generation: Ran) -> None:
     """A line on stderr unless the model ended by itself or made what was asked for."""
     if generation.stop_reason == "context":
         console.warn(

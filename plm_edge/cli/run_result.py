@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.text import Text
 
@@ -11,11 +12,25 @@ from plm_edge import console
 
 if TYPE_CHECKING:
     from plm_edge.engine.chat import Encoded
-    from plm_edge.engine.generation import Generation, Stats
+    from plm_edge.engine.generation import Stats, StopReason
+    from plm_edge.engine.sampling import Sampling
     from plm_edge.engine.session import Session
     from plm_edge.model_choice import ModelChoice
 
 SCHEMA = "plm-edge/run/1"
+
+
+class Ran(Protocol):
+    """A generation, here or on a device."""
+
+    sampling: Sampling
+    tokens: list[int]
+    stop_reason: StopReason | None
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    @property
+    def stats(self) -> Stats: ...
 
 
 def show_stats(stats: Stats) -> None:
@@ -57,20 +72,27 @@ def show_stats(stats: Stats) -> None:
     console.err.print(table)
 
 
+def described(choice: ModelChoice, session: Session) -> dict[str, Any]:
+    """The model of a result."""
+    return {
+        "path": str(choice.path),
+        "origin": choice.origin,
+        "architecture": session.header.architecture,
+        "description": session.description,
+        "synthetic": session.header.synthetic,
+    }
+
+
 def write_json(
-    choice: ModelChoice, session: Session, encoded: Encoded, generation: Generation, text: str
-) -> None:
-    """The result of --json on stdout."""
+    model: dict[str, Any], engine: dict[str, Any], encoded: Encoded, generation: Ran, text: str,
+    device: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """The result of --json on stdout; `device` where it ran elsewhere."""
     result: dict[str, Any] = {
         "schema": SCHEMA,
-        "model": {
-            "path": str(choice.path),
-            "origin": choice.origin,
-            "architecture": session.header.architecture,
-            "description": session.description,
-            "synthetic": session.header.synthetic,
-        },
-        "engine": session.engine,
+        **({"device": device} if device else {}),
+        "model": model,
+        "engine": engine,
         "prompt_tokens": len(encoded.tokens),
         "templated": encoded.templated,
         "sampling": asdict(generation.sampling),

@@ -119,4 +119,11 @@ def _bytes(mib: str) -> int:
     return round(float(mib) * MIB)
 
 
+def read_log(text: str) -> EngineLog:
+    """A listener that has heard `text`: what an engine elsewhere wrote."""
+    heard = EngineLog()
+    heard._lines.extend((WARN, line) for line in text.splitlines())
+    return heard
+
+
 engine_log = EngineLog()

@@ -6,12 +6,14 @@ import typer
 
 from plm_edge.cli import options
 from plm_edge.cli.devices.add import add, remove
+from plm_edge.cli.devices.clean import clean
 from plm_edge.cli.devices.detect import detect
 from plm_edge.cli.devices.listing import listing
+from plm_edge.cli.devices.serve import serve
 from plm_edge.cli.devices.show import show
 
 devices = typer.Typer(
-    help="Devices: list, explain, detect, and remember your own.",
+    help="Devices: list, explain, detect, remember your own; serve from them, and clean them.",
     invoke_without_command=True,
     rich_markup_mode="rich",
 )
@@ -33,3 +35,5 @@ devices.command("show")(show)
 devices.command("detect")(detect)
 devices.command("add")(add)
 devices.command("remove")(remove)
+devices.command("serve")(serve)
+devices.command("clean")(clean)

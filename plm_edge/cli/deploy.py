@@ -1,0 +1,128 @@
+"""`plm-edge deploy`: engine and model to a device, proven there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plm_edge import console
+from plm_edge.cli import options
+
+if TYPE_CHECKING:
+    from plm_edge.building.cache import Kept
+    from plm_edge.deploy.install import Deployed
+
+
+def deploy(
+    device: options.Device,
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A GGUF file. Without it: the newest that convert made, else the bundled tiny "
+            "model.",
+            show_default=False,
+        ),
+    ] = None,
+    engine: Annotated[
+        Path | None,
+        typer.Option(
+            "--engine",
+            help="An engine built elsewhere, with its manifest.json.",
+            show_default="the device's, built if there is none",
+        ),
+    ] = None,
+    emulate: options.Emulate = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Put engine and model on a device, and prove that it computes there what it does here.
+
+    Only what is not there yet is sent, and a broken transfer goes on where it was. The engine is
+    built if there is none for this device.
+    """
+    from plm_edge import model_choice
+    from plm_edge.cli import run_output
+    from plm_edge.deploy import engine as engines
+    from plm_edge.deploy import install
+    from plm_edge.engine.log import engine_log
+    from plm_edge.fleet import connect
+
+    engine_log.echo = options.debug_wanted
+    choice = model_choice.choose(model)
+    run_output.say_which(choice)
+    opened = connect.device(device, emulate=emulate)
+    with opened.transport as transport:
+        facts = transport.facts()
+        if engine is None:  # before minutes of building
+            connect.require_arch(opened.name, opened.profile, facts)
+        built = _engine(opened.profile.name, engine)
+        engines.require_fits(built, opened.name, facts)
+        with console.progress() as display:
+            tasks: dict[str, int] = {}
+
+            def progress(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = display.add_task(console.printable(Path(what).name), total=total)
+                display.update(tasks[what], completed=done)  # type: ignore[arg-type]
+
+            done = install.deploy(
+                opened, built, choice.path, facts, progress=progress, step=console.note
+            )
+    if json:
+        console.emit_json(_details(device, done))
+    else:
+        _show(device, done)
+
+
+def _engine(profile: str, folder: Path | None) -> Kept:
+    """The engine for a profile; a build says so, and shows how far it is."""
+    from plm_edge.building import cmake
+    from plm_edge.deploy import engine
+
+    with console.progress(in_bytes=False) as display:
+        task = display.add_task(f"engine for {profile}", total=None)
+        building: list[int] = []
+
+        def step(done: int, steps: int, what: str) -> None:
+            if not building:
+                console.note(f"there is no engine for {profile} yet: building it, some minutes")
+            building.append(done)
+            shown = f"building the engine for {profile}: {console.printable(what)}"
+            display.update(task, completed=done, total=steps, description=shown)
+
+        try:
+            return engine.of(profile, folder, step)
+        except cmake.BuildFailed as error:
+            for line in error.lines:
+                console.note(line)
+            raise
+
+
+def _details(device: str, done: Deployed) -> dict[str, object]:
+    return {
+        "schema": "plm-edge/deploy/1",
+        "device": device,
+        "sent": done.sent,
+        "bytes_sent": done.bytes_sent,
+        "throttled": done.throttled,
+        "manifest": done.record.as_json(),
+    }
+
+
+def _show(device: str, done: Deployed) -> None:
+    model = done.record.current
+    if done.sent:
+        console.note(f"sent {len(done.sent)} files, {console.size(done.bytes_sent)}")
+    else:
+        console.note("nothing to send: all of it is there, by its SHA-256")
+    shown = model.proof
+    console.note(
+        f"proven: {len(shown.tokens)} greedy tokens after {shown.prompt!r} are those that this "
+        f"machine computes (each preferred by {shown.margin:.2g} nats or more)"
+    )
+    if done.throttled:
+        console.warn(f"{device} is slower than it could be: {done.throttled}")
+    console.note(f'next: plm-edge run --device {device} --prompt "…"')

@@ -1,0 +1,38 @@
+"""`plm-edge devices clean`: take everything of ours from a device."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from plm_edge import console
+from plm_edge.cli import options
+
+
+def clean(
+    name: Annotated[str, typer.Argument(help="A device that you added, or PROFILE@HOST.")],
+    emulate: options.Emulate = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Remove all that was put on a device, and nothing else. It stays in your list."""
+    from plm_edge.deploy import server
+    from plm_edge.deploy.place import Place
+    from plm_edge.fleet import connect
+
+    opened = connect.device(name, emulate=emulate)
+    with opened.transport as transport:
+        place = Place(transport, opened.folder)
+        server.stop_noted(place)
+        lines = place.clean()
+    kept = [line.removeprefix("kept ") for line in lines if line.startswith("kept ")]
+    removed = [line for line in lines if not line.startswith("kept ")]
+    if json:
+        found = {"device": name, "folder": opened.folder, "removed": removed, "kept": kept}
+        console.emit_json({"schema": "plm-edge/devices-clean/1", **found})
+        return
+    console.note(f"removed {len(removed)} files from {name}" if removed else f"nothing on {name}")
+    for path in kept:
+        console.warn(f"{path} is not ours, and stays")

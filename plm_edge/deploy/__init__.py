@@ -1,0 +1,1 @@
+"""Engine and model on a device: put there, proven, run from here, and taken away again."""

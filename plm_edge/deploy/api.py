@@ -1,0 +1,145 @@
+"""llama-server's HTTP API, as far as plm-edge speaks it, at a port of this machine's loopback."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from typing import Any
+
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+_POLL = 0.1  # seconds between looks whether to stop
+_END: dict[str, Any] = {}
+
+
+class Broken(Exception):
+    """The answer ended before its end: the server or the way to it is gone."""
+
+
+class Api:
+    """Requests to one server.
+
+    Args:
+        port: on 127.0.0.1.
+        key: the server's API key.
+    """
+
+    def __init__(self, port: int, key: str) -> None:
+        self._port = port
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+
+    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        """Token ids; names of special tokens in the text become those tokens.
+
+        Raises:
+            Broken
+        """
+        # as Session.tokenize does: JSON can hold no lone surrogate that the server would take
+        text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        body = {"content": text, "add_special": add_special, "parse_special": True}
+        return [int(token) for token in self._ask("/tokenize", body)["tokens"]]
+
+    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A completion, whole.
+
+        Raises:
+            Broken
+        """
+        return self._ask("/completion", body | {"stream": False})
+
+    def stream(self, body: dict[str, Any], stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+        """A completion as it comes: events, the last of which has "stop": true.
+
+        Args:
+            stop: asked often; True ends the stream, and the work there.
+
+        Raises:
+            Broken
+        """
+        found: queue.Queue[dict[str, Any] | BaseException] = queue.Queue()
+        with closing(self._connection()) as connection:
+            reader = threading.Thread(
+                target=_read, args=(connection, body, self._headers, found), daemon=True
+            )
+            reader.start()
+            while True:
+                try:
+                    event = found.get(timeout=_POLL)
+                except queue.Empty:
+                    if stop():
+                        return
+                    continue
+                if isinstance(event, BaseException):
+                    raise event
+                if event is _END:
+                    return
+                yield event
+                if stop():
+                    return
+
+    def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        with closing(self._connection()) as connection:
+            try:
+                connection.request("POST", path, json.dumps(body), self._headers)
+                answer = connection.getresponse()
+                data = json.loads(answer.read())
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise Broken(str(error)) from error
+        _refuse_errors(answer.status, data)
+        return dict(data)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self._port)
+
+
+def _read(
+    connection: http.client.HTTPConnection,
+    body: dict[str, Any],
+    headers: dict[str, str],
+    found: queue.Queue[dict[str, Any] | BaseException],
+) -> None:
+    """Put each event of the answer into the queue, and its end or what broke it."""
+    try:
+        payload = json.dumps(body | {"stream": True})
+        connection.request("POST", "/completion", payload, headers)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            _refuse_errors(answer.status, json.loads(answer.read()))
+        for line in answer:
+            kind, _, data = line.partition(b":")
+            if kind == b"error":
+                _refuse_errors(500, json.loads(data))
+            if kind != b"data":
+                continue
+            event = json.loads(data)
+            found.put(event)
+            if event.get("stop"):
+                found.put(_END)
+                return
+        raise Broken("the answer broke off")
+    except PlmEdgeError as error:
+        found.put(error)
+    except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+        found.put(Broken(str(error)))  # AttributeError: closed from the other thread
+    except Broken as error:
+        found.put(error)
+    finally:
+        with suppress(Exception):
+            connection.close()
+
+
+def _refuse_errors(status: int, data: Any) -> None:
+    error = data.get("error") if isinstance(data, dict) else None
+    if status == 200 and not error:
+        return
+    words = error.get("message", error) if isinstance(error, dict) else error
+    raise PlmEdgeError(
+        "the server on the device refused the request",
+        f"{words or data} ({status})",
+        "run it again with --debug, and report what it prints",
+        ExitCode.DEVICE,
+    )

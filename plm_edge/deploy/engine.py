@@ -1,0 +1,81 @@
+"""The engine that a device gets: the build of its profile, made now if there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from plm_edge.building import cache, cmake, fits, manifest
+from plm_edge.building.build import build
+from plm_edge.building.cache import Kept
+from plm_edge.building.request import target_for
+from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.fleet.facts import Facts
+
+PROGRAM = "bin/llama-server"
+# what goes to a device: the first does the proof, the runs and the serving; bench --device needs
+# the second
+PROGRAMS = (PROGRAM, "bin/llama-bench")
+
+
+def of(
+    device: str,
+    folder: Path | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Kept:
+    """The engine for a device, by the name of its profile.
+
+    Args:
+        folder: one that was built elsewhere, with its manifest.json; None: ours, from the cache
+            or built now.
+        progress: told of each step where it has to be built: steps done, steps in all, what.
+
+    Raises:
+        PlmEdgeError: it is damaged, lacks llama-server, or cannot be built.
+    """
+    if folder is not None:
+        found = Kept(folder, manifest.read(folder))
+        manifest.verify(folder, found.manifest)
+    else:
+        found = _ours(device, progress)
+    if not any(item.path == PROGRAM for item in found.manifest.files):
+        raise PlmEdgeError(
+            f"the engine for {device} lacks llama-server",
+            f"{found.folder} was built without it",
+            f"build it again: plm-edge engine build --device {device} --force",
+        )
+    return found
+
+
+def _ours(device: str, progress: Callable[[int, int, str], None] | None) -> Kept:
+    try:
+        return build(target_for(device), progress=progress)[0]
+    except cmake.BuildFailed:
+        raise
+    except PlmEdgeError as error:
+        if error.code != ExitCode.ENVIRONMENT:
+            raise
+        try:  # nothing to build with, and nothing to build, perhaps
+            return cache.find(target_for(device).device)
+        except PlmEdgeError:
+            raise error from None
+
+
+def parts(built: Kept) -> list[manifest.File]:
+    """What of an engine goes to a device: PROGRAMS, and libraries where it has any."""
+    return [
+        item
+        for item in built.manifest.files
+        if item.path in PROGRAMS or PurePosixPath(item.path).name.startswith("lib")
+    ]
+
+
+def require_fits(built: Kept, device: str, facts: Facts) -> None:
+    """Refuse an engine that a device cannot run, by what the device says of itself.
+
+    Raises:
+        PlmEdgeError: another architecture or system, or instructions or a C library that it lacks.
+    """
+    fits.require_fits(
+        built.manifest, device, facts.machine, facts.features, facts.libc, facts.system
+    )

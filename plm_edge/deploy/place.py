@@ -1,0 +1,147 @@
+"""What stands on a device: the names of our files there, a list of them, and their removal.
+
+FOLDER/manifest.json     written last: what is not in it is not used
+FOLDER/engine/KEY/…      one build of the engine
+FOLDER/models/HASH/…     one model each
+FOLDER/incoming/…        the same, on its way
+FOLDER/placed.txt        every path that we ever began to write, so that exactly these go again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from plm_edge.fleet import files
+from plm_edge.fleet.failures import DeviceError
+from plm_edge.fleet.transport import Transport, quote
+
+MANIFEST, PLACED, SERVING = "manifest.json", "placed.txt", "serving.json"
+INCOMING = "incoming"
+_NOTE = "folder "  # in PLACED, before a folder above ours that we made
+
+
+class Place:
+    """Our folder on a device.
+
+    Args:
+        device: open or not.
+        folder: absolute, or relative to where a login starts.
+    """
+
+    def __init__(self, device: Transport, folder: str) -> None:
+        self.device = device
+        self.folder = folder
+
+    def path(self, *parts: str) -> str:
+        """A path below the folder, as the device's shell takes it."""
+        return str(PurePosixPath(self.folder, *parts))
+
+    def read(self, name: str) -> str | None:
+        """A small text file of ours; None when it is not there."""
+        path = quote(self.path(name))
+        done = self.device.shell(f"[ ! -f {path} ] || {{ echo found; cat {path}; }}", check=True)
+        found, _, text = done.text.partition("\n")
+        return text if found == "found" else None
+
+    def write(self, name: str, text: str) -> None:
+        """Write a small text file: beside, then renamed."""
+        path, part = quote(self.path(name)), quote(self.path(f"{name}.part"))
+        self.device.shell(f"cat > {part} && mv -f {part} {path}", stdin=text.encode(), check=True)
+
+    def announce(self, paths: Iterable[str]) -> None:
+        """Make the folder, and note what is about to be written there.
+
+        Args:
+            paths: relative to the folder.
+        """
+        above = [str(path) for path in PurePosixPath(self.folder).parents if path.name]
+        placed = quote(self.path(PLACED))
+        missing = "\n".join(
+            f"[ -d {quote(path)} ] || echo {quote(_NOTE + path)}" for path in reversed(above)
+        )
+        script = f"""new=$({missing or ":"}
+)
+mkdir -p {quote(self.folder)} && chmod 700 {quote(self.folder)} || exit 1
+[ -z "$new" ] || echo "$new" >> {placed}
+cat >> {placed}"""
+        self.device.shell(script, stdin="".join(f"{path}\n" for path in paths).encode(), check=True)
+
+    def hashes(self, paths: Iterable[str]) -> dict[str, str | None]:
+        """SHA-256 of files below the folder, by relative path; None: not there."""
+        wanted = {self.path(path): path for path in paths}
+        return {wanted[path]: found for path, found in files.look(self.device, [*wanted]).items()}
+
+    def free(self) -> int | None:
+        """Bytes free for the folder, or for what will hold it; None when it cannot be told."""
+        script = f"""place={quote(self.folder)}
+while [ ! -d "$place" ] && [ "$place" != "${{place%/*}}" ]; do place=${{place%/*}}; done
+[ -d "$place" ] || place=.
+df -Pk "$place" | tail -n 1"""
+        words = self.device.shell(script, check=True).text.split()
+        return int(words[3]) * 1024 if len(words) > 3 and words[3].isdigit() else None
+
+    def move(self, old: str, new: str) -> None:
+        """Rename a folder of ours; what was at `new` is gone first."""
+        source, target = quote(self.path(old)), quote(self.path(new))
+        parent = quote(str(PurePosixPath(self.path(new)).parent))
+        script = f"mkdir -p {parent} && rm -rf {target} && mv -f {source} {target}"
+        self.device.shell(script, check=True)
+
+    def drop(self, name: str) -> None:
+        """Remove a file or folder of ours, and all below it."""
+        self.device.shell(f"rm -rf {quote(self.path(name))}", check=True)
+
+    def clean(self) -> list[str]:
+        """Remove every file that we put there, and the folders that are empty then.
+
+        Returns:
+            What was removed, and, after "kept ", what of another's keeps one of our folders.
+
+        Raises:
+            DeviceError: it cannot be reached, or a file cannot be removed.
+        """
+        text = self.read(PLACED)
+        if text is None:
+            return []
+        lines = list(dict.fromkeys(filter(None, text.splitlines())))
+        ours = [line for line in lines if not line.startswith(_NOTE) and _below(line)]
+        made = [line.removeprefix(_NOTE) for line in lines if line.startswith(_NOTE)]
+        own = [*ours, SERVING, MANIFEST]
+        removals = "\n".join(_removal(quote(self.path(path))) for path in own)
+        folders = sorted({str(up) for path in ours for up in PurePosixPath(path).parents}, key=len)
+        empty = "\n".join(
+            f"[ ! -d {quote(self.path(path))} ] || rmdir {quote(self.path(path))} 2>/dev/null"
+            for path in reversed(folders)
+            if path != "."
+        )
+        above = "\n".join(
+            f"rmdir {quote(path)} 2>/dev/null" for path in sorted(made, key=len)[::-1]
+        )
+        folder = quote(self.folder)
+        script = f"""{removals}
+{empty}
+rm -f {quote(self.path(PLACED))}
+rmdir {folder} 2>/dev/null || find {folder} -type f | sed 's/^/kept /'
+{above}
+exit 0"""
+        done = self.device.shell(script)
+        if done.stderr.strip():
+            raise DeviceError(
+                f"not all could be removed from {self.device.device}",
+                done.complaint,
+                f"remove {self.folder} there by hand",
+            )
+        return [line for line in done.text.splitlines() if line]
+
+
+def _removal(path: str) -> str:
+    """Remove a file and what of it was on its way; say so where it was there."""
+    gone = '[ ! -f "$one" ] || { rm -f "$one" && echo "$one"; }'
+    return f"for one in {path} {path}.*part; do {gone}; done"
+
+
+def _below(path: str) -> bool:
+    """Whether a line of PLACED names a path below our folder: the file lies on another machine."""
+    found = PurePosixPath(path)
+    return not found.is_absolute() and ".." not in found.parts

@@ -1,0 +1,128 @@
+"""The proof that a device computes what this machine does: the same greedy tokens.
+
+Kernels of another CPU add in another order, so that logits differ in their last digits, and where
+two tokens are all but equally likely either may win. So the reference, computed here by our engine
+with the same file, says how clearly it prefers each token; those that follow one another with a
+margin of at least MARGIN are compared, and must be equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from plm_edge.deploy import record
+from plm_edge.deploy.api import Broken
+from plm_edge.deploy.record import Proof
+from plm_edge.deploy.server import Server
+from plm_edge.engine.greedy import greedy
+from plm_edge.engine.session import Options, Session
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+MARGIN = 0.2  # nats
+LENGTH = 16  # tokens that are compared at most
+ENOUGH = 8  # clear ones that make a prompt good enough
+CTX = 256  # tokens of context for the proof
+PROMPTS = (
+    "def fibonacci(n):",
+    "The capital of France is",
+    "import os\nimport sys\n\n\ndef main(",
+    "1, 2, 3, 4, 5, 6,",
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What this machine computes: `tokens` after `prompt_tokens`, with their least margin in nats.
+
+    The rest is of the model's header, as a prompt for it needs it.
+    """
+
+    prompt: str
+    prompt_tokens: list[int]
+    tokens: list[int]
+    margin: float
+    architecture: str
+    description: str
+    n_ctx_train: int | None
+    kv_bytes_per_token: float
+    chat_template: str | None
+    bos: str
+    eos: str
+    synthetic: bool
+
+
+def reference(model: Path) -> Reference:
+    """Compute the reference with the engine here.
+
+    Raises:
+        PlmEdgeError: the model cannot be loaded here, or says nothing at all.
+    """
+    best: tuple[str, list[int], list[int], float] | None = None
+    with Session.open(model, Options(n_ctx=CTX)) as session:
+        for prompt in PROMPTS:
+            tokens = session.tokenize(prompt)
+            steps = greedy(session, tokens, LENGTH)
+            clear = next((i for i, s in enumerate(steps) if s.margin < MARGIN), len(steps))
+            chosen = steps[: max(clear, 1)]
+            if chosen and (best is None or len(chosen) > len(best[2])):
+                least = min(step.margin for step in chosen)
+                best = prompt, tokens, [step.token for step in chosen], least
+            if best and len(best[2]) >= ENOUGH:
+                break
+        trained = session.header.arch_key("context_length")
+        bos, eos = session.bos_eos
+        kv = session.kv
+        found = {
+            "kv_bytes_per_token": kv.n_bytes / kv.cells if kv and kv.cells else 0.0,
+            "architecture": str(session.header.architecture),
+            "description": session.description,
+            "n_ctx_train": trained if isinstance(trained, int) else None,
+            "chat_template": session.chat_template,
+            "synthetic": session.header.synthetic,
+        }
+    if best is None:
+        raise PlmEdgeError(
+            f"{model.name} cannot be proven on a device",
+            "it ends every text before its first token",
+            "see whether it runs here: plm-edge run",
+        )
+    prompt, prompt_tokens, chosen_tokens, margin = best
+    return Reference(
+        prompt=prompt, prompt_tokens=prompt_tokens, tokens=chosen_tokens, margin=margin,
+        bos=bos, eos=eos, **found,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def prove(server: Server, wanted: Reference, engine: str) -> Proof:
+    """Let the device compute the same, and compare.
+
+    Args:
+        engine: the key of the build that runs there.
+
+    Raises:
+        PlmEdgeError: its tokens are others (code DEVICE), or the server failed.
+    """
+    body = {
+        "prompt": wanted.prompt_tokens, "n_predict": len(wanted.tokens), "temperature": 0.0,
+        "samplers": ["temperature"], "return_tokens": True, "cache_prompt": False,
+    }  # fmt: skip
+    try:
+        got = [int(token) for token in server.api.complete(body)["tokens"]][: len(wanted.tokens)]
+    except Broken:
+        raise server.failure() from None
+    if got != wanted.tokens:
+        at = next(
+            (i for i, (a, b) in enumerate(zip(got, wanted.tokens, strict=False)) if a != b),
+            min(len(got), len(wanted.tokens)),
+        )
+        raise PlmEdgeError(
+            f"{server.device.device} does not compute what this machine does",
+            f"of {len(wanted.tokens)} greedy tokens after {wanted.prompt!r}, number {at + 1} is "
+            f"another one: {got} there, {wanted.tokens} here, where the reference preferred each "
+            f"by {wanted.margin:.2g} nats or more",
+            "build the engine again (plm-edge engine build --device NAME --force), and report it "
+            "if it stays so; nothing was installed",
+            ExitCode.DEVICE,
+        )
+    return Proof(engine, wanted.prompt, got, round(wanted.margin, 4), record.now())

@@ -1,0 +1,162 @@
+"""What is deployed on a device, and how it is to be run there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plm_edge.deploy import record
+from plm_edge.deploy.api import Broken
+from plm_edge.deploy.place import MANIFEST, SERVING, Place
+from plm_edge.deploy.record import Model, Record
+from plm_edge.deploy.server import Server, Settings, noted, program_of
+from plm_edge.engine import chat
+from plm_edge.engine.chat import Encoded
+from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.fleet import failures, files
+from plm_edge.fleet.connect import Opened
+from plm_edge.fleet.transport import quote
+
+DEFAULT_CTX = 4096
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is deployed on a device, and the model that is meant."""
+
+    place: Place
+    record: Record
+    model: Model
+
+
+def find(opened: Opened, model: Path | None) -> Found:
+    """What stands on a device, ready to run.
+
+    Args:
+        model: a file here, which must have been deployed; None takes what came last.
+
+    Raises:
+        PlmEdgeError: nothing is deployed there, not this model, or a file there was changed.
+    """
+    place = Place(opened.transport, opened.folder)
+    known = record.read(place)
+    if known is None:
+        raise PlmEdgeError(
+            f"nothing is deployed on {opened.name}",
+            f"there is no {place.path(MANIFEST)} on {place.device.device}",
+            f"put engine and model there first: plm-edge deploy --device {opened.name}",
+        )
+    chosen = known.current
+    if model is not None:
+        digest = files.sha256(model)
+        if digest not in known.models:
+            names = ", ".join(item.name for item in known.models.values())
+            raise PlmEdgeError(
+                f"{model.name} is not on {opened.name}",
+                f"there are {names}, and none has its content",
+                f"put it there first: plm-edge deploy {model} --device {opened.name}",
+            )
+        chosen = known.models[digest]
+    _require_unchanged(place, opened.name, [*known.engine.files, chosen.file])
+    return Found(place, known, chosen)
+
+
+def _require_unchanged(place: Place, name: str, wanted: list[record.File]) -> None:
+    """Sizes as recorded, and nothing written after the manifest: hashing would take too long.
+
+    Raises:
+        PlmEdgeError: one file is missing or was changed.
+    """
+    manifest = quote(place.path(MANIFEST))
+    checks = "\n".join(
+        f"[ -f {path} ] && [ $(wc -c < {path}) -eq {item.size} ] && "
+        f'[ -z "$(find {path} -newer {manifest})" ] || echo {quote(item.path)}'
+        for item in wanted
+        for path in [quote(place.path(item.path))]
+    )
+    broken = place.device.shell(f"{checks}\nexit 0", check=True).text.split("\n")[0]
+    if broken:
+        raise PlmEdgeError(
+            f"what is on {name} is not what was deployed",
+            f"{broken} is missing there, or was changed since",
+            f"deploy it again: only what differs is sent: plm-edge deploy --device {name}",
+            ExitCode.DEVICE,
+        )
+
+
+def settings(
+    found: Found,
+    *,
+    n_ctx: int | None = None,
+    threads: int | None = None,
+    kv: str = "f16",
+    **more: Any,
+) -> Settings:
+    """How to run it there. None lets the device's record and the model choose."""
+    trained = found.model.n_ctx_train or DEFAULT_CTX
+    return Settings(
+        program=found.place.path(program_of([item.path for item in found.record.engine.files])),
+        model=found.place.path(found.model.file.path),
+        n_ctx=n_ctx or min(trained, DEFAULT_CTX),
+        threads=threads or found.record.threads,
+        kv=kv,
+        **more,
+    )
+
+
+def encode(server: Server, model: Model, text: str, *, raw: bool) -> Encoded:
+    """Token ids of a user's prompt, in the model's chat template if it has one, unless `raw`.
+
+    Raises:
+        PlmEdgeError: the template is broken, or the server failed.
+    """
+    template = None if raw else model.chat_template
+    prompt = text
+    if template is not None:
+        messages = [{"role": "user", "content": text}]
+        prompt = chat.render(template, messages, bos=model.bos, eos=model.eos)
+    try:
+        tokens = server.api.tokenize(prompt, add_special=template is None)
+    except Broken:
+        raise server.failure() from None
+    return Encoded(tokens, template is not None)
+
+
+def require_memory(found: Found, settings: Settings) -> None:
+    """Refuse in advance what will not fit the device's memory, as far as it says how much is free.
+
+    Raises:
+        OutOfMemory
+    """
+    text = found.place.device.shell("cat /proc/meminfo 2>/dev/null; exit 0", timeout=20).text
+    said = re.search(r"MemAvailable:\s+(\d+) kB", text)
+    if said is None:
+        return
+    room = int(said[1]) * 1024
+    # The cache is counted by llama-server; the weights alone tell most of what is hopeless.
+    needed = found.model.file.size + found.model.kv_bytes_per_token * settings.n_ctx
+    if needed > room:
+        raise failures.DeviceError(
+            f"{found.model.name} does not fit the memory of {found.place.device.device}",
+            f"weights and KV cache for {settings.n_ctx:,} tokens take {needed / 2**20:,.0f} MiB, "
+            f"and {room / 2**20:,.0f} MiB are available there",
+            "lower --ctx, take a smaller quantisation, close what else runs there, or --force",
+            ExitCode.RESOURCES,
+        )
+
+
+def require_no_server(found: Found) -> None:
+    """
+    Raises:
+        PlmEdgeError: `devices serve` runs there already.
+    """
+    pid = noted(found.place)
+    if pid is not None:
+        raise PlmEdgeError(
+            f"a server runs on {found.record.device} already",
+            f"its process there is {pid}, says {found.place.path(SERVING)}",
+            f"stop it: plm-edge devices serve {found.record.device} --stop",
+            ExitCode.DEVICE,
+        )

@@ -1,0 +1,259 @@
+"""llama-server on a device: started, led to a port here, watched, and surely ended.
+
+It lives as long as its standard input: when this program ends in whatever way, or the connection
+breaks, a watcher beside it there reads the end of it and stops the server.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import secrets
+import shlex
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from plm_edge.deploy import trouble
+from plm_edge.deploy.api import Api
+from plm_edge.deploy.place import SERVING, Place
+from plm_edge.errors import PlmEdgeError
+from plm_edge.fleet import failures
+from plm_edge.fleet.transport import Done, quote
+
+_PORT = re.compile(r"listening on http://\S+:(\d+)")
+_PID = "plm-edge-server:"
+_GRACE = 3  # seconds to end by itself before it is killed
+_SCRIPT = """exec 3<&0
+read -r LLAMA_API_KEY <&3
+[ -z "$LLAMA_API_KEY" ] || export LLAMA_API_KEY
+export PLM_EDGE_TELL_ROWS=1
+{command} </dev/null 3<&- >&2 &
+server=$!
+echo "{mark}$server" >&2
+{note}
+(cat <&3; kill $server; sleep {grace}; kill -s KILL $server) >/dev/null 2>&1 &
+watch=$!
+exec 3<&-
+wait $server
+code=$?
+kill $watch 2>/dev/null
+{forget}
+exit $code"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run a model there.
+
+    `model` is its path; `n_ctx` tokens of context, `kv` the cache's type. `port` there, 0 for any
+    that is free; `key` must be sent with each request, unless empty. `noted`: others may find it.
+    """
+
+    program: str
+    model: str
+    n_ctx: int
+    threads: int
+    kv: str = "f16"
+    port: int = 0
+    key: str = ""
+    noted: bool = False
+
+    def words(self) -> list[str]:
+        """The command line."""
+        return [
+            self.program, "--model", self.model, "--host", "127.0.0.1", "--port", str(self.port),
+            "--parallel", "1", "--ctx-size", str(self.n_ctx), "--threads", str(self.threads),
+            "--cache-type-k", self.kv, "--cache-type-v", self.kv,
+            "--batch-size", "512", "--ubatch-size", "512", "--load-mode", "none",
+            "--no-warmup", "--cache-ram", "0", "--ctx-checkpoints", "0", "--no-ui", "--offline",
+            "--log-colors", "off", "--verbosity", "4",
+        ]  # fmt: skip
+
+
+class Server:
+    """One server; a context manager that is entered when it answers.
+
+    Attributes:
+        api: requests to it.
+        port: here, on 127.0.0.1.
+        pid: its process there.
+    """
+
+    api: Api
+    port: int
+
+    def __init__(self, place: Place, settings: Settings, *, local_port: int = 0) -> None:
+        self.place = place
+        self.device = place.device
+        self.settings = settings
+        if not settings.noted and not settings.key:
+            self.settings = replace(settings, key=secrets.token_urlsafe(24))
+        self.pid = 0
+        self.echo = False
+        self._local_port = local_port
+        self._there = 0
+        self._lines: deque[str] = deque(maxlen=4000)
+        self._partial = ""
+        self._input: queue.Queue[bytes | None] = queue.Queue()
+        self._changed = threading.Condition()
+        self._done: Done | None = None
+        self._raised: BaseException | None = None
+        self._ended = False
+        self._stack = ExitStack()
+
+    @property
+    def log(self) -> str:
+        """What it wrote so far."""
+        return "\n".join(self._lines)
+
+    def __enter__(self) -> Server:
+        self._thread = threading.Thread(target=self._run, name="llama-server", daemon=True)
+        self._thread.start()
+        try:
+            with self._changed:
+                while not self._there and not self._ended:
+                    self._changed.wait(0.2)  # so that Ctrl-C comes through
+            if not self._there:
+                raise self.failure()
+            self.port = self._stack.enter_context(
+                self.device.forward(self._there, self._local_port)
+            )
+        except BaseException:
+            self.stop()
+            raise
+        self.api = Api(self.port, self.settings.key)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it, and wait for its end."""
+        self._input.put(None)
+        self._stack.close()
+        self._thread.join(_GRACE + 10)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, for so long at most; whether it has ended."""
+        with self._changed:
+            if not self._ended:
+                self._changed.wait(seconds)
+            return self._ended
+
+    def failure(self) -> PlmEdgeError:
+        """Why it ended, or does not answer, as well as can be told."""
+        self.wait(_GRACE)
+        if isinstance(self._raised, PlmEdgeError):
+            return self._raised
+        if self._raised is not None:
+            raise self._raised
+        if self._done is None:
+            if not self.device.alive():
+                return failures.connection_lost(self.device.device, "the model ran", "")
+            return failures.DeviceError(
+                f"the server on {self.device.device} does not answer",
+                "it runs, and its port cannot be reached from here",
+                "see whether ssh there forwards ports (AllowTcpForwarding in sshd_config)",
+            )
+        return trouble.of_server(self.device, self._done, self.log)
+
+    def _run(self) -> None:
+        settings = self.settings
+        note = '{"pid": %d}'
+        serving = quote(self.place.path(SERVING))
+        script = _SCRIPT.format(
+            command=shlex.join(self.device.program(settings.words())),
+            mark=_PID,
+            grace=_GRACE,
+            note=f"printf {shlex.quote(note)} $server > {serving}" if settings.noted else ":",
+            forget=f"rm -f {serving}" if settings.noted else ":",
+        )
+        try:
+            self._done = self.device.shell(
+                script, stdin=self._stdin(), on_stdout=self._listen, on_stderr=self._listen
+            )
+        except BaseException as error:
+            self._raised = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _stdin(self) -> Iterator[bytes]:
+        yield f"{self.settings.key}\n".encode()
+        while (data := self._input.get()) is not None:
+            yield data
+
+    def _listen(self, data: bytes) -> None:
+        text = data.decode(errors="replace")
+        if self.echo:
+            with suppress(OSError):
+                sys.stderr.write(text)
+        *whole, self._partial = (self._partial + text).split("\n")
+        for line in whole:
+            self._lines.append(line)
+            if line.startswith(_PID):
+                self.pid = int(line.removeprefix(_PID))
+            elif found := _PORT.search(line):
+                with self._changed:
+                    self._there = int(found[1])
+                    self._changed.notify_all()
+
+
+def stop_noted(place: Place) -> bool:
+    """Stop the server that `devices serve` runs there.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        DeviceError: the device cannot be reached.
+    """
+    pid = noted(place)
+    if pid is None:
+        return False
+    place.device.shell(f"""kill {pid}
+for turn in 1 2 3 4 5 6; do kill -0 {pid} 2>/dev/null || break; sleep 0.5; done
+kill -s KILL {pid} 2>/dev/null
+rm -f {quote(place.path(SERVING))}""")
+    return True
+
+
+def noted(place: Place) -> int | None:
+    """The process of the server that `devices serve` runs there; a note that outlived it goes.
+
+    Raises:
+        DeviceError: the device cannot be reached.
+    """
+    text = place.read(SERVING)
+    if text is None:
+        return None
+    try:
+        pid = int(json.loads(text)["pid"])
+    except (ValueError, KeyError, TypeError):
+        pid = 0
+    # the number may be another's by now: only a process that runs our program counts
+    done = place.device.shell(
+        f"{{ tr '\\0' ' ' < /proc/{pid}/cmdline || ps -p {pid} -o args=; }} 2>/dev/null"
+        " | grep -q llama-server"
+    )
+    if pid > 0 and done.exit_code == 0:
+        return pid
+    place.drop(SERVING)
+    return None
+
+
+def program_of(paths: Sequence[str]) -> str:
+    """The path of llama-server among an engine's."""
+    return next(path for path in paths if path.rsplit("/", 1)[-1] == "llama-server")

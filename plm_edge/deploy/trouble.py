@@ -1,0 +1,75 @@
+"""What goes wrong on a device while a model runs there, and whether it slows itself down."""
+
+from __future__ import annotations
+
+import re
+
+from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.fleet import failures
+from plm_edge.fleet.transport import Done, Transport
+
+_NO_MEMORY = re.compile(
+    r"failed to allocate|unable to allocate|bad_alloc|out of memory|cannot allocate memory", re.I
+)
+_CAUSE = re.compile(r"(?:error loading model: |\bE \S+ +\w+: |\bE \w+: )(.+)")
+# throttling as boards, phones and Linux tell it; what a machine lacks is left out
+_THROTTLE_SCRIPT = """exec 2>/dev/null
+command -v vcgencmd >/dev/null && vcgencmd get_throttled
+command -v dumpsys >/dev/null && dumpsys thermalservice | grep -m 1 'Thermal Status'
+for place in /sys/class/thermal/cooling_device*; do
+    case $(cat "$place/type") in
+    *cpufreq*|Processor) echo "cooling=$(cat "$place/cur_state")" ;;
+    esac
+done
+for zone in /sys/class/thermal/thermal_zone*/temp; do echo "temp=$(cat "$zone")"; done
+exit 0"""
+_PI = {0: "under-voltage", 1: "its clock is capped", 2: "throttled", 3: "soft temperature limit"}
+_ANDROID = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+
+
+def of_server(device: Transport, done: Done, log: str) -> PlmEdgeError:
+    """The error for a llama-server that ended by itself; `log` is what it wrote."""
+    causes = [line for line in log.splitlines() if " E " in f" {line} " or "error" in line.lower()]
+    told = next((found[1] for line in causes if (found := _CAUSE.search(line))), "")
+    if not told and causes:
+        told = causes[0].strip()
+    if _NO_MEMORY.search(log):
+        said = next(line for line in log.splitlines() if _NO_MEMORY.search(line))
+        return failures.out_of_memory(device.device, done.command, said.strip())
+    last = [line for line in log.splitlines() if line.strip()][-3:]
+    heard = Done("llama-server", done.exit_code, b"", "\n".join(last).encode(), done.seconds)
+    error = device.failure(heard)
+    if error is not None and not isinstance(error, failures.CommandFailed):
+        return error
+    if done.exit_code in (0, 128 + 15):  # SIGTERM
+        return failures.DeviceError(
+            f"the server on {device.device} was stopped",
+            "somebody ended it there, or plm-edge devices serve --stop did",
+            "start it again",
+        )
+    return PlmEdgeError(
+        f"the model cannot be run on {device.device}",
+        told or f"llama-server ended with {done.exit_code}" + (f": {last[-1]}" if last else ""),
+        "run it again with --debug to see all that it says, or deploy again",
+        ExitCode.DEVICE,
+    )
+
+
+def throttled(device: Transport) -> str:
+    """Why a device runs slower than it could now; empty when it does not, or does not say."""
+    text = device.shell(_THROTTLE_SCRIPT, timeout=20).text
+    reasons = []
+    if found := re.search(r"throttled=0x([0-9a-fA-F]+)", text):
+        bits = int(found[1], 16)
+        reasons += [words for bit, words in _PI.items() if bits >> bit & 1]
+    if (found := re.search(r"Thermal Status: (\d)", text)) and found[1] != "0":
+        level = min(int(found[1]), len(_ANDROID) - 1)
+        reasons.append(f"thermal status {found[1]} ({_ANDROID[level]})")
+    if any(int(state) for state in re.findall(r"cooling=(\d+)", text)):
+        reasons.append("the kernel lowers the CPU's clock to cool it")
+    if not reasons:
+        return ""
+    hottest = max((int(value) for value in re.findall(r"temp=(\d+)", text)), default=0)
+    if hottest >= 1000:
+        reasons.append(f"{hottest / 1000:.0f} °C")
+    return ", ".join(reasons)
