@@ -29,6 +29,8 @@ def cpu_flags() -> set[str]:
 
 def widths() -> list[int]:
     """Those that this CPU must have, so that none can be missing unseen."""
+    if platform.machine() in ("aarch64", "arm64"):
+        return [4]
     if platform.machine() not in ("x86_64", "AMD64"):
         return []
     return [lanes for lanes, needs in NEEDS.items() if needs <= cpu_flags()]

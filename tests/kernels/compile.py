@@ -62,22 +62,33 @@ def run(command: list[str]) -> None:
 
 
 def compile_test(
-    tools: Toolchain, variant: str, flags: tuple[str, ...], test: str, kernels: str
+    tools: Toolchain,
+    variant: str,
+    flags: tuple[str, ...],
+    test: str,
+    kernels: tuple[str, ...],
+    own_ggml: tuple[str, ...] = (),
 ) -> Path:
-    """Returns tests/`test`.cpp linked with the kernels `kernels`*.cpp, compiled with `flags`.
+    """Returns tests/`test`.cpp linked with `kernels`, patterns below ggml/src, compiled with
+    `flags`.
 
-    ggml's own files are compiled once an architecture, without the flags. Only what changed is
-    compiled again.
+    ggml's own files are compiled once an architecture, without the flags, but for `own_ggml`. Only
+    what changed is compiled again.
     """
     OUT.mkdir(parents=True, exist_ok=True)
     with (OUT / ".lock").open("w") as lock:
         # Test processes side by side share the objects.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _compile(tools, variant, flags, test, kernels)
+        return _compile(tools, variant, flags, test, kernels, own_ggml)
 
 
 def _compile(
-    tools: Toolchain, variant: str, flags: tuple[str, ...], test: str, kernels: str
+    tools: Toolchain,
+    variant: str,
+    flags: tuple[str, ...],
+    test: str,
+    kernels: tuple[str, ...],
+    own_ggml: tuple[str, ...],
 ) -> Path:
     base, own = OUT / tools.name / "ggml", OUT / tools.name / variant
     include = [f"-I{TREE / part}" for part in ("ggml/include", "ggml/src", "ggml/src/ggml-cpu")] + [
@@ -92,14 +103,14 @@ def _compile(
             text.replace("@GGML_VERSION@", "test").replace("@GGML_BUILD_COMMIT@", "test")
         )
     common = ["-O2", "-D_GNU_SOURCE", '-DGGML_VERSION="test"', '-DGGML_COMMIT="test"', *include]
-    plm = TREE / "ggml/src/ggml-cpu/plm"
+    src = TREE / "ggml/src"
     sources: list[tuple[Path, Path, tuple[str, ...]]]
-    sources = [(TREE / "ggml/src" / name, base, ()) for name in GGML]
-    sources += [
-        (path, own, flags)
-        for path in (*sorted(plm.glob(f"{kernels}*.cpp")), TREE / f"tests/{test}.cpp")
-    ]
-    newest_header = max(path.stat().st_mtime for path in plm.glob("*.h"))
+    sources = [(src / name, base, ()) for name in GGML if name not in own_ggml]
+    found = [path for pattern in kernels for path in sorted(src.glob(pattern))]
+    compiled = (*found, *(src / name for name in own_ggml), TREE / f"tests/{test}.cpp")
+    sources += [(path, own, flags) for path in compiled]
+    headers = {header for path in found for header in path.parent.glob("*.[hi]*")}
+    newest_header = max(path.stat().st_mtime for path in headers)
 
     objects, jobs = [], []
     for source, folder, extra in sources:

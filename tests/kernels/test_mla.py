@@ -32,6 +32,7 @@ X86 = {
         ),
     ),
 }
+MLA = ("ggml-cpu/plm/mla-*.cpp",)
 # name: compiler flags, the CPU that has these and no more
 ARM = {
     "cortex-a72": (("-march=armv8-a",), "cortex-a72"),
@@ -53,9 +54,7 @@ def test_x86(variant: str) -> None:
     info = Path("/proc/cpuinfo").read_text()
     if not set(needed) <= set(info.split("flags", 1)[1].split("\n", 1)[0].split()):
         pytest.skip(f"this CPU lacks one of {', '.join(needed)}")
-    check(
-        str(compile.compile_test(compile.host(), variant, flags, "test-plm-mla", "mla-")), "--quick"
-    )
+    check(str(compile.compile_test(compile.host(), variant, flags, "test-plm-mla", MLA)), "--quick")
 
 
 def test_native() -> None:
@@ -69,7 +68,7 @@ def test_arm(variant: str) -> None:
     tools = compile.aarch64()
     if tools is None:
         pytest.skip("needs a compiler for aarch64: ziglang from PyPI, or g++-aarch64-linux-gnu")
-    program = compile.compile_test(tools, variant, flags, "test-plm-mla", "mla-")
+    program = compile.compile_test(tools, variant, flags, "test-plm-mla", MLA)
     if platform.machine() in ("aarch64", "arm64"):
         check(str(program), "--quick")
         return

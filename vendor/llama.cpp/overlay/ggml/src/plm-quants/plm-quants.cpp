@@ -15,6 +15,10 @@ static plm_quantize_fn * version(int lanes) {
     if (lanes == 0 || lanes == 4) {
         return plm_quantize_4;
     }
+#elif defined(PLM_QUANTS_ARM)
+    if (lanes == 0 || lanes == 4) {
+        return plm_quantize_4;
+    }
 #endif
     (void) lanes;
     return nullptr;
