@@ -88,7 +88,7 @@ def _vulkan(target: Target) -> dict[str, str]:
             raise missing(
                 "Vulkan's headers",
                 f"{header} is not in {', '.join(map(str, include))}",
-                "install them (Debian 13: apt install libvulkan-dev spirv-headers), or --no-gpu",
+                "install them (Debian: apt install libvulkan-dev spirv-headers), or say --no-gpu",
             )
     return {}
 
