@@ -110,7 +110,7 @@ def _settings(
         found |= {"GGML_BACKEND_DL": "ON", "GGML_CPU_ALL_VARIANTS": "ON"}
     elif kernels == "fixed" and profile.arch == "x86_64":
         found |= x86_settings(features)
-    elif kernels == "fixed" and compiler == "gcc" and system == "Linux":
+    elif kernels == "fixed" and compiler == "gcc":
         # zig has it from -mcpu, and refuses -march
         found["GGML_CPU_ARM_ARCH"] = gcc_march(profile.arch, features)
     flags = profile.section("build").get("flags", ())

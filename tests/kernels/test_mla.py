@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import shutil
 import subprocess
@@ -33,17 +34,22 @@ X86 = {
     ),
 }
 MLA = ("ggml-cpu/plm/mla-*.cpp",)
-# name: compiler flags, the CPU that has these and no more
+# name: features beyond armv8.0-a as Linux names them, compiler flags, the CPU that has these
 ARM = {
-    "cortex-a72": (("-march=armv8-a",), "cortex-a72"),
-    "cortex-a76": (("-march=armv8.2-a+dotprod+fp16",), "cortex-a76"),
-    "i8mm": (("-march=armv8.6-a",), "max"),
+    "cortex-a72": ((), ("-march=armv8-a",), "cortex-a72"),
+    "cortex-a76": (("asimddp", "asimdhp"), ("-march=armv8.2-a+dotprod+fp16",), "cortex-a76"),
+    "i8mm": (
+        ("asimddp", "asimdhp", "i8mm"),
+        ("-march=armv8.2-a+dotprod+fp16+i8mm",),
+        "max",
+    ),
 }
 
 
-def check(*command: str) -> None:
+def check(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}{done.stderr[-2000:]}"
+    return done.stdout
 
 
 @pytest.mark.parametrize("variant", X86)
@@ -62,17 +68,29 @@ def test_native() -> None:
     check(str(compile.ROOT / "build/engine/bin/test-plm-mla"))
 
 
-@pytest.mark.parametrize("variant", ARM)
-def test_arm(variant: str) -> None:
-    flags, cpu = ARM[variant]
+@functools.cache
+def arm(variant: str) -> str:
+    """What the program compiled for a CPU of ARM's prints there, or emulated."""
+    needed, flags, cpu = ARM[variant]
     tools = compile.aarch64()
     if tools is None:
         pytest.skip("needs a compiler for aarch64: ziglang from PyPI, or g++-aarch64-linux-gnu")
     program = compile.compile_test(tools, variant, flags, "test-plm-mla", MLA)
-    if platform.machine() in ("aarch64", "arm64"):
-        check(str(program), "--quick")
-        return
+    if platform.machine() == "aarch64":
+        features = Path("/proc/cpuinfo").read_text().split("Features", 1)[1].split("\n", 1)[0]
+        if set(needed) <= set(features.split()):
+            return check(str(program), "--quick")
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     if emulator is None:
         pytest.skip("needs qemu-aarch64: apt install qemu-user")
-    check(emulator, "-cpu", cpu, str(program), "--quick")
+    return check(emulator, "-cpu", cpu, str(program), "--quick")
+
+
+@pytest.mark.parametrize("variant", ARM)
+def test_arm(variant: str) -> None:
+    arm(variant)
+
+
+def test_i8mm_makes_the_bits_of_dotprod() -> None:
+    results = [arm(variant).rsplit("results ", 1)[1] for variant in ("i8mm", "cortex-a76")]
+    assert results[0] == results[1]
