@@ -32,6 +32,7 @@ CMAKE_MINIMUM = (3, 21)
 TEST_TOOLS = (
     "llama-quantize",
     "llama-bench",
+    "plm-edge-bench",
     "ggml-rpc-server",
     "test-plm-kernels",
     "test-backend-ops",

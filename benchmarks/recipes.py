@@ -39,7 +39,6 @@ from converters.config import PlmConfig, read_config  # noqa: E402
 from converters.convert import convert  # noqa: E402
 from converters.plm import Kind, tensor_specs  # noqa: E402
 from converters.recipes import RECIPES, wanted_type  # noqa: E402
-from tests.parity.engine import Engine  # noqa: E402
 
 SCHEMA = "plm-edge/benchmark-recipes/1"
 Q = GGMLQuantizationType
@@ -128,7 +127,7 @@ class Bench:
         self._names = names(self.tiny)
         reference = folder / "f32.gguf"
         convert(CHECKPOINT, quant="f32", layout="stock", out=reference)
-        self._divergence = Divergence(Engine.of_project(), reference, held_out_windows(windows))
+        self._divergence = Divergence(reference, held_out_windows(windows), threads=1)
 
     def upstream(self, quant: str) -> dict[str, Any]:
         """llama.cpp's mixture, as llama-quantize writes it; see `both`."""

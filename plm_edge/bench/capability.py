@@ -46,20 +46,27 @@ def read_bandwidth(threads: int, size: int) -> tuple[float, list[float]]:
     buffers = [np.ones(size // 8, np.uint64) for _ in range(threads)]
     rates = []
     for _ in range(ROUNDS):
-        gate = threading.Barrier(threads + 1)
+        gate = threading.Barrier(threads)
+        times: list[tuple[float, float]] = []
 
-        def read(buffer: Any, gate: threading.Barrier = gate) -> None:
+        def read(
+            buffer: Any,
+            gate: threading.Barrier = gate,
+            times: list[tuple[float, float]] = times,
+        ) -> None:
             gate.wait()
+            # by the readers' own clocks: another thread might see them start too late
+            began = time.perf_counter()
             buffer.sum()
+            times.append((began, time.perf_counter()))
 
         readers = [threading.Thread(target=read, args=(buffer,)) for buffer in buffers]
         for reader in readers:
             reader.start()
-        gate.wait()
-        began = time.perf_counter()
         for reader in readers:
             reader.join()
-        rates.append(threads * buffers[0].nbytes / (time.perf_counter() - began))
+        spent = max(end for _, end in times) - min(begin for begin, _ in times)
+        rates.append(threads * buffers[0].nbytes / spent)
     return max(rates), rates
 
 

@@ -75,6 +75,11 @@ def _errors(points: list[Result]) -> list[list[float]]:
     ]
 
 
+def _from_zero(axes: Any, rates: list[float]) -> None:
+    """The y axis from zero to a little above the highest rate."""
+    axes.set_ylim(0, 1.08 * max(rates, default=1) or 1)
+
+
 def _single(result: Result, kind: str) -> list[Result]:
     points = [p for p in result["points"] if p["kind"] == kind and "tps" in p and p["n_seq"] == 1]
     return sorted(points, key=lambda p: (p["depth"], p["n_tokens"]))
@@ -96,7 +101,9 @@ def rates(series: list[tuple[str, Result]], kind: str) -> str | None:
             axes.errorbar(
                 x, y, yerr=_errors(points), marker="o", color=colour, label=label, capsize=3, lw=1.8
             )
-        axes.set_ylim(bottom=0)
+        tops = [p["tps"]["maximum"] for _, result in series for p in _single(result, kind)]
+        _from_zero(axes, tops)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("tokens in the prompt" if kind == "prefill" else "tokens in the cache")
         axes.set_ylabel(f"{kind}, t/s")
         if len(series) > 1:
@@ -159,8 +166,8 @@ def roofline(result: Result) -> str | None:
         roof = np.minimum(x * machine["read_bytes_s"], machine["flops"]) / 1e9
         axes.plot(x, roof, color="#57606a", lw=2)
         axes.text(
-            0.03, 0.96, f"roofs: {machine['read_bytes_s'] / 1e9:.0f} GB/s read, "
-            f"{machine['flops'] / 1e9:,.0f} GFLOP/s f32",
+            0.03, 0.96, f"roofs: {machine['read_bytes_s'] / 1e9:.3g} GB/s read, "
+            f"{machine['flops'] / 1e9:,.3g} GFLOP/s f32",
             color="#57606a", va="top", fontsize=9, transform=axes.transAxes,
         )  # fmt: skip
         for kind, colour, mark in (("prefill", THIRD, "s"), ("decode", OURS, "o")):
@@ -224,4 +231,96 @@ def sustained(result: Result) -> str | None:
                 )
             axes[1].legend(fontsize=8)
         (axes[1] if shown else axes).set_xlabel("seconds")
+    return made[0]
+
+
+def front(cells: list[Result], across: str) -> str:
+    """Decode against memory ("peak_rss_bytes") or divergence ("kl_nats"), a point a cell; those on
+    the Pareto front are filled and named.
+
+    Args:
+        cells: as `matrix.measure` makes them.
+    """
+    scale = 1 / (1 << 20) if across == "peak_rss_bytes" else 1.0
+    colours = {quant: _shade(i) for i, quant in enumerate(dict.fromkeys(c["quant"] for c in cells))}
+    with canvas(3.6) as (_, axes, made):
+        for quant, colour in colours.items():
+            those = [cell for cell in cells if cell["quant"] == quant]
+            for best in (False, True):
+                chosen = [cell for cell in those if cell["pareto"] == best]
+                axes.plot(
+                    [cell[across] * scale for cell in chosen],
+                    [cell["decode_tps"] for cell in chosen],
+                    "o", color=colour, ms=7 if best else 5, alpha=1 if best else 0.35,
+                    mfc=colour if best else "none", label=quant if best == _any(those) else None,
+                )  # fmt: skip
+        _from_zero(axes, [cell["decode_tps"] for cell in cells])
+        axes.set_ylabel("decode, t/s")
+        if across == "kl_nats":
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.set_xlabel("KL divergence, nats a token")
+        else:
+            axes.set_xlabel("peak RSS, MiB")
+        axes.legend(fontsize=8, loc="lower right")
+    return made[0]
+
+
+def _any(cells: list[Result]) -> bool:
+    return any(cell["pareto"] for cell in cells)
+
+
+def _shade(index: int) -> str:
+    palette = (OURS, OTHER, THIRD, "#1a7f37", "#cf222e", "#57606a", "#bf3989", "#0a7ea4")
+    return palette[index % len(palette)]
+
+
+def lines(rows: list[Result], name: str, across: str) -> str:
+    """A line for each row of `paper.measure`: its rates by a number of tokens."""
+    with canvas() as (_, axes, made):
+        for index, row in enumerate(rows):
+            x = sorted(map(int, row[name]))
+            y = [row[name][str(at)] for at in x]
+            label = f"{row['device']} {row['type']}"
+            axes.plot(x, y, marker="o", color=_shade(index), label=label, lw=1.8)
+        _from_zero(axes, [rate for row in rows for rate in row[name].values()])
+        axes.set_xlabel(across)
+        axes.set_ylabel("t/s")
+        axes.legend(fontsize=9)
+    return made[0]
+
+
+def offload(rows: list[Result], name: str) -> str:
+    """Rates by the number of layers on the GPU, a line for each device and type."""
+    with canvas() as (_, axes, made):
+        for index, key in enumerate(dict.fromkeys((r["device"], r["type"]) for r in rows)):
+            those = [row for row in rows if (row["device"], row["type"]) == key]
+            x = [row["gpu_layers"] for row in those]
+            y = [next(iter(row[name].values()), 0.0) for row in those]
+            axes.plot(x, y, marker="o", color=_shade(index), label=" ".join(key), lw=1.8)
+        _from_zero(axes, [rate for row in rows for rate in row[name].values()])
+        axes.set_xlabel("layers on the GPU")
+        axes.set_ylabel("t/s")
+        axes.legend(fontsize=9)
+    return made[0]
+
+
+def runs(series: dict[str, list[tuple[str, float]]], what: str) -> str:
+    """Rates of the same setting from run to run.
+
+    Args:
+        series: by label, (when, t/s), the oldest first.
+        what: the axis' name.
+    """
+    with canvas() as (_, axes, made):
+        for index, (label, points) in enumerate(series.items()):
+            at = range(1, len(points) + 1)
+            axes.plot(
+                at, [rate for _, rate in points], marker="o", color=_shade(index), label=label
+            )
+        _from_zero(axes, [rate for points in series.values() for _, rate in points])
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlabel("run")
+        axes.set_ylabel(what)
+        axes.legend(fontsize=8)
     return made[0]

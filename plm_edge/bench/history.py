@@ -62,7 +62,7 @@ def add(result: Result) -> int:
             "insert into runs (created, setting, model, quant, device, engine, tree, result)"
             " values (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                result["created"], setting_of(result), result["model"]["name"],
+                result["created"], setting_of(result), _model(result),
                 result["model"]["quant"], _device(result), result["engine"]["name"],
                 result["engine"]["tree"], json.dumps(result),
             ),
@@ -97,6 +97,19 @@ def regressions(result: Result, before: Result) -> list[Result]:
     ]
 
 
+def slower(run: int, before: int) -> list[str]:
+    """What was slower in one remembered run than in another, in words: see `regressions`."""
+    with _open() as base:
+        found = [
+            json.loads(base.execute("select result from runs where id = ?", (one,)).fetchone()[0])
+            for one in (run, before)
+        ]
+    return [
+        f"{point['name']} slower: {point['ours']:,.1f} t/s, before {point['other']:,.1f}"
+        for point in regressions(*found)
+    ]
+
+
 def runs(limit: int = 20) -> list[Result]:
     """The newest runs, the newest first: id, created, model, quant, device, engine, points."""
     with _open() as base:
@@ -113,6 +126,11 @@ def runs(limit: int = 20) -> list[Result]:
             )
             made.append(dict(zip(names, row, strict=True)) | {"points": dict(points.fetchall())})
     return made
+
+
+def _model(result: Result) -> str:
+    synthetic = " (synthetic weights)" if result["model"]["synthetic"] else ""
+    return f"{result['model']['name']}{synthetic}"
 
 
 def _device(result: Result) -> str:

@@ -1,142 +1,194 @@
-"""Measure on another device: the model and a llama-bench go there, its meters are read from here.
+"""Measure on another device: the model and a small worker go there, its meters are read from here.
 
-What llama-bench reports is what there is: prefill and decode rates with raw samples, at each depth.
-Load, TTFT, single tokens' latency, batches and memory are measured on this machine only so far.
+What is measured is what `session` measures here, point by point, each in a process of its own.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-from plm_edge.bench import energy, environment, meters, result
-from plm_edge.bench.meters.host import RemoteHost
-from plm_edge.bench.meters.recorder import Recorder
+from plm_edge import gguf_file
+from plm_edge.bench import environment, native_worker
+from plm_edge.bench.meters.host import Host, RemoteHost
+from plm_edge.bench.native_worker import PROGRAM, Reader
 from plm_edge.bench.runner import Measured, Setting
-from plm_edge.bench.session import Power
+from plm_edge.bench.site import OnSample, Result
 from plm_edge.bench.workload import Point, Workload
-from plm_edge.engine import library
+from plm_edge.building.cache import Kept
+from plm_edge.deploy import install
+from plm_edge.deploy.place import Place
+from plm_edge.engine import memory
 from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.fleet import files
 from plm_edge.fleet.connect import Opened
+from plm_edge.fleet.facts import Facts
+from plm_edge.fleet.failures import CommandFailed
 
 # A reading is a way there and back; twice a second would be work for a small board.
 REMOTE_INTERVAL = 2.0
+_BUFFER = 256 << 20  # bytes that a thread reads to measure bandwidth: no cache holds them
 
 
-def run(
-    devices: list[Opened], setting: Setting, workload: Workload, engine: Path
-) -> list[dict[str, Any]]:
-    """Measure on several devices side by side; results in their order.
+class Device:
+    """A device with the worker and a model on it: a `Site`.
 
     Args:
-        engine: a folder with llama-bench for these devices, and its libraries if it has any.
+        opened: reached; its transport stays the caller's to close.
+        built: an engine that fits it (`deploy.engine.require_fits`), with the worker.
+        setting: the model is the file here; its threads are chosen where they are not said.
+        facts: what it says of itself.
 
     Raises:
-        PlmEdgeError: a device cannot be reached, or the program does not run there.
+        PlmEdgeError: it lacks the memory (unless the setting says not to look).
     """
-    _check_engine(engine)
-    with ThreadPoolExecutor(len(devices)) as pool:
-        runs = [pool.submit(run_on, device, setting, workload, engine) for device in devices]
-        return [one.result() for one in runs]
 
+    programs: tuple[str, ...] = (PROGRAM,)
+    extra: Mapping[str, str] = MappingProxyType({})  # variables that the worker gets besides
 
-def run_on(device: Opened, setting: Setting, workload: Workload, engine: Path) -> dict[str, Any]:
-    """Measure on one device."""
-    with device.transport as transport:
-        facts = transport.facts()
-        program = _place(device, setting.model, engine)
-        host = RemoteHost(transport)
-        found = meters.find(host)
+    def __init__(self, opened: Opened, built: Kept, setting: Setting, facts: Facts) -> None:
+        self.opened, self.built, self.facts = opened, built, facts
+        self.transport = opened.transport
+        self.setting = replace(
+            setting, threads=setting.threads or install.threads_for(opened, facts)
+        )
+        self.host: Host | None = RemoteHost(opened.transport)
+        self.sample_s = REMOTE_INTERVAL
+        self._place = Place(opened.transport, opened.folder)
+        self._folder = f"bench/{built.manifest.key[:16]}"
+        self._model = ""
+        self._text: str | None = None
+
+    def send(self, progress: install.Progress) -> int:
+        """Send what is not there yet; bytes sent. `devices clean` removes it again.
+
+        Args:
+            progress: told of each file on its way.
+        """
+        programs = [
+            path
+            for path in sorted(self.built.programs.iterdir())
+            if path.name in self.programs or ".so" in path.name or path.suffix == ".dylib"
+        ]
+        model = self.setting.model
+        wanted = {f"{self._folder}/{path.name}": (path, 0o755) for path in programs}
+        self._model = f"models/{files.sha256(model)[:16]}/{model.name}"
+        wanted[self._model] = (model, 0o644)
+        self._place.announce(wanted)
+        sent = 0
+        for target, (source, mode) in wanted.items():
+
+            def told(done: int, total: int, name: str = target) -> None:
+                progress(name, done, total)
+
+            if self.transport.put(source, self._place.path(target), mode=mode, progress=told):
+                sent += source.stat().st_size
+        if self.setting.text:
+            self._text = f"{self._folder}/text"
+            self._place.announce([self._text])
+            self._place.write(self._text, self.setting.text)
+        return sent
+
+    def path(self, name: str) -> str:
+        """Where a program of ours lies there."""
+        return self._place.path(self._folder, name)
+
+    @property
+    def model_path(self) -> str:
+        """Where the model lies there."""
+        return self._place.path(self._model)
+
+    def environment(self) -> dict[str, str]:
+        """Variables for programs of ours."""
+        return {"LD_LIBRARY_PATH": self._place.path(self._folder), "GGML_NO_BACKTRACE": "1"}
+
+    def head(self) -> Result:
+        made, facts = self.built.manifest, self.facts
         cores = sum(group.count for group in facts.groups) or None
-        governor = host.read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-        points = [p for p in workload.points() if p.kind != "load" and p.n_seq == 1]
-        with Recorder(found.meters, REMOTE_INTERVAL) as recorder:
-            power = Power(found, recorder, energy.main_meters(found))
-            power.measure_idle(workload.idle_s)
-            measured = [_measure(device, setting, workload, point, program) for point in points]
-    threads = next((m.loaded["threads"] for m in measured if m.loaded), setting.threads)
-    pin = library.read_pin()
-    made: dict[str, Any] = result.head() | {
-        "engine": {
-            "name": "plm-edge", "pin": f"{pin.package} {pin.version}", "tree": pin.tree,
-            "compiler": None, "cpu_flags": None, "folder": str(engine),
-        },
-        "machine": {
-            "device": device.name, "cpu": facts.cpu, "arch": facts.machine,
-            "features": list(facts.features), "cores_logical": cores,
-            "ram_bytes": facts.ram, "governor": governor, "load_before": None,
-        },
-        "model": environment.model(setting.model),
-        "settings": result.settings(setting, workload, threads),
-        "points": [result.point(one) for one in measured],
-        "power": power.describe(),
-    }  # fmt: skip
-    power.add(made["points"])
-    return made
+        return {
+            "engine": {
+                "name": "plm-edge", "pin": made.pin, "tree": made.tree, "compiler": made.compiler,
+                "cpu_flags": list(made.requires), "folder": str(self.built.folder),
+            },
+            "machine": {
+                "device": self.opened.name, "cpu": facts.cpu, "arch": facts.machine,
+                "features": list(facts.features), "cores_logical": cores,
+                "ram_bytes": facts.ram, "governor": self._governor(), "kernel": facts.kernel,
+                "system": " ".join(filter(None, (facts.system, facts.model, facts.libc))),
+                "load_before": self._load(),
+            },
+            "model": environment.model(self.setting.model),
+        }  # fmt: skip
 
+    def _governor(self) -> str | None:
+        path = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+        return self.host.read(path) if self.host else None
 
-def _check_engine(engine: Path) -> None:
-    if not (engine / "llama-bench").is_file():
-        raise PlmEdgeError(
-            "there is no engine to measure with on another device",
-            f"{engine} holds no llama-bench",
-            "give a folder with one that was built for the device: --engine FOLDER",
-            ExitCode.ENVIRONMENT,
+    def _load(self) -> list[float] | None:
+        words = (self.host.read("/proc/loadavg") or "").split()[:3] if self.host else []
+        try:
+            return [float(word) for word in words] or None
+        except ValueError:
+            return None
+
+    def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
+        self._require_memory(point)
+        reader = Reader(point, on_sample)
+        text = self._place.path(self._text) if self._text else None
+        command = native_worker.command(
+            self.path(PROGRAM), self.setting, workload, point, self.model_path, text
         )
+        self._run(command, reader, point.name)
+        return reader.finish(self.setting)
 
-
-def _place(device: Opened, model: Path, engine: Path) -> str:
-    """Send model, program and libraries; what is there already is not sent again."""
-    folder = device.folder
-    transport = device.transport
-    transport.put(model, f"{folder}/{model.name}")
-    wanted = [engine / "llama-bench", *sorted(engine.glob("lib*.so*"))]
-    for path in wanted:
-        transport.put(path, f"{folder}/bench/{path.name}", mode=0o755)
-    return f"{folder}/bench/llama-bench"
-
-
-def _measure(
-    device: Opened, setting: Setting, workload: Workload, point: Point, program: str
-) -> Measured:
-    repeats = max(workload.min_repeats, 2)
-    command = [
-        program, "-m", f"{device.folder}/{setting.model.name}", "-o", "jsonl",
-        "-p", str(point.n_tokens if point.kind == "prefill" else 0),
-        "-n", str(point.n_tokens if point.kind == "decode" else 0),
-        "-d", str(point.depth), "-r", str(repeats), "-ctk", setting.kv, "-ctv", setting.kv,
-        "-ub", str(setting.n_ubatch),
-    ]  # fmt: skip
-    if setting.threads:
-        command += ["-t", str(setting.threads)]
-    place = program.rsplit("/", 1)[0]
-    done = device.transport.run(command, env={"LD_LIBRARY_PATH": place}, check=True)
-    end = time.monotonic()
-    return parse(point, done.text, end)
-
-
-def parse(point: Point, text: str, end: float) -> Measured:
-    """What llama-bench wrote as JSON lines.
-
-    Args:
-        end: monotonic seconds when it ended: its samples are taken as the time just before.
-
-    Raises:
-        PlmEdgeError: it wrote no result.
-    """
-    lines = [line for line in text.splitlines() if line.startswith("{")]
-    if not lines:
-        raise PlmEdgeError(
-            f"llama-bench gave no result for {point.name}",
-            (text.strip().splitlines() or ["it said nothing"])[-1],
-            "run it there by hand",
-            ExitCode.INTERNAL,
+    def _run(self, command: list[str], reader: Reader, what: str) -> None:
+        done = self.transport.run(
+            command,
+            env={**self.environment(), **self.extra},
+            on_stdout=reader.out,
+            on_stderr=reader.err,
         )
-    said = json.loads(lines[-1])
-    seconds = [nanoseconds / 1e9 for nanoseconds in said["samples_ns"]]
-    begin = end - sum(seconds)
-    samples = [{"seconds": s, "start": begin, "end": end} for s in seconds]
-    return Measured(point, samples, {"threads": said["n_threads"]}, {})
+        if reader.error:
+            raise reader.error
+        error = self.transport.failure(done)
+        if error and not isinstance(error, CommandFailed):
+            raise error
+        if error or not (reader.found.done or reader.found.skipped):
+            raise PlmEdgeError(
+                f"the engine ended on {self.opened.name} while measuring {what}",
+                reader.complaint or (error.why if error else "it gave no result"),
+                "lower the depth or the number of sequences if memory is short; else report it",
+                ExitCode.DEVICE,
+            )
+
+    def _require_memory(self, point: Point) -> None:
+        room = self.facts.ram_available
+        if not self.setting.check_memory or room is None or point.kind == "load":
+            return
+        header = gguf_file.read(self.setting.model)
+        need = memory.need(header, point.n_ctx, self.setting.kv, self.setting.n_ubatch)
+        if need.total > room:
+            raise PlmEdgeError(
+                f"{self.setting.model.name} does not fit the memory of {self.opened.name}",
+                f"{point.name} takes about {need.total / 2**20:,.0f} MiB, and "
+                f"{room / 2**20:,.0f} MiB are available there",
+                "take a smaller type, --kv q8_0, a shorter --workload, or --force",
+                ExitCode.RESOURCES,
+            )
+
+    def capability(self, threads: int) -> Result | None:
+        room = self.facts.ram_available or 4 * threads * _BUFFER
+        mib = max(16, min(_BUFFER, room // (8 * threads)) >> 20)
+        words = [self.path(PROGRAM), "what=capability", f"threads={threads}", f"mib={mib}"]
+        done = self.transport.run(words, env=self.environment())
+        lines = [line for line in done.text.splitlines() if line.startswith("{")]
+        if done.exit_code or not lines:
+            return None
+        said: dict[str, Any] = json.loads(lines[-1])
+        if said.pop("event") != "capability" or said["flops"] is None:
+            return None
+        del said["now"]
+        return said

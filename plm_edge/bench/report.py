@@ -16,25 +16,72 @@ from plm_edge.bench import charts
 Result = dict[str, Any]
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 COLUMNS = (
-    "engine", "device", "model", "quant", "name", "kind", "n_tokens", "depth", "n_seq", "unit",
-    "median", "minimum", "maximum", "mean", "interval", "n", "ttft_s", "p50_s", "p95_s", "p99_s",
-    "peak_rss_bytes", "kv_bytes", "bandwidth_share", "compute_share", "zeros", "joules_a_token",
-    "watts", "throttled",
+    "engine", "device", "model", "quant", "synthetic", "name", "kind", "n_tokens", "depth",
+    "n_seq", "unit", "median", "minimum", "maximum", "mean", "interval", "n", "ttft_s", "p50_s",
+    "p95_s", "p99_s", "peak_rss_bytes", "kv_bytes", "bandwidth_share", "compute_share", "zeros",
+    "joules_a_token", "watts", "throttled",
 )  # fmt: skip
 
 
-def html(result: Result) -> str:
-    """The whole page. Needs matplotlib (extra `report`).
+def html(results: list[Result]) -> str:
+    """The whole page: one result, or those of several devices with pictures of them together.
+    Needs matplotlib (extra `report`).
 
     Raises:
         PlmEdgeError: it is not installed.
     """
-    from plm_edge.cli.bench_output import milliseconds, remarks
+    from plm_edge.cli.bench_output import NO_POWER, remarks
 
+    several = len(results) > 1
+    names = ", ".join(str(one["machine"]["device"]) for one in results)
+    first = results[0]
+    place = names if several else first["machine"]["cpu"]
+    series = [(str(one["machine"]["device"]), one) for one in results]
+    together = [
+        ("Decode", charts.rates(series, "decode"), "median; bars from minimum to maximum"),
+        ("Prefill", charts.rates(series, "prefill"), "median; bars from minimum to maximum"),
+    ]
+    return page(
+        _TEMPLATE,
+        title=f"{first['model']['name']} on {place}",
+        several=several,
+        no_power=NO_POWER,
+        together=[item for item in together if item[1]] if several else [],
+        parts=[
+            {
+                "result": one,
+                "remarks": remarks(one),
+                "points": [point for point in one["points"] if "seconds" in point],
+                "pictures": [item for item in _pictures(one) if item[1]],
+            }
+            for one in results
+        ],
+    )
+
+
+def page(template: Path, **values: Any) -> str:
+    """A template of this folder, filled in."""
+    from plm_edge.cli.bench_output import milliseconds
+
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(_TEMPLATE.parent),
+    )  # fmt: skip
+    environment.filters |= {
+        "size": console.size,
+        "duration": console.duration,
+        "ms": milliseconds,
+        "percent": lambda share: f"{100 * share:.0f} %",
+    }
+    return environment.get_template(template.name).render(**values)
+
+
+def _pictures(result: Result) -> list[tuple[str, str | None, str]]:
+    """Name, SVG and a note of each."""
     series = [(_label(result), result)]
     if "comparison" in result:
         series.append((_label(result["comparison"]["with"]), result["comparison"]["with"]))
-    pictures = [
+    return [
         ("Decode", charts.rates(series, "decode"), "median; bars from minimum to maximum"),
         ("Prefill", charts.rates(series, "prefill"), "median; bars from minimum to maximum"),
         ("Sustained", charts.sustained(result), ""),
@@ -43,19 +90,6 @@ def html(result: Result) -> str:
         ("Roofline", charts.roofline(result), "int8 products may pass the f32 roof"),
         ("Rows of W_down skipped", charts.zeros(result), "one row a neuron, empty context"),
     ]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "size": console.size,
-        "duration": console.duration,
-        "ms": milliseconds,
-        "percent": lambda share: f"{100 * share:.0f} %",
-    }
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        result=result,
-        pictures=[(name, svg, note) for name, svg, note in pictures if svg],
-        remarks=remarks(result),
-        points=[point for point in result["points"] if "seconds" in point],
-    )
 
 
 def _label(result: Result) -> str:
@@ -83,6 +117,7 @@ def _row(result: Result, point: Result) -> dict[str, Any]:
         "device": result["machine"]["device"],
         "model": result["model"]["name"],
         "quant": result["model"]["quant"],
+        "synthetic": result["model"]["synthetic"],
         **{name: point[name] for name in ("name", "kind", "n_tokens", "depth", "n_seq")},
         "unit": "t/s" if "tps" in point else "s",
         **{name: rate[name] for name in ("median", "minimum", "maximum", "mean", "interval", "n")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from datetime import datetime, timezone
 from typing import Any
 
@@ -28,14 +29,31 @@ def point(measured: Measured) -> Result:
     }
     if not measured.samples:
         return made
+    if measured.timed:
+        _add_times(made, measured)
+    else:
+        made["instructions"] = _counted(measured)
+    if at.kind == "load":
+        return made
+    done, loaded = measured.done or {}, measured.loaded or {}
+    if "memory" in loaded:
+        made["memory"] = loaded["memory"] | {"peak_rss_bytes": done.get("peak_rss_bytes")}
+    made["threads"] = loaded.get("threads")
+    made["zeros"] = done.get("zeros")
+    made["rows_by_layer"] = done.get("rows", [])
+    return made
+
+
+def _add_times(made: Result, measured: Measured) -> None:
+    """Seconds, rates, and of prefill TTFT, of decode each step."""
+    at = measured.point
     seconds = [sample["seconds"] for sample in measured.samples]
     made["samples_s"] = seconds
     made["seconds"] = summarise(seconds).as_dict()
-    done, loaded = measured.done or {}, measured.loaded or {}
-    made["interval_reached"] = done.get("reached")
+    made["interval_reached"] = (measured.done or {}).get("reached")
     made["window"] = [measured.samples[0]["start"], measured.samples[-1]["end"]]
     if at.kind == "load":
-        return made
+        return
     tokens = at.n_tokens * at.n_seq
     made["tokens_a_sample"] = tokens
     made["tps"] = summarise([tokens / second for second in seconds]).as_dict()
@@ -43,18 +61,19 @@ def point(measured: Measured) -> Result:
         ttft = [sample["ttft_s"] for sample in measured.samples]
         made["ttft_samples_s"] = ttft
         made["ttft_s"] = summarise(ttft).as_dict()
-    elif at.kind == "decode" and "steps" in measured.samples[0]:
+    elif at.kind == "decode" and measured.samples[0].get("steps"):
         steps = [step for sample in measured.samples for step in sample["steps"]]
         made["step_samples_s"] = [sample["steps"] for sample in measured.samples]
         shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
         made["inter_token_s"] = {name: percentile(steps, share) for name, share in shares.items()}
         made["inter_token_s"]["n"] = len(steps)
-    if "memory" in loaded:
-        made["memory"] = loaded["memory"] | {"peak_rss_bytes": done.get("peak_rss_bytes")}
-    made["threads"] = loaded.get("threads")
-    made["zeros"] = done.get("zeros")
-    made["rows_by_layer"] = done.get("rows", [])
-    return made
+
+
+def _counted(measured: Measured) -> Result:
+    """Instructions of each sample, and the median's share of a token (of a load: all of it)."""
+    found, tokens = measured.instructions, measured.point.n_tokens * measured.point.n_seq
+    each = statistics.median(found) / max(tokens, 1) if found else None
+    return {"samples": found, "a_token": each}
 
 
 def engine(setting: Setting) -> Result:

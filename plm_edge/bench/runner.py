@@ -37,13 +37,19 @@ class Setting:
 
 @dataclass
 class Measured:
-    """One point's raw result: its samples, and what the process said of itself."""
+    """One point's raw result: its samples, and what the process said of itself.
+
+    `instructions`: of each sample, where an emulator counted them; its times mean nothing then
+    (`timed` is False).
+    """
 
     point: Point
     samples: list[Event] = field(default_factory=list)
     loaded: Event | None = None
     done: Event | None = None
     skipped: str | None = None
+    timed: bool = True
+    instructions: list[int] = field(default_factory=list)
 
 
 def measure(
@@ -66,7 +72,7 @@ def measure(
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                _take(found, json.loads(line))
+                take(found, json.loads(line))
                 if on_sample and found.samples:
                     on_sample(len(found.samples), found.samples[-1]["interval"])
             code = process.wait()
@@ -113,7 +119,12 @@ def worker_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "GGML_NO_BACKTRACE": "1"}
 
 
-def _take(found: Measured, event: Event) -> None:
+def take(found: Measured, event: Event) -> None:
+    """Put one event of a worker where it belongs.
+
+    Raises:
+        PlmEdgeError: it is the worker's own error.
+    """
     kind = event.pop("event")
     if kind == "sample":
         found.samples.append(event)

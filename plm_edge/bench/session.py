@@ -1,26 +1,17 @@
-"""A whole run of bench on this machine: every point of a workload, and what surrounds them."""
+"""A whole run of bench: every point of a workload at a site, and what surrounds them."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from plm_edge.bench import (
-    bounds,
-    capability,
-    cost,
-    energy,
-    environment,
-    meters,
-    result,
-    runner,
-    sustained,
-)  # fmt: skip
-from plm_edge.bench.meters.host import Host, LocalHost
+from plm_edge.bench import bounds, cost, energy, meters, result, sustained
 from plm_edge.bench.meters.meter import Finding
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.runner import Measured, Setting
+from plm_edge.bench.site import Here, Site
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.engine.threads import default_threads
 
@@ -45,12 +36,11 @@ CAPABILITY_S = 3.0
 
 @dataclass
 class Bench:
-    """One run over one setting. `host` is where meters look; `label` is put behind each step."""
+    """One run at one site. `label` is put behind each step."""
 
-    setting: Setting
+    site: Site
     workload: Workload
     display: Display
-    host: Host = field(default_factory=LocalHost)
     label: str = ""
 
     def run(self) -> dict[str, Any]:
@@ -61,44 +51,44 @@ class Bench:
         """
         return run_in_turns([self])[0]
 
-    def head(self) -> dict[str, Any]:
-        """Which engine, machine and model."""
-        return result.head() | {
-            "engine": result.engine(self.setting),
-            "machine": environment.machine(),
-            "model": environment.model(self.setting.model),
-        }
-
     def measure(self, point: Point) -> Measured:
         """One point of the workload."""
         self.display.step(_what(point) + self.label)
-        return runner.measure(self.setting, self.workload, point, self.display.sample)
+        return self.site.measure(self.workload, point, self.display.sample)
 
     def finish(
         self,
         made: dict[str, Any],
         measured: list[Measured],
         power: Power,
-        machine: dict[str, Any],
+        machine: dict[str, Any] | None,
     ) -> None:
         """Put points, settings, energy and bounds into the result."""
         made["points"] = [result.point(one) for one in measured]
-        threads = _threads(made["points"], self.setting)
-        made["settings"] = result.settings(self.setting, self.workload, threads)
+        threads = _threads(measured, self.site.setting)
+        made["settings"] = result.settings(self.site.setting, self.workload, threads)
         made["power"] = power.describe()
         power.add(made["points"])
-        made["capability"] = machine
-        self._add_bounds(made)
+        if machine is not None:
+            made["capability"] = machine
+            self._add_bounds(made)
         if self.workload.name == "sustained":
             made["sustained"] = sustained.of(measured[0], power.recorder)
 
     def _add_bounds(self, made: dict[str, Any]) -> None:
+        setting = self.site.setting
         sparse = made["model"]["layout"] == "edge" and made["engine"]["name"] == "plm-edge"
-        price = cost.of_file(self.setting.model, self.setting.kv, sparse)
+        price = cost.of_file(setting.model, setting.kv, sparse)
         made["cost"] = vars(price).copy()
         for point in made["points"]:
-            if "tps" in point:
+            if "tps" in point and not _offloaded(point):
                 point["bounds"] = bounds.of_point(point, price, made["capability"])
+
+
+def _offloaded(point: dict[str, Any]) -> bool:
+    """Whether weights lie on a GPU, whose bandwidth is not what is measured of a machine."""
+    places = point.get("memory", {}).get("weights_bytes", {})
+    return any(not name.startswith(("CPU", "AMX", "RPC")) for name in places)
 
 
 @dataclass
@@ -140,40 +130,51 @@ class Power:
 
 
 def run_in_turns(benches: list[Bench]) -> list[dict[str, Any]]:
-    """Run several settings of one workload: each point by all of them before the next point, so
-    that a machine that changes meanwhile does not favour one. The results, in order."""
+    """Run several settings of one workload on one machine: each point by all of them before the
+    next point, so that a machine that changes meanwhile does not favour one. The results, in
+    order."""
     first = benches[0]
-    workload, display = first.workload, first.display
+    workload, display, site = first.workload, first.display, first.site
     points = list(workload.points())
     each = workload.budget_s + POINT_OVERHEAD_S
     steps = len(points) * len(benches)
     display.begin(steps + 2, steps * each + workload.idle_s + CAPABILITY_S)
-    display.step("reading the model, idle power")
-    made = [bench.head() for bench in benches]
-    found = meters.find(first.host)
+    display.step("reading the model, idle power" + first.label)
+    made = [result.head() | bench.site.head() for bench in benches]
+    found = meters.find(site.host) if site.host else Finding()
     measured: list[list[Measured]] = [[] for _ in benches]
-    with Recorder(found.meters, workload.sample_s) as recorder:
+    with Recorder(found.meters, max(workload.sample_s, site.sample_s)) as recorder:
         power = Power(found, recorder, energy.main_meters(found))
         power.measure_idle(workload.idle_s)
         for point in points:
             for bench, those in zip(benches, measured, strict=True):
                 those.append(bench.measure(point))
-    display.step("memory bandwidth and arithmetic of this machine")
-    loaded = [one.loaded for one in measured[0] if one.loaded]
-    machine = capability.measure(loaded[0]["threads"] if loaded else default_threads())
+    display.step("memory bandwidth and arithmetic" + first.label)
+    machine = site.capability(_threads(measured[0], site.setting))
     for bench, head, those in zip(benches, made, measured, strict=True):
         bench.finish(head, those, power, machine)
     return made
 
 
+def run_side_by_side(benches: list[Bench]) -> list[dict[str, Any]]:
+    """Run each on a machine of its own, all at the same time; the results, in order.
+
+    Raises:
+        PlmEdgeError: the first that failed; the others have ended then.
+    """
+    with ThreadPoolExecutor(len(benches)) as pool:
+        runs = [pool.submit(bench.run) for bench in benches]
+    return [one.result() for one in runs]
+
+
 def run(setting: Setting, workload: Workload, display: Display) -> dict[str, Any]:
     """Measure all points of `workload` on this machine. See `Bench.run`."""
-    return Bench(setting, workload, display).run()
+    return Bench(Here(setting), workload, display).run()
 
 
-def _threads(points: list[dict[str, Any]], setting: Setting) -> int:
+def _threads(measured: list[Measured], setting: Setting) -> int:
     """Threads that were used: of the points, for the engine chooses when nobody says."""
-    found = [point["threads"] for point in points if point.get("threads")]
+    found = [one.loaded["threads"] for one in measured if one.loaded]
     return int(found[0] if found else setting.threads or default_threads())
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Student's t, two-sided 95 %, by degrees of freedom: R's qt(0.975, 1:30); beyond, its asymptote.
-_T95 = (
+T95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
     2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
@@ -50,7 +50,7 @@ def interval(samples: Sequence[float]) -> float | None:
     n = len(samples)
     if n < 2:
         return None
-    t = _T95[n - 2] if n - 2 < len(_T95) else 1.96 + 2.5 / (n - 1)
+    t = T95[n - 2] if n - 2 < len(T95) else 1.96 + 2.5 / (n - 1)
     mean = statistics.fmean(samples)
     return t * statistics.stdev(samples) / math.sqrt(n) / abs(mean) if mean else None
 

@@ -17,14 +17,26 @@ from plm_edge.bench import page_cache
 from plm_edge.bench.samples import Sample, Sampler, repeat
 from plm_edge.bench.workload import Point
 from plm_edge.engine import library, memory
-from plm_edge.engine.log import engine_log
+from plm_edge.engine.log import EngineLog, KVReport, engine_log
 from plm_edge.engine.session import Options, Session
 from plm_edge.engine.sparsity import RowCounts, zero_share
 from plm_edge.errors import PlmEdgeError
 
 
+def took(log: EngineLog, kv: KVReport | None) -> dict[str, Any]:
+    """The `memory` of a point, as far as the engine tells it; bytes."""
+    return {
+        "weights_bytes": log.weight_bytes(),
+        "kv_bytes": kv.n_bytes if kv else 0,
+        "kv_cells": kv.cells if kv else 0,
+        "kv_bytes_per_token": kv.n_bytes / kv.cells if kv and kv.cells else 0,
+        "kv_type": kv.type if kv else "",
+        "compute_bytes": log.compute_bytes(),
+    }
+
+
 class Worker:
-    """Serves one request; see `plm_edge.bench.protocol.Request` for its fields."""
+    """Serves one request; `runner` writes it."""
 
     def __init__(self, request: dict[str, Any], out: TextIO) -> None:
         self._request = request
@@ -92,19 +104,11 @@ class Worker:
         return session.tokenize(text) if text else None
 
     def _loaded(self, session: Session) -> None:
-        kv = session.kv
         self._emit(
             "loaded",
             threads=session.threads,
             description=session.description,
-            memory={
-                "weights_bytes": engine_log.weight_bytes(),
-                "kv_bytes": kv.n_bytes if kv else 0,
-                "kv_cells": kv.cells if kv else 0,
-                "kv_bytes_per_token": kv.n_bytes / kv.cells if kv and kv.cells else 0,
-                "kv_type": kv.type if kv else "",
-                "compute_bytes": session.compute_bytes,
-            },
+            memory=took(engine_log, session.kv),
         )
 
     def _repeat(self, take: Any, counts: RowCounts | None = None) -> None:

@@ -96,6 +96,11 @@ WORKLOADS = {
     "quick": Workload("quick", (512,), (0, 2048), (1,), budget_s=3.0),
     "standard": Workload("standard"),
     "long": Workload("long", decode_tokens=128, budget_s=60.0, min_repeats=5),
+    # Little of each: qemu is a hundred times slower than a processor.
+    "emulated": Workload(
+        "emulated", (32,), (0, 128), (1, 4), 4, interval=0.0, budget_s=0.0, min_repeats=2,
+        max_repeats=2, idle_s=0.0,
+    ),
     # llama-bench's own defaults: five runs of 512 and of 128, whatever the spread.
     "llama-bench": Workload(
         "llama-bench", (512,), (0,), (1,), 128, loads=False, interval=0.0, budget_s=0.0,

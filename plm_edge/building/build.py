@@ -33,7 +33,10 @@ from plm_edge.engine import library
 from plm_edge.errors import PlmEdgeError
 
 # cmake's targets; collect.NAMES says where a program's name differs
-PROGRAMS = ("llama-bench", "llama-server", "llama-cli", "ggml-rpc-server", "plm-edge-probe")
+PROGRAMS = (
+    "llama-bench", "llama-server", "llama-cli", "ggml-rpc-server", "plm-edge-probe",
+    "plm-edge-bench",
+)  # fmt: skip
 LOG = "build.log"
 
 

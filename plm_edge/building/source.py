@@ -13,7 +13,11 @@ from plm_edge.errors import ExitCode, PlmEdgeError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # What decides how the tree is built, beside the tree itself; paths in the source's folder
-RECIPE = ("CMakeLists.txt", "plm_edge/__init__.py", "plm_edge/building/probe.cpp")
+RECIPE = (
+    "CMakeLists.txt", "plm_edge/__init__.py", "plm_edge/building/probe.cpp",
+    "plm_edge/bench/native/worker.cpp", "plm_edge/bench/native/engine.cpp",
+    "plm_edge/bench/native/engine.h", "plm_edge/bench/native/capability.cpp",
+)  # fmt: skip
 
 
 def root() -> Path:

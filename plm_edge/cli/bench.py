@@ -20,13 +20,30 @@ def bench(
         ),
     ] = None,
     workload: Annotated[
-        str, typer.Option(help="smoke, quick, standard, long or llama-bench.")
-    ] = "standard",
+        str | None,
+        typer.Option(help="smoke, quick, standard, long or llama-bench.", show_default="standard"),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="paper: the PLM paper's settings, of a checkpoint or a good GGUF."),
+    ] = None,
+    matrix: Annotated[
+        bool,
+        typer.Option("--matrix", help="Types x threads x KV types, and the Pareto front."),
+    ] = False,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(help="Of --matrix: quant=…,… threads=…,… kv=…,…", show_default=False),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(min=1, max=512, help="Threads.", show_default="one a big core"),
     ] = None,
     kv: Annotated[KVType, typer.Option(help="Type of the KV cache.")] = KVType.f16,
+    gpu_layers: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, help="Layers on the GPU.", show_default="the engine's"),
+    ] = None,
     budget: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds a point.", show_default="the workload's")
     ] = None,
@@ -47,8 +64,13 @@ def bench(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address of the one device.")] = None,
     engine: Annotated[
-        Path | None, typer.Option(help="Folder with a llama-bench built for the device.")
+        Path | None,
+        typer.Option(help="A build of `engine build` for the device.", show_default="its own"),
     ] = None,
+    emulate: Annotated[
+        bool,
+        typer.Option("--emulate", help="Under qemu: tokens and instructions, never t/s."),
+    ] = False,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Reckon instead: a roofline, marked an estimate.")
     ] = False,
@@ -69,16 +91,17 @@ def bench(
     from plm_edge.cli import bench_history, bench_run
 
     if model == Path("history"):
-        bench_history.show_history(json)
+        bench_history.show_history(json, html)
         return
-    if host and device and len(device) == 1:
-        device = [f"{device[0]}@{host}"]
-    bench_run.run(
-        bench_run.Wanted(
-            model, workload, threads, kv.value, budget, text, sustained, compare, history, force
-        ),
-        bench_run.Devices(tuple(device or ()), engine, estimate),
-        as_json=json,
-        as_csv=csv,
-        html=html,
-    )
+    wanted = bench_run.Wanted(
+        model, workload, threads, kv.value, gpu_layers, budget, text, sustained, compare, history,
+        force,
+    )  # fmt: skip
+    names = bench_run.addressed(tuple(device or ()), host)
+    devices = bench_run.Devices(names, engine, estimate, emulate)
+    output = bench_run.Output(json, csv, html)
+    if suite is not None or matrix or sweep:
+        special = bench_run.Special(suite, matrix, tuple(sweep or ()))
+        bench_run.run_special(special, wanted, devices, output)
+        return
+    bench_run.run(wanted, devices, output)

@@ -1,85 +1,125 @@
-"""`plm-edge bench --device`: on machines that are elsewhere, or an estimate of them."""
+"""`plm-edge bench --device`: on machines that are elsewhere, emulated, or reckoned."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plm_edge import console, model_choice
-from plm_edge.bench import cost, estimate, remote, report, session
+import psutil
+
+from plm_edge import console
+from plm_edge.bench import capability, cost, emulation, estimate, remote, session
 from plm_edge.bench.runner import Setting
-from plm_edge.bench.workload import find
-from plm_edge.cli import bench_output, run_output
+from plm_edge.bench.workload import Workload, find
+from plm_edge.cli import bench_output
 from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet import connect
+from plm_edge.fleet.qemu import QemuTransport
 
 if TYPE_CHECKING:
-    from plm_edge.cli.bench_run import Devices, Wanted
+    from plm_edge.building.cache import Kept
+    from plm_edge.cli.bench_run import Devices
 
-SCHEMA = "plm-edge/bench-devices/1"
 ESTIMATED_DEPTHS = (0, 512, 2048, 4096)
 
 
-def run(wanted: Wanted, devices: Devices, *, as_json: bool, as_csv: bool) -> None:
-    """Measure on every device of the call, or estimate it.
+def measure(devices: Devices, setting: Setting, workload: Workload) -> list[dict[str, Any]]:
+    """The results of all devices of the call, measured side by side.
 
     Raises:
-        PlmEdgeError: a device is not known or has no address: names the ways out.
+        PlmEdgeError: a device is not known, has no address or no engine, or failed.
     """
-    opened = [] if devices.estimate else [open_device(name) for name in devices.names]
-    if not devices.estimate and devices.engine is None:
-        raise PlmEdgeError(
-            "there is no engine for the device",
-            "plm-edge does not build for other machines by itself yet",
-            "give a folder with a llama-bench for it (--engine FOLDER), or use --estimate",
-            ExitCode.USAGE,
-        )
-    choice = model_choice.choose(wanted.model)
-    run_output.say_which(choice)
-    setting = Setting(choice.path, threads=wanted.threads, kv=wanted.kv)
-    if devices.estimate:
-        found = _estimates(devices.names, setting)
-    else:
-        assert devices.engine is not None
-        chosen = find(wanted.workload, budget_s=wanted.budget)
-        found = remote.run(opened, setting, chosen, devices.engine)
-    if as_json:
-        console.emit_json({"schema": SCHEMA, "results": found})
-    elif as_csv and not devices.estimate:
-        console.out.print(report.to_csv(found), end="", soft_wrap=True, markup=False)
-    else:
-        for one in found:
-            if devices.estimate:
-                console.out.print(bench_output.estimate_table(one))
-            else:
-                bench_output.show(one)
-            console.out.print()
+    names = list(dict.fromkeys(devices.names))
+    opened = [open_device(name, devices.emulate) for name in names]
+    if devices.emulate:
+        workload = emulation.workload(workload)
+    with ExitStack() as stack, bench_output.display() as display:
+        sites = []
+        for name, one in zip(names, opened, strict=True):
+            stack.enter_context(one.transport)
+            facts = one.transport.facts()
+            built = _engine(one, devices.engine, display)
+            sites.append(_site(name, one, built, setting, facts, display))
+        several = len(sites) > 1
+        benches = [
+            session.Bench(
+                site, workload, display.another() if several else display,
+                label=f", {name}" if several else "",
+            )
+            for name, site in zip(names, sites, strict=True)
+        ]  # fmt: skip
+        return session.run_side_by_side(benches)
 
 
-def open_device(name: str) -> connect.Opened:
+def _site(
+    name: str,
+    opened: connect.Opened,
+    built: Kept,
+    setting: Setting,
+    facts: Any,
+    display: bench_output.TerminalDisplay,
+) -> remote.Device:
+    from plm_edge.deploy import engine
+
+    engine.require_fits(built, name, facts)
+    emulated = isinstance(opened.transport, QemuTransport)
+    kind = emulation.Emulated if emulated else remote.Device
+    site = kind(opened, built, setting, facts)
+    with display.sending() as progress:
+        sent = site.send(lambda what, done, size: progress(f"{name}: {what}", done, size))
+    if sent:
+        console.note(f"sent {console.size(sent)} to {name}")
+    return site
+
+
+def _engine(
+    opened: connect.Opened, folder: Path | None, display: bench_output.TerminalDisplay
+) -> Kept:
+    """The engine for a device, with the worker in it."""
+    from plm_edge.deploy import engine
+
+    with display.sending() as progress:
+        return engine.of(
+            opened.profile.name, folder,
+            lambda done, steps, what: progress(f"engine for {opened.name}: {what}", done, steps),
+            program=f"bin/{remote.PROGRAM}",
+        )  # fmt: skip
+
+
+def open_device(name: str, emulate: bool = False) -> connect.Opened:
     """A device that can be reached.
 
     Raises:
-        PlmEdgeError: none of that name, or no address for it.
+        PlmEdgeError: none of that name, or no address for it: names the ways out.
     """
     try:
-        return connect.device(name)
+        return connect.device(name, emulate=emulate)
     except PlmEdgeError as error:
         if "no address" not in error.what:
             raise
         raise PlmEdgeError(
             f"{name} is not here, so it cannot be measured",
             error.why,
-            f"say where one is (--host USER@HOST), or reckon (--device {name} --estimate)",
-            error.code,
+            f"say where one is (--host USER@HOST), or run under qemu (--device {name} --emulate: "
+            f"correctness, no speed), or reckon (--device {name} --estimate)",
+            ExitCode.USAGE,
         ) from error
 
 
-def _estimates(names: tuple[str, ...], setting: Setting) -> list[dict[str, Any]]:
+def estimates(names: tuple[str, ...], setting: Setting) -> list[dict[str, Any]]:
     """Estimates for the profiles; the model runs here for its zeros and for the check."""
     profiles = [connect.describe(name.partition("@")[0])[0] for name in names]
-    here = replace(find("quick"), prefill=(), depths=(0, 512), loads=False)
+    run_here = replace(find("quick"), prefill=(512,), depths=(0, 512), loads=False)
     with bench_output.display() as display:
-        result = session.run(setting, here, display)
+        result = session.run(setting, run_here, display)
     price = cost.of_file(setting.model, setting.kv, sparse=result["model"]["layout"] == "edge")
-    return [estimate.of_device(one, price, result, ESTIMATED_DEPTHS) for one in profiles]
+    shown = psutil.cpu_freq()
+    clock = (shown.max or shown.current) / 1000 if shown else None
+    features = connect.describe("host")[0].features
+    # twice, apart: on a virtual machine one of them was half as much again, once in three calls
+    again = capability.measure(result["capability"]["threads"])
+    lower = min(again, result["capability"], key=lambda found: float(found["read_bytes_s"]))
+    here = estimate.of_here(lower, features, clock)
+    return [estimate.of_device(one, price, result, here, ESTIMATED_DEPTHS) for one in profiles]

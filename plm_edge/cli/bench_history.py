@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from plm_edge import console
+from rich.text import Text
+
+from plm_edge import bench, console
 
 Result = dict[str, Any]
+_TEMPLATE = Path(bench.__file__).with_name("history.html.j2")
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 
-def show_history(as_json: bool) -> None:
-    """The newest runs, and how decode went from run to run of the same setting."""
+def show_history(as_json: bool, html: Path | None = None) -> None:
+    """The newest runs, how decode went from run to run of the same setting, and what became
+    slower.
+
+    Args:
+        html: a page with the plots goes there.
+    """
     from plm_edge.bench import history
 
     runs = history.runs()
+    for run in runs:
+        run["slower"] = slower(run, runs)
+    if html is not None:
+        _write(html, runs)
     if as_json:
         console.emit_json({"schema": "plm-edge/bench-history/1", "runs": runs})
         return
@@ -23,7 +36,7 @@ def show_history(as_json: bool) -> None:
         console.note(f"nothing was measured yet ({history.path()})")
         return
     table = console.table(
-        "", "when", "model", "device", "engine", "prefill", "decode", "before", right=(0, 5, 6)
+        "", "when", "model", "device", "engine", "prefill", "decode", "so far", "", right=(0, 5, 6)
     )
     for run in runs:
         alike = [other for other in reversed(runs) if other["setting"] == run["setting"]]
@@ -37,8 +50,46 @@ def show_history(as_json: bool) -> None:
             _rate(_first(run, "pp512") or _first(run, "pp")),
             _rate(_first(run, "tg")),
             spark([rate for rate in upto if rate]),
+            Text("; ".join(run["slower"]), "yellow"),
         )
     console.out.print(table)
+
+
+def slower(run: Result, runs: list[Result]) -> list[str]:
+    """Points that were slower than in the run of the same setting before it, in words."""
+    from plm_edge.bench import history
+
+    before = next((r for r in runs if r["setting"] == run["setting"] and r["id"] < run["id"]), None)
+    return history.slower(run["id"], before["id"]) if before else []
+
+
+def _write(path: Path, runs: list[Result]) -> None:
+    """The plots: decode and prefill from run to run, a line for each setting."""
+    from plm_edge.bench import charts, report
+    from plm_edge.cli.bench_run import check_html
+
+    check_html(path)
+    pictures = []
+    for name, start in (("Decode", "tg"), ("Prefill", "pp")):
+        series: dict[str, list[tuple[str, float]]] = {}
+        for run in reversed(runs):
+            rate = _first(run, start)
+            if rate:
+                label = f"{run['model']} {run['quant']}, {run['device']}, {run['engine']}"
+                series.setdefault(f"{label} #{_number(run, runs)}", []).append(
+                    (run["created"], rate)
+                )
+        if series:
+            pictures.append((name, charts.runs(series, f"{name.lower()}, t/s"), "oldest first"))
+    page = report.page(_TEMPLATE, runs=runs, pictures=pictures, first=_first)
+    report.write(path, page)
+    console.note(f"report: {path}")
+
+
+def _number(run: Result, runs: list[Result]) -> int:
+    """Which of the settings it is, the oldest is 1: settings differ in more than a label holds."""
+    settings = list(dict.fromkeys(other["setting"] for other in reversed(runs)))
+    return settings.index(run["setting"]) + 1
 
 
 def spark(values: list[float]) -> str:

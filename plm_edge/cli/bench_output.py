@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,29 @@ class TerminalDisplay:
         self._task: TaskID | None = None
         self._what = ""
         self._steps = 0
+
+    def another(self) -> TerminalDisplay:
+        """For a run beside this one: a line of its own."""
+        return TerminalDisplay(self._progress)
+
+    @contextmanager
+    def sending(self) -> Iterator[Callable[[str, int, int], None]]:
+        """A function to tell of bytes or steps on the way: what, done, in all; its lines go."""
+        tasks: dict[str, TaskID] = {}
+
+        def told(what: str, done: int, total: int) -> None:
+            key = what.partition(": ")[0]
+            if key not in tasks:
+                tasks[key] = self._progress.add_task("", total=total)
+            self._progress.update(
+                tasks[key], completed=done, total=total, description=console.printable(what)
+            )
+
+        try:
+            yield told
+        finally:
+            for task in tasks.values():
+                self._progress.remove_task(task)
 
     def begin(self, points: int, seconds: float) -> None:
         self._task = self._progress.add_task("", total=points + 1)
@@ -54,6 +77,9 @@ def show(result: Result) -> None:
     for remark in remarks(result):
         console.out.print(Text("note: ", "yellow").append(console.printable(remark), "default"))
     console.out.print()
+    if "emulation" in result:
+        console.out.print(instructions_table(result))
+        return
     console.out.print(speed_table(result))
     console.out.print()
     if any("memory" in point for point in result["points"]):
@@ -113,29 +139,87 @@ def _place(machine: Result) -> str:
 
 
 def estimate_table(found: Result) -> Any:
-    """An estimate; the word stands on every line."""
-    table = console.table(f"{found['device']}, not measured", "", "", right=(1,))
-    kind = "reached by programs" if found["machine"]["reached"] else "the sheet's: an upper bound"
+    """An estimate; the word and its formula stand on every line."""
+    model, machine = found["model"], found["machine"]
+    synthetic = " (synthetic weights)" if model["synthetic"] else ""
+    table = console.table(
+        f"{found['device']}, not measured: {model['name']} {model['quant']}{synthetic}",
+        "", "", right=(1,),
+    )  # fmt: skip
+
+    def line(name: str, value: str, note: str) -> None:
+        table.add_row(f"estimate: {name}", Text(value, "bold"), console.cell(note, "dim"))
+
+    for point in found["prefill"]:
+        line(f"pp{point['n_tokens']}", f"{point['estimate_tps']:,.1f} t/s", point["formula"])
     for point in found["decode"]:
-        table.add_row(
-            f"estimate: decode @ d{point['depth']}",
-            Text(f"{point['estimate_tps']:,.1f} t/s", "bold"),
-            console.cell(f"estimate; {console.size(point['bytes_a_token'])} a token", "dim"),
-        )
-    rate = f"{found['machine']['read_bytes_s'] / 1e9:.2f} GB/s"
-    table.add_row(
-        "estimate: from", rate, console.cell(f"{kind}; {found['machine']['source']}", "dim")
-    )
-    table.add_row("estimate: formula", "", console.cell(found["formula"], "dim"))
-    for point in found["check"]["points"]:
-        table.add_row(
-            f"check here: {point['name']}",
-            f"{point['measured_tps']:,.1f} t/s",
-            console.cell(
-                f"measured; the estimate for this machine says {point['estimate_tps']:,.1f} "
-                f"({point['ratio']:.2f}x)", "dim",
-            ),
+        size = console.size(point["bytes_a_token"])
+        line(
+            f"tg @ d{point['depth']}", f"{point['estimate_tps']:,.1f} t/s",
+            f"{point['formula']}; bytes {size}",
         )  # fmt: skip
+    kind = "reached by programs" if machine["reached"] else "the sheet's: an upper bound"
+    line("B", f"{machine['read_bytes_s'] / 1e9:.2f} GB/s", f"{kind}; {machine['source']}")
+    flops = machine["flops"]
+    line("F", f"{flops / 1e9:,.0f} GFLOP/s" if flops else "-", machine["flops_source"])
+    here = found["check"]["machine"]
+    for point in found["check"]["points"]:
+        line(
+            f"checked here, {point['name']}", f"{point['estimate_tps']:,.1f} t/s",
+            f"measured {point['measured_tps']:,.1f} ({100 * (point['ratio'] - 1):+.0f} %); "
+            f"{point['formula']}",
+        )  # fmt: skip
+    line("B here", f"{here['read_bytes_s'] / 1e9:.2f} GB/s", here["source"])
+    flops = here["flops"]
+    line("F here", f"{flops / 1e9:,.0f} GFLOP/s" if flops else "-", here["flops_source"])
+    if not found["applies"]:
+        line("of no use", "", "so small a model lies in caches: starting operations bounds it")
+    return table
+
+
+def instructions_table(result: Result) -> Any:
+    """Of an emulated device: whether its tokens are right, and what they take."""
+    said = result["emulation"]
+    tokens = said["tokens"]
+    table = console.table(
+        f"emulated: {said['emulator']} -cpu {said['cpu']}", "instructions a token", "", right=(1,)
+    )
+    for point in result["points"]:
+        counted = point.get("instructions", {}).get("a_token")
+        shown = Text("not counted" if counted is None else f"{counted:,.0f}", "bold")
+        note = "all of it" if point["kind"] == "load" else ""
+        zeros = point.get("zeros")
+        note = f"{100 * zeros:.0f} % of W_down skipped" if zeros else note
+        table.add_row(console.cell(point["name"]), shown, console.cell(note, "dim"))
+    if said["not_counted"]:
+        table.add_row(Text("not counted", "dim"), "", console.cell(said["not_counted"], "dim"))
+    table.add_row(
+        "tokens",
+        Text("equal" if tokens["equal"] else "others", "bold"),
+        console.cell(f"{len(tokens['there'])} greedy ones after {tokens['prompt']!r}", "dim"),
+    )
+    table.add_row("speed", Text("not measured", "dim"), console.cell("qemu's is not its", "dim"))
+    return table
+
+
+def side_by_side(results: list[Result]) -> Any:
+    """Medians of all devices, a column each."""
+    names = [str(one["machine"]["device"]) for one in results]
+    table = console.table("side by side", *names, right=tuple(range(1, len(names) + 1)))
+    points = {p["name"]: None for one in results for p in one["points"]}
+    for name in points:
+        cells = []
+        for one in results:
+            point: Result = next((p for p in one["points"] if p["name"] == name), {})
+            if "tps" in point:
+                cells.append(f"{point['tps']['median']:,.1f} t/s")
+            elif "seconds" in point:
+                cells.append(console.duration(point["seconds"]["median"]))
+            elif (point.get("instructions") or {}).get("a_token"):
+                cells.append(f"{point['instructions']['a_token']:,.0f} instructions")
+            else:
+                cells.append("-")
+        table.add_row(console.cell(name), *cells)
     return table
 
 
@@ -228,21 +312,31 @@ def bounds_table(result: Result) -> Any:
         f"{machine['read_bytes_s'] / 1e9:.1f} GB/s",
         "",
         "",
-        console.cell(f"{machine['flops'] / 1e9:,.0f} GFLOP/s f32, both measured", "dim"),
+        console.cell(f"{machine['flops'] / 1e9:,.3g} GFLOP/s f32, both measured", "dim"),
     )
     return table
 
 
-_NO_POWER = ("thermal zones", "CPU clock", "throttling")  # lacking, but no meters of energy
+NO_POWER = ("thermal zones", "CPU clock", "throttling")  # lacking, but no meters of energy
 
 
 def power_table(result: Result) -> Any:
     """Energy, temperature and throttling; or what is not measured here, and why."""
     power = result["power"]
     table = console.table("power", "", "", "", right=(1, 2))
+    if power["meters"]:
+        cost = power["overhead"]
+        share = max(cost["thread_cpu_share"], 0.0)
+        table.add_row(
+            "sampling", f"{100 * share:.2f} %", "",
+            console.cell(
+                f"of one core here: {len(power['meters'])} meters every {cost['interval_s']:g} s, "
+                f"{console.duration(cost['seconds_a_round'])} a round", "dim",
+            ),
+        )  # fmt: skip
     if not power["counted"]:
         lacking = ", ".join(
-            item["what"] for item in power["lacking"] if item["what"] not in _NO_POWER
+            item["what"] for item in power["lacking"] if item["what"] not in NO_POWER
         )
         why = f"none of {lacking} (--json says why)"
         table.add_row("energy", Text("not measured here", "dim"), "", console.cell(why, "dim"))

@@ -22,6 +22,7 @@ def of(
     device: str,
     folder: Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    program: str = PROGRAM,
 ) -> Kept:
     """The engine for a device, by the name of its profile.
 
@@ -29,18 +30,19 @@ def of(
         folder: one that was built elsewhere, with its manifest.json; None: ours, from the cache
             or built now.
         progress: told of each step where it has to be built: steps done, steps in all, what.
+        program: what it must bring.
 
     Raises:
-        PlmEdgeError: it is damaged, lacks llama-server, or cannot be built.
+        PlmEdgeError: it is damaged, lacks the program, or cannot be built.
     """
     if folder is not None:
         found = Kept(folder, manifest.read(folder))
         manifest.verify(folder, found.manifest)
     else:
         found = _ours(device, progress)
-    if not any(item.path == PROGRAM for item in found.manifest.files):
+    if not any(item.path == program for item in found.manifest.files):
         raise PlmEdgeError(
-            f"the engine for {device} lacks llama-server",
+            f"the engine for {device} lacks {program.rpartition('/')[2]}",
             f"{found.folder} was built without it",
             f"build it again: plm-edge engine build --device {device} --force",
         )

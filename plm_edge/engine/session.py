@@ -16,7 +16,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from plm_edge import gguf_file
 from plm_edge.engine import library, memory
 from plm_edge.engine.generation import Generation
 from plm_edge.engine.log import KVReport, engine_log
+from plm_edge.engine.reported import kv_report
 from plm_edge.engine.sampling import Sampling
 from plm_edge.engine.sparsity import RowCounts
 from plm_edge.engine.threads import default_threads
@@ -180,23 +181,9 @@ class Session:
             raise _load_error(self.header, "the engine cannot make a context for")
         # The engine pads its cache to 256 cells; the limit is what was asked for.
         self.n_ctx = min(n_ctx, lc.llama_n_ctx(self.ctx))
-        self.kv = self._kv_report()
+        self.kv = kv_report(engine_log, self.header, options.kv, options.n_seq_max)
         self.compute_bytes = engine_log.compute_bytes()
         self.load_s = time.perf_counter() - started
-
-    def _kv_report(self) -> KVReport | None:
-        """The engine's own report; its two decimals are made exact where the keys agree."""
-        said = engine_log.kv()
-        if said is not None:  # it names the cells of one sequence
-            said = replace(said, cells=said.cells * self.options.n_seq_max)
-        shape = memory.kv_shape(self.header)
-        if said is None or shape is None or self.options.kv not in memory.KV_TYPES:
-            return said
-        exact = said.cells * shape.bytes_per_token(self.options.kv)
-        if abs(exact - said.n_bytes) > said.rounding:
-            return said
-        v_bytes = 0 if said.v_bytes == 0 else exact - said.k_bytes
-        return KVReport(exact, exact - v_bytes, v_bytes, said.cells, said.layers, said.type)
 
     def _loading(self, share: float, _user_data: object) -> bool:
         try:

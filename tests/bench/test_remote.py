@@ -1,25 +1,32 @@
-"""Bench on another machine: over ssh to a private server here, by the real llama-bench."""
+"""Bench on another machine: over ssh to a private server here, by the native worker."""
 
 from __future__ import annotations
 
+import itertools
+import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from plm_edge.bench import remote
+from plm_edge.bench import native_worker, remote, runner, session
+from plm_edge.bench.native_worker import Reader
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import Point
-from plm_edge.errors import PlmEdgeError
+from plm_edge.building.cache import Kept
+from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet import profile
 from plm_edge.fleet.connect import Opened
 from plm_edge.fleet.profile import Profile
-from tests.bench.conftest import SHORT, check
+from tests.bench import engines
+from tests.bench.conftest import SHORT, Silent, check
 from tests.fleet.conftest import ssh
 from tests.fleet.sshd import Sshd
 
-ENGINE = Path(__file__).resolve().parents[2] / "build/engine/bin"
+TEXT = "def main():\n    return 0\n"
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +36,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     made.stop()
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    return engines.native(tmp_path_factory.mktemp("engine"))
+
+
 def placed(folder: Path) -> Profile:
     """A profile whose files go to `folder`."""
     found = profile.find("x86-64-v2")
@@ -36,33 +48,144 @@ def placed(folder: Path) -> Profile:
     return replace(found, data=found.data | {"transport": transport})
 
 
-def test_a_loopback_host_gives_a_complete_result(
-    tiny_gguf: Path, server: Sshd, tmp_path: Path
+def on(server: Sshd, built: Kept, folder: Path, setting: Setting) -> remote.Device:
+    """A device with everything on it; its transport is open."""
+    opened = Opened(folder.name, placed(folder), ssh(server))
+    opened.transport.__enter__()
+    made = remote.Device(opened, built, setting, opened.transport.facts())
+    made.send(lambda what, done, total: None)
+    return made
+
+
+@pytest.fixture(scope="module")
+def two(
+    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """Results of two devices that were measured side by side."""
+    folder = tmp_path_factory.mktemp("devices")
+    sites = [on(server, built, folder / name, Setting(tiny_gguf)) for name in ("one", "two")]
+    try:
+        return session.run_side_by_side([session.Bench(s, SHORT, Silent()) for s in sites])
+    finally:
+        for site in sites:
+            site.transport.close()
+
+
+def test_a_device_gives_all_that_this_machine_gives(
+    two: list[dict[str, Any]], result: dict[str, Any]
 ) -> None:
-    devices = [Opened(name, placed(tmp_path / name), ssh(server)) for name in ("one", "two")]
-    found = remote.run(devices, Setting(tiny_gguf, threads=1), SHORT, ENGINE)
-    assert [result["machine"]["device"] for result in found] == ["one", "two"]
-    for result in found:
-        check(result)
-        assert [point["name"] for point in result["points"]] == ["pp32", "tg4", "tg4 @ d64"]
-        for point in result["points"]:
-            assert point["tps"]["n"] == 2
-        assert result["power"]["meters"] or result["power"]["lacking"]
+    assert [found["machine"]["device"] for found in two] == ["one", "two"]
+    for found in two:
+        check(found)
+        assert set(result) - set(found) == set()
+        for there, here in zip(found["points"], result["points"], strict=True):
+            assert there["name"] == here["name"]
+            if here["skipped"] is None:
+                assert set(here) - set(there) == set()
 
 
-def test_llama_benchs_own_line() -> None:
-    line = '{"n_threads": 4, "samples_ns": [500000000, 250000000]}\n'
-    found = remote.parse(Point("decode", 10), "noise\n" + line, end=100.0)
-    assert [sample["seconds"] for sample in found.samples] == [0.5, 0.25]
-    assert found.samples[0]["start"] == pytest.approx(99.25)
-    assert found.loaded == {"threads": 4}
+def test_memory_and_zeros_are_those_of_the_same_engine_here(
+    two: list[dict[str, Any]], result: dict[str, Any]
+) -> None:
+    for there, here in zip(two[0]["points"], result["points"], strict=True):
+        if there["kind"] == "load":
+            continue
+        for name in ("weights_bytes", "kv_bytes", "kv_bytes_per_token", "compute_bytes"):
+            assert there["memory"][name] == here["memory"][name]
+        assert [row["rows"] for row in there["rows_by_layer"]] == [
+            row["rows"] for row in here["rows_by_layer"]
+        ]
+        assert there["zeros"] == pytest.approx(here["zeros"], abs=0.1)
 
 
-def test_no_result_is_an_error() -> None:
-    with pytest.raises(PlmEdgeError, match="no result"):
-        remote.parse(Point("decode", 10), "error: model not found\n", 0.0)
+def test_its_clock_is_brought_to_ours(two: list[dict[str, Any]]) -> None:
+    """Meters are read by this machine's clock: all windows lie one after the other within it."""
+    for found in two:
+        windows = [p["window"] for p in found["points"] if "window" in p]
+        assert windows == sorted(windows)
+        for (_, end), (start, _) in itertools.pairwise(windows):
+            assert end < start
 
 
-def test_without_an_engine(tiny_gguf: Path, tmp_path: Path) -> None:
-    with pytest.raises(PlmEdgeError, match="no engine"):
-        remote.run([], Setting(tiny_gguf), SHORT, tmp_path)
+def test_options_reach_the_device(
+    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    setting = Setting(tiny_gguf, threads=2, kv="q8_0", text=TEXT)
+    site = on(server, built, tmp_path / "options", setting)
+    with site.transport:
+        found = site.measure(SHORT, Point("decode", 4, 64), lambda n, interval: None)
+        same = runner.measure(setting, SHORT, Point("decode", 4, 64))
+    assert found.loaded is not None
+    assert same.loaded is not None
+    assert found.done is not None
+    assert same.done is not None
+    assert found.loaded["threads"] == 2
+    assert found.loaded["memory"]["kv_type"] == "q8_0"
+    # the same tokens of the same text: the same activations
+    assert found.done["rows"] == same.done["rows"]
+
+
+def test_what_was_sent_is_not_sent_again_and_clean_removes_it(
+    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    from plm_edge.deploy.place import Place
+
+    folder = tmp_path / "kept"
+    site = on(server, built, folder, Setting(tiny_gguf))
+    with site.transport:
+        assert site.send(lambda what, done, total: None) == 0
+        assert Place(site.transport, str(folder)).clean()
+    assert not folder.exists()
+
+
+def test_what_does_not_fit_is_refused_before_it_runs(
+    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    site = on(server, built, tmp_path / "small", Setting(tiny_gguf))
+    with site.transport:
+        site.facts = replace(site.facts, ram_available=1 << 20)
+        with pytest.raises(PlmEdgeError, match="does not fit the memory") as caught:
+            site.measure(SHORT, Point("decode", 4), lambda n, interval: None)
+    assert caught.value.code == ExitCode.RESOURCES
+
+
+def test_an_error_of_the_worker_comes_back(
+    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(tiny_gguf.read_bytes()[:4096])
+    site = on(server, built, tmp_path / "broken", Setting(broken, check_memory=False))
+    with site.transport, pytest.raises(PlmEdgeError, match="cannot load") as caught:
+        site.measure(SHORT, Point("decode", 4), lambda n, interval: None)
+    assert caught.value.code == ExitCode.INPUT
+
+
+def event(name: str, **members: Any) -> bytes:
+    return json.dumps({"event": name, "now": 1.0, **members}).encode() + b"\n"
+
+
+def test_events_may_come_in_pieces_and_from_another_thread() -> None:
+    told: list[int] = []
+    reader = Reader(Point("prefill", 10), lambda n, interval: told.append(n))
+    sample = event(
+        "sample", seconds=0.5, tokens=10, start=0.2, end=0.9, interval=None, ttft_s=0.6, steps=[]
+    )
+    data = b"chatter of a login\n" + sample + event("done", reached=True, rows=[])
+    pieces = [data[at : at + 7] for at in range(0, len(data), 7)]
+    thread = threading.Thread(target=lambda: [*map(reader.out, pieces)])
+    thread.start()
+    thread.join()
+    assert told == [1]
+    assert [one["seconds"] for one in reader.found.samples] == [0.5]
+
+
+def test_the_command_names_every_setting(tiny_gguf: Path) -> None:
+    setting = Setting(tiny_gguf, threads=3, kv="q8_0", flash_attn="off", n_ubatch=64, gpu_layers=7)
+    words = native_worker.command("p", setting, SHORT, Point("decode", 4, 8, 2), "m", "t")
+    values = dict(word.split("=", 1) for word in words[1:])
+    wanted = {
+        "what": "decode", "threads": "3", "kv": "q8_0", "flash_attn": "0", "n_ubatch": "64",
+        "gpu_layers": "7", "n_tokens": "4", "depth": "8", "n_seq": "2", "n_ctx": "512",
+        "model": "m", "text": "t",
+    }  # fmt: skip
+    assert {name: values[name] for name in wanted} == wanted

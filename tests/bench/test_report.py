@@ -61,7 +61,7 @@ class Links(HTMLParser):
 
 
 def test_the_report_asks_nothing_of_the_network(full: dict[str, Any]) -> None:
-    page = report.html(full)
+    page = report.html([full])
     links = Links()
     links.feed(page)
     assert links.fetched == []
@@ -73,7 +73,7 @@ def test_the_report_asks_nothing_of_the_network(full: dict[str, Any]) -> None:
 
 def test_a_model_cannot_write_into_the_page(full: dict[str, Any]) -> None:
     full["model"]["name"] = "<script>alert(1)</script>"
-    assert "<script>" not in report.html(full)
+    assert "<script>" not in report.html([full])
 
 
 def test_pictures_are_well_formed_and_hold_text(full: dict[str, Any]) -> None:

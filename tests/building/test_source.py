@@ -17,13 +17,13 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def package(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """plm_edge as a wheel lays it out: what cmake installs, and the two files that it takes."""
+    """plm_edge as a wheel lays it out: what cmake installs, and the files that it takes."""
     site = tmp_path / "site"
     command = [tools.needed("cmake"), "--install", ROOT / "build/engine", "--prefix", site]
     subprocess.run([*command, "--component", "engine"], check=True, capture_output=True)
-    for name in ("__init__.py", "building/probe.cpp"):
-        (site / "plm_edge" / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / "plm_edge" / name, site / "plm_edge" / name)
+    for name in source.RECIPE[1:]:
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, site / name)
     monkeypatch.setattr(source, "_PACKAGE", site / "plm_edge")
     return site / "plm_edge"
 

@@ -61,7 +61,7 @@ def test_compare_with_a_file(cli: Cli, models: Path, tmp_path: Path) -> None:
     assert found["comparison"]["differences"] == []
 
 
-def test_history(cli: Cli, models: Path) -> None:
+def test_history(cli: Cli, models: Path, tmp_path: Path) -> None:
     assert "nothing was measured" in cli("bench", "history").stderr
     for _ in range(2):
         cli("bench", models / "abc.gguf", *SMOKE, "--json")
@@ -69,6 +69,41 @@ def test_history(cli: Cli, models: Path) -> None:
     runs = json.loads(cli("bench", "history", "--json").stdout)["runs"]
     assert [run["id"] for run in runs] == [2, 1]
     assert len(cli("bench", "history").stdout.splitlines()) == 3
+    page = tmp_path / "history.html"
+    cli("bench", "history", "--html", page)
+    assert page.read_text().count("<svg") == 2
+
+
+def test_a_regression_is_pointed_out_at_once_and_in_the_history(cli: Cli, models: Path) -> None:
+    """The run before is made ten times as fast as it was."""
+    import sqlite3
+
+    call = ("bench", models / "abc.gguf", *SMOKE, "--budget", "2", "--json")
+    found = json.loads(cli(*call).stdout)
+    for point in found["points"]:
+        for rate in ("median", "minimum", "maximum", "mean"):
+            if "tps" in point:
+                point["tps"][rate] *= 100
+    with sqlite3.connect(Path(cli.env["PLM_EDGE_DATA_DIR"]) / "bench.sqlite") as base:
+        base.execute("update runs set result = ?", (json.dumps(found),))
+    done = cli("bench", models / "abc.gguf", *SMOKE, "--budget", "2")
+    assert "tg8 is slower than on" in done.stderr
+    newest, before = json.loads(cli("bench", "history", "--json").stdout)["runs"]
+    assert any(line.startswith("tg8 slower") for line in newest["slower"])
+    assert before["slower"] == []
+
+
+def test_a_matrix_as_json_and_page(cli: Cli, tmp_path: Path) -> None:
+    page = tmp_path / "matrix.html"
+    sweep = ("--sweep", "quant=q8_0", "--sweep", "threads=1", "--sweep", "kv=f16,q8_0")
+    call = ("bench", "--matrix", *sweep, "--budget", "0.1", "--json", "--html", page)
+    found = json.loads(cli(*call).stdout)
+    assert [cell["kv"] for cell in found["cells"]] == ["f16", "q8_0"]
+    assert page.read_text().count("<svg") == 2
+
+
+def test_the_papers_suite_wants_a_good_model(cli: Cli, models: Path, tmp_path: Path) -> None:
+    cli.fails("bench", tmp_path / "none", "--suite", "paper", code=3)
 
 
 def test_sustained(cli: Cli, models: Path) -> None:

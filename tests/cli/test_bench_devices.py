@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Cli
 
 
@@ -26,3 +28,36 @@ def test_every_line_of_an_estimate_says_so(cli: Cli, models: Path) -> None:
 
 def test_an_unknown_device(cli: Cli, models: Path) -> None:
     cli.fails("bench", models / "abc.gguf", "--device", "rpi9", code=3)
+
+
+def test_several_ways_out_are_named(cli: Cli, models: Path) -> None:
+    _, _, fix = cli.fails("bench", models / "abc.gguf", "--device", "rpi5", code=2)
+    assert "--emulate" in fix
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--device", "rpi5", "--estimate", "--compare", "stock"), "--compare"),
+        (("--device", "rpi5", "--estimate", "--html", "x.html"), "--html"),
+        (("--device", "rpi5", "--emulate", "--threads", "2"), "--threads"),
+        (("--device", "rpi5", "--emulate", "--csv"), "--csv"),
+        (("--device", "rpi5@x", "--compare", "stock"), "--compare"),
+        (("--estimate",), "--estimate"),
+        (("--emulate",), "--emulate"),
+        (("--host", "x"), "--host"),
+        (("--device", "rpi5@x", "--host", "y"), "--host"),
+        (("--engine", "x"), "--engine"),
+        (("--sweep", "kv=f16"), "--sweep"),
+        (("--matrix", "--device", "rpi5"), "--device"),
+        (("--matrix", "--threads", "2"), "--threads"),
+        (("--matrix", "--compare", "stock"), "--compare"),
+        (("--suite", "paper", "--workload", "quick"), "--workload"),
+        (("--suite", "nope"), "nope"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    cli: Cli, models: Path, options: tuple[str, ...], named: str
+) -> None:
+    what, _, _ = cli.fails("bench", models / "abc.gguf", *options, code=2)
+    assert named in what

@@ -18,7 +18,6 @@ from converters.recipes import RECIPES
 from tests.conftest import ROOT
 from tests.converters.conftest import TINY_PLM
 from tests.converters.gguf_content import read
-from tests.parity.engine import Engine
 
 # Each has a file type; general.file_type should name what most weights are.
 BASES = {recipe.file_type: recipe.base for recipe in RECIPES.values()}
@@ -33,7 +32,7 @@ def divergence(tmp_path_factory: pytest.TempPathFactory) -> Divergence:
     windows = [tokenizer.encode(text).ids[:128] for text in texts]
     reference = tmp_path_factory.mktemp("reference") / "f32.gguf"
     convert(TINY_PLM, quant="f32", layout="stock", out=reference)
-    return Divergence(Engine.of_project(), reference, windows, threads=1)
+    return Divergence(reference, windows, threads=1)
 
 
 def test_there_are_some() -> None:

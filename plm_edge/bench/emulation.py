@@ -1,0 +1,106 @@
+"""A device under qemu: whether its tokens are right, and how many instructions they take.
+
+Nothing is timed: an emulator's speed says nothing of the device's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from plm_edge.bench import counting
+from plm_edge.bench.native_worker import Reader
+from plm_edge.bench.remote import Device
+from plm_edge.bench.runner import Measured, Setting
+from plm_edge.bench.site import OnSample, Result
+from plm_edge.bench.workload import Point, Workload
+from plm_edge.building.cache import Kept
+from plm_edge.deploy import proof
+from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.fleet.connect import Opened
+from plm_edge.fleet.facts import Facts
+from plm_edge.fleet.qemu import QemuTransport
+
+PROBE = "plm-edge-probe"
+
+
+class Emulated(Device):
+    """A device that is emulated here: a `Site` without meters.
+
+    Args:
+        opened: its transport is qemu.
+    """
+
+    programs = (*Device.programs, PROBE)
+
+    def __init__(self, opened: Opened, built: Kept, setting: Setting, facts: Facts) -> None:
+        # One thread: emulated ones that wait for each other would be counted as they wait.
+        super().__init__(opened, built, replace(setting, threads=1), facts)
+        self.host = None
+        assert isinstance(opened.transport, QemuTransport)
+        self._qemu = opened.transport
+        self._counter: counting.Counter | None = None
+        self._why_not = ""
+        try:
+            self._counter = counting.Counter(self._qemu.emulator, opened.profile.arch)
+        except counting.NotCounted as reason:
+            self._why_not = str(reason)
+
+    def head(self) -> Result:
+        return super().head() | {"emulation": self._emulation()}
+
+    def _emulation(self) -> dict[str, Any]:
+        """What the emulator is, and whether the device computes there what we do here.
+
+        Raises:
+            PlmEdgeError: its tokens are others.
+        """
+        wanted = proof.reference(self.setting.model)
+        there = self._greedy(wanted.prompt_tokens, len(wanted.tokens))
+        if there != wanted.tokens:
+            raise PlmEdgeError(
+                f"{self.opened.name} does not compute what this machine does",
+                f"greedy tokens after {wanted.prompt!r}: {there} there, {wanted.tokens} here, each "
+                f"preferred by {wanted.margin:.2g} nats or more",
+                "build the engine again (plm-edge engine build --device NAME --force), and report "
+                "it if it stays so",
+                ExitCode.DEVICE,
+            )
+        return {
+            "emulator": Path(self._qemu.emulator).name,
+            "cpu": self._qemu.cpu,
+            "not_counted": self._why_not or None,
+            "tokens": {
+                "prompt": wanted.prompt, "here": wanted.tokens, "there": there, "equal": True,
+                "margin_nats": wanted.margin,
+            },
+        }  # fmt: skip
+
+    def _greedy(self, prompt: list[int], count: int) -> list[int]:
+        words = [self.path(PROBE), self.model_path, str(count), "1", *map(str, prompt)]
+        done = self.transport.run(words, env=self.environment(), check=True)
+        return [int(line) for line in done.text.split()]
+
+    def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
+        with tempfile.TemporaryDirectory() as folder:
+            self._out = Path(folder) / "counts"
+            found = super().measure(workload, point, on_sample)
+            found.instructions = counting.between_marks(self._out)
+        found.timed = False
+        if found.done:
+            found.done["peak_rss_bytes"] = None  # the emulator's own
+        return found
+
+    def _run(self, command: list[str], reader: Reader, what: str) -> None:
+        self.extra = self._counter.environment(self._out) if self._counter else {}
+        super()._run(command, reader, what)
+
+    def capability(self, threads: int) -> Result | None:
+        return None
+
+
+def workload(base: Workload) -> Workload:
+    """`base` with two samples a point, whose counts show whether they are the same each time."""
+    return replace(base, interval=0.0, budget_s=0.0, min_repeats=2, max_repeats=2, idle_s=0.0)

@@ -1,0 +1,163 @@
+"""Types of weights x threads x types of the cache: speed, memory and quality, and what is best.
+
+A cell is on the Pareto front when no other is at least as good in all three (decode, peak memory,
+KL divergence) and better in one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from plm_edge.bench import environment, result, runner, types
+from plm_edge.bench.runner import Setting
+from plm_edge.bench.types import Origin
+from plm_edge.bench.workload import Point, Workload
+from plm_edge.engine.session import KV_NUMBERS
+from plm_edge.engine.threads import default_threads
+from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.quality.divergence import TEXT, Divergence, windows_of
+
+SCHEMA = "plm-edge/bench-matrix/1"
+Step = Callable[[str], None]
+DECODE, PREFILL = Point("decode", 32, 128), Point("prefill", 128)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is combined."""
+
+    quants: tuple[str, ...] = ("q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "q8_0")
+    threads: tuple[int, ...] = ()
+    kvs: tuple[str, ...] = ("f16", "q8_0", "q4_0")
+
+    def cells(self) -> Iterator[tuple[str, str, int]]:
+        return itertools.product(self.quants, self.kvs, self.threads)
+
+    def __len__(self) -> int:
+        return len(self.quants) * len(self.threads) * len(self.kvs)
+
+
+def sweep(words: Sequence[str]) -> Sweep:
+    """From NAME=VALUE,VALUE …: quant, threads, kv. What is not said has its default.
+
+    Raises:
+        PlmEdgeError: another name, or a value that is not known (code USAGE).
+    """
+    most = default_threads()
+    found = Sweep(threads=tuple(sorted({1, max(1, most // 2), most})))
+    for word in words:
+        name, _, text = word.partition("=")
+        values = tuple(filter(None, text.split(",")))
+        if name == "quant" and values:
+            found = replace(found, quants=tuple(_quant(value) for value in values))
+        elif name == "threads" and values and all(v.isdigit() and int(v) for v in values):
+            found = replace(found, threads=tuple(map(int, values)))
+        elif name == "kv" and values and all(value in KV_NUMBERS for value in values):
+            found = replace(found, kvs=values)
+        else:
+            raise PlmEdgeError(
+                f"--sweep {word} cannot be understood",
+                f"names are quant, threads and kv; types of the cache {', '.join(KV_NUMBERS)}",
+                "say for example --sweep quant=q4_k,q8_0 --sweep threads=1,4 --sweep kv=f16,q8_0",
+                ExitCode.USAGE,
+            )
+    return found
+
+
+def _quant(name: str) -> str:
+    from converters.recipes import find_recipe
+
+    return find_recipe(name)[0]
+
+
+def measure(
+    source: Origin,
+    wanted: Sweep,
+    workload: Workload,
+    setting: Setting,
+    step: Step,
+) -> dict[str, Any]:
+    """Measure every cell, and the divergence of each pair of a type and a cache.
+
+    Args:
+        workload: how long each point is repeated.
+        setting: what is the same in all cells (its `text` is what divergence is measured on).
+        step: told what is done now.
+
+    Raises:
+        PlmEdgeError: a type cannot be made or run.
+    """
+    reference = types.made(source, source.best, step)
+    step("the reference's predictions")
+    windows = windows_of(reference, setting.text)
+    divergence = Divergence(reference, windows)
+    cells, models = [], {}
+    for quant in wanted.quants:
+        model = types.made(source, quant, step)
+        models[quant] = environment.model(model)
+        for kv in wanted.kvs:
+            step(f"divergence of {quant}, KV {kv}")
+            kl = divergence.of(model, kv)
+            for threads in wanted.threads:
+                step(f"{quant}, KV {kv}, {threads} threads")
+                here = replace(setting, model=model, kv=kv, threads=threads, text=None)
+                cells.append(_cell(here, workload, quant, [float(one) for one in kl]))
+    _mark(cells)
+    return result.head() | {
+        "schema": SCHEMA,
+        "engine": result.engine(setting),
+        "machine": environment.machine(),
+        "source": {"path": str(source.path), "name": source.name},
+        "reference": {
+            "type": source.best, "quantised": source.quantised, "sha256": _sha256(reference),
+            "text": "given" if setting.text else TEXT.name,
+            "positions": sum(map(len, windows)),
+        },
+        "workload": workload.as_dict(),
+        "models": models,
+        "synthetic": any(one["synthetic"] for one in models.values()),
+        "cells": cells,
+    }  # fmt: skip
+
+
+def _cell(setting: Setting, workload: Workload, quant: str, kl: list[float]) -> dict[str, Any]:
+    decode = result.point(runner.measure(setting, workload, DECODE))
+    prefill = result.point(runner.measure(setting, workload, PREFILL))
+    return {
+        "quant": quant,
+        "kv": setting.kv,
+        "threads": setting.threads,
+        "decode": decode,
+        "prefill": prefill,
+        "decode_tps": decode["tps"]["median"],
+        "prefill_tps": prefill["tps"]["median"],
+        "peak_rss_bytes": decode["memory"]["peak_rss_bytes"],
+        "kl_nats": sum(kl) / len(kl),
+        "kl_windows": kl,
+    }
+
+
+def _sha256(path: Path) -> str:
+    return environment.sha256(path)
+
+
+def _mark(cells: list[dict[str, Any]]) -> None:
+    for cell, best in zip(cells, front([_values(cell) for cell in cells]), strict=True):
+        cell["pareto"] = best
+
+
+def _values(cell: dict[str, Any]) -> tuple[float, float, float]:
+    return -cell["decode_tps"], float(cell["peak_rss_bytes"]), cell["kl_nats"]
+
+
+def front(points: Sequence[Sequence[float]]) -> list[bool]:
+    """Which points no other dominates; less is better in every coordinate."""
+
+    def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
+        return all(x <= y for x, y in zip(a, b, strict=True)) and tuple(a) != tuple(b)
+
+    return [not any(dominates(other, point) for other in points) for point in points]

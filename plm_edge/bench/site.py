@@ -1,0 +1,65 @@
+"""Where points are measured: this machine, or one that a transport reaches (`remote.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from plm_edge.bench import capability, environment, result, runner
+from plm_edge.bench.meters.host import Host, LocalHost
+from plm_edge.bench.runner import Measured, Setting
+from plm_edge.bench.workload import Point, Workload
+from plm_edge.engine.threads import default_threads
+
+Result = dict[str, Any]
+OnSample = Callable[[int, float | None], None]
+
+
+class Site(Protocol):
+    """A machine with a setting of its own on it.
+
+    Attributes:
+        setting: how the model is run there.
+        host: where meters look; None where nothing is timed, so that no meter means anything.
+        sample_s: least time between two readings of the meters.
+    """
+
+    setting: Setting
+    host: Host | None
+    sample_s: float
+
+    def head(self) -> Result:
+        """`engine`, `machine` and `model` of a result."""
+
+    def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
+        """One point, in a process of its own.
+
+        Raises:
+            PlmEdgeError: the model cannot be run so, or the process died.
+        """
+
+    def capability(self, threads: int) -> Result | None:
+        """Bandwidth and arithmetic, as `capability.measure` gives them; None: not measured."""
+
+
+class Here:
+    """This machine; ours, or stock llama.cpp where the setting names its folder."""
+
+    sample_s = 0.0
+
+    def __init__(self, setting: Setting, host: Host | None = None) -> None:
+        self.setting = setting
+        self.host: Host | None = host or LocalHost()
+
+    def head(self) -> Result:
+        return {
+            "engine": result.engine(self.setting),
+            "machine": environment.machine(),
+            "model": environment.model(self.setting.model),
+        }
+
+    def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
+        return runner.measure(self.setting, workload, point, on_sample)
+
+    def capability(self, threads: int) -> Result | None:
+        return capability.measure(threads or default_threads())

@@ -1,0 +1,178 @@
+"""`plm-edge bench --suite paper` and `--matrix`: what they run, and their tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from plm_edge import console, gguf_file
+from plm_edge.bench import charts, matrix, paper, report, types
+from plm_edge.bench.runner import Setting
+from plm_edge.bench.workload import find
+from plm_edge.cli import bench_devices, bench_output
+from plm_edge.errors import ExitCode, PlmEdgeError
+
+if TYPE_CHECKING:
+    from plm_edge.cli.bench_run import Devices, Output, Wanted
+
+Result = dict[str, Any]
+_TEMPLATE = Path(matrix.__file__).with_name("tables.html.j2")
+
+
+def setting_of(wanted: Wanted, text: str | None) -> Setting:
+    """What all runs have in common; the model is put in for each."""
+    return Setting(
+        Path(), threads=wanted.threads, kv=wanted.kv, gpu_layers=wanted.gpu_layers,
+        check_memory=not wanted.force, text=text,
+    )  # fmt: skip
+
+
+def run_paper(wanted: Wanted, devices: Devices, output: Output, text: str | None) -> None:
+    """The PLM paper's settings, on this machine or on devices."""
+    from plm_edge.cli import bench_run
+
+    source = types.origin(wanted.model)
+    common = setting_of(wanted, text)
+
+    def run(quant: str, workload: Any, gpu_layers: int | None) -> list[Result]:
+        model = types.made(source, quant, console.note)
+        setting = replace(common, model=model)
+        if gpu_layers is not None:
+            setting = replace(setting, gpu_layers=gpu_layers)
+        console.note(f"{quant}" + (f", {gpu_layers} layers on the GPU" if gpu_layers else ""))
+        if devices.names:
+            return bench_devices.measure(devices, setting, workload)
+        return bench_run.measure_here(setting, workload, stock=False)
+
+    first = gguf_file.read(types.made(source, paper.QUANTS[0][1], console.note))
+    layers = first.arch_key("block_count")
+    found = paper.measure(
+        run, paper.workload(wanted.budget), layers if isinstance(layers, int) else 0, paper.on_gpu
+    )
+    _emit(found, output, paper_table(found), paper_pictures(found), paper_notes(found))
+
+
+def run_matrix(wanted: Wanted, output: Output, words: tuple[str, ...], text: str | None) -> None:
+    """Types of weights x threads x types of the cache."""
+    sweep = matrix.sweep(words)
+    source = types.origin(wanted.model)
+    short = replace(find("quick"), budget_s=wanted.budget or 2.0)
+    console.note(f"{len(sweep)} cells of {source.name}")
+    with bench_output.display() as display:
+        steps = len(sweep) + len(sweep.quants) * len(sweep.kvs)
+        display.begin(steps, len(sweep) * 2 * (short.budget_s + 2))
+        found = matrix.measure(
+            source, sweep, short, setting_of(wanted, text), display.step
+        )  # fmt: skip
+    reference = found["reference"]
+    note = f"KL against {reference['type']} over {reference['positions']} tokens of a text"
+    _emit(found, output, matrix_table(found), matrix_pictures(found), [note])
+
+
+def _emit(
+    found: Result,
+    output: Output,
+    table: Any,
+    pictures: list[tuple[str, str, str]],
+    notes: list[str],
+) -> None:
+    if output.html is not None:
+        page = report.page(
+            _TEMPLATE, found=found, pictures=pictures, paper=found["schema"] == paper.SCHEMA
+        )
+        report.write(output.html, page)
+        console.note(f"report: {output.html}")
+    if output.json:
+        console.emit_json(found)
+    else:
+        console.out.print(table)
+        for note in notes:
+            console.out.print(Text(note, "dim"), soft_wrap=True)
+
+
+def matrix_table(found: Result) -> Any:
+    """All cells, the best of each kind first; those on the Pareto front are marked."""
+    synthetic = " (synthetic weights)" if found["synthetic"] else ""
+    table = console.table(
+        f"{found['source']['name']}{synthetic}", "KV", "threads", "decode", "prefill",
+        "peak RSS", "KL, nats", "", right=(2, 3, 4, 5, 6),
+    )  # fmt: skip
+    for cell in sorted(found["cells"], key=lambda one: (not one["pareto"], -one["decode_tps"])):
+        style = "bold" if cell["pareto"] else "dim"
+        table.add_row(
+            Text(cell["quant"], style), cell["kv"], str(cell["threads"]),
+            Text(f"{cell['decode_tps']:,.1f} t/s", style), f"{cell['prefill_tps']:,.1f}",
+            console.size(cell["peak_rss_bytes"]), f"{cell['kl_nats']:.4f}",
+            Text("Pareto front" if cell["pareto"] else "", "green"),
+        )  # fmt: skip
+    return table
+
+
+def matrix_pictures(found: Result) -> list[tuple[str, str, str]]:
+    """Speed against memory, and against divergence."""
+    return [
+        ("Speed and memory", charts.front(found["cells"], "peak_rss_bytes"), "bold: Pareto front"),
+        ("Speed and quality", charts.front(found["cells"], "kl_nats"), "left is better"),
+    ]
+
+
+def paper_table(found: Result) -> Any:
+    """Two lines for each device and type: prefill by the prompt's length, decode by the cache's."""
+    lengths = ["0", *map(str, paper.LENGTHS)]
+    table = console.table(
+        "t/s, medians", "layers on GPU", "", *(f"{n} tokens" for n in lengths),
+        right=(1, *range(3, 3 + len(lengths))),
+    )  # fmt: skip
+    for row in found["rows"]:
+        synthetic = " (synthetic)" if row["result"]["model"]["synthetic"] else ""
+        layers = "" if row["gpu_layers"] is None else str(row["gpu_layers"])
+        for kind in ("prefill", "decode"):
+            rates = [row[f"{kind}_tps"].get(n) for n in lengths]
+            table.add_row(
+                console.cell(f"{row['device']} {row['type']}{synthetic}"), layers, kind,
+                *("" if rate is None else f"{rate:,.1f}" for rate in rates),
+            )  # fmt: skip
+    return table
+
+
+def paper_notes(found: Result) -> list[str]:
+    """What the figures follow, and what of it could not be found or measured."""
+    notes = [f"after {found['source']}; tokens: of the prompt, or cached before 128 new ones"]
+    notes += [f"not found there: {line}" for line in found["unknown"]]
+    if not found["gpu"]:
+        notes.append("layer offload: not measured, there is no GPU")
+    return notes
+
+
+def paper_pictures(found: Result) -> list[tuple[str, str, str]]:
+    """Prefill and decode by length, a line for each device and type; then by layers offloaded."""
+    whole = [row for row in found["rows"] if row["gpu_layers"] is None]
+    parts = [row for row in found["rows"] if row["gpu_layers"] is not None]
+    made = [
+        ("Prefill", charts.lines(whole, "prefill_tps", "tokens in the prompt"), ""),
+        ("Decode", charts.lines(whole, "decode_tps", "tokens in the cache"), ""),
+    ]
+    if parts:
+        made += [
+            ("Prefill, layers offloaded", charts.offload(parts, "prefill_tps"), "512 tokens"),
+            ("Decode, layers offloaded", charts.offload(parts, "decode_tps"), "empty cache"),
+        ]
+    return made
+
+
+def refuse_model(wanted: Wanted) -> None:
+    """A model that was quantised already is refused by `types.origin`, before anything runs.
+
+    Raises:
+        PlmEdgeError: there is no such file.
+    """
+    if wanted.model is not None and not wanted.model.exists():
+        raise PlmEdgeError(
+            f"there is no {wanted.model}",
+            "neither a checkpoint's folder nor a file",
+            "give one, or none for the bundled tiny-plm",
+            ExitCode.INPUT,
+        )

@@ -1,0 +1,1 @@
+"""How close a model is to a better one."""

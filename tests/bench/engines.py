@@ -1,0 +1,36 @@
+"""A build of the engine for this machine, as for a device: what `make test` compiled."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+
+from plm_edge.building import manifest
+from plm_edge.building.cache import Kept
+from plm_edge.building.manifest import File
+from plm_edge.building.target import machine
+from tests.building import manifests
+from tests.conftest import ROOT
+
+BUILT = ROOT / "build/engine/bin"
+LIBRARIES = ("llama", "ggml", "ggml-base", "ggml-cpu", "ggml-rpc")
+
+
+def native(folder: Path) -> Kept:
+    """The build for this very machine, as `engine build` would leave it in `folder`."""
+    bin_ = folder / "bin"
+    bin_.mkdir(parents=True)
+    suffix = "dylib" if platform.system() == "Darwin" else "so"
+    for name in ("plm-edge-bench", *(f"lib{library}.{suffix}" for library in LIBRARIES)):
+        shutil.copy(BUILT / name, bin_ / name)
+    files = tuple(
+        File(f"bin/{path.name}", path.stat().st_size, manifest.sha256(path), {}, {})
+        for path in sorted(bin_.iterdir())
+    )
+    made = manifests.manifest(
+        device="host", arch=machine(), linkage="shared", compiler="", kernels="native",
+        requires=(), glibc="", files=files,
+    )  # fmt: skip
+    made.write(folder)
+    return Kept(folder, made)
