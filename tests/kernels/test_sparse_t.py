@@ -39,8 +39,10 @@ def has_avx2() -> bool:
     return cpuinfo.is_file() and " avx2 " in cpuinfo.read_text()
 
 
-@pytest.mark.parametrize("program", [p for p in NATIVE if "avx2" not in p or has_avx2()])
+@pytest.mark.parametrize("program", NATIVE)
 def test_against_the_reference(upstream: Upstream, program: str) -> None:
+    if "avx2" in program and not has_avx2():
+        pytest.skip("this CPU has no AVX2")
     assert "all good" in run(upstream.bin / program)
 
 
@@ -51,9 +53,12 @@ def test_backend_ops(upstream: Upstream) -> None:
     assert "1/1 backends passed" in output
 
 
-@pytest.mark.parametrize("cpu", ARM if shutil.which(ARM_COMPILER) and shutil.which(QEMU) else ())
+@pytest.mark.parametrize("cpu", ARM)
 def test_arm(cpu: str, tmp_path: Path) -> None:
     """The NEON kernels, emulated."""
+    for tool in (ARM_COMPILER, QEMU):
+        if not shutil.which(tool):
+            pytest.skip(f"there is no {tool}")
     kernels = GGML / "src/ggml-cpu/plm"
     ours = [*kernels.glob("sparse-t-*.cpp"), kernels / "mul-mat-sparse-t.cpp", PROGRAM]
     theirs = [GGML / "src" / name for name in ("ggml.c", "ggml-quants.c", "ggml-threading.cpp")]

@@ -33,6 +33,11 @@ constexpr double TOKENS_A_ROW = 2.5;
 // of float to 8-bit products).
 constexpr double SPARSE_ROW = 34, SPARSE_VALUE = 4, DENSE_ROW = 50, DENSE_VALUE = 1;
 
+// What a row costs that one token sums by itself, and one that up to 8 tokens share: by row, and by token
+// (nanoseconds of 2048 columns of q4_K on Zen 4).
+constexpr int64_t SHARED = 8;
+constexpr double  ALONE = 84, SHARED_ROW = 27, SHARED_TOKEN = 38;
+
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // How one op is cut into work. A selection is what the tokens of one group select in one head; all of its
@@ -73,7 +78,7 @@ struct plan {
         group    = std::min(group, n_tokens);
         n_groups = (n_tokens + group - 1) / group;
 
-        may_dense = has_dense() && ggml_is_quantized(w->type) && n_tokens > 4;
+        may_dense = has_dense() && ggml_is_quantized(w->type) && n_tokens > (k.sum_shared ? SHARED : 4);
         n_dense   = (n_in + DENSE_ROWS - 1) / DENSE_ROWS;
 
         selection_bytes = round_up(group * (entries * 8 + n_starts * 8 + (may_dense ? n_dense * (DENSE_ROWS + 8) : 0)), 64);
@@ -230,6 +235,23 @@ struct job {
         }
     }
 
+    // whether a few tokens that select so many values are faster together, over all rows that any of them selects
+    bool shares(int64_t n_selected, int64_t n_rows) const {
+        return p.k.sum_shared && n <= SHARED && n_selected * ALONE > n_rows * (SHARED_ROW + n * SHARED_TOKEN) && 2 * n_rows > p.n_in;
+    }
+
+    // columns [c0, c1), some tokens together, in 8-bit integers
+    void sum_shared(const int32_t * rows, int64_t n_rows, int64_t c0, int64_t c1) const {
+        const float * x_of[SHARED];
+        float       * y_of[SHARED];
+        for (int64_t t = 0; t < n; t++) {
+            x_of[t] = x_row(t);
+            y_of[t] = y_row(t) + c0;
+            std::fill_n(y_of[t], c1 - c0, 0.0f);
+        }
+        p.k.sum_shared(w_row(0, c0), p.w->nb[1], rows, (int) n_rows, x_of, p.relu_sqr, (int) n, y_of, (int) (c1 - c0));
+    }
+
     // columns [c0, c1), each token by itself, from the packed rows
     void sum_packed(const selection & s, int64_t c0, int64_t c1) const {
         for (int64_t t = 0; t < n; t++) {
@@ -317,13 +339,21 @@ struct job {
             return;
         }
         if (p.single) {
-            sum_packed(s, c0, c1);
+            if (shares(s.count(0), s.count(0))) {
+                sum_shared(s.index(0), s.count(0), c0, c1);
+            } else {
+                sum_packed(s, c0, c1);
+            }
             return;
         }
         const row_union any(s, n, scratch);
         int64_t n_selected = 0;
         for (int64_t t = 0; t < n; t++) {
             n_selected += s.count(t);
+        }
+        if (shares(n_selected, any.count)) {
+            sum_shared(any.rows, any.count, c0, c1);
+            return;
         }
         if (p.k.sum_rows && n_selected <= TOKENS_A_ROW * any.count) {
             sum_packed(s, c0, c1);

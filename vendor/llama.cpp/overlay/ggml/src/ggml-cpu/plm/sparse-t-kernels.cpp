@@ -52,10 +52,10 @@ void unpack_any(ggml_type type, const char * row, int n_columns, float * out, si
 template <class T> kernels of() {
 #if defined(SPARSE_T_DOT)
     if constexpr (sums_in_integers<T>()) {
-        return { SPAN, true, sum_rows_int<T>, unpack<T> };
+        return { SPAN, true, sum_rows_int<T>, sum_shared_int<T>, unpack<T> };
     }
 #endif
-    return { T::N, false, sum_rows_float<T>, unpack<T> };
+    return { T::N, false, sum_rows_float<T>, nullptr, unpack<T> };
 }
 
 } // namespace
@@ -77,7 +77,7 @@ kernels find_kernels(ggml_type type) {
         case GGML_TYPE_Q6_K:   return of<row_q6_k>();
         case GGML_TYPE_IQ4_NL: return of<row_iq4_nl>();
         case GGML_TYPE_IQ4_XS: return of<row_iq4_xs>();
-        default:               return { (int) ggml_blck_size(type), false, nullptr, unpack_any };
+        default:               return { (int) ggml_blck_size(type), false, nullptr, nullptr, unpack_any };
     }
 }
 

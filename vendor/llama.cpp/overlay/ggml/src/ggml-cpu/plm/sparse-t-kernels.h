@@ -24,6 +24,12 @@ struct kernels {
     // Null for types that are read by way of ggml's to_float.
     void (*sum_rows)(const char * w, size_t row_size, const int32_t * index, const float * x, int n, float * y, int n_columns);
 
+    // The same for up to 8 tokens, each of which uses most of the rows: y[t][c] += sum of x[t][index[k]] W[index[k]][c],
+    // with max(0, x)^2 for x where relu_sqr. What quants are multiplied by is rounded to 8 bits, as a dense product
+    // rounds x. A row whose x is 0 adds nothing, whatever it holds. Null where there is no such kernel.
+    void (*sum_shared)(const char * w, size_t row_size, const int32_t * index, int n, const float * const * x, bool relu_sqr, int n_tokens, float * const * y,
+                       int n_columns);
+
     // The values of a row as floats, in panels: column c goes to out[c / PANEL * panel_stride + c % PANEL].
     // Writes whole panels; what follows n_columns (at most 256) in the last one is any finite number.
     void (*unpack)(ggml_type type, const char * row, int n_columns, float * out, size_t panel_stride);

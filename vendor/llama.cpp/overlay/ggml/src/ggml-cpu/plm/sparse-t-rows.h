@@ -11,6 +11,7 @@
 //                      there are none, but 16 values(b)
 //
 //   ZERO               where not 0: offset is -ZERO * scale
+//   MIDDLE             of the quants, where offsets are numbers of their own
 //
 // The value of a column is quant * scale + offset, of its group. `bytes` is meant to be unrolled over c.
 
@@ -33,7 +34,7 @@ SPARSE_T_INLINE uint32_t word(const void * p) {
 struct floats_16 {
     static constexpr int  N = 16, GROUPS = 0;
     static constexpr bool OFFSET = false, SIGNED = true;
-    static constexpr int  ZERO = 0;
+    static constexpr int  ZERO = 0, MIDDLE = 0;
 };
 
 struct row_f32 : floats_16 {
@@ -59,14 +60,14 @@ struct row_bf16 : floats_16 {
 struct block_of_32 {
     static constexpr int  N = 32, GROUPS = 1;
     static constexpr bool OFFSET = true, SIGNED = false;
-    static constexpr int  ZERO = 0;
+    static constexpr int  ZERO = 0, MIDDLE = 0;
 };
 
 struct row_q8_0 {
     using block = block_q8_0;
     static constexpr int  N = 32, GROUPS = 1;
     static constexpr bool OFFSET = false, SIGNED = true;
-    static constexpr int  ZERO = 0;
+    static constexpr int  ZERO = 0, MIDDLE = 0;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
     template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return load_as<V>(b.qs + c); }
 };
@@ -99,6 +100,7 @@ struct row_q4_0 : block_of_32 {
 
 struct row_q4_1 : block_of_32 {
     using block = block_q4_1;
+    static constexpr int MIDDLE = 8;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
     template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles<V>(b.qs, c); }
 };
@@ -112,6 +114,7 @@ struct row_q5_0 : block_of_32 {
 
 struct row_q5_1 : block_of_32 {
     using block = block_q5_1;
+    static constexpr int MIDDLE = 16;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
     template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles_5<V>(b.qs, b.qh, c); }
 };
@@ -123,7 +126,7 @@ struct row_iq4_nl {
     using block = block_iq4_nl;
     static constexpr int  N = 32, GROUPS = 1;
     static constexpr bool OFFSET = false, SIGNED = true;
-    static constexpr int  ZERO = 0;
+    static constexpr int  ZERO = 0, MIDDLE = 0;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
     template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return lookup(load_bytes(IQ4_VALUES), nibbles<V>(b.qs, c)); }
 };
@@ -133,17 +136,18 @@ struct row_iq4_nl {
 struct groups_of_16 {
     static constexpr int  N = QK_K, GROUPS = 16;
     static constexpr bool OFFSET = true, SIGNED = false;
-    static constexpr int  ZERO = 0;
+    static constexpr int  ZERO = 0, MIDDLE = 0;
 };
 
 struct groups_of_32 {
     static constexpr int  N = QK_K, GROUPS = 8;
     static constexpr bool OFFSET = true, SIGNED = false;
-    static constexpr int  ZERO = 0;
+    static constexpr int  ZERO = 0, MIDDLE = 0;
 };
 
 struct row_q2_k : groups_of_16 {
     using block = block_q2_K;
+    static constexpr int MIDDLE = 2;
     SPARSE_T_INLINE void prepare(const block & b, float * s) {
         const i8x16 both = load_bytes(b.scales);
         store(s,      floats(bits(both, 0, 4)) * splat( f16(b.d)));
@@ -174,12 +178,10 @@ struct row_q3_k : groups_of_16 {
     }
 };
 
-// d * scale and -dmin * min of each 32 columns, from the six-bit numbers of q4_K and q5_K
-SPARSE_T_INLINE void prepare_32(const uint8_t * packed, float d, float dmin, float * s) {
-    const uint32_t six = 0x3f3f3f3f, lo = 0x0f0f0f0f, hi = 0x30303030;
-    const uint32_t a = word(packed), b = word(packed + 4), c = word(packed + 8);
-    const f32x16 sm = floats(bytes_of(a & six, (c & lo) | (a >> 2 & hi), b & six, (c >> 4 & lo) | (b >> 2 & hi)));
-    store(s, sm * halves(d, -dmin));
+// d * scale and -dmin * min of each 32 columns, from the six-bit numbers of q4_K and q5_K behind d and dmin
+template <class B> SPARSE_T_INLINE void prepare_32(const B & b, float * s) {
+    alignas(64) static const float signs[16] = { 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1 };
+    store(s, floats(six_bits(&b)) * halves_f16((const uint16_t *) &b) * load(signs));
 }
 
 // 64 columns share 32 bytes: low nibbles are the first 32 columns, high nibbles the others
@@ -189,13 +191,15 @@ template <class V> SPARSE_T_INLINE V nibbles_64(const uint8_t * qs, int c) {
 
 struct row_q4_k : groups_of_32 {
     using block = block_q4_K;
-    SPARSE_T_INLINE void   prepare(const block & b, float * s) { prepare_32(b.scales, f16(b.d), f16(b.dmin), s); }
+    static constexpr int MIDDLE = 8;
+    SPARSE_T_INLINE void   prepare(const block & b, float * s) { prepare_32(b, s); }
     template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles_64<V>(b.qs, c); }
 };
 
 struct row_q5_k : groups_of_32 {
     using block = block_q5_K;
-    SPARSE_T_INLINE void   prepare(const block & b, float * s) { prepare_32(b.scales, f16(b.d), f16(b.dmin), s); }
+    static constexpr int MIDDLE = 16;
+    SPARSE_T_INLINE void   prepare(const block & b, float * s) { prepare_32(b, s); }
     template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) {
         const V high = shl(bits(load_as<V>(b.qh + c % 32), c / 32, 1), 4);
         return nibbles_64<V>(b.qs, c) | high;
@@ -223,7 +227,7 @@ struct row_iq4_xs {
     using block = block_iq4_xs;
     static constexpr int  N = QK_K, GROUPS = 8;
     static constexpr bool OFFSET = false, SIGNED = true;
-    static constexpr int  ZERO = 0;
+    static constexpr int  ZERO = 0, MIDDLE = 0;
     SPARSE_T_INLINE void prepare(const block & b, float * s) {
         const float d = f16(b.d);
         for (int i = 0; i < 8; i++) {

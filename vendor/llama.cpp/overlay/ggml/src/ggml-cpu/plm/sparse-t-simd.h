@@ -139,6 +139,30 @@ SPARSE_T_INLINE i8x16 bytes_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
     return load_bytes(words);
 }
 
+// Sixteen numbers of six bits from the words a, b, c at p + 4: as q4_K and q5_K pack 8 scales, then 8 minima.
+// The bytes are a, c's low nibbles with two bits of a above them, b, c's high nibbles with two bits of b.
+SPARSE_T_INLINE i8x16 six_bits(const void * p) {
+    const uint32_t six = 0x3f3f3f3f, lo = 0x0f0f0f0f, hi = 0x30303030;
+#if defined(SPARSE_T_AVX512) || defined(SPARSE_T_AVX2)
+    const __m128i x = _mm_loadu_si128((const __m128i *) p);
+    const __m128i low  = _mm_srlv_epi32(_mm_shuffle_epi32(x, _MM_SHUFFLE(3, 2, 3, 1)), _mm_setr_epi32(0, 0, 0, 4));
+    const __m128i high = _mm_srli_epi32(_mm_shuffle_epi32(x, _MM_SHUFFLE(2, 2, 1, 1)), 2);
+    return { _mm_or_si128(_mm_and_si128(low, _mm_setr_epi32((int) six, (int) lo, (int) six, (int) lo)), _mm_and_si128(high, _mm_setr_epi32(0, (int) hi, 0, (int) hi))) };
+#elif defined(SPARSE_T_NEON)
+    const uint32x4_t x = vld1q_u32((const uint32_t *) p), c = vdupq_laneq_u32(x, 3);
+    const uint32x4_t aabb = vzip1q_u32(vextq_u32(x, x, 1), vextq_u32(x, x, 1));
+    const uint32x4_t acbc = vtrn1q_u32(aabb, c);
+    const uint32x4_t low  = vandq_u32(vshlq_u32(acbc, int32x4_t{ 0, 0, 0, -4 }), uint32x4_t{ six, lo, six, lo });
+    const uint32x4_t high = vandq_u32(vshrq_n_u32(aabb, 2), uint32x4_t{ 0, hi, 0, hi });
+    return { vreinterpretq_u8_u32(vorrq_u32(low, high)) };
+#else
+    uint32_t w[4];
+    memcpy(w, p, sizeof(w));
+    const uint32_t a = w[1], b = w[2], c = w[3];
+    return bytes_of(a & six, (c & lo) | (a >> 2 & hi), b & six, (c >> 4 & lo) | (b >> 2 & hi));
+#endif
+}
+
 // --- floats ------------------------------------------------------------------------------------
 
 #if defined(SPARSE_T_AVX512)
@@ -148,7 +172,11 @@ struct f32x16 { __m512 v; };
 SPARSE_T_INLINE f32x16 load(const float * p) { return { _mm512_loadu_ps(p) }; }
 SPARSE_T_INLINE void   store(float * p, f32x16 a) { _mm512_storeu_ps(p, a.v); }
 SPARSE_T_INLINE f32x16 splat(float a) { return { _mm512_set1_ps(a) }; }
-SPARSE_T_INLINE f32x16 halves(float lower, float upper) { return { _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(lower), _mm512_set1_ps(upper)) }; }
+// 8 times the f16 at p, 8 times that at p + 1
+SPARSE_T_INLINE f32x16 halves_f16(const uint16_t * p) {
+    const __m128i both = _mm_loadu_si64(p); // there are more bytes behind
+    return { _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1), _mm512_castps128_ps512(_mm_cvtph_ps(both))) };
+}
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) { return { _mm512_mul_ps(a.v, b.v) }; }
 SPARSE_T_INLINE f32x16 operator+(f32x16 a, f32x16 b) { return { _mm512_add_ps(a.v, b.v) }; }
 // a * b + c, rounded once
@@ -168,7 +196,10 @@ struct f32x16 { __m256 v[2]; };
 SPARSE_T_INLINE f32x16 load(const float * p) { return { { _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) } }; }
 SPARSE_T_INLINE void   store(float * p, f32x16 a) { _mm256_storeu_ps(p, a.v[0]); _mm256_storeu_ps(p + 8, a.v[1]); }
 SPARSE_T_INLINE f32x16 splat(float a) { return { { _mm256_set1_ps(a), _mm256_set1_ps(a) } }; }
-SPARSE_T_INLINE f32x16 halves(float lower, float upper) { return { { _mm256_set1_ps(lower), _mm256_set1_ps(upper) } }; }
+SPARSE_T_INLINE f32x16 halves_f16(const uint16_t * p) {
+    const __m256 both = _mm256_castps128_ps256(_mm_cvtph_ps(_mm_loadu_si64(p)));
+    return { { _mm256_permutevar8x32_ps(both, _mm256_setzero_si256()), _mm256_permutevar8x32_ps(both, _mm256_set1_epi32(1)) } };
+}
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) {
     return { { _mm256_mul_ps(a.v[0], b.v[0]), _mm256_mul_ps(a.v[1], b.v[1]) } };
 }
@@ -201,8 +232,9 @@ SPARSE_T_INLINE f32x16 load(const float * p) {
 }
 SPARSE_T_INLINE void store(float * p, f32x16 a) { for (int i = 0; i < 4; i++) { vst1q_f32(p + 4 * i, a.v[i]); } }
 SPARSE_T_INLINE f32x16 splat(float a) { const float32x4_t b = vdupq_n_f32(a); return { { b, b, b, b } }; }
-SPARSE_T_INLINE f32x16 halves(float lower, float upper) {
-    const float32x4_t a = vdupq_n_f32(lower), b = vdupq_n_f32(upper);
+SPARSE_T_INLINE f32x16 halves_f16(const uint16_t * p) {
+    const float32x4_t both = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+    const float32x4_t a = vdupq_laneq_f32(both, 0), b = vdupq_laneq_f32(both, 1);
     return { { a, a, b, b } };
 }
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) {
@@ -245,7 +277,7 @@ SPARSE_T_INLINE float f16(uint16_t h) { return ggml_fp16_to_fp32(h); }
 SPARSE_T_INLINE f32x16 load(const float * p) { f32x16 r; memcpy(r.v, p, sizeof(r.v)); return r; }
 SPARSE_T_INLINE void   store(float * p, f32x16 a) { memcpy(p, a.v, sizeof(a.v)); }
 SPARSE_T_INLINE f32x16 splat(float a) { f32x16 r; for (float & v : r.v) { v = a; } return r; }
-SPARSE_T_INLINE f32x16 halves(float lower, float upper) { f32x16 r; for (int i = 0; i < 16; i++) { r.v[i] = i < 8 ? lower : upper; } return r; }
+SPARSE_T_INLINE f32x16 halves_f16(const uint16_t * p) { f32x16 r; for (int i = 0; i < 16; i++) { r.v[i] = f16(p[i / 8]); } return r; }
 SPARSE_T_INLINE f32x16 operator*(f32x16 a, f32x16 b) { for (int i = 0; i < 16; i++) { a.v[i] *= b.v[i]; } return a; }
 SPARSE_T_INLINE f32x16 operator+(f32x16 a, f32x16 b) { for (int i = 0; i < 16; i++) { a.v[i] += b.v[i]; } return a; }
 // without the hardware for it, rounded twice
@@ -265,6 +297,27 @@ SPARSE_T_INLINE f32x16 load_bf16(const uint16_t * p) {
 }
 
 #endif
+
+// the f16 at p, at p + STRIDE bytes, …: 8 of them, then zeros
+template <int STRIDE> SPARSE_T_INLINE f32x16 gather_f16(const void * p) {
+    const auto at = [p](int i) SPARSE_T_LAMBDA { uint16_t h; memcpy(&h, (const char *) p + i * STRIDE, sizeof(h)); return (short) h; };
+#if defined(SPARSE_T_AVX512) || defined(SPARSE_T_AVX2)
+    const __m256 f = _mm256_cvtph_ps(_mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)));
+#if defined(SPARSE_T_AVX512)
+    return { _mm512_zextps256_ps512(f) };
+#else
+    return { { f, _mm256_setzero_ps() } };
+#endif
+#elif defined(SPARSE_T_NEON)
+    const int16x8_t h = { at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7) };
+    const float16x8_t f = vreinterpretq_f16_s16(h);
+    return { { vcvt_f32_f16(vget_low_f16(f)), vcvt_high_f32_f16(f), vdupq_n_f32(0.0f), vdupq_n_f32(0.0f) } };
+#else
+    f32x16 r = {};
+    for (int i = 0; i < 8; i++) { r.v[i] = f16((uint16_t) at(i)); }
+    return r;
+#endif
+}
 
 } // namespace
 } // namespace sparse_t

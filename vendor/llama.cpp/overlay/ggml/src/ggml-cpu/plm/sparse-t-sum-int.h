@@ -1,12 +1,13 @@
 #pragma once
 
-// y += x_i row_i for the rows of one token's list, in integers (sparse-t-dot.h).
+// y += x_i row_i over a list of rows, in integers (sparse-t-dot.h), for one token or for some at a time.
 //
 // A column's value in row i is quant * scale + offset, with a scale for each group of columns. What a row adds is
-// x_i scale quant: the quants are bytes as they stand in memory, and x_i scale becomes an integer c of 15 bits,
-// by a unit that ROWS rows and SPAN columns have in common: the largest |x_i scale| among them / C_TOP. So an
-// error is at most unit / 2 a quant: 1/128 of what a dense product of ggml loses, which rounds x to 8 bits.
-// The sums of integers are exact: |sum| <= 64 * 255 * 128 * 127 < 2^31. Offsets are summed in floats, by group.
+// x_i scale quant: the quants are bytes as they stand in memory, and x_i scale becomes an integer c of one or two
+// digits of 7 bits, by a unit that ROWS rows have in common in each group: the largest |x_i scale| / TOP. So an
+// error is at most unit / 2 a quant: with two digits 1/128 of what a dense product of ggml loses, which rounds x
+// to 8 bits; with one digit about the same. The sums of integers are exact: |sum| <= 64 * 255 * 128 * 127 < 2^31.
+// Offsets are summed in floats, by group.
 //
 // The result depends on where a span begins, so threads part the columns by whole spans.
 
@@ -20,9 +21,11 @@
 namespace sparse_t {
 namespace {
 
-constexpr int   SPAN  = 256;
-constexpr int   ROWS  = 64;
-constexpr float C_TOP = 127 * 128;
+constexpr int SPAN = 256;
+constexpr int ROWS = 64;
+
+// the largest integer of so many digits
+template <int DIGITS> constexpr float TOP = DIGITS == 2 ? 127 * 128 : 127;
 
 template <class T> constexpr bool sums_in_integers() {
 #if defined(SPARSE_T_DOT_ALL_BITS)
@@ -45,18 +48,30 @@ template <class T> SPARSE_T_INLINE bytes_of_unit unit_bytes(const typename T::bl
     return as_taken<T::SIGNED>(b);
 }
 
-// x * scale of each group, and offsets += x * offset
-template <class T> SPARSE_T_INLINE void coefficients(const typename T::block * span, int n_columns, float x, float * c, float * offsets) {
+// Of each group of a span: its scale, and what is added for any quant when quants are counted from MIDDLE, so that
+// the rounding of c is not multiplied by more than it must be. Of 8 groups with both, the upper half of `scale` is
+// offsets from 0, and `offset` is not used.
+template <class T> struct groups {
+    f32x16 scale, offset;
+};
+
+template <class T> SPARSE_T_INLINE groups<T> groups_of(const typename T::block * span, int n_columns) {
     if constexpr (T::N == SPAN) {
         (void) n_columns;
         float s[32];
         T::prepare(*span, s);
-        const f32x16 d = load(s) * splat(x);
-        store(c, d);
-        if constexpr (HAS_OFFSETS<T>) {
-            store(offsets, load(offsets) + (T::GROUPS == 8 ? d : load(s + 16) * splat(x)));
+        const f32x16 d = load(s);
+        if constexpr (HAS_OFFSETS<T> && T::GROUPS == 16) {
+            return { d, fma(d, splat(T::MIDDLE), load(s + 16)) };
         }
+        return { d, d };
     } else {
+        if constexpr (!HAS_OFFSETS<T>) { // d comes first in such blocks
+            if (n_columns == SPAN) {
+                const f32x16 d = gather_f16<sizeof(typename T::block)>(span);
+                return { d, d };
+            }
+        }
         float of[16] = {};
         for (int g = 0; g < n_columns / T::N; g++) {
             float s[2];
@@ -66,159 +81,225 @@ template <class T> SPARSE_T_INLINE void coefficients(const typename T::block * s
                 of[8 + g] = s[1];
             }
         }
-        const f32x16 d = load(of) * splat(x);
-        store(c, d);
-        if constexpr (HAS_OFFSETS<T>) {
-            store(offsets, load(offsets) + d);
-        }
+        return { load(of), load(of) };
     }
 }
 
-// Asks for the rows of the next tile while this one is summed, some lines at a time: they are scattered and too
-// short for the hardware's prefetchers to find out, and asking for all at once would fill its queues.
-struct lookahead {
-    const char * const * row;
-    int          left;  // rows after *row
-    size_t       bytes; // of a row
-    int          lines; // a step
-    const char * at  = nullptr;
-    const char * end = nullptr;
-
-    lookahead(const char * const * row, int n, size_t bytes, int n_steps) : row(row), left(n), bytes(bytes) {
-        lines = (int) (((bytes + 63) / 64 + 1) * (size_t) n / (size_t) n_steps + 1);
-    }
-
-    inline void step() {
-        for (int i = 0; i < lines; i++) {
-            if (at >= end) {
-                if (left <= 0) {
-                    return;
-                }
-                left--;
-                at  = *row++;
-                end = at + bytes;
-            }
-            prefetch(at);
-            at += 64;
-        }
-    }
+// What some tokens multiply the same rows by, and where their sums go. N tokens at a time are computed.
+struct tokens {
+    static constexpr int MOST = 8;
+    int           n;
+    const float * x[MOST]; // by number in the window of ROWS
+    float       * y[MOST];
+    float      (* offsets[MOST])[16]; // by span
 };
 
 // The units U .. U + TOGETHER - 1 of a span, over all rows. (A unit behind the last column repeats the last.)
-template <class T, int U>
-SPARSE_T_INLINE void sum_units(const char * const * row, size_t at, int n_quads, const int32_t (*high)[16], const int32_t (*low)[16], const int32_t * total,
-                               float unit, lookahead & ahead, float * y) {
+// `next` are the rows that come after these: they are scattered and too short for the hardware's prefetchers to
+// find out, and asking for all at once would fill its queues, so each step asks for a part of them.
+template <class T, int DIGITS, int N, int U>
+SPARSE_T_INLINE void sum_units(const char * const * row, const char * const * next, size_t at, int n_quads,
+                               const int32_t (*c)[DIGITS][ROWS / 4][16], const int32_t (*total)[16], const float (*unit)[16], float * const * y) {
     using block = typename T::block;
+    constexpr int WIDE   = N == 1 ? TOGETHER : 1;
+    constexpr int STEPS  = SPAN / UNIT / WIDE; // of a quad
+    constexpr int STEP   = U / WIDE;
+    constexpr int BYTES  = SPAN / T::N * (int) sizeof(block);
     constexpr int GROUP  = SPAN / SPAN_GROUPS<T>;
-    constexpr int excess = T::ZERO + (T::SIGNED && WITH_128 ? 128 : 0);
-    sums h[TOGETHER], l[TOGETHER];
-    for (int i = 0; i < TOGETHER; i++) {
-        h[i] = l[i] = no_sums();
+    constexpr int excess = T::ZERO + T::MIDDLE + (T::SIGNED && WITH_128 ? 128 : 0);
+    sums s[WIDE][N][DIGITS];
+    for (int i = 0; i < WIDE; i++) {
+        for (int t = 0; t < N; t++) {
+            for (int d = 0; d < DIGITS; d++) {
+                s[i][t][d] = no_sums();
+            }
+        }
     }
-    for (int k = 0; k < n_quads; k++, row += 4) {
+    for (int k = 0; k < n_quads; k++, row += 4, next += 4) {
         const block * span[4];
         for (int r = 0; r < 4; r++) {
             span[r] = (const block *) (row[r] + at);
         }
-        ahead.step();
+        each([&](auto i) SPARSE_T_LAMBDA { // every fourth part of the steps asks for one of the four rows
+            constexpr int o = 64 + (STEP % (STEPS / 4) + i * (STEPS / 4)) * 64;
+            if constexpr (o < BYTES) {
+                prefetch(next[STEP / (STEPS / 4)] + at + o);
+            }
+        }, std::make_integer_sequence<int, (BYTES + 63) / 64>{});
         each([&](auto i) SPARSE_T_LAMBDA {
             constexpr int u = U + i, g0 = u * UNIT / GROUP, g1 = (u * UNIT + UNIT - 1) / GROUP;
             const four_rows w = interleave(unit_bytes<T>(span[0], u), unit_bytes<T>(span[1], u), unit_bytes<T>(span[2], u), unit_bytes<T>(span[3], u));
-            add_products(h[i], w, spread<g0 == g1>(high[k][g0], high[k][g1]));
-            add_products(l[i], w, spread<g0 == g1>(low[k][g0], low[k][g1]));
-        }, std::make_integer_sequence<int, TOGETHER>{});
+            for (int t = 0; t < N; t++) {
+                for (int d = 0; d < DIGITS; d++) {
+                    add_products(s[i][t][d], w, spread<g0 == g1>(c[t][d][k][g0], c[t][d][k][g1]));
+                }
+            }
+        }, std::make_integer_sequence<int, WIDE>{});
     }
     each([&](auto i) SPARSE_T_LAMBDA {
         constexpr int u = U + i, g0 = u * UNIT / GROUP, g1 = (u * UNIT + UNIT - 1) / GROUP;
-        finish(h[i], l[i], spread<g0 == g1>(excess * total[g0], excess * total[g1]), unit, y + u * UNIT);
-    }, std::make_integer_sequence<int, TOGETHER>{});
-}
-
-// Up to ROWS rows, of which row[n ..] repeat one to a multiple of 4, and a span of n_columns. False where a
-// coefficient is not finite, or all are too small: nothing was added to y then.
-template <class T>
-bool sum_span(const char * const * row, const float * x, int n, size_t at, int n_columns, lookahead & ahead, float * y, float * offsets) {
-    using block = typename T::block;
-    constexpr int quads = ROWS / 4;
-    alignas(64) float   c[ROWS][16];
-    alignas(64) int32_t high[quads][16], low[quads][16], total[16] = {};
-    largest top_of_group;
-
-    for (int r = 0; r < n; r++) {
-        coefficients<T>((const block *) (row[r] + at), n_columns, x[r], c[r], offsets);
-        top_of_group.see(load(c[r]));
-    }
-    const uint32_t bits = top_of_group.bits(SPAN_GROUPS<T>);
-    float top;
-    memcpy(&top, &bits, sizeof(top));
-    if (bits >= 0x7f800000 || top < 1e-30f) {
-        return false;
-    }
-    const int n_quads = (n + 3) / 4;
-    for (int r = n; r < 4 * n_quads; r++) {
-        store(c[r], splat(0.0f));
-    }
-    for (int k = 0; k < n_quads; k++) {
-        to_digits(c + 4 * k, C_TOP / top, high[k], low[k], total);
-    }
-
-    each([&](auto i) SPARSE_T_LAMBDA {
-        constexpr int u = i * TOGETHER;
-        if (u * UNIT < n_columns) {
-            sum_units<T, u>(row, at, n_quads, high, low, total, top / C_TOP, ahead, y);
+        for (int t = 0; t < N; t++) {
+            const sums both = DIGITS == 2 ? join_digits(s[i][t][0], s[i][t][DIGITS - 1]) : s[i][t][0];
+            finish(both, spread<g0 == g1>(excess * total[t][g0], excess * total[t][g1]), spread<g0 == g1>(unit[t][g0], unit[t][g1]), y[t] + u * UNIT);
         }
-    }, std::make_integer_sequence<int, SPAN / UNIT / TOGETHER>{});
-    return true;
+    }, std::make_integer_sequence<int, WIDE>{});
 }
 
-// The same in floats, without the offsets that `coefficients` has counted.
+// The same in floats.
 template <class T> void sum_by_floats(const char * const * row, const float * x, int n, size_t at, int n_columns, float * y) {
     float offsets[SPAN / T::N * OFFSETS<T>] = {};
     for (int r = 0; r < n; r++) {
-        const char * one[1] = { row[r] + at };
-        sum_some<T, 1>(one, one, x + r, y, offsets, n_columns / T::N);
+        if (x[r] != 0.0f) { // else it is not to be read
+            const char * one[1] = { row[r] + at };
+            sum_some<T, 1>(one, one, x + r, y, offsets, n_columns / T::N);
+        }
     }
-    if constexpr (T::OFFSET && !HAS_OFFSETS<T>) {
+    if constexpr (T::OFFSET) {
         add_offsets<T>(offsets, y, n_columns);
+    }
+}
+
+// Up to ROWS rows, of which row[n ..] repeat one to a multiple of 4, and a span of n_columns.
+template <class T, int DIGITS, int N>
+void sum_span(const char * const * row, const char * const * next, int n, size_t at, int n_columns, const tokens & all, int first) {
+    using block = typename T::block;
+    constexpr int quads = ROWS / 4;
+    alignas(64) float   product[N][ROWS][16];
+    alignas(64) int32_t c[N][DIGITS][quads][16], total[N][16] = {};
+    alignas(64) float   unit[N][16];
+    const int column = (int) (at / sizeof(block)) * T::N;
+
+    f32x16  offset[N];
+    largest top[N]; // of 8 groups, offsets are seen as well
+    for (int t = 0; t < N; t++) {
+        offset[t] = splat(0.0f);
+    }
+    for (int r = 0; r < n; r++) {
+        prefetch(next[r] + at);
+        const groups<T> g = groups_of<T>((const block *) (row[r] + at), n_columns);
+        for (int t = 0; t < N; t++) {
+            const f32x16 x = splat(all.x[first + t][r]);
+            const f32x16 p = g.scale * x;
+            store(product[t][r], p);
+            top[t].see(p);
+            if constexpr (HAS_OFFSETS<T>) {
+                offset[t] = SPAN_GROUPS<T> == 8 ? offset[t] + p : fma(g.offset, x, offset[t]);
+            }
+        }
+    }
+    const int n_quads = (n + 3) / 4;
+    float * y[N];
+    alignas(64) float aside[N][SPAN];
+    for (int t = 0; t < N; t++) {
+        y[t] = all.y[first + t] + column;
+        float * sum = all.offsets[first + t][column / SPAN];
+        alignas(64) float inverse[16];
+        bool fit = top[t].units(SPAN_GROUPS<T>, TOP<DIGITS>, unit[t], inverse);
+        if constexpr (HAS_OFFSETS<T> && SPAN_GROUPS<T> == 16) {
+            largest of_offset;
+            of_offset.see(offset[t]);
+            fit &= of_offset.finite();
+        }
+        if (!fit) {
+            // a coefficient that is not finite, or too small to be scaled: this span in floats
+            sum_by_floats<T>(row, all.x[first + t], n, at, n_columns, y[t]);
+            memset(c[t], 0, sizeof(c[t]));
+            y[t] = aside[t]; // what the integers give is not used
+            continue;
+        }
+        if constexpr (HAS_OFFSETS<T>) {
+            store(sum, load(sum) + offset[t]);
+        }
+        for (int r = n; r < 4 * n_quads; r++) {
+            store(product[t][r], splat(0.0f));
+        }
+        for (int k = 0; k < n_quads; k++) {
+            to_digits<DIGITS>(product[t] + 4 * k, inverse, c[t][0][k], c[t][DIGITS - 1][k], total[t]);
+        }
+    }
+
+    each([&](auto i) SPARSE_T_LAMBDA {
+        constexpr int u = i * (N == 1 ? TOGETHER : 1);
+        if (u * UNIT < n_columns) {
+            sum_units<T, DIGITS, N, u>(row, next, at, n_quads, c, total, unit, y);
+        }
+    }, std::make_integer_sequence<int, SPAN / UNIT / (N == 1 ? TOGETHER : 1)>{});
+}
+
+// Rows index[0 .. n) for all tokens, whose x(t, k) is what row index[k] is multiplied by for token t
+template <class T, int DIGITS, class X>
+SPARSE_T_INLINE void sum_windows(const char * w, size_t row_size, const int32_t * index, int n, int n_tokens, X x, float * const * y, int n_columns) {
+    constexpr int CHUNK = 2048;
+    for (int c0 = 0; c0 < n_columns; c0 += CHUNK) {
+        const int width = std::min(CHUNK, n_columns - c0);
+        const char * from = w + c0 / T::N * sizeof(typename T::block);
+        alignas(64) float values[tokens::MOST][ROWS];
+        float offsets[tokens::MOST][CHUNK / SPAN][16] = {};
+        tokens all = { n_tokens, {}, {}, {} };
+        for (int t = 0; t < n_tokens; t++) {
+            all.x[t] = values[t];
+            all.y[t] = y[t] + c0;
+            all.offsets[t] = offsets[t];
+        }
+        for (int k = 0; k < n; k += ROWS) {
+            const int rows = std::min(ROWS, n - k);
+            const char * row[ROWS], * next[ROWS];
+            for (int r = 0; r < (rows + 3) / 4 * 4; r++) {
+                row[r]  = from + index[k + std::min(r, rows - 1)] * row_size;
+                next[r] = from + index[std::min(k + r + ROWS, n - 1)] * row_size;
+            }
+            for (int t = 0; t < n_tokens; t++) {
+                for (int r = 0; r < rows; r++) {
+                    values[t][r] = x(t, k + r);
+                }
+            }
+            for (int c = 0; c < width; c += SPAN) {
+                const int    columns = std::min(SPAN, width - c);
+                const size_t at      = c / T::N * sizeof(typename T::block);
+                if constexpr (DIGITS == 2) {
+                    sum_span<T, DIGITS, 1>(row, next, rows, at, columns, all, 0);
+                } else {
+                    for (int t = 0; t < n_tokens;) {
+                        if (n_tokens - t >= 4 && MANY >= 4) {
+                            sum_span<T, DIGITS, MANY>(row, next, rows, at, columns, all, t);
+                            t += MANY;
+                        } else if (n_tokens - t >= 2) {
+                            sum_span<T, DIGITS, 2>(row, next, rows, at, columns, all, t);
+                            t += 2;
+                        } else {
+                            sum_span<T, DIGITS, 1>(row, next, rows, at, columns, all, t);
+                            t++;
+                        }
+                    }
+                }
+            }
+        }
+        if constexpr (HAS_OFFSETS<T>) {
+            constexpr int groups = SPAN_GROUPS<T>;
+            for (int t = 0; t < n_tokens; t++) {
+                for (int c = 0; c < width; c += 16) {
+                    const float * of = offsets[t][c / SPAN] + c % SPAN * groups / SPAN;
+                    store(all.y[t] + c, load(all.y[t] + c) + splat(groups == 8 ? of[8] + T::MIDDLE * of[0] : of[0]));
+                }
+            }
+        }
     }
 }
 
 // as `kernels::sum_rows`
 template <class T>
 void sum_rows_int(const char * w, size_t row_size, const int32_t * index, const float * x, int n, float * y, int n_columns) {
-    constexpr int CHUNK = 4096;
-    for (int c0 = 0; c0 < n_columns; c0 += CHUNK) {
-        const int width = std::min(CHUNK, n_columns - c0);
-        const char * from = w + c0 / T::N * sizeof(typename T::block);
-        const size_t bytes = (size_t) width / T::N * sizeof(typename T::block);
-        float offsets[CHUNK / SPAN][16] = {};
-        for (int k = 0; k < n; k += ROWS) {
-            const int rows = std::min(ROWS, n - k);
-            const char * row[ROWS], * next[ROWS];
-            for (int r = 0; r < (rows + 3) / 4 * 4; r++) {
-                row[r] = from + index[k + std::min(r, rows - 1)] * row_size;
-            }
-            const int n_next = std::clamp(n - k - ROWS, 0, ROWS);
-            for (int r = 0; r < n_next; r++) {
-                next[r] = from + index[k + ROWS + r] * row_size;
-            }
-            lookahead ahead(next, n_next, bytes, ROWS / 4 * ((width + UNIT * TOGETHER - 1) / (UNIT * TOGETHER)));
-            for (int c = 0; c < width; c += SPAN) {
-                const int    columns = std::min(SPAN, width - c);
-                const size_t at      = c / T::N * sizeof(typename T::block);
-                if (!sum_span<T>(row, x + k, rows, at, columns, ahead, y + c0 + c, offsets[c / SPAN])) {
-                    sum_by_floats<T>(row, x + k, rows, at, columns, y + c0 + c);
-                }
-            }
-        }
-        if constexpr (HAS_OFFSETS<T>) {
-            constexpr int groups = SPAN_GROUPS<T>;
-            for (int c = 0; c < width; c += 16) {
-                const float offset = offsets[c / SPAN][(groups == 8 ? 8 : 0) + c % SPAN * groups / SPAN];
-                store(y + c0 + c, load(y + c0 + c) + splat(offset));
-            }
-        }
-    }
+    sum_windows<T, 2>(w, row_size, index, n, 1, [x](int, int k) { return x[k]; }, &y, n_columns);
+}
+
+// as `kernels::sum_shared`
+template <class T>
+void sum_shared_int(const char * w, size_t row_size, const int32_t * index, int n, const float * const * x, bool relu_sqr, int n_tokens, float * const * y,
+                    int n_columns) {
+    sum_windows<T, 1>(w, row_size, index, n, n_tokens, [=](int t, int k) {
+        const float v = x[t][index[k]];
+        return relu_sqr ? (v <= 0.0f ? 0.0f : v * v) : v;
+    }, y, n_columns);
 }
 
 } // namespace
