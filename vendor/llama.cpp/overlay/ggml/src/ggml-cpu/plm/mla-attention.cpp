@@ -15,7 +15,8 @@ namespace mla {
 
 namespace {
 
-constexpr int64_t UNITS = 8; // pieces are made until there are about so many units: each costs a merge
+constexpr int64_t UNITS = 8;  // pieces are made until there are about so many units: each costs a merge
+constexpr int64_t GRAIN = 16; // cached rows that pieces are whole numbers of: a short cache keeps more threads busy
 
 struct plan {
     shape   a;                                // of the keys, and of values inside them
@@ -52,9 +53,9 @@ plan make_plan(const ggml_tensor * dst) {
 
     p.n_rows  = p.n_q * p.n_head;
     p.n_group = (p.n_rows + GROUP - 1) / GROUP;
-    const int64_t n_tile = (p.a.n_kv + TILE - 1) / TILE;
-    const int64_t wanted = std::max<int64_t>(1, std::min(n_tile, (UNITS + p.n_group * p.n_set - 1) / (p.n_group * p.n_set)));
-    p.piece   = (n_tile + wanted - 1) / wanted * TILE;
+    const int64_t wanted = (UNITS + p.n_group * p.n_set - 1) / (p.n_group * p.n_set);
+    const int64_t share  = (p.a.n_kv + wanted - 1) / wanted;
+    p.piece   = std::max<int64_t>(pad(share, share < TILE ? GRAIN : TILE), GRAIN);
     p.n_piece = (p.a.n_kv + p.piece - 1) / p.piece;
 
     p.block_bytes  = aligned(p.e->query_bytes(p.a));
@@ -153,21 +154,22 @@ struct worker {
         }
     }
 
-    // the masks of a group's tokens over n cached rows from j0, [token][TILE]; whether any is open
-    bool read_mask(int64_t set, int64_t t0, int64_t t1, int64_t j0, int64_t n, bool * open) const {
+    // The masks of a group's tokens over n cached rows from j0, [token][TILE]. Returns how many of these rows there are up
+    // to the last that is open to any of the tokens.
+    int64_t read_mask(int64_t set, int64_t t0, int64_t t1, int64_t j0, int64_t n, bool * open) const {
         float * out = (float *) (scratch + p.mask_at);
-        bool any = false;
+        int64_t end = 0;
         for (int64_t t = t0; t <= t1; t++, out += TILE, open++) {
             const uint16_t * m = (const uint16_t *) ((const char *) mask->data + t * mask->nb[1] + set / p.n_kv_head % mask->ne[3] * mask->nb[3]) + j0;
-            bool closed = true;
-            for (int64_t j = 0; j < n; j++) {
-                closed &= m[j] == 0xfc00; // -inf
+            int64_t last = n;
+            while (last > 0 && m[last - 1] == 0xfc00) { // -inf
+                last--;
             }
-            *open = !closed;
-            any |= !closed;
+            *open = last > 0;
+            end = std::max(end, last);
             row_to_f32(GGML_TYPE_F16, m, out, n);
         }
-        return any;
+        return end;
     }
 
     // s += mask for the block of rows from `row`, whose group starts with token t0
@@ -264,17 +266,18 @@ struct worker {
         float   decay[BLOCK];
 
         for (int64_t j0 = from; j0 < to; j0 += TILE) {
-            const int64_t n = std::min(TILE, to - j0);
-            if (mask && !read_mask(set, t0, t1, j0, n, open)) {
+            const int64_t rows_here = std::min(TILE, to - j0);
+            const int64_t n = mask ? read_mask(set, t0, t1, j0, rows_here, open) : rows_here;
+            if (n == 0) {
                 continue;
             }
             const bool finite = p.e->load(p.a, cached(k, set, j0), k->nb[1], n, tile) &&
                                 (absorbed || p.e->load(p.b, cached(v, set, j0), v->nb[1], n, values));
 
             lookahead next;
-            if (j0 + n < to && (int64_t) k->nb[1] <= 2 * (int64_t) ggml_row_size(p.a.type, p.a.n_k)) {
-                next.at  = cached(k, set, j0 + n);
-                next.end = cached(k, set, std::min(j0 + n + TILE, to));
+            if (j0 + TILE < to && (int64_t) k->nb[1] <= 2 * (int64_t) ggml_row_size(p.a.type, p.a.n_k)) {
+                next.at  = cached(k, set, j0 + TILE);
+                next.end = cached(k, set, std::min(j0 + 2 * TILE, to));
             }
 
             for (int64_t b = 0; b < rows; b += BLOCK) {
