@@ -19,8 +19,9 @@ from tests.conftest import ROOT
 def package(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """plm_edge as a wheel lays it out: what cmake installs, and the files that it takes."""
     site = tmp_path / "site"
-    command = [tools.needed("cmake"), "--install", ROOT / "build/engine", "--prefix", site]
-    subprocess.run([*command, "--component", "engine"], check=True, capture_output=True)
+    command = [str(tools.needed("cmake")), "--install", str(ROOT / "build/engine")]
+    command += ["--prefix", str(site), "--component", "engine"]
+    subprocess.run(command, check=True, capture_output=True)
     for name in source.RECIPE[1:]:
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, site / name)

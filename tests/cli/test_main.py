@@ -1,10 +1,9 @@
-"""The entry point: versions, speed of --help, JSON, errors that are bugs."""
+"""The entry point: versions, --help, JSON, errors that are bugs."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -31,22 +30,13 @@ def test_help_names_every_command(cli: Cli) -> None:
 def test_help_imports_nothing_heavy(cli: Cli) -> None:
     program = (
         "import sys; from plm_edge.cli import main; assert main(['--help']) == 0; "
-        "heavy = {'numpy', 'llama_cpp', 'gguf', 'jinja2', 'torch', 'safetensors'}; "
+        "heavy = {'numpy', 'llama_cpp', 'gguf', 'jinja2', 'torch', 'safetensors', 'capstone'}; "
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=cli.env
     )
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_help_is_fast(cli: Cli) -> None:
-    def seconds() -> float:
-        started = time.process_time_ns(), time.monotonic()
-        cli("--help")
-        return time.monotonic() - started[1]
-
-    assert min(seconds() for _ in range(5)) < 1.0  # about 0.2 s on an idle machine
 
 
 def test_a_bug_is_said_in_three_lines(
