@@ -15,7 +15,10 @@ from pathlib import Path
 
 from plm_edge import gguf_file
 from plm_edge.engine import memory
-from plm_edge.gguf_file import GGUFFile
+from plm_edge.gguf_file import GGUFFile, Tensor
+
+# As `plm-edge profile` counts them in a step of PLM, views apart; others have about as many.
+NODES_A_LAYER, NODES_BESIDES = 22, 6
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,12 @@ class Cost:
     down_params: int
     kv_bytes: int  # a cached token, all layers
     attention_products: int  # multiplications a token and cached token, absorbed form
+    nodes: int = 0  # operations of the graph, each of which all threads begin together
+    types: tuple[tuple[str, int, int], ...] = ()  # of matrices: type, params, and of these W_down's
+
+    def numbers(self) -> dict[str, int]:
+        """Bytes, parameters and operations by name, for a result."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, int)}
 
     def decode_bytes(self, depth: float, zeros: float | None) -> float:
         """Bytes that one token reads with `depth` tokens in the cache."""
@@ -70,7 +79,24 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
         down_params=sum(tensor.n_values for tensor in down),
         kv_bytes=shape.bytes_per_token(kv) if shape else 0,
         attention_products=products,
+        nodes=NODES_A_LAYER * _layers(header) + NODES_BESIDES,
+        types=_by_type(used, down),
     )
+
+
+def _layers(header: GGUFFile) -> int:
+    found = header.arch_key("block_count")
+    return found if isinstance(found, int) else 0
+
+
+def _by_type(used: list[Tensor], down: list[Tensor]) -> tuple[tuple[str, int, int], ...]:
+    found: dict[str, list[int]] = {}
+    for tensor in used:
+        if len(tensor.shape) > 1:
+            params = found.setdefault(tensor.type, [0, 0])
+            params[0] += tensor.n_values
+            params[1] += tensor.n_values if tensor in down else 0
+    return tuple((kind, *params) for kind, params in sorted(found.items()))  # type: ignore[misc]
 
 
 def of_file(path: Path, kv: str, sparse: bool) -> Cost:

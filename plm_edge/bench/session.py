@@ -79,7 +79,7 @@ class Bench:
         setting = self.site.setting
         sparse = made["model"]["layout"] == "edge" and made["engine"]["name"] == "plm-edge"
         price = cost.of_file(setting.model, setting.kv, sparse)
-        made["cost"] = vars(price).copy()
+        made["cost"] = price.numbers()
         for point in made["points"]:
             if "tps" in point and not _offloaded(point):
                 point["bounds"] = bounds.of_point(point, price, made["capability"])

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from plm_edge import console
-from plm_edge.bench import capability, cost, emulation, estimate, remote, session
+from converters.layout import EDGE_VERSION_KEY
+from plm_edge import console, gguf_file
+from plm_edge.bench import cost, emulation, estimate, kernels, remote, session
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import Workload, find
 from plm_edge.cli import bench_output
+from plm_edge.engine.threads import default_threads
 from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet import connect
 from plm_edge.fleet.qemu import QemuTransport
@@ -112,14 +114,25 @@ def estimates(names: tuple[str, ...], setting: Setting) -> list[dict[str, Any]]:
     """Estimates for the profiles; the model runs here for its zeros and for the check."""
     profiles = [connect.describe(name.partition("@")[0])[0] for name in names]
     run_here = replace(find("quick"), prefill=(512,), depths=(0, 512), loads=False)
+    header = gguf_file.read(setting.model)
+    edge = EDGE_VERSION_KEY in header.keys
+    price = cost.of(header, setting.kv, sparse=edge)
+    kinds = [kind for kind, _, _ in price.types]
+    columns = header.arch_key("embedding_length")
+    threads = setting.threads or default_threads()
+
+    def kernels_here() -> dict[str, Any]:
+        wide = columns if isinstance(columns, int) else 2048
+        return kernels.measure(kinds, wide, threads)
+
+    # before the run and after it: other machines may take from the memory that this one shares
+    console.note("measuring this machine's kernels, and the model here for the check")
+    measured = [kernels_here()]
     with bench_output.display() as display:
-        result = session.run(setting, run_here, display)
-    price = cost.of_file(setting.model, setting.kv, sparse=result["model"]["layout"] == "edge")
+        result = session.run(replace(setting, threads=threads), run_here, display)
+    measured.append(kernels_here())
     shown = psutil.cpu_freq()
     clock = (shown.max or shown.current) / 1000 if shown else None
-    features = connect.describe("host")[0].features
-    # twice, apart: on a virtual machine one of them was half as much again, once in three calls
-    again = capability.measure(result["capability"]["threads"])
-    lower = min(again, result["capability"], key=lambda found: float(found["read_bytes_s"]))
-    here = estimate.of_here(lower, features, clock)
+    features = connect.describe(estimate.HERE)[0].features
+    here = estimate.of_here(measured, features, clock)
     return [estimate.of_device(one, price, result, here, ESTIMATED_DEPTHS) for one in profiles]

@@ -150,6 +150,13 @@ def estimate_table(found: Result) -> Any:
     def line(name: str, value: str, note: str) -> None:
         table.add_row(f"estimate: {name}", Text(value, "bold"), console.cell(note, "dim"))
 
+    def bounds(where: str, one: Result) -> None:
+        how = "measured, in caches" if where else "the share of F that kernels reach here"
+        rates = ", ".join(f"{kind} {ops / 1e9:,.0f}" for kind, ops in one["kernels"].items())
+        line(f"K{where}", "GOP/s" if rates else "-", f"{rates}; {how}" if rates else "F is lacking")
+        clocks = "" if where else ", in as many clocks as here"
+        line(f"o{where}", f"{one['node_s'] * 1e6:.2f} µs", f"to start an operation{clocks}")
+
     for point in found["prefill"]:
         line(f"pp{point['n_tokens']}", f"{point['estimate_tps']:,.1f} t/s", point["formula"])
     for point in found["decode"]:
@@ -162,6 +169,7 @@ def estimate_table(found: Result) -> Any:
     line("B", f"{machine['read_bytes_s'] / 1e9:.2f} GB/s", f"{kind}; {machine['source']}")
     flops = machine["flops"]
     line("F", f"{flops / 1e9:,.0f} GFLOP/s" if flops else "-", machine["flops_source"])
+    bounds("", machine)
     here = found["check"]["machine"]
     for point in found["check"]["points"]:
         line(
@@ -172,6 +180,7 @@ def estimate_table(found: Result) -> Any:
     line("B here", f"{here['read_bytes_s'] / 1e9:.2f} GB/s", here["source"])
     flops = here["flops"]
     line("F here", f"{flops / 1e9:,.0f} GFLOP/s" if flops else "-", here["flops_source"])
+    bounds(" here", here)
     if not found["applies"]:
         line("of no use", "", "so small a model lies in caches: starting operations bounds it")
     return table

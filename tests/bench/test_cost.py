@@ -19,6 +19,10 @@ def test_tiny_plm_by_hand(tiny_gguf: Path) -> None:
     norms = layers * (2 * embd + lora) + embd
     assert made.params == 4096 * embd + layers * (attention + 2 * embd * ff) + norms
     assert made.down_params == layers * embd * ff
+    matrices = made.params - norms
+    assert sum(params for _, params, _ in made.types) == matrices
+    assert sum(down for _, _, down in made.types) == made.down_params
+    assert made.nodes == 138  # as `plm-edge profile` counts them
     assert made.kv_bytes == layers * (lora + rope) * 2
     assert made.attention_products == layers * heads * (2 * lora + rope)
     assert made.weight_bytes == header.tensor_bytes  # tied: the embedding is read as the output

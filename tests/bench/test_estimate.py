@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plm_edge.bench import cost, estimate
+from plm_edge.bench import cost, estimate, kernels
 from plm_edge.bench.cost import Cost
 from plm_edge.bench.estimate import Machine
 from plm_edge.errors import PlmEdgeError
@@ -16,21 +18,46 @@ from plm_edge.fleet import profile
 
 PRICE = Cost(
     weight_bytes=1000, down_bytes=400, params=2000, down_params=800, kv_bytes=10,
-    attention_products=5,
+    attention_products=5, nodes=30, types=(("q4_K", 500, 0), ("q6_K", 1500, 800)),
 )  # fmt: skip
 
 
-def test_without_arithmetic_it_is_bandwidth_alone() -> None:
-    found = estimate.decode(PRICE, Machine("x", 7000.0, None, "", True), 10, 0.75)
-    assert found.tps == pytest.approx(7000 / (1000 - 300 + 100))
+def test_without_arithmetic_it_is_bandwidth_and_starting() -> None:
+    machine = Machine("x", 7000.0, None, "", True, node_s=0.001)
+    found = estimate.decode(PRICE, machine, 10, 0.75)
+    assert found.tps == pytest.approx(1 / ((1000 - 300 + 100) / 7000 + 30 * 0.001))
 
 
 def test_with_arithmetic_it_lies_between_no_and_full_overlap() -> None:
-    read, compute = 800 / 7000, 2 * (2000 - 600 + 50) / 20000
-    found = estimate.decode(PRICE, Machine("x", 7000.0, 20000.0, "", True), 10, 0.75)
-    assert found.low == pytest.approx(1 / (read + compute))
-    assert found.high == pytest.approx(1 / max(read, compute))
-    assert found.tps == pytest.approx((found.low * found.high) ** 0.5)
+    kernels = {"q4_K": 10000.0, "q6_K": 5000.0}
+    machine = Machine("x", 7000.0, 20000.0, "", True, kernels=kernels, node_s=0.001)
+    read, start = 800 / 7000, 0.03
+    compute = 2 * 500 / 10000 + 2 * (1500 - 600) / 5000 + 2 * 10 * 5 / 20000
+    found = estimate.decode(PRICE, machine, 10, 0.75)
+    assert found.low == pytest.approx(1 / (read + compute + start))
+    assert found.high == pytest.approx(1 / (max(read, compute) + start))
+    between = ((read + compute) * max(read, compute)) ** 0.5
+    assert found.tps == pytest.approx(1 / (between + start))
+
+
+def test_a_device_reaches_the_share_of_f_that_is_reached_here() -> None:
+    here = Machine("here", 1.0, 100.0, "", True, "", {"q4_K": 30.0}, 2e-6, 3.0)
+    there = Machine("there", 1.0, 50.0, "", True, clock=1.5).like(here)
+    assert there.kernels == {"q4_K": 15.0}
+    assert there.node_s == pytest.approx(4e-6)  # as many clocks
+    assert Machine("dumb", 1.0, None, "", True).like(here).kernels == {}
+
+
+def test_kernels_are_measured_here() -> None:
+    """Of each type a rate, and of starting a product a time, both above nothing."""
+    found = kernels.measure(["q4_K", "f32"], 256, 1)
+    assert set(found["types"]) == {"q4_K", "f32"}
+    assert all(one["ops_s"] > 1e6 for one in found["types"].values())
+    assert found["read_bytes_s"] == statistics.median(found["read_samples"]) > 1e6
+    assert 0 <= found["node_s"] < 1
+    here = estimate.of_here([found, found], ("avx2",), 2.0)
+    assert here.read_bytes_s == found["read_bytes_s"]
+    assert here.kernels["q4_K"] == found["types"]["q4_K"]["ops_s"]
 
 
 def test_a_profile_gives_what_was_reached_before_the_sheet() -> None:
@@ -58,17 +85,24 @@ def test_a_prompt_is_bound_by_reading_or_by_arithmetic() -> None:
     )
 
 
+MEASURED = {
+    "threads": 2, "read_bytes_s": 3e10, "read_samples": [2e10, 3e10, 5e10], "read_how": "so",
+    "types": {"q4_K": {"ops_s": 1e11, "node_s": 1e-6}}, "node_s": 1e-6,
+}  # fmt: skip
+
+
 def test_a_device_is_estimated_with_a_check_here(result: dict[str, Any], tiny_gguf: Path) -> None:
-    """The check is the same formula, with the bandwidth that was measured here."""
+    """The check is the same formula, with what was measured here."""
     price = cost.of_file(tiny_gguf, "f16", sparse=True)
-    here = estimate.of_here(result["capability"], ("avx2",), 2.0)
+    here = estimate.of_here([MEASURED], ("avx2",), 2.0)
+    assert here.flops == 2 * 2e9 * 8 * 4
     found = estimate.of_device(profile.find("rpi5"), price, result, here, (0, 4096))
     assert found["estimate"] is True
     assert found["applies"] is False  # tiny-plm lies in caches
     assert [point["depth"] for point in found["decode"]] == [0, 4096]
     assert {point["formula"] for point in found["decode"]} == {estimate.FORMULA}
-    assert here.read_bytes_s == result["capability"]["read_bytes_s"]
-    assert here.flops == result["capability"]["threads"] * 2e9 * 8 * 4
+    pi = found["machine"]
+    assert pi["kernels"]["q4_K"] == pytest.approx(1e11 * pi["flops"] / here.flops)
     checks = found["check"]["points"]
     assert [point["name"] for point in checks] == ["pp32", "tg4", "tg4 @ d64"]
     for check in checks:
@@ -79,10 +113,23 @@ def test_a_device_is_estimated_with_a_check_here(result: dict[str, Any], tiny_gg
             assert check["formula"] == estimate.FORMULA
 
 
+def test_this_machine_is_estimated_by_what_was_measured(
+    result: dict[str, Any], tiny_gguf: Path
+) -> None:
+    price = cost.of_file(tiny_gguf, "f16", sparse=True)
+    here = estimate.of_here([MEASURED], ("avx2",), 2.0)
+    pi = profile.find("rpi5")
+    itself = replace(pi, data=pi.data | {"name": estimate.HERE})
+    found = estimate.of_device(itself, price, result, here, (0,))
+    assert found["machine"]["read_bytes_s"] == 3e10
+    zeros = found["zeros"]
+    assert found["decode"][0]["estimate_tps"] == estimate.decode(price, here, 0, zeros).tps
+
+
 def test_no_bandwidth_no_estimate(result: dict[str, Any], tiny_gguf: Path) -> None:
     bare = copy.deepcopy(profile.find("rpi4"))
     bare.data["memory"] = {}
     price = cost.of_file(tiny_gguf, "f16", sparse=True)
-    here = estimate.of_here(result["capability"], (), None)
+    here = estimate.of_here([MEASURED], (), None)
     with pytest.raises(PlmEdgeError, match="cannot be estimated"):
         estimate.of_device(bare, price, result, here, (0,))
