@@ -95,8 +95,8 @@ def rates(series: list[tuple[str, Result]], kind: str) -> str | None:
     if not _single(series[0][1], kind):
         return None
     with canvas() as (_, axes, made):
-        for (label, result), colour in zip(series, (OURS, OTHER, THIRD), strict=False):
-            points = _single(result, kind)
+        for index, (label, result) in enumerate(series):
+            points, colour = _single(result, kind), _shade(index)
             x, y = [p[across] for p in points], [p["tps"]["median"] for p in points]
             axes.errorbar(
                 x, y, yerr=_errors(points), marker="o", color=colour, label=label, capsize=3, lw=1.8
@@ -209,28 +209,30 @@ def zeros(result: Result) -> str | None:
 
 
 def sustained(result: Result) -> str | None:
-    """t/s over time, and below it each temperature and clock."""
+    """t/s over time, and below it the meters, each quantity in a row of its own."""
     said = result.get("sustained")
     if not said:
         return None
     kinds = {m["name"]: m for m in result["power"]["meters"]}
-    shown = [
-        name
-        for name, series in said["series"].items()
-        if series and kinds[name]["quantity"] in ("temperature", "frequency", "power")
-    ]
-    with canvas(2.6 + 1.2 * bool(shown), 1 + bool(shown)) as (_, axes, made):
-        top = axes[0] if shown else axes
+    rows: dict[str, list[str]] = {}
+    for quantity in ("temperature", "frequency", "power"):
+        for name, series in said["series"].items():
+            if series and kinds[name]["quantity"] == quantity:
+                rows.setdefault(quantity, []).append(name)
+    with canvas(2.6 + 1.1 * len(rows), 1 + len(rows)) as (figure, axes, made):
+        top = axes[0] if rows else axes
         top.plot(*zip(*said["rates"], strict=True), color=OURS, lw=1)
         top.set_ylim(bottom=0)
         top.set_ylabel("decode, t/s")
-        if shown:
-            for name in shown:
-                axes[1].plot(
-                    *zip(*said["series"][name], strict=True), label=f"{name}, {kinds[name]['unit']}"
-                )
-            axes[1].legend(fontsize=8)
-        (axes[1] if shown else axes).set_xlabel("seconds")
+        for (quantity, names), row in zip(rows.items(), axes[1:] if rows else (), strict=True):
+            for index, name in enumerate(names):
+                row.plot(*zip(*said["series"][name], strict=True), label=name, color=_shade(index))
+            row.set_ylabel(
+                f"{quantity if len(quantity) < 8 else quantity[:4]}, {kinds[names[0]]['unit']}"
+            )
+            row.legend(fontsize=8)
+        (axes[-1] if rows else axes).set_xlabel("seconds")
+        figure.align_ylabels()
     return made[0]
 
 

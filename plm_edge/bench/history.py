@@ -98,7 +98,8 @@ def regressions(result: Result, before: Result) -> list[Result]:
 
 
 def slower(run: int, before: int) -> list[str]:
-    """What was slower in one remembered run than in another, in words: see `regressions`."""
+    """What was slower in one remembered run than in another, in words, the worst first: see
+    `regressions`."""
     with _open() as base:
         found = [
             json.loads(base.execute("select result from runs where id = ?", (one,)).fetchone()[0])
@@ -106,7 +107,7 @@ def slower(run: int, before: int) -> list[str]:
         ]
     return [
         f"{point['name']} slower: {point['ours']:,.1f} t/s, before {point['other']:,.1f}"
-        for point in regressions(*found)
+        for point in sorted(regressions(*found), key=lambda point: float(point["ratio"]))
     ]
 
 

@@ -94,7 +94,7 @@ def measure(
     reference = types.made(source, source.best, step)
     step("the reference's predictions")
     windows = windows_of(reference, setting.text)
-    divergence = Divergence(reference, windows)
+    divergence = Divergence(reference, windows, max(wanted.threads))
     cells, models = [], {}
     for quant in wanted.quants:
         model = types.made(source, quant, step)

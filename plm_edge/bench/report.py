@@ -30,7 +30,7 @@ def html(results: list[Result]) -> str:
     Raises:
         PlmEdgeError: it is not installed.
     """
-    from plm_edge.cli.bench_output import NO_POWER, remarks
+    from plm_edge.cli.bench_output import NO_POWER, medians, remarks
 
     several = len(results) > 1
     names = ", ".join(str(one["machine"]["device"]) for one in results)
@@ -46,6 +46,7 @@ def html(results: list[Result]) -> str:
         title=f"{first['model']['name']} on {place}",
         several=several,
         no_power=NO_POWER,
+        beside=medians(results) if several else [],
         together=[item for item in together if item[1]] if several else [],
         parts=[
             {

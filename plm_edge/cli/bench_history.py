@@ -12,6 +12,7 @@ from plm_edge import bench, console
 Result = dict[str, Any]
 _TEMPLATE = Path(bench.__file__).with_name("history.html.j2")
 
+SHOWN, PLOTTED = 20, 500  # runs in the table, and on the page
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 
@@ -24,7 +25,7 @@ def show_history(as_json: bool, html: Path | None = None) -> None:
     """
     from plm_edge.bench import history
 
-    runs = history.runs()
+    runs = history.runs(SHOWN if html is None else PLOTTED)
     for run in runs:
         run["slower"] = slower(run, runs)
     if html is not None:
@@ -38,7 +39,7 @@ def show_history(as_json: bool, html: Path | None = None) -> None:
     table = console.table(
         "", "when", "model", "device", "engine", "prefill", "decode", "so far", "", right=(0, 5, 6)
     )
-    for run in runs:
+    for run in runs[:SHOWN]:
         alike = [other for other in reversed(runs) if other["setting"] == run["setting"]]
         upto = [_first(other, "tg") for other in alike if other["id"] <= run["id"]]
         table.add_row(
@@ -50,9 +51,16 @@ def show_history(as_json: bool, html: Path | None = None) -> None:
             _rate(_first(run, "pp512") or _first(run, "pp")),
             _rate(_first(run, "tg")),
             spark([rate for rate in upto if rate]),
-            Text("; ".join(run["slower"]), "yellow"),
+            Text(shortened(run["slower"]), "yellow"),
         )
     console.out.print(table)
+
+
+def shortened(lines: list[str]) -> str:
+    """The first of some lines, and how many more there are."""
+    if not lines:
+        return ""
+    return lines[0] + (f" (and {len(lines) - 1} more points)" if len(lines) > 1 else "")
 
 
 def slower(run: Result, runs: list[Result]) -> list[str]:
@@ -81,7 +89,7 @@ def _write(path: Path, runs: list[Result]) -> None:
                 )
         if series:
             pictures.append((name, charts.runs(series, f"{name.lower()}, t/s"), "oldest first"))
-    page = report.page(_TEMPLATE, runs=runs, pictures=pictures, first=_first)
+    page = report.page(_TEMPLATE, runs=runs, pictures=pictures, first=_first, shortened=shortened)
     report.write(path, page)
     console.note(f"report: {path}")
 

@@ -215,21 +215,25 @@ def side_by_side(results: list[Result]) -> Any:
     """Medians of all devices, a column each."""
     names = [str(one["machine"]["device"]) for one in results]
     table = console.table("side by side", *names, right=tuple(range(1, len(names) + 1)))
-    points = {p["name"]: None for one in results for p in one["points"]}
-    for name in points:
-        cells = []
-        for one in results:
-            point: Result = next((p for p in one["points"] if p["name"] == name), {})
-            if "tps" in point:
-                cells.append(f"{point['tps']['median']:,.1f} t/s")
-            elif "seconds" in point:
-                cells.append(console.duration(point["seconds"]["median"]))
-            elif (point.get("instructions") or {}).get("a_token"):
-                cells.append(f"{point['instructions']['a_token']:,.0f} instructions")
-            else:
-                cells.append("-")
+    for name, cells in medians(results):
         table.add_row(console.cell(name), *cells)
     return table
+
+
+def medians(results: list[Result]) -> list[tuple[str, list[str]]]:
+    """Of each point its name, and for each result what it came to, in words."""
+    names = dict.fromkeys(point["name"] for one in results for point in one["points"])
+    return [(name, [_median(one, name) for one in results]) for name in names]
+
+
+def _median(result: Result, name: str) -> str:
+    point: Result = next((p for p in result["points"] if p["name"] == name), {})
+    if "tps" in point:
+        return f"{point['tps']['median']:,.1f} t/s"
+    if "seconds" in point:
+        return console.duration(point["seconds"]["median"])
+    counted = (point.get("instructions") or {}).get("a_token")
+    return f"{counted:,.0f} instructions" if counted else "-"
 
 
 def speed_table(result: Result) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from plm_edge.bench import compare, history
 from plm_edge.bench.statistics_ import summarise
+from plm_edge.cli.bench_history import shortened
 from plm_edge.errors import PlmEdgeError
 
 
@@ -93,6 +94,19 @@ def test_regressions(result: dict[str, Any], factor: float, slower: bool) -> Non
     assert {point["name"] for point in found} == (
         {"pp32", "tg4", "tg4 @ d64", "tg4 x2"} if slower else set()
     )
+
+
+def test_what_became_slower_begins_with_the_worst(result: dict[str, Any], place: Path) -> None:
+    worst = slowed(result, 0.8)
+    for point in worst["points"]:
+        if point["name"] == "tg4":
+            point["tps"] = slowed(result, 0.5)["points"][3]["tps"]
+    runs = [history.add(one) for one in (slowed(result, 1), worst)]
+    lines = history.slower(runs[1], runs[0])
+    assert len(lines) == 4
+    assert lines[0].startswith("tg4 slower")
+    assert shortened(lines) == f"{lines[0]} (and 3 more points)"
+    assert shortened([]) == ""
 
 
 def test_a_damaged_history_is_an_error_for_a_person(result: dict[str, Any], place: Path) -> None:

@@ -93,6 +93,33 @@ def test_pictures_are_well_formed_and_hold_text(full: dict[str, Any]) -> None:
         assert list(root.iter("{http://www.w3.org/2000/svg}text"))
 
 
+def test_several_devices_stand_side_by_side(full: dict[str, Any]) -> None:
+    devices = []
+    for name in ("one", "two", "three", "four"):
+        devices.append(copy.deepcopy(full))
+        devices[-1]["machine"]["device"] = name
+    together = charts.rates([(one["machine"]["device"], one) for one in devices], "decode")
+    assert together is not None
+    page = report.html(devices)
+    for name in ("one", "two", "three", "four"):
+        assert name in together
+        assert f"<th>{name}</th>" in page
+        assert f"{name}: {full['model']['name']}" in page
+
+
+def test_a_sustained_run_has_a_row_for_each_quantity(full: dict[str, Any]) -> None:
+    full["power"]["meters"].append(
+        {"name": "cpufreq", "quantity": "frequency", "unit": "MHz", "source": "x", "covers": "y"}
+    )
+    full["sustained"]["series"]["cpufreq"] = [[0, 2400.0], [2, 1800.0]]
+    svg = charts.sustained(full)
+    assert svg is not None
+    axes = [g for g in ET.fromstring(svg).iter() if g.get("id", "").startswith("axes_")]
+    assert len(axes) == 3
+    assert "temp, °C" in svg
+    assert "freq, MHz" in svg
+
+
 def test_what_was_not_measured_has_no_picture(result: dict[str, Any]) -> None:
     result = copy.deepcopy(result)
     result["points"] = [p for p in result["points"] if p["kind"] == "prefill"]
