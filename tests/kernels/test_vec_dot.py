@@ -1,53 +1,132 @@
-"""Dot products of one row against upstream's own of the same blocks (plm/vec-dot.h)."""
+"""Decode's dot products against upstream's plain ones of the same blocks (vec-dot.h, gemv.h)."""
 
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import Upstream
 
-Q5_K = 13
-BLOCK, Q5_K_BYTES, Q8_K_BYTES = 256, 176, 292
+Q4_K, Q5_K = 12, 13
+BLOCK, Q4_K_BYTES, Q5_K_BYTES, Q8_K_BYTES = 256, 144, 176, 292
+ROWS = 8  # of an interleaved block
+ZERO = ctypes.c_size_t(0)
+
+pytestmark = pytest.mark.parametrize(
+    ("n", "scale"), [(256, 1.0), (512, 1e-4), (512, 300.0), (2048, 1.0), (8192, 1.0)]
+)
 
 
-@pytest.mark.parametrize("n", [256, 512, 2048, 8192])
-@pytest.mark.parametrize("scale", [1.0, 1e-4, 300.0])
-def test_q5_k(upstream: Upstream, n: int, scale: float) -> None:
-    base = ctypes.CDLL(str(upstream.bin / "libggml-base.so"), mode=ctypes.RTLD_GLOBAL)
-    cpu = ctypes.CDLL(str(upstream.bin / "libggml-cpu.so"))
-    cpu.ggml_cpu_init()  # tables that the generic version reads
-    random = np.random.default_rng(n)
-    x = (scale * (random.standard_normal(n) + 0.3)).astype(np.float32)
-    y = random.standard_normal(n).astype(np.float32)
-    weights = np.zeros(n // BLOCK * Q5_K_BYTES, np.uint8)
-    inputs = np.zeros(n // BLOCK * Q8_K_BYTES, np.uint8)
-    base.ggml_quantize_chunk(
-        Q5_K,
-        pointer(x),
-        pointer(weights),
-        ctypes.c_int64(0),
-        ctypes.c_int64(1),
-        ctypes.c_int64(n),
-        None,
-    )
-    base.quantize_row_q8_K_ref(pointer(y), pointer(inputs), ctypes.c_int64(n))
+class Ggml:
+    """The functions that these tests call, of the libraries that the tools were built with."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.base = ctypes.CDLL(str(upstream.bin / "libggml-base.so"), mode=ctypes.RTLD_GLOBAL)
+        self.cpu: Any = ctypes.CDLL(str(upstream.bin / "libggml-cpu.so"))
+        self.cpu.ggml_cpu_init()  # tables that the plain versions read
+
+    def quantized(self, x: np.ndarray, kind: int, block_bytes: int) -> np.ndarray:
+        """x: float32 [rows, n]; returns bytes [rows, n / 256, block_bytes]."""
+        rows, n = x.shape
+        out = np.zeros((rows, n // BLOCK, block_bytes), np.uint8)
+        start, end, width = ctypes.c_int64(0), ctypes.c_int64(rows), ctypes.c_int64(n)
+        self.base.ggml_quantize_chunk(kind, pointer(x), pointer(out), start, end, width, None)
+        return out
+
+    def inputs(self, y: np.ndarray) -> np.ndarray:
+        """y: float32 [n]; returns its blocks of q8_K."""
+        out = np.zeros(len(y) // BLOCK * Q8_K_BYTES, np.uint8)
+        self.base.quantize_row_q8_K_ref(pointer(y), pointer(out), ctypes.c_int64(len(y)))
+        return out
+
+
+@pytest.fixture(scope="module")
+def ggml(upstream: Upstream) -> Ggml:
+    return Ggml(upstream)
+
+
+def test_row_of_q5_k(ggml: Ggml, n: int, scale: float) -> None:
+    x, y = values(1, n, scale)
+    weights, inputs = ggml.quantized(x, Q5_K, Q5_K_BYTES), ggml.inputs(y)
 
     def dot(name: str) -> float:
         out = ctypes.c_float(np.nan)
-        zero = ctypes.c_size_t(0)
-        getattr(cpu, name)(
-            n, ctypes.byref(out), zero, pointer(weights), zero, pointer(inputs), zero, 1
-        )
+        at = ctypes.byref(out)
+        getattr(ggml.cpu, name)(n, at, ZERO, pointer(weights), ZERO, pointer(inputs), ZERO, 1)
         return out.value
 
     expected = dot("ggml_vec_dot_q5_K_q8_K_generic")
     # the integers are the same; only the order of the sums of blocks differs
     magnitude = scale * np.sqrt(n)
     assert dot("plm_vec_dot_q5_K_q8_K") == pytest.approx(expected, abs=2e-6 * magnitude)
-    assert abs(expected - float(x @ y)) < 0.2 * magnitude
+    assert abs(expected - float(x[0] @ y)) < 0.2 * magnitude
+
+
+def test_repacked_rows_of_q4_k(ggml: Ggml, n: int, scale: float) -> None:
+    rows = 3 * ROWS
+    x, y = values(rows, n, scale)
+    inputs = ggml.inputs(y)
+    weights = interleaved(ggml.quantized(x, Q4_K, Q4_K_BYTES))
+
+    def products(name: str) -> np.ndarray:
+        out = np.full(rows + 1, np.nan, np.float32)
+        getattr(ggml.cpu, name)(n, pointer(out), ZERO, pointer(weights), pointer(inputs), 1, rows)
+        assert np.isnan(out[rows])  # nothing is written behind the last row
+        return out[:rows]
+
+    expected = products("ggml_gemv_q4_K_8x8_q8_K_generic")
+    magnitude = scale * np.sqrt(n)
+    np.testing.assert_allclose(
+        products("plm_gemv_q4_K_8x8_q8_K"), expected, rtol=0, atol=4e-6 * magnitude
+    )
+    assert np.abs(expected - x @ y).max() < 0.4 * magnitude
+
+
+def test_rounding_to_q8_k(ggml: Ggml, n: int, scale: float) -> None:
+    y = values(4, n, scale)[0].reshape(-1)
+    y[BLOCK : 2 * BLOCK] = 0
+    y[3] = -y[17] if abs(y[17]) > abs(y[3]) else y[3]  # two of one magnitude: the first counts
+    y[-1] = np.abs(y[:BLOCK]).max() * 2
+    y[-BLOCK] = -y[-1]
+    y[-5] = np.nan
+    out = np.full(len(y) // BLOCK * Q8_K_BYTES, 0, np.uint8)
+    ggml.cpu.plm_quantize_row_q8_K(pointer(y), pointer(out), ctypes.c_int64(len(y)))
+    np.testing.assert_array_equal(out, ggml.inputs(y))
+
+
+def values(rows: int, n: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of normal values off zero, so that minima count, and a vector."""
+    random = np.random.default_rng(n)
+    x = scale * (random.standard_normal((rows, n)) + 0.3)
+    return x.astype(np.float32), random.standard_normal(n).astype(np.float32)
+
+
+def interleaved(blocks: np.ndarray) -> np.ndarray:
+    """Rows of block_q4_K [rows, blocks, 144] as ggml's block_q4_Kx8: eight rows side by side."""
+    groups = blocks.reshape(-1, ROWS, *blocks.shape[1:]).transpose(0, 2, 1, 3)
+    d, dmin, packed, quants = np.split(groups, [2, 4, 16], axis=3)
+    scale, minimum = sixes(packed)
+    upper = ((scale[..., 4:, :] & 48) << 2, (minimum[..., 4:, :] & 48) << 2)
+    words = [
+        scale[..., :4, :] | upper[0],
+        minimum[..., :4, :] | upper[1],
+        (scale[..., 4:, :] & 15) | ((minimum[..., 4:, :] & 15) << 4),
+    ]
+    packed = np.concatenate(words, axis=2).swapaxes(2, 3)  # [groups, blocks, 8 sub-blocks, 12]
+    shape = (*groups.shape[:2], -1)
+    quants = quants.reshape(*groups.shape[:3], 16, 8).swapaxes(2, 3)
+    parts = [part.reshape(shape) for part in (d, dmin, packed, quants)]
+    return np.ascontiguousarray(np.concatenate(parts, axis=2))
+
+
+def sixes(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 8 scales and 8 minima of 6 bits in the 12 bytes of block_q4_K's `scales`."""
+    a, b, c = packed[..., 0:4], packed[..., 4:8], packed[..., 8:12]
+    scale = np.concatenate([a & 63, (c & 15) | ((a >> 6) << 4)], axis=-1)
+    return scale, np.concatenate([b & 63, (c >> 4) | ((b >> 6) << 4)], axis=-1)
 
 
 def pointer(array: np.ndarray) -> ctypes.c_void_p:

@@ -204,14 +204,22 @@ struct job {
     const char * w;
     const char * x;
     char       * y;
+    const char * following; // the weights of the thread's next head, or null
     int64_t      n;
 
-    job(const plan & p, int64_t head, int64_t g) : p(p) {
+    static const char * weights(const plan & p, int64_t head) {
         const int64_t h  = head % p.x->ne[2], b = head / p.x->ne[2];
         const int64_t hw = p.w->ne[2] == 1 ? 0 : h, bw = p.w->ne[3] == 1 ? 0 : b;
+        return (const char *) p.w->data + bw * p.w->nb[3] + hw * p.w->nb[2];
+    }
+
+    // heads up to `last` are the thread's
+    job(const plan & p, int64_t head, int64_t g, int64_t last) : p(p) {
+        const int64_t h  = head % p.x->ne[2], b = head / p.x->ne[2];
         const int64_t t0 = g * p.group;
         n = std::min(p.group, p.n_tokens - t0);
-        w = (const char *) p.w->data + bw * p.w->nb[3] + hw * p.w->nb[2];
+        w = weights(p, head);
+        following = head < last ? weights(p, head + 1) : nullptr;
         x = (const char *) p.x->data + b * p.x->nb[3] + h * p.x->nb[2] + t0 * p.x->nb[1];
         y = (char *) p.y->data + b * p.y->nb[3] + h * p.y->nb[2] + t0 * p.y->nb[1];
     }
@@ -249,7 +257,8 @@ struct job {
             y_of[t] = y_row(t) + c0;
             std::fill_n(y_of[t], c1 - c0, 0.0f);
         }
-        p.k.sum_shared(w_row(0, c0), p.w->nb[1], rows, (int) n_rows, x_of, p.relu_sqr, (int) n, y_of, (int) (c1 - c0));
+        p.k.sum_shared(w_row(0, c0), p.w->nb[1], rows, (int) n_rows, x_of, p.relu_sqr, (int) n, y_of, (int) (c1 - c0),
+                       following ? following + (w_row(0, c0) - w) : nullptr);
     }
 
     // columns [c0, c1), each token by itself, from the packed rows
@@ -414,9 +423,10 @@ void ggml_compute_forward_mul_mat_sparse_t(const ggml_compute_params * params, g
     };
 
     if (p.own) {
-        for (int64_t head = p.n_heads * ith / nth; head < p.n_heads * (ith + 1) / nth; head++) {
+        const int64_t end = p.n_heads * (ith + 1) / nth;
+        for (int64_t head = p.n_heads * ith / nth; head < end; head++) {
             for (int64_t g = 0; g < p.n_groups; g++) {
-                const job j(p, head, g);
+                const job j(p, head, g, end - 1);
                 count(j.select(s, 0, 1), j.n);
                 const bool dense = s.prefers_dense(j.n);
                 if (dense) {
@@ -432,7 +442,7 @@ void ggml_compute_forward_mul_mat_sparse_t(const ggml_compute_params * params, g
     const int64_t c0 = part(p.n_out, block, ith, nth), c1 = part(p.n_out, block, ith + 1, nth);
     for (int64_t head = 0; head < p.n_heads; head++) {
         for (int64_t g = 0; g < p.n_groups; g++) {
-            const job j(p, head, g);
+            const job j(p, head, g, p.n_heads - 1);
             bool dense = false;
             if (p.single) {
                 const uint64_t n_active = j.select(s, 0, 1);

@@ -26,9 +26,10 @@ struct kernels {
 
     // The same for up to 8 tokens, each of which uses most of the rows: y[t][c] += sum of x[t][index[k]] W[index[k]][c],
     // with max(0, x)^2 for x where relu_sqr. What quants are multiplied by is rounded to 8 bits, as a dense product
-    // rounds x. A row whose x is 0 adds nothing, whatever it holds. Null where there is no such kernel.
+    // rounds x. A row whose x is 0 adds nothing, whatever it holds. `following` is where w of the next call will point, or
+    // null: its first rows are asked for before this call ends. Null where there is no such kernel.
     void (*sum_shared)(const char * w, size_t row_size, const int32_t * index, int n, const float * const * x, bool relu_sqr, int n_tokens, float * const * y,
-                       int n_columns);
+                       int n_columns, const char * following);
 
     // The values of a row as floats, in panels: column c goes to out[c / PANEL * panel_stride + c % PANEL].
     // Writes whole panels; what follows n_columns (at most 256) in the last one is any finite number.

@@ -228,11 +228,13 @@ void sum_span(const char * const * row, const char * const * next, int n, size_t
 
 // Rows index[0 .. n) for all tokens, whose x(t, k) is what row index[k] is multiplied by for token t
 template <class T, int DIGITS, class X>
-SPARSE_T_INLINE void sum_windows(const char * w, size_t row_size, const int32_t * index, int n, int n_tokens, X x, float * const * y, int n_columns) {
+SPARSE_T_INLINE void sum_windows(const char * w, size_t row_size, const int32_t * index, int n, int n_tokens, X x, float * const * y, int n_columns,
+                                 const char * following) {
     constexpr int CHUNK = 2048;
     for (int c0 = 0; c0 < n_columns; c0 += CHUNK) {
         const int width = std::min(CHUNK, n_columns - c0);
-        const char * from = w + c0 / T::N * sizeof(typename T::block);
+        const size_t first_column = c0 / T::N * sizeof(typename T::block);
+        const char * from = w + first_column;
         alignas(64) float values[tokens::MOST][ROWS];
         float offsets[tokens::MOST][CHUNK / SPAN][16] = {};
         tokens all = { n_tokens, {}, {}, {} };
@@ -246,7 +248,8 @@ SPARSE_T_INLINE void sum_windows(const char * w, size_t row_size, const int32_t 
             const char * row[ROWS], * next[ROWS];
             for (int r = 0; r < (rows + 3) / 4 * 4; r++) {
                 row[r]  = from + index[k + std::min(r, rows - 1)] * row_size;
-                next[r] = from + index[std::min(k + r + ROWS, n - 1)] * row_size;
+                const int later = k + r + ROWS;
+                next[r] = later < n || !following ? from + index[std::min(later, n - 1)] * row_size : following + first_column + (later - n) * row_size;
             }
             for (int t = 0; t < n_tokens; t++) {
                 for (int r = 0; r < rows; r++) {
@@ -289,17 +292,17 @@ SPARSE_T_INLINE void sum_windows(const char * w, size_t row_size, const int32_t 
 // as `kernels::sum_rows`
 template <class T>
 void sum_rows_int(const char * w, size_t row_size, const int32_t * index, const float * x, int n, float * y, int n_columns) {
-    sum_windows<T, 2>(w, row_size, index, n, 1, [x](int, int k) { return x[k]; }, &y, n_columns);
+    sum_windows<T, 2>(w, row_size, index, n, 1, [x](int, int k) { return x[k]; }, &y, n_columns, nullptr);
 }
 
 // as `kernels::sum_shared`
 template <class T>
 void sum_shared_int(const char * w, size_t row_size, const int32_t * index, int n, const float * const * x, bool relu_sqr, int n_tokens, float * const * y,
-                    int n_columns) {
+                    int n_columns, const char * following) {
     sum_windows<T, 1>(w, row_size, index, n, n_tokens, [=](int t, int k) {
         const float v = x[t][index[k]];
         return relu_sqr ? (v <= 0.0f ? 0.0f : v * v) : v;
-    }, y, n_columns);
+    }, y, n_columns, following);
 }
 
 } // namespace

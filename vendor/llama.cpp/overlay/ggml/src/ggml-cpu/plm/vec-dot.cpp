@@ -15,26 +15,45 @@
 
 #include <immintrin.h>
 
-// Two groups of 32 values lie side by side in a register. Tables, since a row is but some blocks long: to make these
-// anew would take as long as two blocks.
-#define BOTH(lower, upper) { lower, lower, lower, lower, upper, upper, upper, upper }
-alignas(64) static const uint64_t SHIFT[8]    = BOTH(0, 0x0004000400040004);
-alignas(64) static const uint64_t BIT[4][8]   = { BOTH(0x0101010101010101, 0x0202020202020202), BOTH(0x0404040404040404, 0x0808080808080808),
-                                                  BOTH(0x1010101010101010, 0x2020202020202020), BOTH(0x4040404040404040, 0x8080808080808080) };
-alignas(64) static const uint64_t GROUP[4][8] = { BOTH(0x000000000, 0x100000001), BOTH(0x200000002, 0x300000003),
-                                                  BOTH(0x400000004, 0x500000005), BOTH(0x600000006, 0x700000007) };
-#undef BOTH
+namespace {
+
+// q with bit J of each byte of qh as its fifth
+template <int J> inline __m256i with_fifth(__m256i q, __m256i qh) {
+    const __m256i there = J < 4 ? _mm256_slli_epi16(qh, 4 - J) : _mm256_srli_epi16(qh, J - 4);
+    return _mm256_ternarylogic_epi32(q, there, _mm256_set1_epi8(16), 0xf8); // a | (b & c)
+}
+
+// A group of 32 values: the sums of four products are below 2^15, so that the other half of a scale may be 0.
+inline __m256i add_group(__m256i acc, __m256i q, const int8_t * y, int32_t scale) {
+    const __m256i p = _mm256_dpbusd_epi32(_mm256_setzero_si256(), q, _mm256_loadu_si256((const __m256i *) y));
+    return _mm256_dpwssd_epi32(acc, p, _mm256_set1_epi32(scale));
+}
+
+template <int J> inline void add_pair(__m256i (&acc)[2], const block_q5_K & x, __m256i qh, const int8_t * y, const int32_t * scales) {
+    const __m256i nibble = _mm256_set1_epi8(15), both = _mm256_loadu_si256((const __m256i *) (x.qs + 32 * J));
+    const __m256i lower = _mm256_and_si256(both, nibble), upper = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
+    acc[0] = add_group(acc[0], with_fifth<2 * J>(lower, qh), y + 64 * J, scales[2 * J]);
+    acc[1] = add_group(acc[1], with_fifth<2 * J + 1>(upper, qh), y + 64 * J + 32, scales[2 * J + 1]);
+}
+
+} // namespace
 
 // A block is 256 values d * scale * q - dmin * min, q of 5 bits, a scale and a minimum of 6 bits for each 32 of them.
+// In 256 bits, since a nibble's two halves then need no shift that differs by lane: 1.17 times as fast as with 512.
 void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t, const void * vx, size_t, const void * vy, size_t, int) {
     const block_q5_K * x = (const block_q5_K *) vx;
     const block_q8_K * y = (const block_q8_K *) vy;
 
-    const __m512i nibble = _mm512_set1_epi8(15), fifth = _mm512_set1_epi8(16), shift = _mm512_load_si512(SHIFT);
+    const __m128i twice = _mm_setr_epi8(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
 
-    __m512 sum  = _mm512_setzero_ps();
-    __m128 less = _mm_setzero_ps();
+    __m256 sum = _mm256_setzero_ps(), less = _mm256_setzero_ps();
     for (int b = 0; b < n / QK_K; b++) {
+        // two rows on: a row is a call, in whose first blocks the memory would else have nothing to do
+        const char * next = (const char *) (x + b + 2 * (n / QK_K));
+        _mm_prefetch(next, _MM_HINT_T0);
+        _mm_prefetch(next + 64, _MM_HINT_T0);
+        _mm_prefetch(next + 128, _MM_HINT_T0);
+
         // the words behind d and dmin: a, c's low nibbles with two bits of a above them, the same of b
         const __m128i head = _mm_loadu_si128((const __m128i *) &x[b]);
         const __m128i low  = _mm_srlv_epi32(_mm_shuffle_epi32(head, _MM_SHUFFLE(3, 2, 3, 1)), _mm_setr_epi32(0, 0, 0, 4));
@@ -43,27 +62,24 @@ void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t, const void * vx, size_t, co
                                           _mm_and_si128(high, _mm_setr_epi32(0, 0x30303030, 0, 0x30303030)));
         const __m128 d = _mm_mul_ps(_mm_cvtph_ps(head), _mm_set1_ps(y[b].d)); // d, dmin
 
-        const __m128i * bsums = (const __m128i *) y[b].bsums;
-        const __m128i   of_32 = _mm_hadd_epi16(_mm_loadu_si128(bsums), _mm_loadu_si128(bsums + 1));
-        const __m128i   mins  = _mm_madd_epi16(_mm_unpackhi_epi8(six, _mm_setzero_si128()), of_32);
-        less = _mm_fmadd_ps(_mm_shuffle_ps(d, d, 0x55), _mm_cvtepi32_ps(mins), less);
+        const __m256i mins = _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm_shuffle_epi8(six, twice)),
+                                               _mm256_loadu_si256((const __m256i *) y[b].bsums));
+        less = _mm256_fmadd_ps(_mm256_broadcastss_ps(_mm_movehdup_ps(d)), _mm256_cvtepi32_ps(mins), less);
 
-        const __m512i scales = _mm512_cvtepu8_epi32(six);
-        const __m512i qh     = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *) x[b].qh));
-        __m512i acc = _mm512_setzero_si512();
-        for (int j = 0; j < 4; j++) {
-            const __m512i four = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *) (x[b].qs + 32 * j)));
-            __m512i q = _mm512_and_si512(_mm512_srlv_epi16(four, shift), nibble);
-            q = _mm512_mask_add_epi8(q, _mm512_test_epi8_mask(qh, _mm512_load_si512(BIT[j])), q, fifth);
-            // sums of four products: below 2^15, so that the other half of a scale may be 0
-            const __m512i p = _mm512_dpbusd_epi32(_mm512_setzero_si512(), q, _mm512_loadu_si512(y[b].qs + 64 * j));
-            acc = _mm512_dpwssd_epi32(acc, p, _mm512_permutexvar_epi32(_mm512_load_si512(GROUP[j]), scales));
-        }
-        sum = _mm512_fmadd_ps(_mm512_broadcastss_ps(d), _mm512_cvtepi32_ps(acc), sum);
+        alignas(32) int32_t scales[8]; // a load gives one to all lanes for nothing
+        _mm256_store_si256((__m256i *) scales, _mm256_cvtepu8_epi32(six));
+        const __m256i qh = _mm256_loadu_si256((const __m256i *) x[b].qh);
+        __m256i acc[2] = { _mm256_setzero_si256(), _mm256_setzero_si256() };
+        add_pair<0>(acc, x[b], qh, y[b].qs, scales);
+        add_pair<1>(acc, x[b], qh, y[b].qs, scales);
+        add_pair<2>(acc, x[b], qh, y[b].qs, scales);
+        add_pair<3>(acc, x[b], qh, y[b].qs, scales);
+        sum = _mm256_fmadd_ps(_mm256_broadcastss_ps(d), _mm256_cvtepi32_ps(_mm256_add_epi32(acc[0], acc[1])), sum);
     }
-    less = _mm_add_ps(less, _mm_movehl_ps(less, less));
-    less = _mm_add_ss(less, _mm_movehdup_ps(less));
-    *s = _mm512_reduce_add_ps(sum) - _mm_cvtss_f32(less);
+    sum = _mm256_sub_ps(sum, less);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    *s = _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
 
 #else
