@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plm_edge.bench import environment, result, runner, types
+from plm_edge.bench import environment, result, types
 from plm_edge.bench.runner import Setting
+from plm_edge.bench.site import Here, Site
 from plm_edge.bench.types import Origin
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.engine.session import KV_NUMBERS
@@ -23,6 +25,7 @@ from plm_edge.quality.divergence import TEXT, Divergence, windows_of
 
 SCHEMA = "plm-edge/bench-matrix/1"
 Step = Callable[[str], None]
+At = Callable[[Setting], AbstractContextManager[Site]]
 DECODE, PREFILL = Point("decode", 32, 128), Point("prefill", 128)
 
 
@@ -41,13 +44,15 @@ class Sweep:
         return len(self.quants) * len(self.threads) * len(self.kvs)
 
 
-def sweep(words: Sequence[str]) -> Sweep:
+def sweep(words: Sequence[str], most: int) -> Sweep:
     """From NAME=VALUE,VALUE …: quant, threads, kv. What is not said has its default.
+
+    Args:
+        most: threads that suit the machine.
 
     Raises:
         PlmEdgeError: another name, or a value that is not known (code USAGE).
     """
-    most = default_threads()
     found = Sweep(threads=tuple(sorted({1, max(1, most // 2), most})))
     for word in words:
         name, _, text = word.partition("=")
@@ -74,12 +79,19 @@ def _quant(name: str) -> str:
     return find_recipe(name)[0]
 
 
+@contextmanager
+def here(setting: Setting) -> Iterator[Site]:
+    """This machine: where cells are measured when nothing else is said."""
+    yield Here(setting)
+
+
 def measure(
     source: Origin,
     wanted: Sweep,
     workload: Workload,
     setting: Setting,
     step: Step,
+    at: At = here,
 ) -> dict[str, Any]:
     """Measure every cell, and the divergence of each pair of a type and a cache.
 
@@ -87,6 +99,8 @@ def measure(
         workload: how long each point is repeated.
         setting: what is the same in all cells (its `text` is what divergence is measured on).
         step: told what is done now.
+        at: where a model of a type is measured; entered once for each type. Divergence is computed
+            on this machine: it is the types', not the machine's.
 
     Raises:
         PlmEdgeError: a type cannot be made or run.
@@ -94,23 +108,28 @@ def measure(
     reference = types.made(source, source.best, step)
     step("the reference's predictions")
     windows = windows_of(reference, setting.text)
-    divergence = Divergence(reference, windows, max(wanted.threads))
-    cells, models = [], {}
+    divergence = Divergence(reference, windows, min(max(wanted.threads), default_threads()))
+    cells: list[dict[str, Any]] = []
+    models: dict[str, Any] = {}
+    head: dict[str, Any] = {}
     for quant in wanted.quants:
         model = types.made(source, quant, step)
-        models[quant] = environment.model(model)
+        kl = {}
         for kv in wanted.kvs:
             step(f"divergence of {quant}, KV {kv}")
-            kl = divergence.of(model, kv)
-            for threads in wanted.threads:
+            kl[kv] = [float(one) for one in divergence.of(model, kv)]
+        with at(replace(setting, model=model, text=None)) as site:
+            said = site.head()
+            models[quant] = said.pop("model")
+            head = head or said
+            for kv, threads in itertools.product(wanted.kvs, wanted.threads):
                 step(f"{quant}, KV {kv}, {threads} threads")
-                here = replace(setting, model=model, kv=kv, threads=threads, text=None)
-                cells.append(_cell(here, workload, quant, [float(one) for one in kl]))
+                site.setting = replace(site.setting, kv=kv, threads=threads)
+                cells.append(_cell(site, workload, quant, kl[kv]))
     _mark(cells)
     return result.head() | {
         "schema": SCHEMA,
-        "engine": result.engine(setting),
-        "machine": environment.machine(),
+        **head,
         "source": {"path": str(source.path), "name": source.name},
         "reference": {
             "type": source.best, "quantised": source.quantised, "sha256": _sha256(reference),
@@ -124,13 +143,16 @@ def measure(
     }  # fmt: skip
 
 
-def _cell(setting: Setting, workload: Workload, quant: str, kl: list[float]) -> dict[str, Any]:
-    decode = result.point(runner.measure(setting, workload, DECODE))
-    prefill = result.point(runner.measure(setting, workload, PREFILL))
+def _cell(site: Site, workload: Workload, quant: str, kl: list[float]) -> dict[str, Any]:
+    def silent(n: int, interval: float | None) -> None:
+        """The step's name says enough."""
+
+    decode = result.point(site.measure(workload, DECODE, silent))
+    prefill = result.point(site.measure(workload, PREFILL, silent))
     return {
         "quant": quant,
-        "kv": setting.kv,
-        "threads": setting.threads,
+        "kv": site.setting.kv,
+        "threads": site.setting.threads,
         "decode": decode,
         "prefill": prefill,
         "decode_tps": decode["tps"]["median"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +21,7 @@ from plm_edge.bench.site import OnSample, Result
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.building.cache import Kept
 from plm_edge.deploy import install
+from plm_edge.deploy.engine import is_library
 from plm_edge.deploy.place import Place
 from plm_edge.engine import memory
 from plm_edge.errors import ExitCode, PlmEdgeError
@@ -31,6 +33,11 @@ from plm_edge.fleet.failures import CommandFailed
 # A reading is a way there and back; twice a second would be work for a small board.
 REMOTE_INTERVAL = 2.0
 _BUFFER = 256 << 20  # bytes that a thread reads to measure bandwidth: no cache holds them
+
+
+def _folder_of(built: Kept) -> str:
+    """Where our programs go where nothing was deployed."""
+    return f"bench/{built.manifest.key[:16]}"
 
 
 class Device:
@@ -58,23 +65,33 @@ class Device:
         self.host: Host | None = RemoteHost(opened.transport)
         self.sample_s = REMOTE_INTERVAL
         self._place = Place(opened.transport, opened.folder)
-        self._folder = f"bench/{built.manifest.key[:16]}"
+        self._folder = _folder_of(built)
         self._model = ""
+        self._brought_model = False
         self._text: str | None = None
 
     def send(self, progress: install.Progress) -> int:
         """Send what is not there yet; bytes sent. `devices clean` removes it again.
 
+        What `plm-edge deploy` put there of this build and model is used as it is.
+
         Args:
             progress: told of each file on its way.
         """
-        programs = [
-            path
-            for path in sorted(self.built.programs.iterdir())
-            if path.name in self.programs or ".so" in path.name or path.suffix == ".dylib"
+        parts = [
+            item
+            for item in self.built.manifest.files
+            if PurePosixPath(item.path).name in self.programs or is_library(item.path)
         ]
+        deployed = f"engine/{self.built.manifest.key[:16]}"
+        there = self._place.hashes([f"{deployed}/{item.path}" for item in parts])
+        wanted: dict[str, tuple[Path, int]] = {}
+        if all(there[f"{deployed}/{item.path}"] == item.sha256 for item in parts):
+            self._folder = f"{deployed}/bin"
+        else:
+            sources = [self.built.folder / item.path for item in parts]
+            wanted = {f"{self._folder}/{path.name}": (path, 0o755) for path in sources}
         model = self.setting.model
-        wanted = {f"{self._folder}/{path.name}": (path, 0o755) for path in programs}
         self._model = f"models/{files.sha256(model)[:16]}/{model.name}"
         wanted[self._model] = (model, 0o644)
         self._place.announce(wanted)
@@ -86,11 +103,18 @@ class Device:
 
             if self.transport.put(source, self._place.path(target), mode=mode, progress=told):
                 sent += source.stat().st_size
+                self._brought_model |= target == self._model
         if self.setting.text:
-            self._text = f"{self._folder}/text"
+            self._text = f"{_folder_of(self.built)}/text"
             self._place.announce([self._text])
             self._place.write(self._text, self.setting.text)
         return sent
+
+    def take_back(self) -> None:
+        """Remove the model there, if it was not there before."""
+        if self._brought_model:
+            self._place.drop(str(PurePosixPath(self._model).parent))
+            self._brought_model = False
 
     def path(self, name: str) -> str:
         """Where a program of ours lies there."""

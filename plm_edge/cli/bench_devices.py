@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,12 @@ import psutil
 
 from converters.layout import EDGE_VERSION_KEY
 from plm_edge import console, gguf_file
-from plm_edge.bench import cost, emulation, estimate, kernels, remote, session
+from plm_edge.bench import cost, emulation, estimate, kernels, matrix, remote, session
 from plm_edge.bench.runner import Setting
+from plm_edge.bench.site import Site
 from plm_edge.bench.workload import Workload, find
 from plm_edge.cli import bench_output
+from plm_edge.deploy import install
 from plm_edge.engine.threads import default_threads
 from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet import connect
@@ -74,6 +77,27 @@ def _site(
     if sent:
         console.note(f"sent {console.size(sent)} to {name}")
     return site
+
+
+@contextmanager
+def one(devices: Devices, display: bench_output.TerminalDisplay) -> Iterator[tuple[int, matrix.At]]:
+    """The one device of the call: threads that suit it, and how a model gets there. What of a model
+    was not there before is removed again: several types need not fit beside one another."""
+    (name,) = devices.names
+    opened = open_device(name)
+    with opened.transport:
+        facts = opened.transport.facts()
+        built = _engine(opened, devices.engine, display)
+
+        @contextmanager
+        def at(setting: Setting) -> Iterator[Site]:
+            site = _site(name, opened, built, setting, facts, display)
+            try:
+                yield site
+            finally:
+                site.take_back()
+
+        yield install.threads_for(opened, facts), at
 
 
 def _engine(

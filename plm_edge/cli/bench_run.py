@@ -87,10 +87,16 @@ def run_special(special: Special, wanted: Wanted, devices: Devices, output: Outp
         "--estimate": devices.estimate, "--emulate": devices.emulate,
     }  # fmt: skip
     if special.matrix:
-        given |= {
-            "--device": devices.names, "--threads": wanted.threads, "--engine": devices.engine,
-            "--kv": wanted.kv != "f16",
-        }  # fmt: skip
+        given |= {"--threads": wanted.threads, "--kv": wanted.kv != "f16"}
+        if len(devices.names) > 1:
+            raise PlmEdgeError(
+                "--matrix is of one device",
+                f"there are {len(devices.names)}",
+                "run it for each of them",
+                ExitCode.USAGE,
+            )
+    if devices.engine and not devices.names:
+        raise _no_effect("--engine", mode, "it is for --device: this machine uses its own")
     for name, value in given.items():
         if value:
             why = "say it with --sweep" if name in ("--threads", "--kv") else "it has its own"
@@ -100,7 +106,7 @@ def run_special(special: Special, wanted: Wanted, devices: Devices, output: Outp
     bench_tables.refuse_model(wanted)
     text = _text(wanted.text)
     if special.matrix:
-        bench_tables.run_matrix(wanted, output, special.sweep, text)
+        bench_tables.run_matrix(wanted, devices, output, special.sweep, text)
     else:
         bench_tables.run_paper(wanted, devices, output, text)
 

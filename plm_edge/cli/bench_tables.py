@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from plm_edge.bench import charts, matrix, paper, report, types
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import find
 from plm_edge.cli import bench_devices, bench_output
+from plm_edge.engine.threads import default_threads
 from plm_edge.errors import ExitCode, PlmEdgeError
 
 if TYPE_CHECKING:
@@ -55,20 +57,28 @@ def run_paper(wanted: Wanted, devices: Devices, output: Output, text: str | None
     _emit(found, output, paper_table(found), paper_pictures(found), paper_notes(found))
 
 
-def run_matrix(wanted: Wanted, output: Output, words: tuple[str, ...], text: str | None) -> None:
-    """Types of weights x threads x types of the cache."""
-    sweep = matrix.sweep(words)
+def run_matrix(
+    wanted: Wanted, devices: Devices, output: Output, words: tuple[str, ...], text: str | None
+) -> None:
+    """Types of weights x threads x types of the cache, here or on one device."""
     source = types.origin(wanted.model)
     short = replace(find("quick"), budget_s=wanted.budget or 2.0)
-    console.note(f"{len(sweep)} cells of {source.name}")
-    with bench_output.display() as display:
+    with bench_output.display() as display, ExitStack() as stack:
+        most = default_threads()
+        at: matrix.At = matrix.here
+        if devices.names:
+            most, at = stack.enter_context(bench_devices.one(devices, display))
+        sweep = matrix.sweep(words, most)
+        console.note(f"{len(sweep)} cells of {source.name}")
         steps = len(sweep) + len(sweep.quants) * len(sweep.kvs)
         display.begin(steps, len(sweep) * 2 * (short.budget_s + 2))
         found = matrix.measure(
-            source, sweep, short, setting_of(wanted, text), display.step
+            source, sweep, short, setting_of(wanted, text), display.step, at
         )  # fmt: skip
     reference = found["reference"]
     note = f"KL against {reference['type']} over {reference['positions']} tokens of a text"
+    if devices.names:
+        note += ", computed on this machine"
     _emit(found, output, matrix_table(found), matrix_pictures(found), [note])
 
 
@@ -96,8 +106,10 @@ def _emit(
 def matrix_table(found: Result) -> Any:
     """All cells, the best of each kind first; those on the Pareto front are marked."""
     synthetic = " (synthetic weights)" if found["synthetic"] else ""
+    device = found["machine"]["device"]
+    place = "" if device == "local" else f" on {device}"
     table = console.table(
-        f"{found['source']['name']}{synthetic}", "KV", "threads", "decode", "prefill",
+        f"{found['source']['name']}{synthetic}{place}", "KV", "threads", "decode", "prefill",
         "peak RSS", "KL, nats", "", right=(2, 3, 4, 5, 6),
     )  # fmt: skip
     for cell in sorted(found["cells"], key=lambda one: (not one["pareto"], -one["decode_tps"])):

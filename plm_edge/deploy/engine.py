@@ -13,9 +13,9 @@ from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet.facts import Facts
 
 PROGRAM = "bin/llama-server"
-# what goes to a device: the first does the proof, the runs and the serving; bench --device needs
-# the second
-PROGRAMS = (PROGRAM, "bin/llama-bench")
+# what goes to a device: the first does the proof, the runs and the serving; the second is what
+# bench --device runs there
+PROGRAMS = (PROGRAM, "bin/plm-edge-bench")
 
 
 def of(
@@ -65,11 +65,12 @@ def _ours(device: str, progress: Callable[[int, int, str], None] | None) -> Kept
 
 def parts(built: Kept) -> list[manifest.File]:
     """What of an engine goes to a device: PROGRAMS, and libraries where it has any."""
-    return [
-        item
-        for item in built.manifest.files
-        if item.path in PROGRAMS or PurePosixPath(item.path).name.startswith("lib")
-    ]
+    return [item for item in built.manifest.files if item.path in PROGRAMS or is_library(item.path)]
+
+
+def is_library(path: str) -> bool:
+    """Whether a file of an engine is one of its libraries."""
+    return PurePosixPath(path).name.startswith("lib")
 
 
 def require_fits(built: Kept, device: str, facts: Facts) -> None:

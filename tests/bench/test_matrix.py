@@ -24,15 +24,20 @@ def test_the_front_is_what_no_other_dominates() -> None:
 
 
 def test_a_sweep_in_words() -> None:
-    found = sweep(["quant=q4_k,q8_0", "threads=1,2", "kv=f16"])
+    found = sweep(["quant=q4_k,q8_0", "threads=1,2", "kv=f16"], 2)
     assert found == Sweep(("q4_k_m", "q8_0"), (1, 2), ("f16",))
     assert len(found) == len([*found.cells()]) == 4
+
+
+def test_threads_that_are_not_said_are_those_of_the_machine() -> None:
+    assert sweep([], 4).threads == (1, 2, 4)
+    assert sweep([], 1).threads == (1,)
 
 
 @pytest.mark.parametrize("word", ["quant=", "threads=0", "threads=x", "kv=q9", "size=1", "quant"])
 def test_words_that_are_not_understood(word: str) -> None:
     with pytest.raises(PlmEdgeError) as caught:
-        sweep([word])
+        sweep([word], 2)
     assert caught.value.code == ExitCode.USAGE
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plm_edge.bench import native_worker, remote, runner, session
+from plm_edge.bench import matrix, native_worker, remote, runner, session, types
 from plm_edge.bench.native_worker import Reader
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import Point
@@ -20,6 +22,7 @@ from plm_edge.building.cache import Kept
 from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet import profile
 from plm_edge.fleet.connect import Opened
+from plm_edge.fleet.files import sha256
 from plm_edge.fleet.profile import Profile
 from tests.bench import engines
 from tests.bench.conftest import SHORT, Silent, check
@@ -136,6 +139,53 @@ def test_what_was_sent_is_not_sent_again_and_clean_removes_it(
         assert site.send(lambda what, done, total: None) == 0
         assert Place(site.transport, str(folder)).clean()
     assert not folder.exists()
+
+
+def test_what_was_deployed_is_used_and_stays(
+    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    """The build and the model where deploy puts them: nothing is sent, nothing is taken back."""
+    folder = tmp_path / "deployed"
+    engine = folder / "engine" / built.manifest.key[:16]
+    shutil.copytree(built.folder / "bin", engine / "bin")
+    model = folder / "models" / sha256(tiny_gguf)[:16] / tiny_gguf.name
+    model.parent.mkdir(parents=True)
+    shutil.copy(tiny_gguf, model)
+    site = on(server, built, folder, Setting(tiny_gguf))
+    with site.transport:
+        assert not (folder / "bench").exists()
+        assert site.path("plm-edge-bench") == str(engine / "bin/plm-edge-bench")
+        assert site.measure(SHORT, Point("decode", 4), lambda n, interval: None).samples
+        site.take_back()
+    assert model.is_file()
+
+
+def test_a_matrix_is_measured_there(
+    server: Sshd, built: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each type goes there for its cells and is gone afterwards; divergence is computed here."""
+    monkeypatch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "cache"))
+    folder = tmp_path / "matrix"
+    there: list[list[str]] = []
+
+    @contextmanager
+    def at(setting: Setting) -> Iterator[remote.Device]:
+        site = on(server, built, folder, setting)
+        with site.transport:
+            there.append([path.name for path in folder.rglob("*.gguf")])
+            yield site
+            site.take_back()
+
+    wanted = matrix.Sweep(("q2_k", "q8_0"), (1,), ("f16",))
+    found = matrix.measure(
+        types.origin(None), wanted, SHORT, Setting(Path()), lambda what: None, at
+    )
+    assert [len(names) for names in there] == [1, 1]
+    assert not [*folder.rglob("*.gguf")]
+    assert found["machine"]["device"] == "matrix"
+    assert set(found["models"]) == {"q2_k", "q8_0"}
+    assert [cell["quant"] for cell in found["cells"]] == ["q2_k", "q8_0"]
+    assert found["cells"][0]["kl_nats"] > found["cells"][1]["kl_nats"]
 
 
 def test_what_does_not_fit_is_refused_before_it_runs(

@@ -27,7 +27,7 @@ def files(folder: Path) -> list[str]:
 
 def test_the_whole_way(pi: Pi, tiny_gguf: Path) -> None:
     first = pi.deploy(tiny_gguf)
-    wanted = ["bin/llama-bench", "bin/llama-server"]  # of an engine with more programs
+    wanted = ["bin/llama-server", "bin/plm-edge-bench"]  # of an engine with more programs
     assert sorted(path.split("/", 2)[2] for path in first["sent"]) == sorted(
         [*wanted, tiny_gguf.name]
     )

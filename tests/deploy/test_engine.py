@@ -89,10 +89,10 @@ def test_a_folder_that_holds_no_engine(tmp_path: Path) -> None:
 
 
 def test_what_goes_to_a_device() -> None:
-    names = ("llama-cli", "llama-bench", "llama-server", "libllama.so.0", "rpc-server")
+    names = ("llama-cli", "plm-edge-bench", "llama-server", "libllama.so.0", "rpc-server")
     made = manifests.manifest(files=tuple(replace(SERVER, path=f"bin/{name}") for name in names))
     paths = [item.path for item in engine.parts(Kept(Path(), made))]
-    assert paths == ["bin/llama-bench", "bin/llama-server", "bin/libllama.so.0"]
+    assert paths == ["bin/plm-edge-bench", "bin/llama-server", "bin/libllama.so.0"]
 
 
 @pytest.mark.parametrize(
