@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from plm_edge.bench import bounds, cost, energy, meters, result, sustained
+from converters.layout import EDGE_VERSION_KEY
+from plm_edge import gguf_file
+from plm_edge.bench import bounds, cost, duration, energy, meters, result, sustained
 from plm_edge.bench.meters.meter import Finding
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.runner import Measured, Setting
@@ -25,12 +28,13 @@ class Display(Protocol):
     def step(self, what: str) -> None:
         """A step begins; the one before it has ended."""
 
+    def left(self, seconds: float) -> None:
+        """About so long it takes from now on."""
+
     def sample(self, n: int, interval: float | None) -> None:
         """`n` samples are there, and their interval is so wide (a share)."""
 
 
-# Interpreter, bindings and a model of a gigabyte: what a point takes beside its samples.
-POINT_OVERHEAD_S = 1.5
 CAPABILITY_S = 3.0
 
 
@@ -56,6 +60,14 @@ class Bench:
         self.display.step(_what(point) + self.label)
         return self.site.measure(self.workload, point, self.display.sample)
 
+    @property
+    def price(self) -> cost.Cost:
+        """What a token costs the model here."""
+        setting = self.site.setting
+        header = gguf_file.read(setting.model)
+        sparse = EDGE_VERSION_KEY in header.keys and setting.engine is None
+        return cost.of(header, setting.kv, sparse)
+
     def finish(
         self,
         made: dict[str, Any],
@@ -76,9 +88,7 @@ class Bench:
             made["sustained"] = sustained.of(measured[0], power.recorder)
 
     def _add_bounds(self, made: dict[str, Any]) -> None:
-        setting = self.site.setting
-        sparse = made["model"]["layout"] == "edge" and made["engine"]["name"] == "plm-edge"
-        price = cost.of_file(setting.model, setting.kv, sparse)
+        price = self.price
         made["cost"] = price.numbers()
         for point in made["points"]:
             if "tps" in point and not _offloaded(point):
@@ -136,9 +146,11 @@ def run_in_turns(benches: list[Bench]) -> list[dict[str, Any]]:
     first = benches[0]
     workload, display, site = first.workload, first.display, first.site
     points = list(workload.points())
-    each = workload.budget_s + POINT_OVERHEAD_S
-    steps = len(points) * len(benches)
-    display.begin(steps + 2, steps * each + workload.idle_s + CAPABILITY_S)
+    steps = [(point, bench) for point in points for bench in benches]
+    clock = duration.Clock(
+        [duration.point_seconds(point, workload, bench.price) for point, bench in steps]
+    )
+    display.begin(len(steps) + 2, clock.total + workload.idle_s + CAPABILITY_S)
     display.step("reading the model, idle power" + first.label)
     made = [result.head() | bench.site.head() for bench in benches]
     found = meters.find(site.host) if site.host else Finding()
@@ -146,9 +158,11 @@ def run_in_turns(benches: list[Bench]) -> list[dict[str, Any]]:
     with Recorder(found.meters, max(workload.sample_s, site.sample_s)) as recorder:
         power = Power(found, recorder, energy.main_meters(found))
         power.measure_idle(workload.idle_s)
-        for point in points:
-            for bench, those in zip(benches, measured, strict=True):
-                those.append(bench.measure(point))
+        for (point, bench), those in zip(steps, itertools.cycle(measured)):
+            began = time.monotonic()
+            those.append(bench.measure(point))
+            clock.taken.append(time.monotonic() - began)
+            display.left(clock.left)
     display.step("memory bandwidth and arithmetic" + first.label)
     machine = site.capability(_threads(measured[0], site.setting))
     for bench, head, those in zip(benches, made, measured, strict=True):

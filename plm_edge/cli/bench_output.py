@@ -24,6 +24,7 @@ class TerminalDisplay:
         self._task: TaskID | None = None
         self._what = ""
         self._steps = 0
+        self._left = ""
 
     def another(self) -> TerminalDisplay:
         """For a run beside this one: a line of its own."""
@@ -50,18 +51,21 @@ class TerminalDisplay:
 
     def begin(self, points: int, seconds: float) -> None:
         self._task = self._progress.add_task("", total=points + 1)
-        console.note(f"{points} steps, at most about {console.duration(seconds)}")
+        console.note(f"{points} steps, about {console.duration(seconds)}")
 
     def step(self, what: str) -> None:
         assert self._task is not None
         self._what = what
-        self._progress.update(self._task, completed=self._steps, description=what)
+        self._progress.update(self._task, completed=self._steps, description=what + self._left)
         self._steps += 1
+
+    def left(self, seconds: float) -> None:
+        self._left = f", about {console.duration(seconds)} left" if seconds else ""
 
     def sample(self, n: int, interval: float | None) -> None:
         assert self._task is not None
         spread = f", ±{100 * interval:.1f} %" if interval is not None else ""
-        self._progress.update(self._task, description=f"{self._what}: {n}{spread}")
+        self._progress.update(self._task, description=f"{self._what}: {n}{spread}{self._left}")
 
 
 @contextmanager

@@ -217,7 +217,13 @@ def check(wanted: Wanted, devices: Devices, output: Output) -> None:
         )  # fmt: skip
     elif devices.names:
         if wanted.compare == "stock":
-            refuse("--device", "stock llama.cpp is built for this machine only", "--compare")
+            raise PlmEdgeError(
+                "--compare stock is of this machine, not of a device",
+                "stock llama.cpp is built where plm-edge runs, and for that machine only",
+                "run plm-edge bench --compare stock on the device, in a checkout there; or give "
+                "--compare a result that was measured there (--json)",
+                ExitCode.USAGE,
+            )
         if len(devices.names) > 1:
             refuse("several devices", "one result is compared with one", "--compare")
     else:

@@ -23,9 +23,14 @@ class Silent:
     def __init__(self) -> None:
         self.steps: list[str] = []
         self.points = 0
+        self.seconds = 0.0
+        self.rest: list[float] = []
 
     def begin(self, points: int, seconds: float) -> None:
-        self.points = points
+        self.points, self.seconds = points, seconds
+
+    def left(self, seconds: float) -> None:
+        self.rest.append(seconds)
 
     def step(self, what: str) -> None:
         self.steps.append(what)

@@ -117,6 +117,9 @@ def test_progress_is_told(tiny_gguf: Path) -> None:
     session.run(Setting(tiny_gguf, threads=1), replace(SHORT, depths=(0,), loads=False), silent)
     assert silent.points == 3 + 2
     assert silent.steps[1:4] == ["prefill of 32 tokens", "decode", "decode, 2 sequences"]
+    assert silent.seconds > 3
+    assert len(silent.rest) == 3
+    assert silent.rest[-1] == 0
 
 
 def test_an_error_of_the_engine_comes_back(tmp_path: Path) -> None:

@@ -30,6 +30,14 @@ def test_an_unknown_device(cli: Cli, models: Path) -> None:
     cli.fails("bench", models / "abc.gguf", "--device", "rpi9", code=3)
 
 
+def test_stock_on_a_device_names_the_ways_out(cli: Cli, models: Path) -> None:
+    call = ("bench", models / "abc.gguf", "--device", "rpi5@x", "--compare", "stock")
+    _, why, fix = cli.fails(*call, code=2)
+    assert "that machine only" in why
+    assert "on the device" in fix
+    assert "--json" in fix
+
+
 def test_several_ways_out_are_named(cli: Cli, models: Path) -> None:
     _, _, fix = cli.fails("bench", models / "abc.gguf", "--device", "rpi5", code=2)
     assert "--emulate" in fix
