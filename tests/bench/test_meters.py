@@ -49,6 +49,24 @@ def test_an_empty_machine_measures_nothing_and_says_why(device: Device) -> None:
     }  # fmt: skip
 
 
+def test_this_very_machine() -> None:
+    """Whatever it has, RAPL and hwmon among them, reads a sane number; what it lacks says why."""
+    found = meters.find(LocalHost())
+    lacking = {what for what, _ in found.lacking}
+    for family, name in ((counters.Rapl, "RAPL"), (counters.HwmonPower, "hwmon")):
+        assert (name in lacking) != any(isinstance(meter, family) for meter in found.meters)
+    for meter in found.meters:
+        first, second = meter.read(), meter.read()
+        assert first is not None
+        assert second is not None
+        if meter.quantity == "energy":
+            assert 0 <= first <= second
+        elif meter.quantity == "power":
+            assert 0 <= first < 10_000
+        elif meter.quantity == "temperature":
+            assert -50 < first < 150
+
+
 def rapl(device: Device) -> None:
     for zone, name in (
         ("intel-rapl:0", "package-0"),
