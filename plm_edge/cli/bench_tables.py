@@ -126,7 +126,7 @@ def matrix_table(found: Result) -> Any:
 def matrix_pictures(found: Result) -> list[tuple[str, str, str]]:
     """Speed against memory, and against divergence."""
     return [
-        ("Speed and memory", charts.front(found["cells"], "peak_rss_bytes"), "bold: Pareto front"),
+        ("Speed and memory", charts.front(found["cells"], "peak_rss_bytes"), "filled: the front"),
         ("Speed and quality", charts.front(found["cells"], "kl_nats"), "left is better"),
     ]
 
