@@ -34,6 +34,8 @@ class Cost:
     nodes: int = 0  # operations of the graph, each of which all threads begin together
     types: tuple[tuple[str, int, int], ...] = ()  # of matrices: type, params, and of these W_down's
 
+    attention: tuple[str, int, int, int] | None = None  # KV type, row, its latent part, heads
+
     def numbers(self) -> dict[str, int]:
         """Bytes, parameters and operations by name, for a result."""
         return {name: value for name, value in vars(self).items() if isinstance(value, int)}
@@ -65,11 +67,14 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
     down = [t for t in used if ".ffn_down." in t.name] if sparse else []
     shape = memory.kv_shape(header)
     products = 0
+    latent = None
     heads = header.arch_key("attention.head_count")
     if shape and isinstance(heads, int):
         lora = header.arch_key("attention.kv_lora_rank")
         # absorbed: scores over the whole row, sums over its latent part
         row = sum(shape.rows)
+        if shape.latent and isinstance(lora, int):
+            latent = (kv, row, lora, heads)
         each = row + lora if shape.latent and isinstance(lora, int) else row
         products = shape.n_layers * heads * each if shape.latent else shape.n_layers * each
     return Cost(
@@ -81,6 +86,7 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
         attention_products=products,
         nodes=NODES_A_LAYER * _layers(header) + NODES_BESIDES,
         types=_by_type(used, down),
+        attention=latent,
     )
 
 

@@ -1,7 +1,7 @@
 """An estimate of speed on a machine that is not here: a roofline, with its check on this one.
 
     r = (W - D·z + n·k) / B                        seconds to read what a token needs
-    c = Σ 2·(P_T - P_D,T·z) / K_T + 2·a·n / F      seconds to compute it, over types T of weights
+    c = Σ 2·(P_T - P_D,T·z) / K_T + 2·a·n / K_a    seconds to compute it, over types T of weights
     s = N·o                                        seconds to start the graph's operations
     decode t/s = 1 / (sqrt((r + c)·max(r, c)) + s), between no overlap of the two and a full one
 
@@ -14,9 +14,10 @@ F = cores · clock · lanes · 4: float32 operations a second of cores with two 
 multiplication and an addition a lane and clock. It is a rough figure on purpose, of what every
 profile tells. Prefill of m tokens is m / max(r, m·c), with F for all of K.
 
-K_T, operations a second of one token's product in type T, and o, seconds to start an operation, are
-measured here (`kernels.py`); a device is taken to reach the same share of its F, and o in as many
-clocks. The check takes B as well from a measurement here, and puts the result beside a run.
+K_T, operations a second of one token's product in type T, K_a of its attention, and o, seconds to
+start an operation, are measured here (`kernels.py`); a device is taken to reach the same share of
+its F, and o in as many clocks. The check takes B as well from a measurement here, and puts the
+result beside a run.
 """
 
 from __future__ import annotations
@@ -153,7 +154,8 @@ def decode(cost: Cost, machine: Machine, depth: float, zeros: float | None) -> E
     start = cost.nodes * machine.node_s
     if not machine.flops:
         return Estimate(1 / (read + start), 0.0, 1 / read)
-    compute = 2 * depth * cost.attention_products / machine.flops + sum(
+    attending = machine.kernels.get("attention", machine.flops)
+    compute = 2 * depth * cost.attention_products / attending + sum(
         machine.seconds_of(kind, params - down * (zeros or 0.0))
         for kind, params, down in cost.types
     )

@@ -17,6 +17,7 @@ _CPU = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 _F32 = 0  # GGML_TYPE_F32
 _TYPES = {name: number for number, (name, _, _) in gguf_file.TENSOR_TYPES.items()}
 _P, _N, _Z, _I = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_int64
+_F = ctypes.c_float
 
 
 class _Parameters(ctypes.Structure):
@@ -32,7 +33,10 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "ggml_tensor_overhead": (_Z,),
     "ggml_graph_overhead_custom": (_Z, _Z, ctypes.c_bool),
     "ggml_new_tensor_2d": (_P, _P, _N, _I, _I),
+    "ggml_new_tensor_4d": (_P, _P, _N, _I, _I, _I, _I),
+    "ggml_view_4d": (_P, _P, _P, _I, _I, _I, _I, _Z, _Z, _Z, _Z),
     "ggml_mul_mat": (_P, _P, _P, _P),
+    "ggml_flash_attn_ext": (_P, _P, _P, _P, _P, _P, _F, _F, _F),
     "ggml_new_graph_custom": (_P, _P, _Z, ctypes.c_bool),
     "ggml_build_forward_expand": (None, _P, _P),
     "ggml_nbytes": (_Z, _P),
@@ -140,3 +144,31 @@ class Cpu:
                 f["ggml_backend_buffer_free"](one)
             for one in (context, held):
                 f["ggml_free"](one)
+
+    @contextmanager
+    def attention(
+        self, kind: str, row: int, latent: int, heads: int, cached: int, nodes: int
+    ) -> Iterator[Callable[[], None]]:
+        """A graph of `nodes` latent attentions of one token over `cached` rows of `row` values of a
+        type, whose first `latent` are the values; yields a function that computes it once."""
+        f = self._f
+        size = (2 * nodes + 8) * f["ggml_tensor_overhead"]()
+        size += f["ggml_graph_overhead_custom"](2 * nodes + 8, False)
+        context = f["ggml_init"](_Parameters(size, None, True))
+        query = f["ggml_new_tensor_4d"](context, _F32, row, 1, heads, 1)
+        keys = f["ggml_new_tensor_4d"](context, _TYPES[kind], row, cached, 1, 1)
+        stride = gguf_file.type_bytes(kind, row)
+        values = f["ggml_view_4d"](
+            context, keys, latent, cached, 1, 1, stride, stride * cached, stride * cached, 0
+        )
+        graph = f["ggml_new_graph_custom"](context, 2 * nodes + 8, False)
+        for _ in range(nodes):
+            made = f["ggml_flash_attn_ext"](context, query, keys, values, None, 0.05, 0.0, 0.0)
+            f["ggml_build_forward_expand"](graph, made)
+        buffer = f["ggml_backend_alloc_ctx_tensors"](context, self._backend)
+        try:
+            f["ggml_backend_buffer_clear"](buffer, 0)
+            yield lambda: f["ggml_backend_graph_compute"](self._backend, graph)
+        finally:
+            f["ggml_backend_buffer_free"](buffer)
+            f["ggml_free"](context)

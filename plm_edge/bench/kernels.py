@@ -7,7 +7,8 @@ buffers that it made, so that their pages are those of weights:
   reading bounds it, and it is read as weights are: a stream a thread.
 - of each type, operations a second: of matrices that lie in the cores' caches, in two sizes, so
   that what starting a product costs is no part of it (the slope of time by size),
-- and seconds a node: that cost (the same line at no size).
+- and seconds a node: that cost (the same line at no size);
+- of latent attention, operations a second in the same way, over two numbers of cached tokens.
 """
 
 from __future__ import annotations
@@ -29,23 +30,31 @@ ROUNDS = 40
 LARGEST = 256 << 20  # bytes a thread reads: beyond any cache of these machines
 SMALL, LARGE = 16, 128  # rows a thread of matrices that lie in caches
 NODES = 64  # products one after another, so that the graph's own start counts little
+FEW, MANY = 256, 1024  # cached tokens
 FLOATS = 4096  # columns of the matrix that is read
 
 
-def measure(types: Sequence[str], columns: int, threads: int) -> dict[str, Any]:
+def measure(
+    types: Sequence[str],
+    columns: int,
+    threads: int,
+    attention: tuple[str, int, int, int] | None = None,
+) -> dict[str, Any]:
     """Measure in a process of its own.
 
     Args:
         types: of weights, by ggml's names.
         columns: values of a row.
+        attention: type of the cache, values of its row, of them latent, heads; None: not measured.
 
     Returns:
         read_bytes_s (median) and read_samples, read_how; types: by name, ops_s (two each
-        multiplication); node_s; threads.
+        multiplication), "attention" among them where it was asked for; node_s; threads.
     """
     from plm_edge.bench.runner import worker_environment
 
-    request = {"types": list(types), "columns": columns, "threads": threads}
+    request: dict[str, Any] = {"types": list(types), "columns": columns, "threads": threads}
+    request["attention"] = attention
     done = subprocess.run(
         [sys.executable, "-m", "plm_edge.bench.kernels", json.dumps(request)],
         capture_output=True, text=True, env=worker_environment(), check=True,
@@ -93,18 +102,34 @@ def rate_of(cpu: Cpu, kind: str, columns: int, threads: int) -> tuple[float, flo
     return 2 * columns / a_row, max(0.0, small - a_row * SMALL * threads)
 
 
-def main(types: list[str], columns: int, threads: int) -> None:
+def attention_rate(cpu: Cpu, kind: str, row: int, latent: int, heads: int) -> float:
+    """Operations a second of absorbed attention: 2·heads·(row + latent) a cached token."""
+    found = []
+    for cached in (FEW, MANY):
+        with cpu.attention(kind, row, latent, heads, cached, NODES // 4) as compute:
+            compute()
+            found.append(statistics.median(times(compute, ROUNDS)) / (NODES // 4))
+    a_token = max(found[1] - found[0], 1e-12) / (MANY - FEW)
+    return 2 * heads * (row + latent) / a_token
+
+
+def main(
+    types: list[str], columns: int, threads: int, attention: tuple[str, int, int, int] | None
+) -> None:
     size = room(threads)
     cpu = Cpu(threads)
     read = read_rates(cpu, size)
     rates = {kind: rate_of(cpu, kind, columns, threads) for kind in types}
+    shown = {kind: {"ops_s": ops, "node_s": node} for kind, (ops, node) in rates.items()}
+    if attention:
+        shown["attention"] = {"ops_s": attention_rate(cpu, *attention), "node_s": 0.0}
     cpu.close()
     made = {
         "threads": threads,
         "read_bytes_s": statistics.median(read),
         "read_samples": read,
         "read_how": f"{how(size, threads)}, median",
-        "types": {kind: {"ops_s": ops, "node_s": node} for kind, (ops, node) in rates.items()},
+        "types": shown,
         "node_s": statistics.median(node for _, node in rates.values()) if rates else 0.0,
     }
     print(json.dumps(made))

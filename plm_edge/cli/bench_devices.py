@@ -147,7 +147,7 @@ def estimates(names: tuple[str, ...], setting: Setting) -> list[dict[str, Any]]:
 
     def kernels_here() -> dict[str, Any]:
         wide = columns if isinstance(columns, int) else 2048
-        return kernels.measure(kinds, wide, threads)
+        return kernels.measure(kinds, wide, threads, price.attention)
 
     # before the run and after it: other machines may take from the memory that this one shares
     console.note("measuring this machine's kernels, and the model here for the check")

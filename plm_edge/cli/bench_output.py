@@ -186,7 +186,11 @@ def estimate_table(found: Result) -> Any:
     line("F here", f"{flops / 1e9:,.0f} GFLOP/s" if flops else "-", here["flops_source"])
     bounds(" here", here)
     if not found["applies"]:
-        line("of no use", "", "so small a model lies in caches: starting operations bounds it")
+        line(
+            "of no use",
+            "",
+            "so small a model lies in caches: norms and copies, not in the formula, count",
+        )
     return table
 
 

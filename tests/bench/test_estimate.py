@@ -29,13 +29,18 @@ def test_without_arithmetic_it_is_bandwidth_and_starting() -> None:
 
 
 def test_with_arithmetic_it_lies_between_no_and_full_overlap() -> None:
-    kernels = {"q4_K": 10000.0, "q6_K": 5000.0}
-    machine = Machine("x", 7000.0, 20000.0, "", True, kernels=kernels, node_s=0.001)
+    kernels_ = {"q4_K": 10000.0, "q6_K": 5000.0}
+    machine = Machine("x", 7000.0, 20000.0, "", True, kernels=kernels_, node_s=0.001)
     read, start = 800 / 7000, 0.03
     compute = 2 * 500 / 10000 + 2 * (1500 - 600) / 5000 + 2 * 10 * 5 / 20000
     found = estimate.decode(PRICE, machine, 10, 0.75)
     assert found.low == pytest.approx(1 / (read + compute + start))
     assert found.high == pytest.approx(1 / (max(read, compute) + start))
+    attending = replace(machine, kernels=kernels_ | {"attention": 100.0})
+    slow = compute + 2 * 10 * 5 * (1 / 100 - 1 / 20000)
+    assert estimate.decode(PRICE, attending, 10, 0.75).low == pytest.approx(
+        1 / (read + slow + start)
+    )
     between = ((read + compute) * max(read, compute)) ** 0.5
     assert found.tps == pytest.approx(1 / (between + start))
 
@@ -50,8 +55,9 @@ def test_a_device_reaches_the_share_of_f_that_is_reached_here() -> None:
 
 def test_kernels_are_measured_here() -> None:
     """Of each type a rate, and of starting a product a time, both above nothing."""
-    found = kernels.measure(["q4_K", "f32"], 256, 1)
-    assert set(found["types"]) == {"q4_K", "f32"}
+    found = kernels.measure(["q4_K", "f32"], 256, 1, ("f16", 288, 256, 4))
+    assert set(found["types"]) == {"q4_K", "f32", "attention"}
+    assert set(kernels.measure(["f32"], 256, 1)["types"]) == {"f32"}
     assert all(one["ops_s"] > 1e6 for one in found["types"].values())
     assert found["read_bytes_s"] == statistics.median(found["read_samples"]) > 1e6
     assert 0 <= found["node_s"] < 1
