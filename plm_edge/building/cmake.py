@@ -1,4 +1,8 @@
-"""Runs cmake: its output to a log, its progress to whoever asks, its errors in short."""
+"""Runs cmake: its output to a log, its progress to whoever asks, its errors in short.
+
+No compiler outlives the program that wanted it, whether that ends by an error, Ctrl-C, SIGTERM, or
+with its terminal.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from plm_edge.errors import ExitCode, PlmEdgeError
 
@@ -16,6 +22,7 @@ Progress = Callable[[int, int, str], None]  # steps done, of all, the file at wo
 _STEP = re.compile(r"^\[(\d+)/(\d+)\] (?:\S+ )*(\S+)$")
 _ERROR = re.compile(r"(?:fatal )?error\b[:\s]|CMake Error|undefined (?:reference|symbol)", re.I)
 _AROUND = 3  # lines after each error
+_GRACE = 10  # seconds for compilers to end by themselves
 
 
 class BuildFailed(PlmEdgeError):
@@ -42,9 +49,10 @@ def run(
 
     Raises:
         BuildFailed: it ended with an error.
+        SystemExit: this program was told to end (SIGTERM, SIGHUP).
     """
     tail: list[str] = []
-    with log.open("a", encoding="utf-8", buffering=1) as file:
+    with _told_to_end(), log.open("a", encoding="utf-8", buffering=1) as file:
         file.write(f"$ {' '.join(command)}\n")
         process = subprocess.Popen(
             command,
@@ -53,7 +61,7 @@ def run(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # compilers end with it
+            start_new_session=True,  # a group, to be ended as one
         )
         try:
             assert process.stdout is not None
@@ -65,11 +73,43 @@ def run(
                     progress(int(step[1]), int(step[2]), Path(step[3]).name)
             code = process.wait()
         finally:
-            if process.poll() is None:  # Ctrl-C: the compilers are of a session of their own
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
+            if process.poll() is None:
+                _end(process)
     if code:
         raise _failed(device, tail, log, code)
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[None]:
+    """While entered, SIGTERM and SIGHUP are exceptions: by themselves they end this program alone.
+
+    Does nothing off the main thread, or where somebody else listens to them, or ignores them.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        numbers = (signal.SIGTERM, signal.SIGHUP)
+        taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a command's whole group; ninja, which is of it, ends the groups of its compilers."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+            return
 
 
 def _failed(device: str, tail: list[str], log: Path, code: int) -> BuildFailed:

@@ -1,13 +1,20 @@
-"""What a failed build says, and how far a build is."""
+"""What a failed build says, how far a build is, and that none outlives who wanted it."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from plm_edge.building import cmake
+from plm_edge.building import cmake, tools
 from plm_edge.errors import ExitCode
+from tests.conftest import ROOT
 
 
 def test_progress_and_log(tmp_path: Path) -> None:
@@ -43,3 +50,41 @@ def test_without_an_error_line_the_end_is_told() -> None:
 def test_cmakes_own_errors() -> None:
     output = ["-- looking", "CMake Error at CMakeLists.txt:7 (message):", "  no source", ""]
     assert cmake.said(output)[:2] == output[1:3]
+
+
+@pytest.fixture
+def compiling(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[psutil.Process]]]:
+    """A program that waits for ninja, and the two compilers that ninja waits for."""
+    rule = "rule long\n command = sleep 600\n"
+    (tmp_path / "build.ninja").write_text(rule + "build a: long\nbuild b: long\n")
+    ninja = [str(tools.needed("ninja")), "-C", str(tmp_path), "-j", "2"]
+    calls = (
+        "from pathlib import Path; from plm_edge.building import cmake; "
+        f"cmake.run('pi', {ninja}, {{}}, Path({str(tmp_path / 'log')!r}))"
+    )
+    program = subprocess.Popen([sys.executable, "-c", calls], cwd=ROOT)
+    until = time.monotonic() + 60
+    found: list[psutil.Process] = []
+    while [process.name() for process in found].count("sleep") < 2:
+        assert program.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
+        found = psutil.Process(program.pid).children(recursive=True)
+    yield program, found
+    program.kill()
+    program.wait()
+    for process in found:
+        if process.is_running():
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_compilers_end_with_the_program(
+    number: signal.Signals,
+    compiling: tuple[subprocess.Popen[bytes], list[psutil.Process]],
+) -> None:
+    program, compilers = compiling
+    program.send_signal(number)
+    assert program.wait(60) in (128 + number, -number)  # Python itself ends by SIGINT as a signal
+    _, alive = psutil.wait_procs(compilers, timeout=20)
+    assert not alive
