@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +63,7 @@ def run(device: str, emulate: bool, model: Path | None, wanted: Wanted) -> None:
         server = Server(found.place, settings)
         server.echo = options.debug_wanted
         interrupt = Interrupt()
-        # a whole answer is waited for in one piece: Ctrl-C must break into that
-        with server, nullcontext() if wanted.json else interrupt:
+        with server, interrupt:
             load_s = time.perf_counter() - began
             encoded = running.encode(server, found.model, wanted.text, raw=wanted.raw)
             generation = RemoteGeneration(

@@ -20,7 +20,7 @@ class RemoteGeneration:
 
     Attributes:
         tokens: ids of the new tokens, the end token not among them. While text is streamed the
-            server names no token whose character is not whole: `whole` asks for all of them.
+            server names no token whose character is not whole: `whole` finds these out.
         stop_reason: why it stopped, or None while it runs.
     """
 
@@ -59,6 +59,7 @@ class RemoteGeneration:
         self._timings: dict[str, Any] = {}
         self._n_tokens = 0
         self._peak_rss = 0
+        self._unnamed: list[tuple[int, int, str]] = []  # where in `tokens`, how many, their text
 
     def _body(self) -> dict[str, Any]:
         room = self._server.settings.n_ctx - len(self._prompt) + 1
@@ -79,9 +80,9 @@ class RemoteGeneration:
             for event in self._server.api.stream(self._body(), self._stop):
                 if self._ttft_s is None:
                     self._ttft_s = time.perf_counter() - started
-                self.tokens += event.get("tokens", [])
                 if event.get("timings"):
                     self._timings = event["timings"]
+                self._note(event.get("tokens", []), event.get("content", ""))
                 if event.get("content"):
                     yield event["content"]
                 if event.get("stop"):
@@ -96,20 +97,36 @@ class RemoteGeneration:
     def whole(self) -> str:
         """Run it to its end, and return all of the text; then `tokens` holds every one.
 
+        Stopped before its end, it lacks those of a character that the server did not name.
+
         Raises:
             PlmEdgeError: the server failed.
         """
-        started = time.perf_counter()
+        text = "".join(self)
         try:
-            event = self._server.api.complete(self._body())
+            for at, count, part in reversed(self._unnamed):
+                ids = self._server.api.tokenize(part, add_special=False)
+                if len(ids) == count + 1 and ids[-1] == self.tokens[at]:
+                    self.tokens[at:at] = ids[:-1]
+            if self.stop_reason != "interrupted" and len(self.tokens) != self._n_tokens:
+                # other tokens than that text's own, or none for the beginning of a character: the
+                # same run again, with the same random numbers, which as one answer names all
+                self.tokens = [
+                    int(token) for token in self._server.api.complete(self._body())["tokens"]
+                ]
+                del self.tokens[self._n_tokens :]
         except Broken:
             raise self._server.failure() from None
-        self.tokens = [int(token) for token in event["tokens"]]
-        self._timings = event["timings"]
-        self._end(event)
-        spent = (self._timings["predicted_ms"]) / 1000
-        self._ttft_s = max(time.perf_counter() - started - spent, 0.0)
-        return str(event["content"])
+        return text
+
+    def _note(self, ids: list[int], text: str) -> None:
+        """Take the tokens that an event names, and where others went before them unnamed."""
+        made = int(self._timings.get("predicted_n", 0))
+        known = len(self.tokens) + sum(count for _, count, _ in self._unnamed)
+        unnamed = made - known - len(ids)
+        if ids and unnamed > 0:
+            self._unnamed.append((len(self.tokens), unnamed, text))
+        self.tokens += ids
 
     def _end(self, event: dict[str, Any]) -> None:
         made = int(event["timings"]["predicted_n"])

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from plm_edge.deploy import proof, running
@@ -206,6 +207,25 @@ def test_a_wrong_password(pi: Pi, tiny_gguf: Path) -> None:
     what, _, fix = pi.cli.fails("deploy", tiny_gguf, "--device", "pi", code=6)
     assert "does not let us in" in what
     assert "ssh-copy-id" in fix
+    assert files(pi.server.home) == []
+
+
+def test_a_wrong_password_at_the_terminal(pi: Pi, tiny_gguf: Path) -> None:
+    pi.server.stop()
+    (pi.server.folder / "authorized_keys").write_text("")
+    pi.server.start("PasswordAuthentication yes", arm=True)
+    command = [*pi.cli.command, "deploy", str(tiny_gguf), "--device", "pi"]
+    child = pexpect.spawn(command[0], command[1:], env=pi.cli.env, timeout=60, encoding="utf-8",
+                          dimensions=(40, 200))  # fmt: skip
+    for _ in range(3):
+        child.expect("password of pi: ")
+        assert child.waitnoecho(20)
+        child.sendline("certainly not")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 6
+    assert "does not let us in" in child.before
+    assert "certainly not" not in child.before
     assert files(pi.server.home) == []
 
 

@@ -143,14 +143,23 @@ def test_ctrl_c(ready: Pi) -> None:
     assert ready.ends()
 
 
-def test_ctrl_c_with_json(ready: Pi) -> None:
+def test_ctrl_c_with_json(ready: Pi, tiny_gguf: Path) -> None:
     started = ready.cli.start("run", "--device", "pi", *LONG, "--json")
     while not ready.programs():
         time.sleep(0.2)
-    time.sleep(2)
+    used = 0.0
+    while used < 2:  # seconds of its CPU: by then it generates
+        time.sleep(0.2)
+        used = sum(process.cpu_times().user for process in ready.programs())
     started.send_signal(signal.SIGINT)
-    code, _ = ended(started)
-    assert code == 130
+    out, _ = started.communicate(timeout=60)
+    assert started.returncode == 130
+    there = json.loads(out)
+    assert there["stop_reason"] == "interrupted"
+    made = str(len(there["tokens"]))
+    asked = ("-p", SURE, "-n", made, "--temp", "0", "--threads", "1", "--json")
+    here = json.loads(ready.cli("run", tiny_gguf, *asked).stdout)
+    assert (there["text"], there["tokens"]) == (here["text"], here["tokens"])
     assert ready.ends()
 
 
