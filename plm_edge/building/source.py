@@ -15,6 +15,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 # What decides how the tree is built, beside the tree itself; paths in the source's folder
 RECIPE = (
     "CMakeLists.txt", "plm_edge/__init__.py", "plm_edge/building/probe.cpp",
+    "plm_edge/building/vulkan-compat.h",
     "plm_edge/bench/native/worker.cpp", "plm_edge/bench/native/engine.cpp",
     "plm_edge/bench/native/engine.h", "plm_edge/bench/native/capability.cpp",
 )  # fmt: skip
