@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from plm_edge import console
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +31,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         if skipped and exitstatus == 0:
             reporter.write_line(f"--no-skips: {skipped} tests were skipped", red=True)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def _notes() -> Iterator[None]:
+    """A test that calls `cli.main` with --json or -q leaves later ones their notes on stderr."""
+    yield
+    console.set_quiet(False)
 
 
 @dataclass(frozen=True)
