@@ -187,9 +187,9 @@ def estimate_table(found: Result) -> Any:
     bounds(" here", here)
     if not found["applies"]:
         line(
-            "of no use",
+            "with care",
             "",
-            "so small a model lies in caches: norms and copies, not in the formula, count",
+            "so small a model lies in caches, of which profiles tell nothing",
         )
     return table
 
