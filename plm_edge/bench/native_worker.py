@@ -13,7 +13,7 @@ from typing import Any
 
 from plm_edge import gguf_file
 from plm_edge.bench.runner import Event, Measured, Setting, take
-from plm_edge.bench.samples import ENOUGH
+from plm_edge.bench.samples import ENOUGH, least_seconds
 from plm_edge.bench.statistics_ import T95
 from plm_edge.bench.worker import took
 from plm_edge.bench.workload import Point, Workload
@@ -48,7 +48,8 @@ def command(
         "flash_attn": FLASH_NUMBERS[setting.flash_attn], "warm_up": int(workload.warm_up),
         "interval": workload.interval, "budget_s": workload.budget_s,
         "min_repeats": workload.min_repeats, "max_repeats": workload.max_repeats,
-        "enough": ENOUGH, "t95": ",".join(map(str, T95)),
+        "enough": ENOUGH, "least_s": least_seconds(workload.budget_s),
+        "t95": ",".join(map(str, T95)),
     }  # fmt: skip
     if setting.gpu_layers is not None:
         values["gpu_layers"] = setting.gpu_layers

@@ -142,6 +142,14 @@ class Sampler:
 
 # Fewer can lie close together by chance; only the end of the budget stops before them.
 ENOUGH = 5
+# A machine has moods of a tenth of a second: samples that agree must cover more than one of them, a
+# second at most, and no more than this share of the budget.
+LEAST_S, LEAST_SHARE = 1.0, 0.2
+
+
+def least_seconds(budget_s: float) -> float:
+    """Seconds that samples cover at the least, however well they agree."""
+    return min(LEAST_S, LEAST_SHARE * budget_s)
 
 
 def repeat(
@@ -165,14 +173,17 @@ def repeat(
 
     began = time.monotonic()
     rates: list[float] = []
+    covered = 0.0
     while True:
         sample = take()
         rates.append(1 / sample.seconds)
+        covered += sample.seconds
         reached = interval_of(rates)
         on_sample(sample, reached)
         if len(rates) < min_repeats:
             continue
         enough = len(rates) >= min(ENOUGH, max_repeats)
+        enough = enough and covered >= least_seconds(budget_s)
         if enough and reached is not None and reached <= interval:
             return True
         if len(rates) >= max_repeats or time.monotonic() - began >= budget_s:

@@ -50,6 +50,12 @@ def test_equal_samples_end_early() -> None:
     assert counted([1.0] * 50) == (5, True)
 
 
+def test_short_samples_cover_a_second_first() -> None:
+    """A machine may be slow for the tenth of a second that five of them take."""
+    assert counted([0.125] * 50) == (8, True)
+    assert counted([0.125] * 50, budget_s=2.0)[0] == 5  # or a fifth of a small budget
+
+
 def test_scattered_samples_go_on_to_the_limit() -> None:
     assert counted([1.0, 2.0] * 25) == (50, False)
 

@@ -243,11 +243,13 @@ static void repeat(const request & asked, const std::function<sample()> & take) 
     const double wanted = asked.number("interval"), budget = asked.number("budget_s"), most = asked.number("max_repeats");
     const double began = now();
     bool         reached = false;
+    double       covered = 0; // seconds
     while (true) {
         mark();
         const sample one = take();
         mark();
         rates.push_back(1 / one.seconds);
+        covered += one.seconds;
         const double known = interval(rates, t95);
         char         text[320];
         snprintf(text, sizeof text, "\"seconds\": %.9f, \"tokens\": %d, \"start\": %.9f, \"end\": %.9f, \"interval\": %s",
@@ -261,7 +263,9 @@ static void repeat(const request & asked, const std::function<sample()> & take) 
         if ((double) rates.size() < asked.number("min_repeats")) {
             continue;
         }
-        if (rates.size() >= std::min(asked.number("enough"), most) && known >= 0 && known <= wanted) {
+        const bool enough =
+            rates.size() >= std::min(asked.number("enough"), most) && covered >= asked.number("least_s");
+        if (enough && known >= 0 && known <= wanted) {
             reached = true;
             break;
         }
