@@ -6,13 +6,17 @@ the probe: upstream's tools are three quarters of what compiling costs.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from plm_edge.building import build
+from plm_edge.building import build, gpu, tools
 from plm_edge.building.cache import Kept
 from plm_edge.building.target import target_of
+from plm_edge.fleet.detect import described
 from plm_edge.fleet.profile import find
 from tests.conftest import ROOT
 
@@ -28,3 +32,24 @@ def engine(device: str) -> Kept:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLM_EDGE_CACHE_DIR", str(ENGINES))
         return build.build(target_of(find(device)), programs)[0]
+
+
+@functools.cache
+def vulkan() -> Path:
+    """libggml-vulkan.so for this machine: configured as a build with Vulkan, that library made.
+
+    Raises:
+        PlmEdgeError: its shader compiler or headers are missing.
+    """
+    made = target_of(described("host"), gpu=False)
+    settings = (*made.settings, ("GGML_VULKAN", "ON"))
+    made = dataclasses.replace(made, backend="vulkan", settings=settings)
+    folder = ENGINES / "vulkan"
+    folder.mkdir(parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLM_EDGE_CACHE_DIR", str(ENGINES))
+        configured = build.configure(made, (), gpu.settings(made), folder)
+    ninja = [str(tools.needed("ninja")), "-C", str(configured), "ggml-vulkan"]
+    done = subprocess.run(ninja, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return configured / "bin/libggml-vulkan.so"
