@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -69,6 +69,7 @@ class Campaign:
     models: dict[str, Path]  # by layout
     threads: int
     plan: Plan
+    bandwidth: Callable[[], float]  # GB/s, of this moment
     samples: list[Sample] = field(default_factory=list)
     tried: list[dict[str, Any]] = field(default_factory=list)
     load_mode: dict[str, str] = field(default_factory=dict)
@@ -143,8 +144,8 @@ class Campaign:
             engine.fill(PREFILL)  # pages in what loading did not
         begun, done = time.monotonic(), 0
         for round_ in range(plan.rounds):
-            # after them: a fill of the two quantised ones, decode, and the ablations at least short
-            rest = 1.2 * self.fill_s + 150
+            # after them: a fill of the two quantised ones, decode, and the ablations
+            rest = 1.2 * self.fill_s + 180 + 60 * len(ABLATIONS)
             if round_ >= 2 and time.monotonic() + self.fill_s + rest > deadline:
                 break
             say(f"prefill {plan.end}, pair {round_ + 1} of {plan.rounds}")
@@ -196,7 +197,9 @@ class Campaign:
         ]
 
     def decode(self, engines: dict[str, Engine], depth: int, rounds: int) -> None:
-        self.samples += decode_turns(engines, depth, self.plan.decode_tokens, rounds)
+        self.samples += decode_turns(
+            engines, depth, self.plan.decode_tokens, rounds, self.bandwidth
+        )
 
     def note_memory(self, engines: dict[str, Engine]) -> None:
         """At the end of the model's context, before anything else is asked of the process."""

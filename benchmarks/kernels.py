@@ -1,6 +1,6 @@
 """Ours against stock llama.cpp of the same pin, in turns, on a synthetic PLM-1.8B.
 
-    python benchmarks/kernels.py [--quick] [--minutes 19]     (make bench-kernels does all of it)
+    python benchmarks/kernels.py [--quick] [--minutes 18]     (make bench-kernels does all of it)
 
 Prefill, decode, memory, ablations of ours, what decode must read and how fast this machine reads.
 Writes raw samples to benchmarks/results/kernels.json and makes BENCHMARKS.md from them again.
@@ -32,7 +32,7 @@ from plm_edge.engine import library  # noqa: E402
 from plm_edge.engine.threads import default_threads  # noqa: E402
 from plm_edge.errors import ExitCode, PlmEdgeError  # noqa: E402
 
-SCHEMA = "plm-edge/benchmark-kernels/1"
+SCHEMA = "plm-edge/benchmark-kernels/2"
 PROGRAMS = ROOT / "build/engine/bin"
 NEEDED_MEMORY = 11_000_000_000  # four engines are loaded at once
 FULL = Plan(rounds=5, middle=2048, end=4096, decode_tokens=48, profile_tokens=64)
@@ -61,13 +61,15 @@ def check_machine() -> None:
 
 
 def measure(
-    campaign: Campaign, programs: Path, plan: Plan, threads: int, minutes: float
+    libraries: dict[str, Path], models: dict[str, Path], plan: Plan, threads: int, minutes: float
 ) -> dict[str, Any]:
     """All measurements, in the order that fits the time."""
     started, ticks = time.monotonic(), machine.cpu_times()
     load, facts = machine.load(), machine.facts(threads)
-    reader, reps = programs / "bench-plm-bandwidth", 3 if plan is QUICK else 9
+    reader, reps = PROGRAMS / "bench-plm-bandwidth", 3 if plan is QUICK else 9
     bandwidth = [machine.read_bandwidth(reader, threads, reps)]
+    now = machine.BandwidthNow(reader, threads, bandwidth[0])
+    campaign = Campaign(PROGRAMS / "bench-plm-turns", libraries, models, threads, plan, now)
     campaign.calibrate()
     campaign.compare(started + 60 * minutes)
     bandwidth.append(machine.read_bandwidth(reader, threads, reps))
@@ -86,7 +88,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a short trial; reports nothing")
-    parser.add_argument("--minutes", type=float, default=19, help="bound of the measurement")
+    parser.add_argument("--minutes", type=float, default=18, help="bound of the measurement")
     parser.add_argument("--threads", type=int, help="default: one for each physical core")
     parser.add_argument("--folder", type=Path, default=ROOT / "build/bench", help="models, builds")
     parser.add_argument("--checkpoint", type=Path, help="a synthetic checkpoint that exists")
@@ -124,8 +126,7 @@ def run(args: argparse.Namespace) -> None:
     threads = args.threads or default_threads()
     plan = QUICK if args.quick else FULL
     libraries = {"ours": engine.folder, "stock": stock}
-    campaign = Campaign(PROGRAMS / "bench-plm-turns", libraries, models, threads, plan)
-    found = measure(campaign, PROGRAMS, plan, threads, args.minutes)
+    found = measure(libraries, models, plan, threads, args.minutes)
     zeros = found["zeros"]["decode_mean"]
     result = {
         "schema": SCHEMA,

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.machine import best_bandwidth
-
 STOCK = ("stock", "stock, K in q8_0")
 
 
@@ -82,10 +80,19 @@ def bytes_per_token(data: dict[str, Any], config: str, depth: int) -> float:
 
 
 def bandwidth_share(data: dict[str, Any], config: str, depth: int) -> Spread | None:
-    """Share of the read bandwidth (best way of reading, its median) that decode reaches."""
-    found = rates(data, "decode", depth, config)
-    if not found:
-        return None
-    limit = best_bandwidth(data["bandwidth"])["median_gb_s"] * 1e9
+    """Share of the read bandwidth, as it was beside each turn, that decode reaches."""
     needed = bytes_per_token(data, config, depth)
-    return Spread.of([needed * rate / limit for rate in found.values()])
+    found = [
+        needed * one["tokens"] / one["seconds"] / (one["read_gb_s"] * 1e9)
+        for one in data["samples"]
+        if one["setting"] == "decode"
+        and one["config"] == config
+        and one["depth"] == depth
+        and one["read_gb_s"]
+    ]
+    return Spread.of(found) if found else None
+
+
+def bandwidth_beside(data: dict[str, Any]) -> Spread:
+    """GB/s (1e9), of all looks beside turns."""
+    return Spread.of([one["read_gb_s"] for one in data["samples"] if one["read_gb_s"]])

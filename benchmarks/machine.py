@@ -74,6 +74,23 @@ def read_bandwidth(program: Path, threads: int, reps: int = 9) -> dict[str, Any]
     return found
 
 
+class BandwidthNow:
+    """How fast memory reads at this moment: neighbours on a shared machine change it by the half
+    within seconds, so a share of it needs a look beside each turn."""
+
+    def __init__(self, program: Path, threads: int, measured: dict[str, Any]) -> None:
+        """measured: of `read_bandwidth`, whose best way of reading is used."""
+        medians = [median(way["gb_s"]) for way in measured["ways"]]
+        best = medians.index(max(medians)) + 1
+        self._command = [str(program), "--threads", str(threads), "--way", str(best)]
+        self._command += ["--mib", "512", "--reps", "7"]
+
+    def __call__(self) -> float:
+        """GB/s (1e9), the median of 7 passes over 512 MiB. About half a second."""
+        done = subprocess.run(self._command, check=True, stdout=subprocess.PIPE, text=True)
+        return round(median(json.loads(done.stdout)["ways"][0]["gb_s"]), 2)
+
+
 def best_bandwidth(measured: list[dict[str, Any]], pages: str | None = None) -> dict[str, Any]:
     """The way of reading with the highest median over all measurements, GB/s. A single sample can
     be high by accident of the clock: the best median stands for the machine, not the best sample.

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,7 @@ class Sample:
     tokens: int
     seconds: float
     round: int
+    read_gb_s: float | None = None  # read bandwidth, mean of right before and right after
 
 
 def prefill_turns(engines: dict[str, Engine], tokens: int, chunk: int, round_: int) -> list[Sample]:
@@ -188,12 +190,27 @@ def prefill_turns(engines: dict[str, Engine], tokens: int, chunk: int, round_: i
     return samples
 
 
-def decode_turns(engines: dict[str, Engine], depth: int, tokens: int, rounds: int) -> list[Sample]:
-    """`rounds` rounds: each engine decodes `tokens` tokens from `depth` cached ones on."""
+def decode_turns(
+    engines: dict[str, Engine],
+    depth: int,
+    tokens: int,
+    rounds: int,
+    bandwidth: Callable[[], float] | None = None,
+) -> list[Sample]:
+    """`rounds` rounds: each engine decodes `tokens` tokens from `depth` cached ones on.
+
+    Args:
+        bandwidth: the read bandwidth of this moment, GB/s: asked before and after each turn.
+    """
     for engine in engines.values():
         engine.at(max(0, depth - WARM_TOKENS))
-    return [
-        Sample("decode", name, depth, tokens, engine.generate(depth, tokens), round_)
-        for round_ in range(rounds)
-        for name, engine in engines.items()
-    ]
+    samples = []
+    before = bandwidth() if bandwidth else None
+    for round_ in range(rounds):
+        for name, engine in engines.items():
+            sample = Sample("decode", name, depth, tokens, engine.generate(depth, tokens), round_)
+            if bandwidth and before:
+                after = bandwidth()
+                sample.read_gb_s, before = round((before + after) / 2, 2), after
+            samples.append(sample)
+    return samples

@@ -1,10 +1,10 @@
 // How fast this machine reads memory: the most that any way of reading reached, to measure the kernels against.
 //
-//   bench-plm-bandwidth [--threads N] [--mib N] [--reps N]
+//   bench-plm-bandwidth [--threads N] [--mib N] [--reps N] [--way N]
 //
 // Prints JSON, one entry for each way of reading, with all samples in GB/s (1e9): huge pages or pages of 4 KiB, 1 to
 // 8 streams a thread, with and without software prefetch. Every thread reads its own part of one buffer that no
-// cache holds.
+// cache holds. --way N: only the N-th of them, for a quick look between other measurements.
 
 #include <algorithm>
 #include <atomic>
@@ -91,15 +91,19 @@ static long long huge_bytes() {
 }
 
 int main(int argc, char ** argv) {
-    int threads = 1, mib = 1024, reps = 9;
+    int threads = 1, mib = 1024, reps = 9, only = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
         const std::string name = argv[i];
-        (name == "--threads" ? threads : name == "--mib" ? mib : reps) = std::max(1, atoi(argv[i + 1]));
+        (name == "--threads" ? threads : name == "--mib" ? mib : name == "--way" ? only : reps) = std::max(1, atoi(argv[i + 1]));
     }
     const size_t bytes = (size_t) mib << 20;
     printf("{\"threads\": %d, \"bytes\": %zu, \"ways\": [", threads, bytes);
     bool first = true;
+    constexpr int N_WAYS = sizeof(WAYS) / sizeof(WAYS[0]);
     for (const bool huge : { true, false }) {
+        if (only && (only <= N_WAYS) != huge) {
+            continue;
+        }
         constexpr size_t HUGE_PAGE = 2 << 20;
         void * const     base = mmap(nullptr, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED) {
@@ -111,6 +115,9 @@ int main(int argc, char ** argv) {
         memset(data, 1, bytes);
         const long long in_huge = huge_bytes();
         for (const way & w : WAYS) {
+            if (only && (only - 1) % N_WAYS != &w - WAYS) {
+                continue;
+            }
             printf("%s\n{\"pages\": \"%s\", \"huge_page_bytes\": %lld, \"streams\": %d, \"prefetch\": %s, \"gb_s\": [",
                    first ? "" : ",", huge ? "huge" : "4k", in_huge, w.streams, w.prefetch ? "true" : "false");
             first = false;

@@ -103,6 +103,22 @@ def test_stocks_fastest_setting_is_what_ours_is_held_against() -> None:
     assert found.middle == 2.0
 
 
+def test_a_share_is_of_the_bandwidth_beside_its_turn(data: dict[str, Any]) -> None:
+    turns = [one for one in data["samples"] if one["config"] == "ours" and one["depth"] == 0]
+    turns = [one for one in turns if one["setting"] == "decode"]
+    before = kernels_figures.bandwidth_share(data, "ours", 0)
+    for one in turns:
+        one["read_gb_s"] *= 2
+    after = kernels_figures.bandwidth_share(data, "ours", 0)
+    assert before is not None
+    assert after is not None
+    assert after.middle == pytest.approx(before.middle / 2)
+    turns[0]["seconds"] = 1e-9  # one turn that the others do not follow
+    spread = kernels_figures.bandwidth_share(data, "ours", 0)
+    assert spread is not None
+    assert spread.high > 1000 * spread.low
+
+
 def test_perf_lines_are_read() -> None:
     text = (
         "# Overhead  Symbol                     Shared Object\n"
