@@ -7,6 +7,9 @@
 
 #include <algorithm>
 #include <cstring>
+#if defined(__unix__)
+#    include <unistd.h>
+#endif
 
 using namespace sparse_t;
 
@@ -24,9 +27,10 @@ constexpr int64_t GROUP_BYTES = 24 << 20;
 constexpr int64_t PANEL_BYTES   = 24 << 10;
 constexpr int64_t TILE_ROWS     = 512;
 
-// A few tokens that share few rows are faster one by one, from the packed rows: up to this many tokens a row
-// that any of them selects. (Unpacking a row costs about 2.5 times what is saved for one token's sum.)
-constexpr double TOKENS_A_ROW = 2.5;
+// Tokens that share few rows are faster one by one, from the packed rows: up to this many tokens a row that any of
+// them selects (unpacking a row costs about 2.5 times what is saved for one token's sum), or, where the third cache
+// holds W, so that reading it for each token costs little, up to this share of all values.
+constexpr double TOKENS_A_ROW = 2.5, SELECTED_CACHED = 0.15;
 
 // What the two ways through a batch cost, by row of the union and by selected value, and by row and by value
 // of any kind, in units of a dense value's (measured on Zen 4; others differ little in what counts, the ratio
@@ -39,6 +43,16 @@ constexpr int64_t SHARED = 8;
 constexpr double  ALONE = 84, SHARED_ROW = 27, SHARED_TOKEN = 38;
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// 0 where the system does not tell
+int64_t third_cache_bytes() {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+    static const int64_t bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return bytes;
+#else
+    return 0;
+#endif
+}
 
 // How one op is cut into work. A selection is what the tokens of one group select in one head; all of its
 // columns are computed from it.
@@ -58,6 +72,7 @@ struct plan {
     bool    own;         // each thread makes and uses selections of its own, else all work on the same one
     bool    single;      // one token with kernels of its own: no tiles
     bool    may_dense;   // a batch whose values may be rounded to 8 bits
+    bool    cached;      // W of a head fits into the third cache
     int64_t n_dense;     // blocks of them
 
     size_t  selection_bytes; // of one selection
@@ -80,6 +95,7 @@ struct plan {
 
         may_dense = has_dense() && ggml_is_quantized(w->type) && n_tokens > (k.sum_shared ? SHARED : 4);
         n_dense   = (n_in + DENSE_ROWS - 1) / DENSE_ROWS;
+        cached    = (int64_t) w->nb[1] * n_in <= third_cache_bytes();
 
         selection_bytes = round_up(group * (entries * 8 + n_starts * 8 + (may_dense ? n_dense * (DENSE_ROWS + 8) : 0)), 64);
         scratch_bytes   = single ? 0 : union_bytes() + tile_bytes() + (may_dense ? DENSE_ROWS * PANEL : 0);
@@ -364,7 +380,8 @@ struct job {
             sum_shared(any.rows, any.count, c0, c1);
             return;
         }
-        if (p.k.sum_rows && n_selected <= TOKENS_A_ROW * any.count) {
+        const double cached = p.cached ? SELECTED_CACHED * n * p.n_in : 0.0;
+        if (p.k.sum_rows && n_selected <= std::max(TOKENS_A_ROW * any.count, cached)) {
             sum_packed(s, c0, c1);
             return;
         }
