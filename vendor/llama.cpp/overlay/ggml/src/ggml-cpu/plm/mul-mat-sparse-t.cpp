@@ -6,6 +6,7 @@
 #include "sparse-t-kernels.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #if defined(__unix__)
 #    include <unistd.h>
@@ -28,19 +29,17 @@ constexpr int64_t PANEL_BYTES   = 24 << 10;
 constexpr int64_t TILE_ROWS     = 512;
 
 // Tokens that share few rows are faster one by one, from the packed rows: up to this many tokens a row that any of
-// them selects (unpacking a row costs about 2.5 times what is saved for one token's sum), or, where the third cache
-// holds W, so that reading it for each token costs little, up to this share of all values.
-constexpr double TOKENS_A_ROW = 2.5, SELECTED_CACHED = 0.15;
+// them selects. (Unpacking a row costs about 2.5 times what is saved for one token's sum.)
+constexpr double TOKENS_A_ROW = 2.5;
 
-// What the two ways through a batch cost, by row of the union and by selected value, and by row and by value
-// of any kind, in units of a dense value's (measured on Zen 4; others differ little in what counts, the ratio
-// of float to 8-bit products).
-constexpr double SPARSE_ROW = 34, SPARSE_VALUE = 4, DENSE_ROW = 50, DENSE_VALUE = 1;
-
-// What a row costs that one token sums by itself, and one that up to 8 tokens share: by row, and by token
-// (nanoseconds of 2048 columns of q4_K on Zen 4).
+// What the ways through a batch cost, in nanoseconds of 2048 columns of q4_K on Zen 4. A row unpacked for all tokens,
+// and each that selects it; every row as bytes, and each token; a row that one token sums by itself from a cache; and a
+// row that up to 8 tokens share, and each of them.
+constexpr double  SPARSE_ROW = 700, SPARSE_VALUE = 70;
+constexpr double  DENSE_ROW = 374, DENSE_VALUE = 11.6;
+constexpr double  ALONE = 84;
 constexpr int64_t SHARED = 8;
-constexpr double  ALONE = 84, SHARED_ROW = 27, SHARED_TOKEN = 38;
+constexpr double  SHARED_ROW = 27, SHARED_TOKEN = 38;
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -72,7 +71,7 @@ struct plan {
     bool    own;         // each thread makes and uses selections of its own, else all work on the same one
     bool    single;      // one token with kernels of its own: no tiles
     bool    may_dense;   // a batch whose values may be rounded to 8 bits
-    bool    cached;      // W of a head fits into the third cache
+    bool    cached;      // W of a head fits into the third cache, and has kernels for packed rows
     int64_t n_dense;     // blocks of them
 
     size_t  selection_bytes; // of one selection
@@ -95,11 +94,15 @@ struct plan {
 
         may_dense = has_dense() && ggml_is_quantized(w->type) && n_tokens > (k.sum_shared ? SHARED : 4);
         n_dense   = (n_in + DENSE_ROWS - 1) / DENSE_ROWS;
-        cached    = (int64_t) w->nb[1] * n_in <= third_cache_bytes();
+        cached    = k.sum_rows && (int64_t) w->nb[1] * n_in <= third_cache_bytes();
 
         selection_bytes = round_up(group * (entries * 8 + n_starts * 8 + (may_dense ? n_dense * (DENSE_ROWS + 8) : 0)), 64);
         scratch_bytes   = single ? 0 : union_bytes() + tile_bytes() + (may_dense ? DENSE_ROWS * PANEL : 0);
     }
+
+    // costs of sum_tiled and sum_packed; where no cache holds W, reading it for each token costs more than can be told
+    double tiled(double n_selected, double n_rows) const { return n_rows * SPARSE_ROW + n_selected * SPARSE_VALUE; }
+    double alone(double n_selected) const { return cached ? n_selected * ALONE : INFINITY; }
 
     // Heads are shared out where there are enough; a single token's selection is so quickly made that each
     // thread makes its own.
@@ -122,7 +125,7 @@ struct selection {
     float      * value_;
     int32_t    * starts_;
     uint32_t   * mask_;
-    float      * dense_scale_;
+    float      * dense_scale_; // these by block, then by token
     int32_t    * dense_sum_;
     int8_t     * dense_;
 
@@ -176,12 +179,11 @@ struct selection {
             n_selected += count(t);
         }
         // every row counts as one of the union: fewer would only be where few are selected
-        return n_selected > TOKENS_A_ROW * p.n_in &&
-               p.n_in * SPARSE_ROW + n_selected * SPARSE_VALUE > p.n_in * (DENSE_ROW + n * DENSE_VALUE);
+        return n_selected > TOKENS_A_ROW * p.n_in && p.n_in * (DENSE_ROW + n * DENSE_VALUE) < std::min(p.tiled(n_selected, p.n_in), p.alone(n_selected));
     }
 
     void fill_dense(int64_t t, const float * row) const {
-        quantize_token(row, p.n_in, p.relu_sqr, dense_ + t * p.n_dense * DENSE_ROWS, dense_scale_ + t * p.n_dense, dense_sum_ + t * p.n_dense);
+        quantize_token(row, p.n_in, p.relu_sqr, dense_ + t * DENSE_ROWS, dense_scale_ + t, dense_sum_ + t, p.group);
     }
 };
 
@@ -340,8 +342,9 @@ struct job {
                 const int     width = (int) std::min<int64_t>(PANEL, c1 - c);
                 float w_scale[PANEL];
                 if (quantize_panel(panel, (int) (i1 - i0), q, w_scale)) {
-                    multiply_panel(q, w_scale, (int) (i1 - i0), s.dense_ + i0, p.n_dense * DENSE_ROWS, s.dense_scale_ + b,
-                                   s.dense_sum_ + b, p.n_dense, n, y_row(0) + c, p.y->nb[1] / sizeof(float), width);
+                    const int64_t at = b * p.group;
+                    multiply_panel(q, w_scale, (int) (i1 - i0), s.dense_ + at * DENSE_ROWS, s.dense_scale_ + at, s.dense_sum_ + at, n,
+                                   y_row(0) + c, p.y->nb[1] / sizeof(float), width);
                     continue;
                 }
                 for (int64_t t = 0; t < n; t++) {
@@ -380,8 +383,7 @@ struct job {
             sum_shared(any.rows, any.count, c0, c1);
             return;
         }
-        const double cached = p.cached ? SELECTED_CACHED * n * p.n_in : 0.0;
-        if (p.k.sum_rows && n_selected <= std::max(TOKENS_A_ROW * any.count, cached)) {
+        if (p.k.sum_rows && (n_selected <= TOKENS_A_ROW * any.count || p.alone(n_selected) < p.tiled(n_selected, any.count))) {
             sum_packed(s, c0, c1);
             return;
         }

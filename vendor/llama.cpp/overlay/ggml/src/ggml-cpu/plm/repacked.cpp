@@ -4,6 +4,7 @@
 #include "ggml-common.h"
 
 #include "repack.h"
+#include "vnni.h"
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
 
@@ -118,14 +119,14 @@ template <int TOKENS> struct products {
                 const __m512i lower = _mm512_and_si512(q, nibble), upper = _mm512_and_si512(_mm512_srli_epi16(q, 4), nibble);
                 const int8_t * with = y + TOKENS * (64 * p + 8 * k);
                 for (int t = 0; t < TOKENS; t++) {
-                    low[t]  = _mm512_dpbusd_epi32(low[t], lower, eight_bytes(with + 8 * t));
-                    high[t] = _mm512_dpbusd_epi32(high[t], upper, eight_bytes(with + TOKENS * 32 + 8 * t));
+                    low[t]  = add_products_of_bytes(low[t], lower, eight_bytes(with + 8 * t));
+                    high[t] = add_products_of_bytes(high[t], upper, eight_bytes(with + TOKENS * 32 + 8 * t));
                 }
             }
             // sums of sixteen products of 15 * 127 at most: below 2^15, so that the other half of a scale may be 0
             const __m512i even = to_rows(of.scale[PLACE[2 * p]]), odd = to_rows(of.scale[PLACE[2 * p + 1]]);
             for (int t = 0; t < TOKENS; t++) {
-                acc[t]  = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(acc[t], low[t], even), high[t], odd);
+                acc[t]  = add_products_of_words(add_products_of_words(acc[t], low[t], even), high[t], odd);
                 mins[t] = _mm256_dpwssd_epi32(mins[t], of.min[p], two_words(sums[p] + 2 * t));
             }
         }

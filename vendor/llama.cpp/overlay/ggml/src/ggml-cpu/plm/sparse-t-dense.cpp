@@ -2,6 +2,7 @@
 
 #include "sparse-t-kernels.h"
 #include "sparse-t-simd.h"
+#include "vnni.h"
 
 #include <algorithm>
 
@@ -15,8 +16,8 @@ constexpr int V = PANEL / 16;
 
 // T tokens and a whole panel: T * V sums stay in registers over all rows
 template <int T>
-void multiply_some(const uint8_t * q, const float * w_scale, int n_quads, const int8_t * x, size_t x_stride, const float * x_scale,
-                   const int32_t * x_sum, size_t scale_stride, float * y, size_t y_stride, int n_columns) {
+void multiply_some(const uint8_t * q, const float * w_scale, int n_quads, const int8_t * x, const float * x_scale, const int32_t * x_sum,
+                   float * y, size_t y_stride, int n_columns) {
     __m512i sum[T][V];
     for (int t = 0; t < T; t++) {
         for (int v = 0; v < V; v++) {
@@ -30,17 +31,17 @@ void multiply_some(const uint8_t * q, const float * w_scale, int n_quads, const 
         }
         for (int t = 0; t < T; t++) {
             int32_t four;
-            memcpy(&four, x + t * x_stride + 4 * k, sizeof(four));
+            memcpy(&four, x + t * DENSE_ROWS + 4 * k, sizeof(four));
             const __m512i xt = _mm512_set1_epi32(four);
             for (int v = 0; v < V; v++) {
-                sum[t][v] = _mm512_dpbusd_epi32(sum[t][v], w[v], xt);
+                sum[t][v] = add_products_of_bytes(sum[t][v], w[v], xt);
             }
         }
     }
     for (int t = 0; t < T; t++) {
         // bytes of W are stored with 128 added, for the instruction takes one side without a sign
-        const __m512i excess = _mm512_set1_epi32(128 * x_sum[t * scale_stride]);
-        const __m512  scale  = _mm512_set1_ps(x_scale[t * scale_stride]);
+        const __m512i excess = _mm512_set1_epi32(128 * x_sum[t]);
+        const __m512  scale  = _mm512_set1_ps(x_scale[t]);
         for (int v = 0; v < V; v++) {
             const int left = std::clamp(n_columns - 16 * v, 0, 16);
             const __mmask16 there = (__mmask16) ((1u << left) - 1);
@@ -56,8 +57,8 @@ void multiply_some(const uint8_t * q, const float * w_scale, int n_quads, const 
 
 bool has_dense() { return true; }
 
-void quantize_token(const float * x, int64_t n, bool relu_sqr, int8_t * q, float * scale, int32_t * sum) {
-    for (int64_t i0 = 0; i0 < n; i0 += DENSE_ROWS, q += DENSE_ROWS, scale++, sum++) {
+void quantize_token(const float * x, int64_t n, bool relu_sqr, int8_t * q, float * scale, int32_t * sum, int64_t tokens) {
+    for (int64_t i0 = 0; i0 < n; i0 += DENSE_ROWS, q += tokens * DENSE_ROWS, scale += tokens, sum += tokens) {
         __m512 v[DENSE_ROWS / 16];
         __m512 most = _mm512_setzero_ps();
         for (int j = 0; j < DENSE_ROWS / 16; j++) {
@@ -108,22 +109,22 @@ bool quantize_panel(const float * panel, int n_rows, uint8_t * q, float * scale)
     return finite;
 }
 
-void multiply_panel(const uint8_t * q, const float * w_scale, int n_rows, const int8_t * x, size_t x_stride, const float * x_scale,
-                    const int32_t * x_sum, size_t scale_stride, int64_t n_tokens, float * y, size_t y_stride, int n_columns) {
+void multiply_panel(const uint8_t * q, const float * w_scale, int n_rows, const int8_t * x, const float * x_scale, const int32_t * x_sum,
+                    int64_t n_tokens, float * y, size_t y_stride, int n_columns) {
     constexpr int T = 6; // 24 sums, 4 registers of W, 1 of x
     const int n_quads = (n_rows + 3) / 4;
+    const auto some = [&](auto multiply, int64_t t) {
+        multiply(q, w_scale, n_quads, x + t * DENSE_ROWS, x_scale + t, x_sum + t, y + t * y_stride, y_stride, n_columns);
+    };
     int64_t t = 0;
     for (; t + T <= n_tokens; t += T) {
-        multiply_some<T>(q, w_scale, n_quads, x + t * x_stride, x_stride, x_scale + t * scale_stride, x_sum + t * scale_stride,
-                         scale_stride, y + t * y_stride, y_stride, n_columns);
+        some(multiply_some<T>, t);
     }
     for (; t + 2 <= n_tokens; t += 2) {
-        multiply_some<2>(q, w_scale, n_quads, x + t * x_stride, x_stride, x_scale + t * scale_stride, x_sum + t * scale_stride,
-                         scale_stride, y + t * y_stride, y_stride, n_columns);
+        some(multiply_some<2>, t);
     }
     for (; t < n_tokens; t++) {
-        multiply_some<1>(q, w_scale, n_quads, x + t * x_stride, x_stride, x_scale + t * scale_stride, x_sum + t * scale_stride,
-                         scale_stride, y + t * y_stride, y_stride, n_columns);
+        some(multiply_some<1>, t);
     }
 }
 
@@ -131,9 +132,9 @@ void multiply_panel(const uint8_t * q, const float * w_scale, int n_rows, const 
 
 // elsewhere products of floats serve every batch
 bool has_dense() { return false; }
-void quantize_token(const float *, int64_t, bool, int8_t *, float *, int32_t *) {}
+void quantize_token(const float *, int64_t, bool, int8_t *, float *, int32_t *, int64_t) {}
 bool quantize_panel(const float *, int, uint8_t *, float *) { return false; }
-void multiply_panel(const uint8_t *, const float *, int, const int8_t *, size_t, const float *, const int32_t *, size_t, int64_t, float *, size_t, int) {}
+void multiply_panel(const uint8_t *, const float *, int, const int8_t *, const float *, const int32_t *, int64_t, float *, size_t, int) {}
 
 #endif
 
