@@ -71,7 +71,7 @@ struct plan {
     bool    own;         // each thread makes and uses selections of its own, else all work on the same one
     bool    single;      // one token with kernels of its own: no tiles
     bool    may_dense;   // a batch whose values may be rounded to 8 bits
-    bool    cached;      // W of a head fits into the third cache, and has kernels for packed rows
+    bool    cached;      // W of a head fits into the third cache, and the CPU is one whose costs are known
     int64_t n_dense;     // blocks of them
 
     size_t  selection_bytes; // of one selection
@@ -94,7 +94,7 @@ struct plan {
 
         may_dense = has_dense() && ggml_is_quantized(w->type) && n_tokens > (k.sum_shared ? SHARED : 4);
         n_dense   = (n_in + DENSE_ROWS - 1) / DENSE_ROWS;
-        cached    = k.sum_rows && (int64_t) w->nb[1] * n_in <= third_cache_bytes();
+        cached    = has_dense() && k.sum_rows && (int64_t) w->nb[1] * n_in <= third_cache_bytes();
 
         selection_bytes = round_up(group * (entries * 8 + n_starts * 8 + (may_dense ? n_dense * (DENSE_ROWS + 8) : 0)), 64);
         scratch_bytes   = single ? 0 : union_bytes() + tile_bytes() + (may_dense ? DENSE_ROWS * PANEL : 0);
@@ -178,8 +178,10 @@ struct selection {
             }
             n_selected += count(t);
         }
+        // rounding to 8 bits costs q8_0 of its accuracy, for which it is chosen: only where it saves half of the time
+        const double dense = p.n_in * (DENSE_ROW + n * DENSE_VALUE) * (p.w->type == GGML_TYPE_Q8_0 ? 2 : 1);
         // every row counts as one of the union: fewer would only be where few are selected
-        return n_selected > TOKENS_A_ROW * p.n_in && p.n_in * (DENSE_ROW + n * DENSE_VALUE) < std::min(p.tiled(n_selected, p.n_in), p.alone(n_selected));
+        return n_selected > TOKENS_A_ROW * p.n_in && dense < std::min(p.tiled(n_selected, p.n_in), p.alone(n_selected));
     }
 
     void fill_dense(int64_t t, const float * row) const {
