@@ -12,26 +12,20 @@ import pytest
 
 from . import compile
 
+# name: features as Linux names them, compiler flags; each has what the one before it has
+AVX2 = (("avx2", "fma", "f16c"), ("-mavx2", "-mfma", "-mf16c"))
+AVX512 = (
+    (*AVX2[0], "avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    (*AVX2[1], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
+)
+VNNI = ((*AVX512[0], "avx512_vnni"), (*AVX512[1], "-mavx512vnni"))
+VBMI = ((*VNNI[0], "avx512vbmi"), (*VNNI[1], "-mavx512vbmi"))
 X86 = {
     "scalar": ((), ()),
-    "avx2": (("avx2", "fma", "f16c"), ("-mavx2", "-mfma", "-mf16c")),
-    "avx512": (
-        ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
-        ("-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
-    ),
-    "avx512-vnni": (
-        ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"),
-        (
-            "-mavx2",
-            "-mfma",
-            "-mf16c",
-            "-mavx512f",
-            "-mavx512bw",
-            "-mavx512dq",
-            "-mavx512vl",
-            "-mavx512vnni",
-        ),
-    ),
+    "avx2": AVX2,
+    "avx512": AVX512,
+    "avx512-vnni": VNNI,
+    "avx512-vbmi": VBMI,
 }
 MLA = ("ggml-cpu/plm/mla-*.cpp",)
 # name: features beyond armv8.0-a as Linux names them, compiler flags, the CPU that has these

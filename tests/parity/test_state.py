@@ -48,8 +48,10 @@ def test_one_sequence_to_another(
 ) -> None:
     """One sequence of three moves to another number in another context. Its cells then lie side
     by side where others' lay between them, so sums run in another order: equal but for rounding
-    (16-bit integers in the fused op), far below what any cache type costs. In q4_0 a last bit that
-    differs can move a quant of the tokens that follow by a fifteenth of its block's range."""
+    (integers in the fused op), far below what any cache type costs. A last bit that differs can
+    move a quant of the tokens that follow, in q4_0 by a fifteenth of its block's range; and where
+    quantised rows are multiplied in 8 bits (mla-tile-u8.cpp), the scale of that rounding is the
+    tile's, which other rows now share."""
     case = subject(name)
     setting = Setting(flash, 64, 3, True, cache, context=768)
     with case.model.context(setting) as context:
@@ -59,7 +61,7 @@ def test_one_sequence_to_another(
     with case.model.context(setting) as context:
         context.restore(state, sequence=2)
         got = context.decode(rows(case.text[300:305], start=80, sequence=2))
-    assert nmse(got, expected) <= (5e-4 if cache == "q4_0" else 1e-5)
+    assert nmse(got, expected) <= {"q4_0": 5e-4, "q8_0": 3e-4}.get(cache, 1e-5)
 
 
 def test_restored_state_is_the_models(

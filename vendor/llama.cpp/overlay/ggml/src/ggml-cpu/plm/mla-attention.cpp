@@ -123,6 +123,7 @@ struct worker {
     char * blocks;  // packed queries
     char * states;  // [unit][state_floats]
     char * scratch; // this thread's
+    weights_ahead * weights; // of what comes after the op, this thread's share
 
     int64_t rows_of(int64_t group) const { return std::min(GROUP, p.n_rows - group * GROUP); }
 
@@ -275,6 +276,7 @@ struct worker {
                                 (absorbed || p.e->load(p.b, cached(v, set, j0), v->nb[1], n, values));
 
             lookahead next;
+            next.weights = weights;
             if (j0 + TILE < to && (int64_t) k->nb[1] <= 2 * (int64_t) ggml_row_size(p.a.type, p.a.n_k)) {
                 next.at  = cached(k, set, j0 + TILE);
                 next.end = cached(k, set, std::min(j0 + 2 * TILE, to));
@@ -304,7 +306,7 @@ struct worker {
                 }
                 softmax(s, n, st.max + b, st.sum + b, decay);
                 std::fill(s + n * BLOCK, s + TILE * BLOCK, 0.0f);
-                p.e->accumulate(of_values, s, first ? nullptr : decay, values, n, st.out + b * p.a.ld_v);
+                p.e->accumulate(of_values, s, first ? nullptr : decay, values, n, st.out + b * p.a.ld_v, next);
             }
         }
     }
@@ -362,8 +364,10 @@ void ggml_compute_forward_mla_attention(const ggml_compute_params * params, ggml
     char * work = (char *) mla::aligned((size_t) params->wdata);
     GGML_ASSERT(work + p.blocks_bytes + p.states_bytes + p.scratch_bytes * params->nth <= (char *) params->wdata + params->wsize);
 
+    weights_ahead weights(params);
+
     const mla::worker w = { p, dst->src[0], dst->src[1], dst->src[2], dst->src[3], mla::is_absorbed(dst), work, work + p.blocks_bytes,
-                            work + p.blocks_bytes + p.states_bytes + p.scratch_bytes * params->ith };
+                            work + p.blocks_bytes + p.states_bytes + p.scratch_bytes * params->ith, &weights };
 
     w.pack(params->ith, params->nth);
     if (params->ith == 0) {

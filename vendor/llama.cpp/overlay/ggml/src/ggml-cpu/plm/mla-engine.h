@@ -5,20 +5,31 @@
 
 #include "mla-lanes.h"
 #include "mla-tile.h"
+#include "weights-ahead.h"
+
+// keeps the compiler from making pointers of its own, one for each row: there are not so many registers
+#if defined(__GNUC__)
+#    define MLA_IN_REGISTER(p) asm volatile("" : "+r"(p))
+#else
+#    define MLA_IN_REGISTER(p) (void) (p)
+#endif
 
 namespace mla {
 
-// The cached rows that come next, asked for a line at a time while this tile's are computed: reading them in
-// one go would leave the memory idle in between.
+// What is read next, asked for a line at a time while a tile is computed: the next tile's cached rows, then weights.
+// Reading it all at once would leave the memory idle in between.
 struct lookahead {
-    const char * at  = nullptr;
-    const char * end = nullptr;
+    const char    * at      = nullptr;
+    const char    * end     = nullptr;
+    weights_ahead * weights = nullptr; // null: no more
 
     void step() {
 #if defined(__GNUC__)
         if (at < end) {
             __builtin_prefetch(at, 0, 2);
             at += 64;
+        } else if (weights && !weights->next(at, end)) {
+            weights = nullptr;
         }
 #endif
     }
@@ -39,14 +50,24 @@ struct engine {
 
     // out[lane] = out[lane] * decay[lane] + sum_j p[j][lane] V_j; p [TILE][BLOCK] is 0 from n on; without decay,
     // out is set
-    void (*accumulate)(const shape & a, const float * p, const float * decay, char * tile, int64_t n, float * out);
+    void (*accumulate)(const shape & a, const float * p, const float * decay, char * tile, int64_t n, float * out, lookahead & next);
 };
 
 extern const engine engine_f32; // everywhere, every type
 extern const engine engine_i16; // x86 from AVX2 on, every type but f32
 extern const engine engine_i8;  // ARM with dotprod, q8_0 and q4_0
+extern const engine engine_u8;  // x86 with AVX-512 VNNI and VBMI, q8_0 and q4_0
+
+#if defined(PLM_LANES_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#define PLM_MLA_U8
+#endif
 
 static inline const engine & engine_for(ggml_type type) {
+#if defined(PLM_MLA_U8)
+    if (ggml_is_quantized(type)) {
+        return engine_u8;
+    }
+#endif
 #if defined(PLM_LANES_AVX512) || defined(PLM_LANES_AVX2)
     return type == GGML_TYPE_F32 ? engine_f32 : engine_i16;
 #elif defined(PLM_LANES_NEON) && defined(__ARM_FEATURE_DOTPROD)

@@ -75,7 +75,7 @@ static void f32_scores(const shape & a, const char * block, const char * tile, i
     }
 }
 
-static void f32_accumulate(const shape & a, const float * p, const float * decay, char * tile, int64_t n, float * out) {
+static void f32_accumulate(const shape & a, const float * p, const float * decay, char * tile, int64_t n, float * out, lookahead & next) {
     constexpr int HEADS   = LANES == 16 ? 8 : 4;
     constexpr int VECTORS = LANES == 16 ? 2 : LANES == 8 ? 2 : 4;
     // cols and ld_k are multiples of 32, and a row of V may run on into the rest of the key
@@ -90,6 +90,7 @@ static void f32_accumulate(const shape & a, const float * p, const float * decay
             }
             const float * row = (const float *) tile + c;
             for (int64_t j = 0; j < n; j++, row += a.ld_k) {
+                next.step();
                 vf x[VECTORS];
                 for (int v = 0; v < VECTORS; v++) {
                     x[v] = load(row + v * LANES);

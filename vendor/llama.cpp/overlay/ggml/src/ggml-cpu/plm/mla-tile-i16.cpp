@@ -12,13 +12,6 @@ namespace mla {
 
 static constexpr int QV = BLOCK / LANES; // vectors across a block
 
-// keeps the compiler from making pointers of its own, one for each row: there are not so many registers
-#if defined(__GNUC__)
-#    define MLA_IN_REGISTER(p) asm volatile("" : "+r"(p))
-#else
-#    define MLA_IN_REGISTER(p) (void) (p)
-#endif
-
 struct i16_tile {
     int16_t * keys;  // [TILE][ld_k]
     float   * scale; // [TILE]
@@ -283,7 +276,7 @@ static void probabilities(const i16_tile & tile, const float * p, int64_t n, cha
     }
 }
 
-static void i16_accumulate(const shape & a, const float * p, const float * decay, char * t, int64_t n, float * out) {
+static void i16_accumulate(const shape & a, const float * p, const float * decay, char * t, int64_t n, float * out, lookahead & next) {
     constexpr int HEADS = LANES == 16 ? 8 : 2; // measured: 4 and 8 are slower with 256 bits
     const i16_tile tile(a, t);
 
@@ -298,13 +291,16 @@ static void i16_accumulate(const shape & a, const float * p, const float * decay
                 lo[i] = hi[i] = izero();
             }
             const int16_t * row = tile.keys + c;
-            for (int64_t j = 0; j < n; j += 2, row += 2 * a.ld_k) {
+            const char * pair = pairs + h * 4;
+            for (int64_t j = 0; j < n; j += 2, row += 2 * a.ld_k, pair += BLOCK * 4) {
+                MLA_IN_REGISTER(pair);
+                next.step();
                 const vi x = iload(row), y = iload(row + a.ld_k);
                 const vi u = unpack_lo(x, y), w = unpack_hi(x, y);
                 for (int i = 0; i < HEADS; i++) {
-                    const vi f = pair_of(pairs + (j / 2 * BLOCK + h + i) * 4);
-                    lo[i] = dot(lo[i], u, f);
-                    hi[i] = dot(hi[i], w, f);
+                    const vi f = pair_of(pair + i * 4);
+                    lo[i] = dot_in_place(lo[i], u, f);
+                    hi[i] = dot_in_place(hi[i], w, f);
                 }
             }
             for (int i = 0; i < HEADS; i++) {

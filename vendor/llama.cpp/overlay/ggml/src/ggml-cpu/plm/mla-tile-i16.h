@@ -14,6 +14,7 @@
 // over rows, pairs are of two rows: unpacking makes them, and brings the columns back to their places.
 
 #include "mla-lanes.h"
+#include "vnni.h"
 
 #if defined(PLM_LANES_AVX512) || defined(PLM_LANES_AVX2)
 #define PLM_MLA_I16
@@ -42,6 +43,15 @@ static inline vi   dot(vi acc, vi a, vi b) {
     return _mm512_dpwssd_epi32(acc, a, b);
 #else
     return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b));
+#endif
+}
+
+// the same where many sums are held at once; above, a factor from memory comes in the instruction itself
+static inline vi dot_in_place(vi acc, vi a, vi b) {
+#if defined(__AVX512VNNI__)
+    return add_products_of_words(acc, a, b);
+#else
+    return dot(acc, a, b);
 #endif
 }
 
@@ -110,6 +120,8 @@ static inline vi   dot(vi acc, vi a, vi b) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
 #endif
 }
+
+static inline vi dot_in_place(vi acc, vi a, vi b) { return dot(acc, a, b); }
 
 static inline vi round_pack(vf a, vf b, vf f) { return _mm256_packs_epi32(to_int(mul(a, f)), to_int(mul(b, f))); }
 

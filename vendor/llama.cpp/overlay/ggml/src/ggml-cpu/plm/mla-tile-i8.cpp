@@ -218,10 +218,10 @@ static void i8_scores(const shape & a, const char * block, const char * p, int64
     }
 }
 
-static void i8_accumulate(const shape & a, const float * p, const float * decay, char * t, int64_t n, float * out) {
+static void i8_accumulate(const shape & a, const float * p, const float * decay, char * t, int64_t n, float * out, lookahead & next) {
     shape values = a;
     values.ld_k = a.cols;
-    engine_f32.accumulate(values, p, decay, (char *) i8_tile(a, t).values, n, out);
+    engine_f32.accumulate(values, p, decay, (char *) i8_tile(a, t).values, n, out, next);
 }
 
 const engine engine_i8 = { i8_query_bytes, i8_tile_bytes, i8_pack, i8_load, i8_scores, i8_accumulate };

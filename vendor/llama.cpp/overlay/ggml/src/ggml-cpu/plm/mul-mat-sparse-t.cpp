@@ -4,13 +4,11 @@
 #include "sparse-t-counts.h"
 #include "sparse-t-dense.h"
 #include "sparse-t-kernels.h"
+#include "third-cache.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#if defined(__unix__)
-#    include <unistd.h>
-#endif
 
 using namespace sparse_t;
 
@@ -42,16 +40,6 @@ constexpr int64_t SHARED = 8;
 constexpr double  SHARED_ROW = 27, SHARED_TOKEN = 38;
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-// 0 where the system does not tell
-int64_t third_cache_bytes() {
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-    static const int64_t bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return bytes;
-#else
-    return 0;
-#endif
-}
 
 // How one op is cut into work. A selection is what the tokens of one group select in one head; all of its
 // columns are computed from it.
