@@ -36,9 +36,11 @@ set_property(TARGET test-plm-mla PROPERTY RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINAR
 add_custom_target(test-plm-kernels DEPENDS
     test-plm-sparse-t test-plm-sparse-t-plain ${PLM_EDGE_SPARSE_T_AVX2} test-plm-mla)
 
-foreach (bench bench-plm-sparse-t bench-plm-mla bench-plm-forms)
+foreach (bench bench-plm-sparse-t bench-plm-mla bench-plm-forms bench-plm-k-quants)
     add_executable(${bench} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/${bench}.cpp)
     target_compile_features(${bench} PRIVATE cxx_std_17)
-    target_link_libraries(${bench} PRIVATE ggml)
+    target_compile_options(${bench} PRIVATE $<$<CXX_COMPILER_ID:GNU,Clang,AppleClang>:-march=native>)
+    target_include_directories(${bench} PRIVATE ${PLM_EDGE_GGML}/src)
+    target_link_libraries(${bench} PRIVATE ggml Threads::Threads)
     set_property(TARGET ${bench} PROPERTY RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 endforeach()

@@ -9,10 +9,10 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #define PLM_LANES_AVX512
-#include <immintrin.h>
+#include "x86-intrinsics.h"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define PLM_LANES_AVX2
-#include <immintrin.h>
+#include "x86-intrinsics.h"
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #define PLM_LANES_NEON
 #include <arm_neon.h>

@@ -61,7 +61,7 @@ struct query_u8 {
     int32_t * start;  // [n_blocks][BLOCK], -128 times the sum of a block's values
 
     query_u8(const shape & a, const char * p) {
-        values = (int8_t *) p;
+        values = (int8_t *) const_cast<char *>(p);
         unit   = (float *) (values + a.ld_k * BLOCK);
         start  = (int32_t *) (unit + n_blocks(a) * BLOCK);
     }

@@ -7,13 +7,7 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-// gcc's own header of AVX-512 intrinsics sets it off: https://gcc.gnu.org/bugzilla/show_bug.cgi?id=105593
-#    pragma GCC diagnostic ignored "-Wuninitialized"
-#    pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
-#include <immintrin.h>
+#include "x86-intrinsics.h"
 #include <string.h>
 
 void plm_quantize_row_q8_K(const float * x, void * vy, int64_t k) {

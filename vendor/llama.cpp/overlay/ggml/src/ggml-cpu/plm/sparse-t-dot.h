@@ -10,6 +10,7 @@
 // of W. A coefficient of 15 bits is two digits, 128 high + low, hence two products.
 
 #include "sparse-t-simd.h"
+#include "vnni.h"
 
 #if defined(SPARSE_T_AVX512) || defined(SPARSE_T_AVX2)
 #    define SPARSE_T_DOT
@@ -78,11 +79,7 @@ template <bool SAME> SPARSE_T_INLINE __m256 spread(float lower, float upper) {
 
 SPARSE_T_INLINE __m256i dot(__m256i sum, __m256i w, __m256i x) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-#if defined(__GNUC__) && !defined(__clang__)
-    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x)); // gcc 12 would copy each sum before and after
-    return sum;
-#endif
-    return _mm256_dpbusd_epi32(sum, w, x);
+    return add_products_of_bytes(sum, w, x);
 #elif defined(__AVXVNNI__)
     return _mm256_dpbusd_avx_epi32(sum, w, x);
 #else

@@ -11,18 +11,12 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-// gcc's own header of AVX-512 intrinsics sets it off: https://gcc.gnu.org/bugzilla/show_bug.cgi?id=105593
-#    pragma GCC diagnostic ignored "-Wuninitialized"
-#    pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 #    define SPARSE_T_AVX512
-#    include <immintrin.h>
+#    include "x86-intrinsics.h"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #    define SPARSE_T_AVX2
-#    include <immintrin.h>
+#    include "x86-intrinsics.h"
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #    define SPARSE_T_NEON
 #    include <arm_neon.h>
