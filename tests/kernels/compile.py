@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ROOT / "vendor/llama.cpp/.tree"
@@ -24,6 +27,22 @@ GGML = (
     "ggml-backend-meta.cpp",
     "gguf.cpp",
 )
+
+# name: features as Linux names them, compiler flags; each has what the one before it has
+AVX2 = (("avx2", "fma", "f16c"), ("-mavx2", "-mfma", "-mf16c"))
+AVX512 = (
+    (*AVX2[0], "avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    (*AVX2[1], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
+)
+VNNI = ((*AVX512[0], "avx512_vnni"), (*AVX512[1], "-mavx512vnni"))
+VBMI = ((*VNNI[0], "avx512vbmi"), (*VNNI[1], "-mavx512vbmi"))
+X86 = {
+    "scalar": ((), ()),
+    "avx2": AVX2,
+    "avx512": AVX512,
+    "avx512-vnni": VNNI,
+    "avx512-vbmi": VBMI,
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,17 @@ def aarch64() -> Toolchain | None:
 def run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+
+
+def for_x86(variant: str, test: str, kernels: tuple[str, ...]) -> Path:
+    """`compile_test` for one of X86; skips the test where this CPU cannot run it."""
+    needed, flags = X86[variant]
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("not an x86 machine")
+    info = Path("/proc/cpuinfo").read_text()
+    if not set(needed) <= set(info.split("flags", 1)[1].split("\n", 1)[0].split()):
+        pytest.skip(f"this CPU lacks one of {', '.join(needed)}")
+    return compile_test(host(), variant, flags, test, kernels)
 
 
 def compile_test(

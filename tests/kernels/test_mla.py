@@ -12,21 +12,6 @@ import pytest
 
 from . import compile
 
-# name: features as Linux names them, compiler flags; each has what the one before it has
-AVX2 = (("avx2", "fma", "f16c"), ("-mavx2", "-mfma", "-mf16c"))
-AVX512 = (
-    (*AVX2[0], "avx512f", "avx512bw", "avx512dq", "avx512vl"),
-    (*AVX2[1], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
-)
-VNNI = ((*AVX512[0], "avx512_vnni"), (*AVX512[1], "-mavx512vnni"))
-VBMI = ((*VNNI[0], "avx512vbmi"), (*VNNI[1], "-mavx512vbmi"))
-X86 = {
-    "scalar": ((), ()),
-    "avx2": AVX2,
-    "avx512": AVX512,
-    "avx512-vnni": VNNI,
-    "avx512-vbmi": VBMI,
-}
 MLA = ("ggml-cpu/plm/mla-*.cpp",)
 # name: features beyond armv8.0-a as Linux names them, compiler flags, the CPU that has these
 ARM = {
@@ -46,15 +31,9 @@ def check(*command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("variant", X86)
+@pytest.mark.parametrize("variant", compile.X86)
 def test_x86(variant: str) -> None:
-    needed, flags = X86[variant]
-    if platform.machine() not in ("x86_64", "AMD64"):
-        pytest.skip("not an x86 machine")
-    info = Path("/proc/cpuinfo").read_text()
-    if not set(needed) <= set(info.split("flags", 1)[1].split("\n", 1)[0].split()):
-        pytest.skip(f"this CPU lacks one of {', '.join(needed)}")
-    check(str(compile.compile_test(compile.host(), variant, flags, "test-plm-mla", MLA)), "--quick")
+    check(str(compile.for_x86(variant, "test-plm-mla", MLA)), "--quick")
 
 
 def test_native() -> None:

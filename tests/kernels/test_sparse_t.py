@@ -14,6 +14,8 @@ import pytest
 
 from tests.conftest import ROOT, Upstream
 
+from . import compile
+
 GGML = ROOT / "vendor/llama.cpp/.tree/ggml"
 PROGRAM = ROOT / "vendor/llama.cpp/.tree/tests/test-plm-sparse-t.cpp"
 NATIVE = ("test-plm-sparse-t", "test-plm-sparse-t-plain", "test-plm-sparse-t-avx2")
@@ -44,6 +46,14 @@ def test_against_the_reference(upstream: Upstream, program: str) -> None:
     if "avx2" in program and not has_avx2():
         pytest.skip("this CPU has no AVX2")
     assert "all good" in run(upstream.bin / program)
+
+
+@pytest.mark.parametrize("variant", ["avx512", "avx512-vnni"])
+def test_avx512(variant: str) -> None:
+    """What the native build does not use where the CPU has more."""
+    kernels = ("ggml-cpu/plm/sparse-t-*.cpp", "ggml-cpu/plm/mul-mat-sparse-t.cpp")
+    program = compile.for_x86(variant, "test-plm-sparse-t", kernels)
+    assert "all good" in run(program, "quick")
 
 
 def test_backend_ops(upstream: Upstream) -> None:

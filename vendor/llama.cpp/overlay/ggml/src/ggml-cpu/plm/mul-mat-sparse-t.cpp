@@ -35,9 +35,9 @@ constexpr double TOKENS_A_ROW = 2.5;
 // row that up to 8 tokens share, and each of them.
 constexpr double  SPARSE_ROW = 700, SPARSE_VALUE = 70;
 constexpr double  DENSE_ROW = 374, DENSE_VALUE = 11.6;
-constexpr double  ALONE = 84;
+constexpr double  ALONE = 68;
 constexpr int64_t SHARED = 8;
-constexpr double  SHARED_ROW = 27, SHARED_TOKEN = 38;
+constexpr double  SHARED_ROW = 22, SHARED_TOKEN = 26;
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -91,6 +91,14 @@ struct plan {
     // costs of sum_tiled and sum_packed; where no cache holds W, reading it for each token costs more than can be told
     double tiled(double n_selected, double n_rows) const { return n_rows * SPARSE_ROW + n_selected * SPARSE_VALUE; }
     double alone(double n_selected) const { return cached ? n_selected * ALONE : INFINITY; }
+
+    // of n tokens, and of rows that any of them selects. Rounding to 8 bits costs q8_0 of its accuracy, for which it is
+    // chosen: batches in it are rounded only where that saves half of the time.
+    double dense(double n) const { return careful() * n_in * (DENSE_ROW + n * DENSE_VALUE); }
+    double shared(int64_t n, double n_rows) const {
+        return (n > SHARED ? careful() : 1) * n_rows * (double((n + SHARED - 1) / SHARED) * SHARED_ROW + double(n) * SHARED_TOKEN);
+    }
+    double careful() const { return w->type == GGML_TYPE_Q8_0 ? 2 : 1; }
 
     // Heads are shared out where there are enough; a single token's selection is so quickly made that each
     // thread makes its own.
@@ -166,10 +174,8 @@ struct selection {
             }
             n_selected += count(t);
         }
-        // rounding to 8 bits costs q8_0 of its accuracy, for which it is chosen: only where it saves half of the time
-        const double dense = p.n_in * (DENSE_ROW + n * DENSE_VALUE) * (p.w->type == GGML_TYPE_Q8_0 ? 2 : 1);
         // every row counts as one of the union: fewer would only be where few are selected
-        return n_selected > TOKENS_A_ROW * p.n_in && dense < std::min(p.tiled(n_selected, p.n_in), p.alone(n_selected));
+        return n_selected > TOKENS_A_ROW * p.n_in && p.dense(n) < std::min({ p.tiled(n_selected, p.n_in), p.alone(n_selected), p.shared(n, p.n_in) });
     }
 
     void fill_dense(int64_t t, const float * row) const {
@@ -251,22 +257,26 @@ struct job {
         }
     }
 
-    // whether a few tokens that select so many values are faster together, over all rows that any of them selects
+    // whether tokens that select so many values are faster some at a time, over all rows that any of them selects
     bool shares(int64_t n_selected, int64_t n_rows) const {
-        return p.k.sum_shared && n <= SHARED && n_selected * ALONE > n_rows * (SHARED_ROW + n * SHARED_TOKEN) && 2 * n_rows > p.n_in;
+        const double shared = p.shared(n, n_rows);
+        return p.k.sum_shared && 2 * n_rows > p.n_in && n_selected * ALONE > shared && (n <= SHARED || (p.may_dense && p.tiled(n_selected, n_rows) > shared));
     }
 
-    // columns [c0, c1), some tokens together, in 8-bit integers
+    // columns [c0, c1), some tokens at a time, in 8-bit integers
     void sum_shared(const int32_t * rows, int64_t n_rows, int64_t c0, int64_t c1) const {
-        const float * x_of[SHARED];
-        float       * y_of[SHARED];
-        for (int64_t t = 0; t < n; t++) {
-            x_of[t] = x_row(t);
-            y_of[t] = y_row(t) + c0;
-            std::fill_n(y_of[t], c1 - c0, 0.0f);
+        for (int64_t first = 0; first < n; first += SHARED) {
+            const int64_t here = std::min(SHARED, n - first);
+            const float * x_of[SHARED];
+            float       * y_of[SHARED];
+            for (int64_t t = 0; t < here; t++) {
+                x_of[t] = x_row(first + t);
+                y_of[t] = y_row(first + t) + c0;
+                std::fill_n(y_of[t], c1 - c0, 0.0f);
+            }
+            p.k.sum_shared(w_row(0, c0), p.w->nb[1], rows, (int) n_rows, x_of, p.relu_sqr, (int) here, y_of, (int) (c1 - c0),
+                           following && first + here == n ? following + (w_row(0, c0) - w) : nullptr);
         }
-        p.k.sum_shared(w_row(0, c0), p.w->nb[1], rows, (int) n_rows, x_of, p.relu_sqr, (int) n, y_of, (int) (c1 - c0),
-                       following ? following + (w_row(0, c0) - w) : nullptr);
     }
 
     // columns [c0, c1), each token by itself, from the packed rows

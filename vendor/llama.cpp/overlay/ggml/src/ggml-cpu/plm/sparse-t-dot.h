@@ -15,6 +15,9 @@
 #if defined(SPARSE_T_AVX512) || defined(SPARSE_T_AVX2)
 #    define SPARSE_T_DOT
 #    define SPARSE_T_DOT_X86
+#    if defined(SPARSE_T_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#        define SPARSE_T_DOT_512
+#    endif
 #    if (defined(__AVX512VNNI__) && defined(__AVX512VL__)) || defined(__AVXVNNI__)
 #        define SPARSE_T_DOT_ALL_BITS // else pairs of products saturate at 16 bits: for bytes below 64 alone
 #    endif
@@ -33,11 +36,14 @@ namespace {
 constexpr int  UNIT     = 32;
 constexpr bool WITH_128 = true; // bytes of W are taken as unsigned: signed ones get 128 added
 
-// units of one token, and tokens of one unit, whose sums are in registers at a time
-#if defined(SPARSE_T_AVX512)
-constexpr int TOGETHER = 2, MANY = 4;
+// Units of one token, and tokens of one unit, whose sums are in registers at a time; how many rows early a row's bytes
+// are brought from the second cache to the first (0: not at all, where it was not measured).
+#if defined(SPARSE_T_DOT_512)
+constexpr int TOGETHER = 2, MANY = 8, NEAR = 6;
+#elif defined(SPARSE_T_AVX512)
+constexpr int TOGETHER = 2, MANY = 4, NEAR = 0;
 #else
-constexpr int TOGETHER = 1, MANY = 2;
+constexpr int TOGETHER = 1, MANY = 2, NEAR = 0;
 #endif
 
 struct i8x32 { __m256i v; };
@@ -55,6 +61,68 @@ SPARSE_T_INLINE i8x32 shl(i8x32 a, int n) { return { _mm256_slli_epi16(a.v, n) }
 template <bool SIGNED> SPARSE_T_INLINE i8x32 as_taken(i8x32 a) {
     return SIGNED ? i8x32{ _mm256_xor_si256(a.v, _mm256_set1_epi8((char) 0x80)) } : a;
 }
+
+#if defined(SPARSE_T_DOT_512)
+
+// of the unit's lower 16 columns, and of its upper ones
+template <class V> struct halves { V v[2]; };
+using four_rows = halves<__m512i>;
+using sums      = halves<__m512i>;
+
+SPARSE_T_INLINE four_rows interleave(i8x32 a, i8x32 b, i8x32 c, i8x32 d) {
+    const __m512i ab = _mm512_inserti64x4(_mm512_castsi256_si512(a.v), b.v, 1);
+    const __m512i cd = _mm512_inserti64x4(_mm512_castsi256_si512(c.v), d.v, 1);
+    // byte 0 of a, b, c and d, byte 1, ...: second sources begin at 64
+    const __m512i lower = _mm512_set_epi8(111, 79, 47, 15, 110, 78, 46, 14, 109, 77, 45, 13, 108, 76, 44, 12, 107, 75, 43, 11, 106, 74, 42, 10,
+                                          105, 73, 41, 9, 104, 72, 40, 8, 103, 71, 39, 7, 102, 70, 38, 6, 101, 69, 37, 5, 100, 68, 36, 4,
+                                          99, 67, 35, 3, 98, 66, 34, 2, 97, 65, 33, 1, 96, 64, 32, 0);
+    const __m512i upper = _mm512_add_epi8(lower, _mm512_set1_epi8(16));
+    return { { _mm512_permutex2var_epi8(ab, lower, cd), _mm512_permutex2var_epi8(ab, upper, cd) } };
+}
+
+// the bytes of four rows at once: what is loaded from the first of them, and as far into the others
+struct load_interleaved {
+    using bytes = four_rows;
+    const char * const * row;
+    inline four_rows operator()(const void * p) const {
+        const auto at = (const char *) p - row[0];
+        const load_of<i8x32> load;
+        return interleave(load(row[0] + at), load(row[1] + at), load(row[2] + at), load(row[3] + at));
+    }
+};
+SPARSE_T_INLINE four_rows operator|(const four_rows & a, const four_rows & b) { return { { _mm512_or_si512(a.v[0], b.v[0]), _mm512_or_si512(a.v[1], b.v[1]) } }; }
+SPARSE_T_INLINE __m512i bits(__m512i a, int first, int n) { return _mm512_and_si512(_mm512_srli_epi16(a, first), _mm512_set1_epi8((char) ((1 << n) - 1))); }
+SPARSE_T_INLINE four_rows bits(const four_rows & a, int first, int n) { return { { bits(a.v[0], first, n), bits(a.v[1], first, n) } }; }
+SPARSE_T_INLINE four_rows shl(const four_rows & a, int n) { return { { _mm512_slli_epi16(a.v[0], n), _mm512_slli_epi16(a.v[1], n) } }; }
+template <bool SIGNED> SPARSE_T_INLINE four_rows as_taken(const four_rows & a) {
+    const __m512i sign = _mm512_set1_epi8((char) 0x80);
+    return SIGNED ? four_rows{ { _mm512_xor_si512(a.v[0], sign), _mm512_xor_si512(a.v[1], sign) } } : a;
+}
+
+SPARSE_T_INLINE sums no_sums() { return { { _mm512_setzero_si512(), _mm512_setzero_si512() } }; }
+
+template <bool> SPARSE_T_INLINE halves<__m512i> spread(int32_t lower, int32_t upper) { return { { _mm512_set1_epi32(lower), _mm512_set1_epi32(upper) } }; }
+template <bool> SPARSE_T_INLINE halves<__m512>  spread(float lower, float upper) { return { { _mm512_set1_ps(lower), _mm512_set1_ps(upper) } }; }
+
+SPARSE_T_INLINE void add_products(sums & s, const four_rows & w, const halves<__m512i> & x) {
+    for (int i = 0; i < 2; i++) { s.v[i] = add_products_of_bytes(s.v[i], w.v[i], x.v[i]); }
+}
+
+SPARSE_T_INLINE sums join_digits(const sums & high, const sums & low) {
+    sums both;
+    for (int i = 0; i < 2; i++) { both.v[i] = _mm512_add_epi32(_mm512_slli_epi32(high.v[i], 7), low.v[i]); }
+    return both;
+}
+
+// y[c] += (sum - excess) * unit
+SPARSE_T_INLINE void finish(const sums & s, const halves<__m512i> & excess, const halves<__m512> & unit, float * y) {
+    for (int i = 0; i < 2; i++) {
+        const __m512 f = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(s.v[i], excess.v[i])), unit.v[i]);
+        _mm512_storeu_ps(y + 16 * i, _mm512_add_ps(f, _mm512_loadu_ps(y + 16 * i)));
+    }
+}
+
+#else
 
 // register i has columns 4 i .. 4 i + 3, and in its upper half 16 + 4 i .. 16 + 4 i + 3
 struct four_rows { __m256i v[4]; };
@@ -103,17 +171,20 @@ SPARSE_T_INLINE void finish(const sums & s, __m256i excess, __m256 unit, float *
     for (int i = 0; i < 4; i++) {
         f[i] = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(s.v[i], excess)), unit);
     }
+    const __m256 in_order[4] = { _mm256_permute2f128_ps(f[0], f[1], 0x20), _mm256_permute2f128_ps(f[2], f[3], 0x20),
+                                 _mm256_permute2f128_ps(f[0], f[1], 0x31), _mm256_permute2f128_ps(f[2], f[3], 0x31) };
     for (int i = 0; i < 4; i++) {
-        const __m256 in_order = _mm256_permute2f128_ps(f[i % 2 * 2], f[i % 2 * 2 + 1], i < 2 ? 0x20 : 0x31);
-        _mm256_storeu_ps(y + 8 * i, _mm256_add_ps(in_order, _mm256_loadu_ps(y + 8 * i)));
+        _mm256_storeu_ps(y + 8 * i, _mm256_add_ps(in_order[i], _mm256_loadu_ps(y + 8 * i)));
     }
 }
+
+#endif
 
 #else // NEON
 
 constexpr int  UNIT     = 16;
 constexpr bool WITH_128 = false;
-constexpr int  TOGETHER = 2, MANY = 4;
+constexpr int  TOGETHER = 2, MANY = 4, NEAR = 0;
 
 using bytes_of_unit = i8x16;
 
@@ -151,114 +222,6 @@ SPARSE_T_INLINE void finish(const sums & s, int32x4_t excess, float32x4_t unit, 
 }
 
 #endif
-
-// --- coefficients --------------------------------------------------------------------------------
-
-// The largest magnitudes that were seen, lane by lane, as the bits of a float: they order as integers do,
-// infinity and NaN above the others.
-struct largest {
-#if defined(SPARSE_T_AVX512)
-    __m512i top = _mm512_setzero_si512();
-    inline void see(f32x16 a) { top = _mm512_max_epi32(top, _mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x7fffffff))); }
-    inline void save(int32_t * to) const { _mm512_storeu_si512(to, top); }
-#elif defined(SPARSE_T_AVX2)
-    __m256i top[2] = { _mm256_setzero_si256(), _mm256_setzero_si256() };
-    inline void see(f32x16 a) {
-        for (int i = 0; i < 2; i++) { top[i] = _mm256_max_epi32(top[i], _mm256_and_si256(_mm256_castps_si256(a.v[i]), _mm256_set1_epi32(0x7fffffff))); }
-    }
-    inline void save(int32_t * to) const { for (int i = 0; i < 2; i++) { _mm256_storeu_si256((__m256i *) to + i, top[i]); } }
-#else
-    int32x4_t top[4] = { vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0) };
-    inline void see(f32x16 a) {
-        for (int i = 0; i < 4; i++) { top[i] = vmaxq_s32(top[i], vreinterpretq_s32_f32(vabsq_f32(a.v[i]))); }
-    }
-    inline void save(int32_t * to) const { for (int i = 0; i < 4; i++) { vst1q_s32(to + 4 * i, top[i]); } }
-#endif
-
-    bool finite() const {
-        int32_t lane[16], most = 0;
-        save(lane);
-        for (int i = 0; i < 16; i++) { most = lane[i] > most ? lane[i] : most; }
-        return most < 0x7f800000;
-    }
-
-    // unit = magnitude / top, and its inverse, of the first n lanes: 0 where that is 0, and of the others. False where
-    // one is not finite, or so small that the inverse might not be.
-    bool units(int n, float top, float * unit, float * inverse) const {
-        int32_t lane[16];
-        save(lane);
-        bool fit = true;
-        for (int i = 0; i < 16; i++) {
-            float x;
-            memcpy(&x, lane + i, sizeof(x));
-            const bool used = i < n && lane[i] != 0;
-            fit &= lane[i] < 0x7f800000 && (!used || x >= 1e-30f);
-            unit[i]    = used ? x * (1.0f / top) : 0.0f;
-            inverse[i] = used ? top / x : 0.0f;
-        }
-        return fit;
-    }
-};
-
-// Of 16 groups of columns and four rows: c[row][group] * inverse[group] rounded to one digit or two. high[group] and
-// low[group] are the digits of the four rows, a byte each (of one digit: high); total[group] += the integers.
-template <int DIGITS> SPARSE_T_INLINE void to_digits(const float (*c)[16], const float * inverse, int32_t * high, int32_t * low, int32_t * total) {
-    (void) low;
-#if defined(SPARSE_T_AVX512)
-    __m512i q[4];
-    for (int r = 0; r < 4; r++) {
-        q[r] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(c[r]), _mm512_loadu_ps(inverse)));
-    }
-    const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(q[0], q[1]), _mm512_add_epi32(q[2], q[3]));
-    _mm512_storeu_si512(total, _mm512_add_epi32(_mm512_loadu_si512(total), sum));
-    const __m512i q01 = _mm512_packs_epi32(q[0], q[1]), q23 = _mm512_packs_epi32(q[2], q[3]);
-    // a pack leaves the rows one after the other for each four groups; groups are wanted
-    const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    if constexpr (DIGITS == 1) {
-        _mm512_storeu_si512(high, _mm512_shuffle_epi8(_mm512_packs_epi16(q01, q23), order));
-    } else {
-        const __m512i half = _mm512_set1_epi16(64);
-        const __m512i h01 = _mm512_srai_epi16(_mm512_add_epi16(q01, half), 7), h23 = _mm512_srai_epi16(_mm512_add_epi16(q23, half), 7);
-        const __m512i l01 = _mm512_sub_epi16(q01, _mm512_slli_epi16(h01, 7)), l23 = _mm512_sub_epi16(q23, _mm512_slli_epi16(h23, 7));
-        _mm512_storeu_si512(high, _mm512_shuffle_epi8(_mm512_packs_epi16(h01, h23), order));
-        _mm512_storeu_si512(low,  _mm512_shuffle_epi8(_mm512_packs_epi16(l01, l23), order));
-    }
-#elif defined(SPARSE_T_AVX2)
-    for (int g = 0; g < 16; g += 8) {
-        __m256i q[4];
-        for (int r = 0; r < 4; r++) {
-            q[r] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(c[r] + g), _mm256_loadu_ps(inverse + g)));
-        }
-        const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
-        _mm256_storeu_si256((__m256i *) (total + g), _mm256_add_epi32(_mm256_loadu_si256((const __m256i *) (total + g)), sum));
-        const __m256i q01 = _mm256_packs_epi32(q[0], q[1]), q23 = _mm256_packs_epi32(q[2], q[3]);
-        const __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-        if constexpr (DIGITS == 1) {
-            _mm256_storeu_si256((__m256i *) (high + g), _mm256_shuffle_epi8(_mm256_packs_epi16(q01, q23), order));
-        } else {
-            const __m256i half = _mm256_set1_epi16(64);
-            const __m256i h01 = _mm256_srai_epi16(_mm256_add_epi16(q01, half), 7), h23 = _mm256_srai_epi16(_mm256_add_epi16(q23, half), 7);
-            const __m256i l01 = _mm256_sub_epi16(q01, _mm256_slli_epi16(h01, 7)), l23 = _mm256_sub_epi16(q23, _mm256_slli_epi16(h23, 7));
-            _mm256_storeu_si256((__m256i *) (high + g), _mm256_shuffle_epi8(_mm256_packs_epi16(h01, h23), order));
-            _mm256_storeu_si256((__m256i *) (low + g),  _mm256_shuffle_epi8(_mm256_packs_epi16(l01, l23), order));
-        }
-    }
-#else
-    for (int g = 0; g < 16; g += 4) {
-        int32x4_t q[4], h[4], l[4];
-        for (int r = 0; r < 4; r++) {
-            q[r] = vcvtnq_s32_f32(vmulq_f32(vld1q_f32(c[r] + g), vld1q_f32(inverse + g)));
-            h[r] = DIGITS == 1 ? q[r] : vshrq_n_s32(vaddq_s32(q[r], vdupq_n_s32(64)), 7);
-            l[r] = vsubq_s32(q[r], vshlq_n_s32(h[r], 7));
-        }
-        vst1q_s32(total + g, vaddq_s32(vld1q_s32(total + g), vaddq_s32(vaddq_s32(q[0], q[1]), vaddq_s32(q[2], q[3]))));
-        vst1q_s32(high + g, vsliq_n_s32(vsliq_n_s32(vsliq_n_s32(h[0], h[1], 8), h[2], 16), h[3], 24));
-        if constexpr (DIGITS == 2) {
-            vst1q_s32(low + g, vsliq_n_s32(vsliq_n_s32(vsliq_n_s32(l[0], l[1], 8), l[2], 16), l[3], 24));
-        }
-    }
-#endif
-}
 
 } // namespace
 } // namespace sparse_t

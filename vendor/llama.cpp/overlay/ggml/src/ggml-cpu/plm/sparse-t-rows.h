@@ -7,8 +7,9 @@
 //   N                  columns of a block
 //   GROUPS             groups of columns of a block with a scale of their own (0: plain floats)
 //   prepare(b, s)      scales of a block: s[0 .. GROUPS), and where OFFSET, offsets: s[GROUPS .. 2 GROUPS)
-//   bytes<V>(b, c)     quants of the columns from c on, as many as V holds, SIGNED or not; of plain floats
-//                      there are none, but 16 values(b)
+//   bytes(b, c, load)  quants of the columns from c on, as many as load takes, SIGNED or not; of plain floats
+//                      there are none, but 16 values(b). load is load_of<V>, or where LOADED_ALONE is not set anything
+//                      else that has its type of `bytes` and bits() | shl() of it
 //
 //   ZERO               where not 0: offset is -ZERO * scale
 //   MIDDLE             of the quants, where offsets are numbers of their own
@@ -59,17 +60,17 @@ struct row_bf16 : floats_16 {
 
 struct block_of_32 {
     static constexpr int  N = 32, GROUPS = 1;
-    static constexpr bool OFFSET = true, SIGNED = false;
+    static constexpr bool OFFSET = true, SIGNED = false, LOADED_ALONE = true;
     static constexpr int  ZERO = 0, MIDDLE = 0;
 };
 
 struct row_q8_0 {
     using block = block_q8_0;
     static constexpr int  N = 32, GROUPS = 1;
-    static constexpr bool OFFSET = false, SIGNED = true;
+    static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = false;
     static constexpr int  ZERO = 0, MIDDLE = 0;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return load_as<V>(b.qs + c); }
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) { return load(b.qs + c); }
 };
 
 // low nibbles are the first 16 columns, high nibbles the others
@@ -95,28 +96,28 @@ struct row_q4_0 : block_of_32 {
     using block = block_q4_0;
     static constexpr int ZERO = 8;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = -8 * s[0]; }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles<V>(b.qs, c); }
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles<typename L::bytes>(b.qs, c); }
 };
 
 struct row_q4_1 : block_of_32 {
     using block = block_q4_1;
     static constexpr int MIDDLE = 8;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles<V>(b.qs, c); }
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles<typename L::bytes>(b.qs, c); }
 };
 
 struct row_q5_0 : block_of_32 {
     using block = block_q5_0;
     static constexpr int ZERO = 16;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = -16 * s[0]; }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles_5<V>(b.qs, b.qh, c); }
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles_5<typename L::bytes>(b.qs, b.qh, c); }
 };
 
 struct row_q5_1 : block_of_32 {
     using block = block_q5_1;
     static constexpr int MIDDLE = 16;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles_5<V>(b.qs, b.qh, c); }
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles_5<typename L::bytes>(b.qs, b.qh, c); }
 };
 
 // the 16 values that iq4_nl and iq4_xs choose from: part of the format
@@ -125,23 +126,23 @@ alignas(16) static const int8_t IQ4_VALUES[16] = { -127, -104, -83, -65, -49, -3
 struct row_iq4_nl {
     using block = block_iq4_nl;
     static constexpr int  N = 32, GROUPS = 1;
-    static constexpr bool OFFSET = false, SIGNED = true;
+    static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = true;
     static constexpr int  ZERO = 0, MIDDLE = 0;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return lookup(load_bytes(IQ4_VALUES), nibbles<V>(b.qs, c)); }
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return lookup(load_bytes(IQ4_VALUES), nibbles<typename L::bytes>(b.qs, c)); }
 };
 
 // --- blocks of 256 with scales of their own for each 16 or 32 columns ----------------------------
 
 struct groups_of_16 {
     static constexpr int  N = QK_K, GROUPS = 16;
-    static constexpr bool OFFSET = true, SIGNED = false;
+    static constexpr bool OFFSET = true, SIGNED = false, LOADED_ALONE = false;
     static constexpr int  ZERO = 0, MIDDLE = 0;
 };
 
 struct groups_of_32 {
     static constexpr int  N = QK_K, GROUPS = 8;
-    static constexpr bool OFFSET = true, SIGNED = false;
+    static constexpr bool OFFSET = true, SIGNED = false, LOADED_ALONE = false;
     static constexpr int  ZERO = 0, MIDDLE = 0;
 };
 
@@ -153,9 +154,9 @@ struct row_q2_k : groups_of_16 {
         store(s,      floats(bits(both, 0, 4)) * splat( f16(b.d)));
         store(s + 16, floats(bits(both, 4, 4)) * splat(-f16(b.dmin)));
     }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) {
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) {
         // 128 columns share 32 bytes, two bits for each 32 columns
-        return bits(load_as<V>(b.qs + 32 * (c / 128) + c % 32), 2 * (c % 128 / 32), 2);
+        return bits(load(b.qs + 32 * (c / 128) + c % 32), 2 * (c % 128 / 32), 2);
     }
 };
 
@@ -171,9 +172,9 @@ struct row_q3_k : groups_of_16 {
         store(s, d);
         store(s + 16, d * splat(-4.0f));
     }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) {
-        const V low  = bits(load_as<V>(b.qs + 32 * (c / 128) + c % 32), 2 * (c % 128 / 32), 2);
-        const V high = shl(bits(load_as<V>(b.hmask + c % 32), c / 32, 1), 2);
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) {
+        const auto low  = bits(load(b.qs + 32 * (c / 128) + c % 32), 2 * (c % 128 / 32), 2);
+        const auto high = shl(bits(load(b.hmask + c % 32), c / 32, 1), 2);
         return low | high;
     }
 };
@@ -185,24 +186,24 @@ template <class B> SPARSE_T_INLINE void prepare_32(const B & b, float * s) {
 }
 
 // 64 columns share 32 bytes: low nibbles are the first 32 columns, high nibbles the others
-template <class V> SPARSE_T_INLINE V nibbles_64(const uint8_t * qs, int c) {
-    return bits(load_as<V>(qs + c / 64 * 32 + c % 32), c % 64 / 32 * 4, 4);
+template <class L> SPARSE_T_INLINE typename L::bytes nibbles_64(const uint8_t * qs, int c, L load) {
+    return bits(load(qs + c / 64 * 32 + c % 32), c % 64 / 32 * 4, 4);
 }
 
 struct row_q4_k : groups_of_32 {
     using block = block_q4_K;
     static constexpr int MIDDLE = 8;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { prepare_32(b, s); }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return nibbles_64<V>(b.qs, c); }
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) { return nibbles_64(b.qs, c, load); }
 };
 
 struct row_q5_k : groups_of_32 {
     using block = block_q5_K;
     static constexpr int MIDDLE = 16;
     SPARSE_T_INLINE void   prepare(const block & b, float * s) { prepare_32(b, s); }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) {
-        const V high = shl(bits(load_as<V>(b.qh + c % 32), c / 32, 1), 4);
-        return nibbles_64<V>(b.qs, c) | high;
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) {
+        const auto high = shl(bits(load(b.qh + c % 32), c / 32, 1), 4);
+        return nibbles_64(b.qs, c, load) | high;
     }
 };
 
@@ -214,11 +215,11 @@ struct row_q6_k : groups_of_16 {
         store(s, d);
         store(s + 16, d * splat(-32.0f));
     }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) {
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) {
         // 128 columns share 64 bytes of low nibbles and 32 bytes of high bit pairs
         const int half = c / 128, quarter = c % 128 / 32, part = c % 32;
-        const V low  = bits(load_as<V>(b.ql + 64 * half + 32 * (quarter % 2) + part), 4 * (quarter / 2), 4);
-        const V high = shl(bits(load_as<V>(b.qh + 32 * half + part), 2 * quarter, 2), 4);
+        const auto low  = bits(load(b.ql + 64 * half + 32 * (quarter % 2) + part), 4 * (quarter / 2), 4);
+        const auto high = shl(bits(load(b.qh + 32 * half + part), 2 * quarter, 2), 4);
         return low | high;
     }
 };
@@ -226,7 +227,7 @@ struct row_q6_k : groups_of_16 {
 struct row_iq4_xs {
     using block = block_iq4_xs;
     static constexpr int  N = QK_K, GROUPS = 8;
-    static constexpr bool OFFSET = false, SIGNED = true;
+    static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = true;
     static constexpr int  ZERO = 0, MIDDLE = 0;
     SPARSE_T_INLINE void prepare(const block & b, float * s) {
         const float d = f16(b.d);
@@ -236,7 +237,7 @@ struct row_iq4_xs {
             s[i + 8] = 0.0f;
         }
     }
-    template <class V> SPARSE_T_INLINE V bytes(const block & b, int c) { return lookup(load_bytes(IQ4_VALUES), nibbles<V>(b.qs + c / 32 * 16, c % 32)); }
+    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return lookup(load_bytes(IQ4_VALUES), nibbles<typename L::bytes>(b.qs + c / 32 * 16, c % 32)); }
 };
 
 } // namespace

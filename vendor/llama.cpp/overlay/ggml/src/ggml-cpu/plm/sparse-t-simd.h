@@ -41,9 +41,19 @@
 namespace sparse_t {
 namespace {
 
+// to the second cache
 SPARSE_T_INLINE void prefetch(const void * p) {
 #if defined(__GNUC__)
     __builtin_prefetch(p, 0, 2);
+#else
+    (void) p;
+#endif
+}
+
+// and on to the first
+SPARSE_T_INLINE void prefetch_near(const void * p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p, 0, 3);
 #else
     (void) p;
 #endif
@@ -126,6 +136,11 @@ SPARSE_T_INLINE i8x16 spread_bits(uint16_t b, int value) {
 template <class V> V load_as(const void * p);
 template <class V> V join(i8x16 lower, i8x16 upper);
 template <> inline i8x16 load_as<i8x16>(const void * p) { return load_bytes(p); }
+
+template <class V> struct load_of {
+    using bytes = V;
+    inline V operator()(const void * p) const { return load_as<V>(p); }
+};
 
 // the 16 bytes of four words, the first word lowest
 SPARSE_T_INLINE i8x16 bytes_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {

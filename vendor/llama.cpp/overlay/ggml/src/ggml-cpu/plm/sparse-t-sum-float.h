@@ -37,7 +37,7 @@ template <class T> SPARSE_T_INLINE f32x16 quants(const typename T::block & b, in
         (void) j;
         return T::values(b);
     } else {
-        return floats(T::template bytes<i8x16>(b, 16 * j));
+        return floats(T::bytes(b, 16 * j, load_of<i8x16>()));
     }
 }
 

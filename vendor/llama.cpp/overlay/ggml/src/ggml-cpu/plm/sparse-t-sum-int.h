@@ -11,6 +11,7 @@
 //
 // The result depends on where a span begins, so threads part the columns by whole spans.
 
+#include "sparse-t-coefficients.h"
 #include "sparse-t-dot.h"
 #include "sparse-t-sum-float.h"
 
@@ -21,7 +22,6 @@
 namespace sparse_t {
 namespace {
 
-constexpr int SPAN = 256;
 constexpr int ROWS = 64;
 
 // the largest integer of so many digits
@@ -35,54 +35,17 @@ template <class T> constexpr bool sums_in_integers() {
 #endif
 }
 
-// groups of a span
-template <class T> constexpr int SPAN_GROUPS = T::GROUPS == 16 ? 16 : 8;
-
-// offsets of their own; others are multiples of the scales, and go with the integers
-template <class T> constexpr bool HAS_OFFSETS = T::OFFSET && T::ZERO == 0;
-
-// columns of a unit: its bytes as this CPU's products take them
-template <class T> SPARSE_T_INLINE bytes_of_unit unit_bytes(const typename T::block * span, int u) {
+// unit u of a span of four rows, bytes as this CPU's products take them
+template <class T> SPARSE_T_INLINE four_rows unit_of(const typename T::block * const (&span)[4], int u) {
     constexpr int units_a_block = T::N / UNIT;
-    const bytes_of_unit b = T::template bytes<bytes_of_unit>(span[u / units_a_block], u % units_a_block * UNIT);
-    return as_taken<T::SIGNED>(b);
-}
-
-// Of each group of a span: its scale, and what is added for any quant when quants are counted from MIDDLE, so that
-// the rounding of c is not multiplied by more than it must be. Of 8 groups with both, the upper half of `scale` is
-// offsets from 0, and `offset` is not used.
-template <class T> struct groups {
-    f32x16 scale, offset;
-};
-
-template <class T> SPARSE_T_INLINE groups<T> groups_of(const typename T::block * span, int n_columns) {
-    if constexpr (T::N == SPAN) {
-        (void) n_columns;
-        float s[32];
-        T::prepare(*span, s);
-        const f32x16 d = load(s);
-        if constexpr (HAS_OFFSETS<T> && T::GROUPS == 16) {
-            return { d, fma(d, splat(T::MIDDLE), load(s + 16)) };
-        }
-        return { d, d };
-    } else {
-        if constexpr (!HAS_OFFSETS<T>) { // d comes first in such blocks
-            if (n_columns == SPAN) {
-                const f32x16 d = gather_f16<sizeof(typename T::block)>(span);
-                return { d, d };
-            }
-        }
-        float of[16] = {};
-        for (int g = 0; g < n_columns / T::N; g++) {
-            float s[2];
-            T::prepare(span[g], s);
-            of[g] = s[0];
-            if constexpr (HAS_OFFSETS<T>) {
-                of[8 + g] = s[1];
-            }
-        }
-        return { load(of), load(of) };
+    const int block = u / units_a_block, column = u % units_a_block * UNIT;
+#if defined(SPARSE_T_DOT_512)
+    if constexpr (!T::LOADED_ALONE) { // bits of four rows are taken apart together
+        return as_taken<T::SIGNED>(T::bytes(span[0][block], column, load_interleaved{ (const char * const *) span }));
     }
+#endif
+    const auto one = [&](int r) { return as_taken<T::SIGNED>(T::bytes(span[r][block], column, load_of<bytes_of_unit>())); };
+    return interleave(one(0), one(1), one(2), one(3));
 }
 
 // What some tokens multiply the same rows by, and where their sums go. N tokens at a time are computed.
@@ -99,7 +62,7 @@ struct tokens {
 // find out, and asking for all at once would fill its queues, so each step asks for a part of them.
 template <class T, int DIGITS, int N, int U>
 SPARSE_T_INLINE void sum_units(const char * const * row, const char * const * next, size_t at, int n_quads,
-                               const int32_t (*c)[DIGITS][ROWS / 4][16], const int32_t (*total)[16], const float (*unit)[16], float * const * y) {
+                               const int32_t (*c)[DIGITS][ROWS / 4][LANES<T>], const int32_t (*total)[LANES<T>], const float (*unit)[LANES<T>], float * const * y) {
     using block = typename T::block;
     constexpr int WIDE   = N == 1 ? TOGETHER : 1;
     constexpr int STEPS  = SPAN / UNIT / WIDE; // of a quad
@@ -128,7 +91,7 @@ SPARSE_T_INLINE void sum_units(const char * const * row, const char * const * ne
         }, std::make_integer_sequence<int, (BYTES + 63) / 64>{});
         each([&](auto i) SPARSE_T_LAMBDA {
             constexpr int u = U + i, g0 = u * UNIT / GROUP, g1 = (u * UNIT + UNIT - 1) / GROUP;
-            const four_rows w = interleave(unit_bytes<T>(span[0], u), unit_bytes<T>(span[1], u), unit_bytes<T>(span[2], u), unit_bytes<T>(span[3], u));
+            const four_rows w = unit_of<T>(span, u);
             for (int t = 0; t < N; t++) {
                 for (int d = 0; d < DIGITS; d++) {
                     add_products(s[i][t][d], w, spread<g0 == g1>(c[t][d][k][g0], c[t][d][k][g1]));
@@ -163,27 +126,35 @@ template <class T> void sum_by_floats(const char * const * row, const float * x,
 template <class T, int DIGITS, int N>
 void sum_span(const char * const * row, const char * const * next, int n, size_t at, int n_columns, const tokens & all, int first) {
     using block = typename T::block;
-    constexpr int quads = ROWS / 4;
-    alignas(64) float   product[N][ROWS][16];
-    alignas(64) int32_t c[N][DIGITS][quads][16], total[N][16] = {};
-    alignas(64) float   unit[N][16];
+    constexpr int quads = ROWS / 4, L = LANES<T>;
+    constexpr size_t bytes = SPAN / T::N * sizeof(block);
+    alignas(64) float   product[N][ROWS][L];
+    alignas(64) int32_t c[N][DIGITS][quads][L], total[N][L] = {};
+    alignas(64) float   unit[N][L];
     const int column = (int) (at / sizeof(block)) * T::N;
 
-    f32x16  offset[N];
-    largest top[N]; // of 8 groups, offsets are seen as well
+    using lanes = floats_in<L>;
+    typename lanes::type offset[N];
+    largest<L> top[N]; // where OFFSETS_ABOVE, these are seen as well
     for (int t = 0; t < N; t++) {
-        offset[t] = splat(0.0f);
+        offset[t] = lanes::all(0.0f);
     }
     for (int r = 0; r < n; r++) {
         prefetch(next[r] + at);
+        if constexpr (NEAR > 0) {
+            const char * soon = row[std::min(r + NEAR, n - 1)] + at;
+            for (size_t o = 0; o < bytes; o += 64) {
+                prefetch_near(soon + o);
+            }
+        }
         const groups<T> g = groups_of<T>((const block *) (row[r] + at), n_columns);
         for (int t = 0; t < N; t++) {
-            const f32x16 x = splat(all.x[first + t][r]);
-            const f32x16 p = g.scale * x;
+            const auto x = lanes::all(all.x[first + t][r]);
+            const auto p = g.scale * x;
             store(product[t][r], p);
             top[t].see(p);
             if constexpr (HAS_OFFSETS<T>) {
-                offset[t] = SPAN_GROUPS<T> == 8 ? offset[t] + p : fma(g.offset, x, offset[t]);
+                offset[t] = OFFSETS_ABOVE<T> ? offset[t] + p : fma(g.offset, x, offset[t]);
             }
         }
     }
@@ -192,13 +163,12 @@ void sum_span(const char * const * row, const char * const * next, int n, size_t
     alignas(64) float aside[N][SPAN];
     for (int t = 0; t < N; t++) {
         y[t] = all.y[first + t] + column;
-        float * sum = all.offsets[first + t][column / SPAN];
-        alignas(64) float inverse[16];
-        bool fit = top[t].units(SPAN_GROUPS<T>, TOP<DIGITS>, unit[t], inverse);
-        if constexpr (HAS_OFFSETS<T> && SPAN_GROUPS<T> == 16) {
-            largest of_offset;
+        alignas(64) float inverse[L];
+        bool fit = units(top[t], SPAN_GROUPS<T>, TOP<DIGITS>, unit[t], inverse);
+        if constexpr (HAS_OFFSETS<T> && !OFFSETS_ABOVE<T>) {
+            largest<L> of_offset;
             of_offset.see(offset[t]);
-            fit &= of_offset.finite();
+            fit &= finite(of_offset);
         }
         if (!fit) {
             // a coefficient that is not finite, or too small to be scaled: this span in floats
@@ -208,14 +178,14 @@ void sum_span(const char * const * row, const char * const * next, int n, size_t
             continue;
         }
         if constexpr (HAS_OFFSETS<T>) {
-            store(sum, load(sum) + offset[t]);
+            float before[16], * sum = all.offsets[first + t][column / SPAN];
+            store(before, offset[t]);
+            for (int i = 0; i < L; i++) {
+                sum[i] += before[i];
+            }
         }
-        for (int r = n; r < 4 * n_quads; r++) {
-            store(product[t][r], splat(0.0f));
-        }
-        for (int k = 0; k < n_quads; k++) {
-            to_digits<DIGITS>(product[t] + 4 * k, inverse, c[t][0][k], c[t][DIGITS - 1][k], total[t]);
-        }
+        std::fill(product[t][n], product[t][0] + (n + 7) / 8 * 8 * L, 0.0f);
+        to_digits<DIGITS>(product[t], inverse, n_quads, c[t][0], c[t][DIGITS - 1], total[t]);
     }
 
     each([&](auto i) SPARSE_T_LAMBDA {
@@ -263,9 +233,12 @@ SPARSE_T_INLINE void sum_windows(const char * w, size_t row_size, const int32_t 
                     sum_span<T, DIGITS, 1>(row, next, rows, at, columns, all, 0);
                 } else {
                     for (int t = 0; t < n_tokens;) {
-                        if (n_tokens - t >= 4 && MANY >= 4) {
+                        if (n_tokens - t >= MANY) {
                             sum_span<T, DIGITS, MANY>(row, next, rows, at, columns, all, t);
                             t += MANY;
+                        } else if (n_tokens - t >= 4 && MANY > 4) {
+                            sum_span<T, DIGITS, 4>(row, next, rows, at, columns, all, t);
+                            t += 4;
                         } else if (n_tokens - t >= 2) {
                             sum_span<T, DIGITS, 2>(row, next, rows, at, columns, all, t);
                             t += 2;
@@ -282,7 +255,7 @@ SPARSE_T_INLINE void sum_windows(const char * w, size_t row_size, const int32_t 
             for (int t = 0; t < n_tokens; t++) {
                 for (int c = 0; c < width; c += 16) {
                     const float * of = offsets[t][c / SPAN] + c % SPAN * groups / SPAN;
-                    store(all.y[t] + c, load(all.y[t] + c) + splat(groups == 8 ? of[8] + T::MIDDLE * of[0] : of[0]));
+                    store(all.y[t] + c, load(all.y[t] + c) + splat(OFFSETS_ABOVE<T> ? of[8] + T::MIDDLE * of[0] : of[0]));
                 }
             }
         }
