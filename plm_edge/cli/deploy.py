@@ -17,14 +17,7 @@ if TYPE_CHECKING:
 
 def deploy(
     device: options.Device,
-    model: Annotated[
-        Path | None,
-        typer.Argument(
-            help="A GGUF file. Without it: the newest that convert made, else the bundled tiny "
-            "model.",
-            show_default=False,
-        ),
-    ] = None,
+    model: options.Model = None,
     engine: Annotated[
         Path | None,
         typer.Option(

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 
 def build(
-    device: Annotated[
-        str, typer.Option("--device", help="A profile, or a device that you added.")
-    ] = "host",
+    device: options.BuiltFor = "host",
     compiler: Annotated[
         str | None,
         typer.Option(
