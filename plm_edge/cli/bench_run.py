@@ -201,7 +201,7 @@ def check(wanted: Wanted, devices: Devices, output: Output) -> None:
         raise PlmEdgeError(
             f"{mode} is for another device",
             "without --device, this machine is measured",
-            f"name one, such as --device rpi5 {mode} (plm-edge devices list)",
+            f"name one, such as --device rpi5 {mode}; the list: plm-edge devices",
             ExitCode.USAGE,
         )
     if devices.estimate:

@@ -52,7 +52,7 @@ def device(name: str, *, host: str | None = None, emulate: bool = False) -> Open
         raise PlmEdgeError(
             f"{name} has no address",
             f"{name} is a profile, and no machine of that kind was named",
-            f"add --host USER@HOST, or --emulate, or once: plm-edge devices add my-{name} "
+            f"say {name}@USER@HOST, or --emulate, or once: plm-edge devices add my-{name} "
             f"--profile {name} --host USER@HOST",
             ExitCode.USAGE,
         )

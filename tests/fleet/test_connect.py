@@ -33,7 +33,7 @@ def test_a_profile_with_an_address() -> None:
 def test_a_profile_without_an_address() -> None:
     with pytest.raises(PlmEdgeError) as caught:
         connect.device("rpi5")
-    assert "--host" in caught.value.fix
+    assert "rpi5@USER@HOST" in caught.value.fix  # not --host, which deploy and run do not have
     assert "--emulate" in caught.value.fix
 
 
