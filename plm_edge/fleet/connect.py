@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
+from plm_edge import folders
 from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet import detect, known, profile
 from plm_edge.fleet.facts import Facts
@@ -166,8 +164,7 @@ def open_transport(kind: str, host: str, described: Profile | None = None) -> Tr
 
 
 def _emulated_home(described: Profile) -> Path:
-    cache = os.environ.get("PLM_EDGE_CACHE_DIR") or platformdirs.user_cache_dir("plm-edge")
-    return Path(cache) / "emulated" / described.name
+    return folders.cache() / "emulated" / described.name
 
 
 def _unknown(name: str, names: list[str]) -> PlmEdgeError:
