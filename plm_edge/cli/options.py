@@ -9,8 +9,19 @@ from typing import Annotated
 import typer
 
 from plm_edge import console
+from plm_edge.errors import ExitCode, PlmEdgeError
 
 debug_wanted = False
+
+
+def without_device(mode: str, instead: str) -> PlmEdgeError:
+    """The error for an option that says how another device is reached, when none is named."""
+    return PlmEdgeError(
+        f"{mode} is for another device",
+        f"without --device, {instead}",
+        f"name one, such as --device rpi5 {mode}; the list: plm-edge devices",
+        ExitCode.USAGE,
+    )
 
 
 def _set_debug(value: bool) -> bool:

@@ -28,6 +28,8 @@ def profile(
     from plm_edge.bench.runner import Setting
     from plm_edge.cli import run_output
 
+    if html is not None:
+        report.check_place(html)
     choice = model_choice.choose(model)
     run_output.say_which(choice)
     with console.progress(in_bytes=False) as display:

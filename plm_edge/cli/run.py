@@ -61,6 +61,8 @@ def run(
         )  # fmt: skip
         run_there.run(device, emulate, model, wanted)
         return
+    if emulate:
+        raise options.without_device("--emulate", "it runs on this machine")
     choice = model_choice.choose(model)
     run_output.say_which(choice)
     with Interrupt() as interrupt:

@@ -16,11 +16,15 @@ from plm_edge.fleet.transport import Transport
 
 @dataclass(frozen=True)
 class Opened:
-    """A device that can be used: what it is, and how to reach it (nothing was sent yet)."""
+    """A device that can be used: what it is, and how to reach it (nothing was sent yet).
+
+    `said`: what names it on a command line, such as `rpi5 --emulate`, for a remedy to be typed.
+    """
 
     name: str
     profile: Profile
     transport: Transport
+    said: str
 
     @property
     def folder(self) -> str:
@@ -43,7 +47,15 @@ def device(name: str, *, host: str | None = None, emulate: bool = False) -> Open
         name, _, host = name.partition("@")
     described, found = describe(name)
     if emulate:
-        return Opened(name, described, open_transport("qemu", "", described))
+        if host:
+            raise PlmEdgeError(
+                f"--emulate has no effect with an address ({host})",
+                "qemu runs on this machine",
+                f"say --device {name} --emulate, or leave --emulate out",
+                ExitCode.USAGE,
+            )
+        transport = open_transport("qemu", "", described)
+        return Opened(name, described, transport, f"{name} --emulate")
     kind = found.transport if found else described.transport
     address = host if host is not None else (found.host if found else "")
     if kind == "ssh" and not address:
@@ -54,7 +66,8 @@ def device(name: str, *, host: str | None = None, emulate: bool = False) -> Open
             f"--profile {name} --host USER@HOST",
             ExitCode.USAGE,
         )
-    return Opened(name, described, open_transport(kind, address, described))
+    said = name if host is None else f"{name}@{host}"
+    return Opened(name, described, open_transport(kind, address, described), said)
 
 
 def describe(name: str) -> tuple[Profile, known.Device | None]:

@@ -54,7 +54,7 @@ def placed(folder: Path) -> Profile:
 
 def on(server: Sshd, built: Kept, folder: Path, setting: Setting) -> remote.Device:
     """A device with everything on it; its transport is open."""
-    opened = Opened(folder.name, placed(folder), ssh(server))
+    opened = Opened(folder.name, placed(folder), ssh(server), folder.name)
     opened.transport.__enter__()
     made = remote.Device(opened, built, setting, opened.transport.facts())
     made.send(lambda what, done, total: None)

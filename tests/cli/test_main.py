@@ -31,6 +31,13 @@ def test_help_names_every_command(cli: Cli) -> None:
         assert "--json" in cli(name, "--help").stdout
 
 
+def test_without_a_command_the_help_is_enough(cli: Cli) -> None:
+    for arguments in ((), ("engine",)):
+        done = cli(*arguments, code=2)
+        assert "Usage: plm-edge" in done.stdout
+        assert done.stderr == ""
+
+
 def commands() -> list[Any]:
     """All of them, groups too."""
     found = [typer.main.get_command(command.app)]

@@ -152,6 +152,13 @@ def test_why_a_server_ended(
     assert "\n" not in error.what + error.why + error.fix
 
 
+def test_a_port_here_that_is_taken(place: Place) -> None:
+    log = "E srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 8080"
+    error = trouble.of_server(place.device, Done("x", 1, b"", b"", 1), log)
+    assert "port 8080 of this machine" in error.what
+    assert "--port" in error.fix
+
+
 @pytest.mark.parametrize(
     ("program", "says", "expected"),
     [
