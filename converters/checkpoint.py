@@ -87,8 +87,8 @@ def check_folder(folder: Path) -> None:
     if not folder.exists():
         raise PlmEdgeError(
             f"there is no folder {folder}",
-            "convert reads a checkpoint that lies on this machine",
-            "check the path, or download the checkpoint first: hf download NAME --local-dir FOLDER",
+            "nothing of that name is here, and a repository of the hub is written OWNER/NAME",
+            "check the path, or name the repository: plm-edge convert OWNER/NAME",
         )
     if folder.suffix == ".gguf":
         raise PlmEdgeError(

@@ -7,12 +7,9 @@ a name that holds the checkpoint's hash: a new checkpoint or version makes a new
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
-import platformdirs
-
-from plm_edge import __version__
+from plm_edge import __version__, folders
 from plm_edge.errors import ExitCode, PlmEdgeError
 
 QUANT = "q8_0"
@@ -41,14 +38,9 @@ def checkpoint() -> Path:
     )
 
 
-def cache_dir() -> Path:
-    """Where converted files are kept; PLM_EDGE_CACHE_DIR overrides the user's cache folder."""
-    return Path(os.environ.get("PLM_EDGE_CACHE_DIR") or platformdirs.user_cache_dir("plm-edge"))
-
-
 def cached_path() -> Path:
     """Where the converted model is, or will be."""
-    return cache_dir() / f"tiny-plm-{QUANT}-{__version__}-{_hash(checkpoint())[:12]}.gguf"
+    return folders.cache() / f"tiny-plm-{QUANT}-{__version__}-{_hash(checkpoint())[:12]}.gguf"
 
 
 def model() -> Path:
@@ -62,15 +54,7 @@ def model() -> Path:
         return target
     from converters.convert import convert
 
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PlmEdgeError(
-            "the bundled model cannot be converted",
-            f"{target.parent} cannot be made: {error.strerror}",
-            "set PLM_EDGE_CACHE_DIR to a folder that you can write",
-            ExitCode.ENVIRONMENT,
-        ) from error
+    folders.made(target.parent)
     convert(checkpoint(), quant=QUANT, out=target)  # writes beside the target and renames
     return target
 

@@ -166,7 +166,8 @@ def _read(path: Path, reader: _Reader) -> GGUFFile:
         why = (
             "it is big-endian, and this machine is little-endian"
             if swapped in VERSIONS
-            else f"it is GGUF version {version}; this program reads {VERSIONS}"
+            else f"it is GGUF version {version}; this program reads "
+            + " and ".join(map(str, VERSIONS))
         )
         raise PlmEdgeError(f"{path} cannot be read", why, "get or convert the model again")
     n_tensors, n_keys = reader.number("Q"), reader.number("Q")

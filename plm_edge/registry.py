@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import platformdirs
+from plm_edge import folders
 
 SCHEMA = "plm-edge/registry/1"
 
@@ -34,8 +34,7 @@ class Entry:
 
 def registry_path() -> Path:
     """Where the registry is kept; PLM_EDGE_DATA_DIR overrides the user's data folder."""
-    folder = os.environ.get("PLM_EDGE_DATA_DIR") or platformdirs.user_data_dir("plm-edge")
-    return Path(folder) / "models.json"
+    return folders.data() / "models.json"
 
 
 def add_model(path: Path, source: str | Path, quant: str) -> None:

@@ -1,4 +1,6 @@
 // How fast this machine reads memory: the most that any way of reading reached, to measure the kernels against.
+// Without ggml, unlike the figure of `plm-edge bench` (plm_edge/bench/kernels.py): a share of what our own kernels
+// reach would hide what they lack.
 //
 //   bench-plm-bandwidth [--threads N] [--mib N] [--reps N] [--way N]
 //

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from converters.layout import EDGE_VERSION_KEY
-from plm_edge import bundled, gguf_file
+from plm_edge import folders, gguf_file
 from plm_edge.bench import environment, stock
 from plm_edge.bench.runner import Setting
 
@@ -35,9 +35,9 @@ def readable(model: Path, edge: bool) -> Path:
     from converters.convert import convert
 
     digest = environment.sha256(model)[:16]
-    target = bundled.cache_dir() / f"stock-layout-{digest}.gguf"
+    target = folders.cache() / f"stock-layout-{digest}.gguf"
     if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
+        folders.made(target.parent)
         # W_down is turned, so its values are rounded once more: no matter for speed
         convert(model, layout="stock", out=target, allow_requantize=True)
     return target

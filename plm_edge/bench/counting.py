@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from plm_edge import bundled
+from plm_edge import folders
 
 _SOURCE = Path(__file__).with_name("native") / "count.c"
 VERSIONS = range(1, 7)  # of the plugin interface: each qemu takes some of them
@@ -34,7 +34,7 @@ class Counter:
 
     def __init__(self, emulator: str, arch: str, folder: Path | None = None) -> None:
         self._call = _GETPPID.get(arch, 0)
-        self._plugin = _plugin(emulator, folder or bundled.cache_dir() / "qemu-plugins")
+        self._plugin = _plugin(emulator, folder or folders.cache() / "qemu-plugins")
 
     def environment(self, out: Path) -> dict[str, str]:
         """Variables with which the emulator counts into `out`: a number at each mark."""
@@ -57,7 +57,7 @@ def _plugin(emulator: str, folder: Path) -> Path:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise NotCounted("a C compiler is needed for qemu's plugin, and there is none (cc)")
-    folder.mkdir(parents=True, exist_ok=True)
+    folders.made(folder)
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         made = Path(beside) / "count.so"
         complaint = ""

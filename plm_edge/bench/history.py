@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from plm_edge import folders
 from plm_edge.bench.compare import compare
 from plm_edge.errors import ExitCode, PlmEdgeError
 
@@ -35,8 +33,7 @@ create index if not exists by_setting on runs (setting, id);
 
 def path() -> Path:
     """Where the history is kept; PLM_EDGE_DATA_DIR overrides the user's data folder."""
-    folder = os.environ.get("PLM_EDGE_DATA_DIR") or platformdirs.user_data_dir("plm-edge")
-    return Path(folder) / "bench.sqlite"
+    return folders.data() / "bench.sqlite"
 
 
 def setting_of(result: Result) -> str:

@@ -4,7 +4,8 @@ Products of a matrix and one token's vector, as in decode, by the engine's own t
 buffers that it made, so that their pages are those of weights:
 
 - bytes read a second: of a float32 matrix that no cache holds. Its arithmetic is so little that
-  reading bounds it, and it is read as weights are: a stream a thread.
+  reading bounds it, and it is read as weights are: a stream a thread. `capability.py` tells the
+  same of this machine, `native/capability.cpp` of a device, so that their shares are comparable;
 - of each type, operations a second: of matrices that lie in the cores' caches, in two sizes, so
   that what starting a product costs is no part of it (the slope of time by size),
 - and seconds a node: that cost (the same line at no size);

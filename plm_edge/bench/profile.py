@@ -103,6 +103,8 @@ def measure(setting: Setting, n_prefill: int = 512, depth: int = 512) -> dict[st
     said: dict[str, Any] = json.loads(done.stdout)
     if "error" in said:
         what, why, fix, code = said["error"]
+        if code == ExitCode.RESOURCES:  # the session's remedies are options of run
+            fix = "lower --prefill, --depth or --kv, close other programs, or take a smaller model"
         raise PlmEdgeError(what, why, fix, ExitCode(code))
     return {"schema": SCHEMA, **said}
 

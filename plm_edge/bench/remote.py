@@ -16,7 +16,7 @@ from plm_edge import gguf_file
 from plm_edge.bench import environment, native_worker
 from plm_edge.bench.meters.host import Host, RemoteHost
 from plm_edge.bench.native_worker import PROGRAM, Reader
-from plm_edge.bench.runner import Measured, Setting
+from plm_edge.bench.runner import SMALLER, Measured, Setting
 from plm_edge.bench.site import OnSample, Result
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.building.cache import Kept
@@ -199,7 +199,7 @@ class Device:
                 f"{self.setting.model.name} does not fit the memory of {self.opened.name}",
                 f"{point.name} takes about {need.total / 2**20:,.0f} MiB, and "
                 f"{room / 2**20:,.0f} MiB are available there",
-                "take a smaller type, --kv q8_0, a shorter --workload, or --force",
+                f"{SMALLER}, or insist with --force",
                 ExitCode.RESOURCES,
             )
 
@@ -212,7 +212,5 @@ class Device:
         if done.exit_code or not lines:
             return None
         said: dict[str, Any] = json.loads(lines[-1])
-        if said.pop("event") != "capability" or said["flops"] is None:
-            return None
-        del said["now"]
+        del said["event"], said["now"]
         return said

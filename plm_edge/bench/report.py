@@ -12,6 +12,7 @@ import jinja2
 
 from plm_edge import console
 from plm_edge.bench import charts
+from plm_edge.errors import ExitCode, PlmEdgeError
 
 Result = dict[str, Any]
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -134,11 +135,44 @@ def _row(result: Result, point: Result) -> dict[str, Any]:
     }
 
 
+def check_place(path: Path) -> None:
+    """Before anything is measured: can a report be written there?
+
+    Raises:
+        PlmEdgeError: it cannot.
+    """
+    if path.is_dir():
+        raise _unwritable(path, "it is a folder")
+    if not path.parent.is_dir():
+        raise _unwritable(path, f"there is no folder {path.parent}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _unwritable(path, str(error.strerror)) from error
+
+
 def write(path: Path, text: str) -> None:
-    """Beside its place first, then renamed: whole or not at all."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
-    Path(file.name).replace(path)
-    path.chmod(0o644)
+    """Beside its place first, then renamed: whole or not at all.
+
+    Raises:
+        PlmEdgeError: it cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8"
+        ) as file:
+            file.write(text)
+        Path(file.name).replace(path)
+        path.chmod(0o644)
+    except OSError as error:
+        raise _unwritable(path, str(error.strerror)) from error
+
+
+def _unwritable(path: Path, why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"the report cannot be written to {path}",
+        why,
+        "give the name of a file in a folder that you can write, such as --html report.html",
+        ExitCode.USAGE,
+    )

@@ -18,6 +18,7 @@ from plm_edge.bench.workload import Point, Workload
 from plm_edge.errors import ExitCode, PlmEdgeError
 
 Event = dict[str, Any]
+SMALLER = "take a smaller type, --kv q8_0 or a shorter --workload"  # where memory is short
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,10 @@ def take(found: Measured, event: Event) -> None:
     elif kind == "skipped":
         found.skipped = event["why"]
     else:
-        code = ExitCode(event["code"])
-        raise PlmEdgeError(event["what"], event["why"], event["fix"], code)
+        code, fix = ExitCode(event["code"]), event["fix"]
+        if code == ExitCode.RESOURCES:  # the session's remedies are options of run
+            fix = f"{SMALLER}, close other programs, or insist with --force"
+        raise PlmEdgeError(event["what"], event["why"], fix, code)
 
 
 def _died(point: Point, code: int, complaints: str) -> PlmEdgeError:
@@ -147,7 +150,7 @@ def _died(point: Point, code: int, complaints: str) -> PlmEdgeError:
         return PlmEdgeError(
             f"the engine was killed while measuring {point.name}",
             "SIGKILL: most often the system's memory ran out",
-            "use a smaller type or --kv q8_0, or a workload with less context (--depth)",
+            f"{SMALLER}, or close other programs",
             ExitCode.RESOURCES,
         )
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with {code}"

@@ -14,6 +14,7 @@ from types import ModuleType
 
 import platformdirs
 
+from plm_edge import folders
 from plm_edge.errors import ExitCode, PlmEdgeError
 
 TARGETS = ("llama", "llama-bench")
@@ -65,7 +66,7 @@ def build_stock(folder: Path | None = None) -> Path:
     built = folder / "build/bin"
     if _read(stamp) == record and (built / "llama-bench").is_file():
         return built
-    folder.mkdir(parents=True, exist_ok=True)
+    folders.made(folder, "PLM_EDGE_STOCK_DIR")
     tree = folder / f"source-{pin.sha256[:12]}"
     if not tree.is_dir():
         _unpack(sync, pin, tree)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plm_edge import bundled, gguf_file
+from plm_edge import bundled, folders, gguf_file
 from plm_edge.bench import environment
 from plm_edge.errors import ExitCode, PlmEdgeError
 
@@ -73,11 +73,11 @@ def made(source: Origin, quant: str, told: Told | None = None) -> Path:
     from plm_edge import __version__
 
     digest = hashlib.sha256(f"{_identity(source.path)} {__version__}".encode()).hexdigest()[:12]
-    target = bundled.cache_dir() / "types" / f"{source.name}-{quant}-{digest}.gguf"
+    target = folders.cache() / "types" / f"{source.name}-{quant}-{digest}.gguf"
     if not target.is_file():
         if told:
             told(f"converting {source.name} to {quant}")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        folders.made(target.parent)
         convert(source.path, quant=quant, out=target, allow_requantize=source.quantised)
     return target
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from plm_edge import folders
 from plm_edge.building import manifest
 from plm_edge.building.manifest import Manifest
-from plm_edge.bundled import cache_dir
 from plm_edge.engine import library
 from plm_edge.errors import PlmEdgeError
 
@@ -41,7 +41,7 @@ class Kept:
 
 def folder() -> Path:
     """Where builds are kept."""
-    return cache_dir() / "engines"
+    return folders.cache() / "engines"
 
 
 def work(name: str) -> Path:
@@ -115,8 +115,6 @@ def clean(device: str | None = None, *, everything: bool = False) -> tuple[int, 
 @contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
     """One process at a time makes a build; the others wait, and find it."""
-    place = folder() / ".locks"
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / name).open("w") as file:
+    with (folders.made(folder() / ".locks") / name).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

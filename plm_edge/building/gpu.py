@@ -29,16 +29,22 @@ def _cuda(target: Target) -> dict[str, str]:
         raise missing(
             f"CUDA for {target.arch}",
             f"nvcc here compiles for {os.uname().machine}, and {target.device} is {target.arch}",
-            "build it on the device itself, or for its CPU alone: --no-gpu",
+            f"build it on the device itself, or {_without(target)}",
         )
     nvcc = nvcc_path()
     if nvcc is None:
         raise missing(
             "CUDA's compiler",
             "nvcc is neither on the path nor in " + ", ".join(_CUDA_HOMES),
-            "install CUDA 12.4 or newer (Debian: apt install nvidia-cuda-toolkit), or say --no-gpu",
+            "install CUDA 12.4 or newer (Debian: apt install nvidia-cuda-toolkit), or "
+            + _without(target),
         )
-    return {"CMAKE_CUDA_COMPILER": str(nvcc)} | _cublas(nvcc)
+    return {"CMAKE_CUDA_COMPILER": str(nvcc)} | _cublas(nvcc, target)
+
+
+def _without(target: Target) -> str:
+    """The way out, as a whole command: deploy and bench have no --no-gpu, and take that build."""
+    return f"build for its CPU alone: plm-edge engine build --device {target.device} --no-gpu"
 
 
 def nvcc_path() -> Path | None:
@@ -49,7 +55,7 @@ def nvcc_path() -> Path | None:
     return next((Path(place) for place in places if place and Path(place).is_file()), None)
 
 
-def _cublas(nvcc: Path) -> dict[str, str]:
+def _cublas(nvcc: Path, target: Target) -> dict[str, str]:
     """Where cuBLAS is: nothing to say when it is the toolkit's own, else PyPI's nvidia-cublas."""
     home = nvcc.resolve().parents[1]
     if any(home.glob("targets/*/include/cublas_v2.h")) or (home / "include/cublas_v2.h").exists():
@@ -69,7 +75,7 @@ def _cublas(nvcc: Path) -> dict[str, str]:
     raise missing(
         "CUDA's cuBLAS",
         f"cublas_v2.h is not in {home}",
-        "install it (pip install nvidia-cublas; or NVIDIA's libcublas-dev), or say --no-gpu",
+        "install it (pip install nvidia-cublas; or NVIDIA's libcublas-dev), or " + _without(target),
     )
 
 
@@ -78,7 +84,8 @@ def _vulkan(target: Target) -> dict[str, str]:
         raise missing(
             "Vulkan's shader compiler",
             "glslc is not on the path",
-            "install it (Debian: apt install glslc libvulkan-dev spirv-headers), or say --no-gpu",
+            "install it (Debian: apt install glslc libvulkan-dev spirv-headers), or "
+            + _without(target),
         )
     include = [Path("/usr/include"), Path("/usr/local/include")]
     if sdk := os.environ.get("VULKAN_SDK"):
@@ -88,7 +95,8 @@ def _vulkan(target: Target) -> dict[str, str]:
             raise missing(
                 "Vulkan's headers",
                 f"{header} is not in {', '.join(map(str, include))}",
-                "install them (Debian: apt install libvulkan-dev spirv-headers), or say --no-gpu",
+                "install them (Debian: apt install libvulkan-dev spirv-headers), or "
+                + _without(target),
             )
     return {}
 

@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from plm_edge.bundled import cache_dir
+from plm_edge import folders
+from plm_edge.building import cache
 from plm_edge.engine import library
 from plm_edge.errors import ExitCode, PlmEdgeError
 
@@ -44,11 +45,10 @@ def root() -> Path:
 
 
 def _laid_out(shipped: Path) -> Path:
-    target = cache_dir() / "engines" / f"source-{library.read_pin().tree[:12]}-{_digest(shipped)}"
+    target = cache.folder() / f"source-{library.read_pin().tree[:12]}-{_digest(shipped)}"
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".source-", dir=target.parent))
+    beside = Path(tempfile.mkdtemp(prefix=".source-", dir=folders.made(target.parent)))
     shutil.copytree(shipped, beside, dirs_exist_ok=True)
     for name in RECIPE[1:]:
         (beside / name).parent.mkdir(parents=True, exist_ok=True)

@@ -114,6 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
     except PlmEdgeError as error:
         return _fail(error)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help is shown, and says enough
+            return int(ExitCode.USAGE)
         usage = _usage_error(error)
         return _fail(usage or _bug(error))
 

@@ -8,17 +8,10 @@ from typing import Annotated
 import typer
 
 from plm_edge.cli import options
-from plm_edge.cli.run import KVType
 
 
 def bench(
-    model: Annotated[
-        Path | None,
-        typer.Argument(
-            help="A GGUF file. Without it: the newest that convert made, else the bundled one.",
-            show_default=False,
-        ),
-    ] = None,
+    model: options.Model = None,
     workload: Annotated[
         str | None,
         typer.Option(help="smoke, quick, standard, long or llama-bench.", show_default="standard"),
@@ -35,11 +28,8 @@ def bench(
         list[str] | None,
         typer.Option(help="Of --matrix: quant=…,… threads=…,… kv=…,…", show_default=False),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, max=512, help="Threads.", show_default="one a big core"),
-    ] = None,
-    kv: Annotated[KVType, typer.Option(help="Type of the KV cache.")] = KVType.f16,
+    threads: options.Threads = None,
+    kv: options.KV = options.KVType.f16,
     gpu_layers: Annotated[
         int | None,
         typer.Option(min=0, max=1000, help="Layers on the GPU.", show_default="the engine's"),

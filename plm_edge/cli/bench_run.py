@@ -12,7 +12,7 @@ from plm_edge.bench import compare as comparing
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here
 from plm_edge.bench.workload import Workload, find
-from plm_edge.cli import bench_devices, bench_output, run_output
+from plm_edge.cli import bench_devices, bench_output, options, run_output
 from plm_edge.errors import ExitCode, PlmEdgeError
 
 DEVICES_SCHEMA = "plm-edge/bench-devices/1"
@@ -198,12 +198,7 @@ def check(wanted: Wanted, devices: Devices, output: Output) -> None:
 
     if (devices.estimate or devices.emulate) and not devices.names:
         mode = "--estimate" if devices.estimate else "--emulate"
-        raise PlmEdgeError(
-            f"{mode} is for another device",
-            "without --device, this machine is measured",
-            f"name one, such as --device rpi5 {mode} (plm-edge devices list)",
-            ExitCode.USAGE,
-        )
+        raise options.without_device(mode, "this machine is measured")
     if devices.estimate:
         refuse(
             "--estimate", "it is reckoned, and checked by a short run here",
@@ -314,13 +309,7 @@ def check_html(path: Path) -> None:
 
     with charts.canvas():
         pass
-    if path.is_dir() or not path.parent.is_dir():
-        raise PlmEdgeError(
-            f"the report cannot be written to {path}",
-            "it is a folder" if path.is_dir() else f"there is no folder {path.parent}",
-            "give the name of a file, such as --html report.html",
-            ExitCode.USAGE,
-        )
+    report.check_place(path)
 
 
 def _remember(result: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def convert(
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="A TOML file instead: base = llama.cpp's mixture, [types] = pattern to type."
+            help="A TOML file instead: base = llama.cpp's mixture, \\[types] = pattern to type."
         ),
     ] = None,
     imatrix: Annotated[

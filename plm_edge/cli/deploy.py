@@ -13,18 +13,12 @@ from plm_edge.cli import options
 if TYPE_CHECKING:
     from plm_edge.building.cache import Kept
     from plm_edge.deploy.install import Deployed
+    from plm_edge.fleet.connect import Opened
 
 
 def deploy(
     device: options.Device,
-    model: Annotated[
-        Path | None,
-        typer.Argument(
-            help="A GGUF file. Without it: the newest that convert made, else the bundled tiny "
-            "model.",
-            show_default=False,
-        ),
-    ] = None,
+    model: options.Model = None,
     engine: Annotated[
         Path | None,
         typer.Option(
@@ -74,7 +68,7 @@ def deploy(
     if json:
         console.emit_json(_details(device, done))
     else:
-        _show(device, done)
+        _show(opened, done)
 
 
 def _engine(profile: str, folder: Path | None) -> Kept:
@@ -112,7 +106,7 @@ def _details(device: str, done: Deployed) -> dict[str, object]:
     }
 
 
-def _show(device: str, done: Deployed) -> None:
+def _show(opened: Opened, done: Deployed) -> None:
     model = done.record.current
     if done.sent:
         console.note(f"sent {len(done.sent)} files, {console.size(done.bytes_sent)}")
@@ -124,5 +118,5 @@ def _show(device: str, done: Deployed) -> None:
         f"machine computes (each preferred by {shown.margin:.2g} nats or more)"
     )
     if done.throttled:
-        console.warn(f"{device} is slower than it could be: {done.throttled}")
-    console.note(f'next: plm-edge run --device {device} --prompt "…"')
+        console.warn(f"{opened.name} is slower than it could be: {done.throttled}")
+    console.note(f'next: plm-edge run --device {opened.said} --prompt "…"')

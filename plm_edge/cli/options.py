@@ -1,14 +1,27 @@
-"""Options that several commands share, with one meaning and one help text."""
+"""Arguments and options that several commands share, with one meaning and one help text."""
 
 from __future__ import annotations
 
+from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from plm_edge import console
+from plm_edge.errors import ExitCode, PlmEdgeError
 
 debug_wanted = False
+
+
+def without_device(mode: str, instead: str) -> PlmEdgeError:
+    """The error for an option that says how another device is reached, when none is named."""
+    return PlmEdgeError(
+        f"{mode} is for another device",
+        f"without --device, {instead}",
+        f"name one, such as --device rpi5 {mode}; the list: plm-edge devices",
+        ExitCode.USAGE,
+    )
 
 
 def _set_debug(value: bool) -> bool:
@@ -23,6 +36,29 @@ def _set_quiet(value: bool) -> bool:
     return value
 
 
+class KVType(str, Enum):
+    """Types of the KV cache that can be asked for."""
+
+    f16 = "f16"
+    q8_0 = "q8_0"
+    q4_0 = "q4_0"
+
+
+Model = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A GGUF file. Without it: the newest that convert made, else the bundled tiny model.",
+        show_default=False,
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=512, help="Threads.", show_default="one a big core")
+]
+KV = Annotated[KVType, typer.Option(help="Type of the KV cache.")]
+Ctx = Annotated[
+    int | None,
+    typer.Option(min=1, help="Tokens of context.", show_default="the model's, at most 4096"),
+]
 Debug = Annotated[
     bool,
     typer.Option(
@@ -39,10 +75,13 @@ Json = Annotated[
         "--json", callback=_set_quiet, help="One JSON object on stdout, with a versioned schema."
     ),
 ]
-Device = Annotated[
-    str,
-    typer.Option("--device", help="A device that you added, or PROFILE@HOST.", show_default=False),
-]
+# What is deployed to is a machine of somebody's; what is explained or built for may be a profile.
+_ADDED = "A device that you added, or PROFILE@HOST."
+_KNOWN = "A profile, or a device that you added."
+Device = Annotated[str, typer.Option("--device", help=_ADDED, show_default=False)]
+AddedDevice = Annotated[str, typer.Argument(help=_ADDED)]
+KnownDevice = Annotated[str, typer.Argument(help=_KNOWN)]
+BuiltFor = Annotated[str, typer.Option("--device", help=_KNOWN)]
 Emulate = Annotated[
     bool, typer.Option("--emulate", help="Under qemu here instead, as a folder of the cache.")
 ]

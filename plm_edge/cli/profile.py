@@ -8,24 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from plm_edge.cli import options
-from plm_edge.cli.run import KVType
 
 
 def profile(
-    model: Annotated[
-        Path | None,
-        typer.Argument(
-            help="A GGUF file. Without it: the newest that convert made, else the bundled one.",
-            show_default=False,
-        ),
-    ] = None,
+    model: options.Model = None,
     prefill: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 512,
     depth: Annotated[int, typer.Option(min=0, help="Tokens in the cache at decode.")] = 512,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, max=512, help="Threads.", show_default="one a big core"),
-    ] = None,
-    kv: Annotated[KVType, typer.Option(help="Type of the KV cache.")] = KVType.f16,
+    threads: options.Threads = None,
+    kv: options.KV = options.KVType.f16,
     html: Annotated[Path | None, typer.Option(help="Write the flame picture here.")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -38,6 +28,8 @@ def profile(
     from plm_edge.bench.runner import Setting
     from plm_edge.cli import run_output
 
+    if html is not None:
+        report.check_place(html)
     choice = model_choice.choose(model)
     run_output.say_which(choice)
     with console.progress(in_bytes=False) as display:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,26 +10,11 @@ from plm_edge.cli import options
 from plm_edge.errors import ExitCode
 
 
-class KVType(str, Enum):
-    """Types of the KV cache that can be asked for."""
-
-    f16 = "f16"
-    q8_0 = "q8_0"
-    q4_0 = "q4_0"
-
-
 def run(
     prompt: Annotated[
         str, typer.Option("--prompt", "-p", help="The text to continue; - reads stdin.")
     ],
-    model: Annotated[
-        Path | None,
-        typer.Argument(
-            help="A GGUF file. Without it: the newest that convert made, else the bundled tiny "
-            "model.",
-            show_default=False,
-        ),
-    ] = None,
+    model: options.Model = None,
     n_predict: Annotated[
         int, typer.Option("--n-predict", "-n", min=-1, help="Most new tokens; -1: no limit.")
     ] = 256,
@@ -42,15 +25,9 @@ def run(
     seed: Annotated[
         int | None, typer.Option(help="Of the random numbers.", show_default="random")
     ] = None,
-    ctx: Annotated[
-        int | None,
-        typer.Option(min=1, help="Tokens of context.", show_default="the model's, at most 4096"),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, max=512, help="Threads.", show_default="one a big core"),
-    ] = None,
-    kv: Annotated[KVType, typer.Option(help="Type of the KV cache.")] = KVType.f16,
+    ctx: options.Ctx = None,
+    threads: options.Threads = None,
+    kv: options.KV = options.KVType.f16,
     raw: Annotated[bool, typer.Option("--raw", help="Do not apply the chat template.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show times, rates, memory.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
@@ -84,6 +61,8 @@ def run(
         )  # fmt: skip
         run_there.run(device, emulate, model, wanted)
         return
+    if emulate:
+        raise options.without_device("--emulate", "it runs on this machine")
     choice = model_choice.choose(model)
     run_output.say_which(choice)
     with Interrupt() as interrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from plm_edge.building.cache import Kept
@@ -115,15 +115,8 @@ def deploy(
         name=model.name,
         file=File(items[-1].place, items[-1].size, items[-1].sha256),
         when=record.now(),
-        architecture=wanted.architecture,
-        description=wanted.description,
-        n_ctx_train=wanted.n_ctx_train,
-        kv_bytes_per_token=wanted.kv_bytes_per_token,
-        chat_template=wanted.chat_template,
-        bos=wanted.bos,
-        eos=wanted.eos,
         proof=shown,
-        synthetic=wanted.synthetic,
+        **asdict(wanted.header),
     )
     record.write(place, after)
     if before and before.engine.key != after.engine.key:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from plm_edge.deploy import record
 from plm_edge.deploy.api import Broken
-from plm_edge.deploy.record import Proof
+from plm_edge.deploy.record import Header, Proof
 from plm_edge.deploy.server import Server
 from plm_edge.engine.greedy import greedy
 from plm_edge.engine.session import Options, Session
@@ -35,21 +35,14 @@ PROMPTS = (
 class Reference:
     """What this machine computes: `tokens` after `prompt_tokens`, with their least margin in nats.
 
-    The rest is of the model's header, as a prompt for it needs it.
+    `header` is the model's, read by the same session.
     """
 
     prompt: str
     prompt_tokens: list[int]
     tokens: list[int]
     margin: float
-    architecture: str
-    description: str
-    n_ctx_train: int | None
-    kv_bytes_per_token: float
-    chat_template: str | None
-    bos: str
-    eos: str
-    synthetic: bool
+    header: Header
 
 
 def reference(model: Path) -> Reference:
@@ -73,25 +66,23 @@ def reference(model: Path) -> Reference:
         trained = session.header.arch_key("context_length")
         bos, eos = session.bos_eos
         kv = session.kv
-        found = {
-            "kv_bytes_per_token": kv.n_bytes / kv.cells if kv and kv.cells else 0.0,
-            "architecture": str(session.header.architecture),
-            "description": session.description,
-            "n_ctx_train": trained if isinstance(trained, int) else None,
-            "chat_template": session.chat_template,
-            "synthetic": session.header.synthetic,
-        }
+        header = Header(
+            architecture=str(session.header.architecture),
+            description=session.description,
+            n_ctx_train=trained if isinstance(trained, int) else None,
+            kv_bytes_per_token=kv.n_bytes / kv.cells if kv and kv.cells else 0.0,
+            chat_template=session.chat_template,
+            bos=bos,
+            eos=eos,
+            synthetic=session.header.synthetic,
+        )
     if best is None:
         raise PlmEdgeError(
             f"{model.name} cannot be proven on a device",
             "it ends every text before its first token",
             "see whether it runs here: plm-edge run",
         )
-    prompt, prompt_tokens, chosen_tokens, margin = best
-    return Reference(
-        prompt=prompt, prompt_tokens=prompt_tokens, tokens=chosen_tokens, margin=margin,
-        bos=bos, eos=eos, **found,  # type: ignore[arg-type]
-    )  # fmt: skip
+    return Reference(*best, header)
 
 
 def prove(server: Server, wanted: Reference, engine: str) -> Proof:

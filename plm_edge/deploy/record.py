@@ -52,17 +52,14 @@ class Engine:
     when: str
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model there, and what of its header a prompt needs. `chat_template`: None for none.
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What of a model's header is needed to run it from afar. `chat_template`: None for none.
     `synthetic`: its weights were drawn, not trained.
 
     `kv_bytes_per_token`: of an f16 cache, in all layers.
     """
 
-    name: str
-    file: File
-    when: str
     architecture: str
     description: str
     n_ctx_train: int | None
@@ -70,8 +67,17 @@ class Model:
     chat_template: str | None
     bos: str
     eos: str
-    proof: Proof
     synthetic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Header):
+    """A model there. It extends its header, since the manifest names all of it on one level."""
+
+    name: str
+    file: File
+    when: str
+    proof: Proof
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,12 @@ DEFAULT_CTX = 4096
 
 @dataclass(frozen=True)
 class Found:
-    """What is deployed on a device, and the model that is meant."""
+    """What is deployed on a device, and the model that is meant. `said`: see connect.Opened."""
 
     place: Place
     record: Record
     model: Model
+    said: str
 
 
 def find(opened: Opened, model: Path | None) -> Found:
@@ -46,7 +47,7 @@ def find(opened: Opened, model: Path | None) -> Found:
         raise PlmEdgeError(
             f"nothing is deployed on {opened.name}",
             f"there is no {place.path(MANIFEST)} on {place.device.device}",
-            f"put engine and model there first: plm-edge deploy --device {opened.name}",
+            f"put engine and model there first: plm-edge deploy --device {opened.said}",
         )
     chosen = known.current
     if model is not None:
@@ -56,14 +57,14 @@ def find(opened: Opened, model: Path | None) -> Found:
             raise PlmEdgeError(
                 f"{model.name} is not on {opened.name}",
                 f"there are {names}, and none has its content",
-                f"put it there first: plm-edge deploy {model} --device {opened.name}",
+                f"put it there first: plm-edge deploy {model} --device {opened.said}",
             )
         chosen = known.models[digest]
-    _require_unchanged(place, opened.name, [*known.engine.files, chosen.file])
-    return Found(place, known, chosen)
+    _require_unchanged(place, opened, [*known.engine.files, chosen.file])
+    return Found(place, known, chosen, opened.said)
 
 
-def _require_unchanged(place: Place, name: str, wanted: list[record.File]) -> None:
+def _require_unchanged(place: Place, opened: Opened, wanted: list[record.File]) -> None:
     """Sizes as recorded, and nothing written after the manifest: hashing would take too long.
 
     Raises:
@@ -79,9 +80,9 @@ def _require_unchanged(place: Place, name: str, wanted: list[record.File]) -> No
     broken = place.device.shell(f"{checks}\nexit 0", check=True).text.split("\n")[0]
     if broken:
         raise PlmEdgeError(
-            f"what is on {name} is not what was deployed",
+            f"what is on {opened.name} is not what was deployed",
             f"{broken} is missing there, or was changed since",
-            f"deploy it again: only what differs is sent: plm-edge deploy --device {name}",
+            f"deploy it again: only what differs is sent: plm-edge deploy --device {opened.said}",
             ExitCode.DEVICE,
         )
 
@@ -157,6 +158,6 @@ def require_no_server(found: Found) -> None:
         raise PlmEdgeError(
             f"a server runs on {found.record.device} already",
             f"its process there is {pid}, says {found.place.path(SERVING)}",
-            f"stop it: plm-edge devices serve {found.record.device} --stop",
+            f"stop it: plm-edge devices serve {found.said} --stop",
             ExitCode.DEVICE,
         )

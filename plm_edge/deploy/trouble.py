@@ -11,6 +11,7 @@ from plm_edge.fleet.transport import Done, Transport
 _NO_MEMORY = re.compile(
     r"failed to allocate|unable to allocate|bad_alloc|out of memory|cannot allocate memory", re.I
 )
+_NO_PORT = re.compile(r"couldn't bind HTTP server socket, .*port: (\d+)")
 _CAUSE = re.compile(r"(?:error loading model: |\bE \S+ +\w+: |\bE \w+: )(.+)")
 # throttling as boards, phones and Linux tell it; what a machine lacks is left out
 _THROTTLE_SCRIPT = """exec 2>/dev/null
@@ -36,6 +37,9 @@ def of_server(device: Transport, done: Done, log: str) -> PlmEdgeError:
     if _NO_MEMORY.search(log):
         said = next(line for line in log.splitlines() if _NO_MEMORY.search(line))
         return failures.out_of_memory(device.device, done.command, said.strip())
+    if found := _NO_PORT.search(log):  # one of this machine: there, any that is free is taken
+        why = "another program listens there, or it is one that only root may take"
+        return failures.port_taken(int(found[1]), why)
     last = [line for line in log.splitlines() if line.strip()][-3:]
     heard = Done("llama-server", done.exit_code, b"", "\n".join(last).encode(), done.seconds)
     error = device.failure(heard)

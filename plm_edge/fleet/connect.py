@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
+from plm_edge import folders
 from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet import detect, known, profile
 from plm_edge.fleet.facts import Facts
@@ -18,11 +16,15 @@ from plm_edge.fleet.transport import Transport
 
 @dataclass(frozen=True)
 class Opened:
-    """A device that can be used: what it is, and how to reach it (nothing was sent yet)."""
+    """A device that can be used: what it is, and how to reach it (nothing was sent yet).
+
+    `said`: what names it on a command line, such as `rpi5 --emulate`, for a remedy to be typed.
+    """
 
     name: str
     profile: Profile
     transport: Transport
+    said: str
 
     @property
     def folder(self) -> str:
@@ -45,18 +47,27 @@ def device(name: str, *, host: str | None = None, emulate: bool = False) -> Open
         name, _, host = name.partition("@")
     described, found = describe(name)
     if emulate:
-        return Opened(name, described, open_transport("qemu", "", described))
+        if host:
+            raise PlmEdgeError(
+                f"--emulate has no effect with an address ({host})",
+                "qemu runs on this machine",
+                f"say --device {name} --emulate, or leave --emulate out",
+                ExitCode.USAGE,
+            )
+        transport = open_transport("qemu", "", described)
+        return Opened(name, described, transport, f"{name} --emulate")
     kind = found.transport if found else described.transport
     address = host if host is not None else (found.host if found else "")
     if kind == "ssh" and not address:
         raise PlmEdgeError(
             f"{name} has no address",
             f"{name} is a profile, and no machine of that kind was named",
-            f"add --host USER@HOST, or --emulate, or once: plm-edge devices add my-{name} "
+            f"say {name}@USER@HOST, or --emulate, or once: plm-edge devices add my-{name} "
             f"--profile {name} --host USER@HOST",
             ExitCode.USAGE,
         )
-    return Opened(name, described, open_transport(kind, address, described))
+    said = name if host is None else f"{name}@{host}"
+    return Opened(name, described, open_transport(kind, address, described), said)
 
 
 def describe(name: str) -> tuple[Profile, known.Device | None]:
@@ -166,8 +177,7 @@ def open_transport(kind: str, host: str, described: Profile | None = None) -> Tr
 
 
 def _emulated_home(described: Profile) -> Path:
-    cache = os.environ.get("PLM_EDGE_CACHE_DIR") or platformdirs.user_cache_dir("plm-edge")
-    return Path(cache) / "emulated" / described.name
+    return folders.cache() / "emulated" / described.name
 
 
 def _unknown(name: str, names: list[str]) -> PlmEdgeError:

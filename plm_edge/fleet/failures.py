@@ -105,7 +105,7 @@ def port_taken(port: int, why: str) -> PlmEdgeError:
     return PlmEdgeError(
         f"port {port} of this machine cannot be used",
         why,
-        "choose another with --port, or leave it out",
+        "choose another with --port; 0 takes any that is free",
         ExitCode.ENVIRONMENT,
     )
 

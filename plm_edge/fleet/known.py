@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from plm_edge import folders
 from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet import profile
 
@@ -35,7 +36,7 @@ class Device:
 
 def path() -> Path:
     """Where devices are remembered."""
-    return profile.config_dir() / "devices.json"
+    return folders.config() / "devices.json"
 
 
 def devices() -> dict[str, Device]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from plm_edge import folders
 from plm_edge.errors import PlmEdgeError
 from plm_edge.fleet import schema
 
@@ -161,14 +159,9 @@ def _measure(item: dict[str, Any] | None) -> Measure | None:
     return Measure(item["value"], item["unit"], item["source"]) if item else None
 
 
-def config_dir() -> Path:
-    """Where a person's own profiles and devices are kept; PLM_EDGE_CONFIG_DIR overrides it."""
-    return Path(os.environ.get("PLM_EDGE_CONFIG_DIR") or platformdirs.user_config_dir("plm-edge"))
-
-
 def user_dir() -> Path:
     """The folder of a person's own profiles."""
-    return config_dir() / "devices"
+    return folders.config() / "devices"
 
 
 def builtin_dir() -> Path:

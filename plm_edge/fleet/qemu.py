@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from plm_edge import folders
 from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.fleet.facts import Facts, Group
 from plm_edge.fleet.local import LocalTransport
@@ -49,7 +50,7 @@ class QemuTransport(LocalTransport):
             )
         self.emulator = found
         self._libraries = _LIBRARIES.get(name)
-        home.mkdir(parents=True, exist_ok=True)
+        folders.made(home)
 
     def program(self, command: Sequence[str]) -> list[str]:
         prefix = [self.emulator, "-cpu", self.cpu]

@@ -27,7 +27,7 @@ SHORT = emulation.workload(Workload("short", (16,), (0, 64), (1,), 2, loads=True
 def site(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> emulation.Emulated:
     described = profile.find("rpi5")
     transport = QemuTransport(described, tmp_path_factory.mktemp("pi"))
-    opened = Opened("rpi5", described, transport)
+    opened = Opened("rpi5", described, transport, "rpi5 --emulate")
     made = emulation.Emulated(
         opened, engine("rpi5"), Setting(tiny_gguf, threads=4), transport.facts()
     )

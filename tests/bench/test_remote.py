@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def placed(folder: Path) -> Profile:
 
 def on(server: Sshd, built: Kept, folder: Path, setting: Setting) -> remote.Device:
     """A device with everything on it; its transport is open."""
-    opened = Opened(folder.name, placed(folder), ssh(server))
+    opened = Opened(folder.name, placed(folder), ssh(server), folder.name)
     opened.transport.__enter__()
     made = remote.Device(opened, built, setting, opened.transport.facts())
     made.send(lambda what, done, total: None)
@@ -85,6 +86,8 @@ def test_a_device_gives_all_that_this_machine_gives(
             assert there["name"] == here["name"]
             if here["skipped"] is None:
                 assert set(here) - set(there) == set()
+        how = [re.sub(r"\d+", "N", one["capability"]["read_how"]) for one in (found, result)]
+        assert how[0] == how[1]  # shares of the bandwidth are of the same reading
 
 
 def test_memory_and_zeros_are_those_of_the_same_engine_here(

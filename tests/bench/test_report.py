@@ -154,6 +154,12 @@ def test_a_report_is_written_whole(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
+def test_a_place_that_became_unusable_meanwhile(tmp_path: Path) -> None:
+    report.check_place(tmp_path / "no.html")
+    with pytest.raises(PlmEdgeError, match="cannot be written"):
+        report.write(tmp_path / "no/report.html", "one")
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("5m", 300), ("90s", 90), ("1.5h", 5400), ("7", 7)])
 def test_durations(text: str, seconds: float) -> None:
     assert sustained.seconds(text) == seconds

@@ -140,3 +140,11 @@ def test_a_death_is_told(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(PlmEdgeError) as caught:
         runner.measure(Setting(tiny_gguf), SHORT, Point("decode", 4))
     assert caught.value.code == ExitCode.RESOURCES
+
+
+def test_too_little_memory_names_options_that_bench_has() -> None:
+    said = {"what": "w", "why": "y", "fix": "use --ctx 4096", "code": int(ExitCode.RESOURCES)}
+    with pytest.raises(PlmEdgeError) as caught:
+        runner.take(runner.Measured(Point("decode", 4)), {"event": "error", **said})
+    assert "--workload" in caught.value.fix
+    assert "--ctx" not in caught.value.fix

@@ -98,3 +98,11 @@ def test_nothing_is_built_for_a_name_that_is_not_known(capsys: pytest.CaptureFix
     assert cli.main(["engine", "build", "--device", "rpi6"]) == 3
     assert "rpi5" in capsys.readouterr().err
     assert cli.main(["engine", "build", "--device", "rpi5", "--compiler", "tcc"]) == 2
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "file/cache"))
+    with pytest.raises(PlmEdgeError, match="cannot be used") as caught, cache.lock("x"):
+        pass
+    assert "PLM_EDGE_CACHE_DIR" in caught.value.fix

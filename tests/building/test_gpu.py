@@ -71,7 +71,8 @@ def test_cublas_of_pypi(bare: Path, here: Target, monkeypatch: pytest.MonkeyPatc
 
 def test_cuda_for_another_architecture(here: Target) -> None:
     other = "jetson-orin-nano" if machine() == "x86_64" else "rtx4090"
-    assert "--no-gpu" in refused(target_of(find(other))).fix
+    fix = refused(target_of(find(other))).fix
+    assert f"plm-edge engine build --device {other} --no-gpu" in fix
 
 
 def test_no_vulkan(bare: Path, here: Target) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from rich.text import Text
 
 import plm_edge
 from plm_edge import cli as command
@@ -25,6 +29,47 @@ def test_help_names_every_command(cli: Cli) -> None:
     for name in ("convert", "run", "inspect", "doctor"):
         assert f"│ {name} " in text
         assert "--json" in cli(name, "--help").stdout
+
+
+def test_without_a_command_the_help_is_enough(cli: Cli) -> None:
+    for arguments in ((), ("engine",)):
+        done = cli(*arguments, code=2)
+        assert "Usage: plm-edge" in done.stdout
+        assert done.stderr == ""
+
+
+def commands() -> list[Any]:
+    """All of them, groups too."""
+    found = [typer.main.get_command(command.app)]
+    for one in found:  # which grows meanwhile
+        found += getattr(one, "commands", {}).values()
+    return found
+
+
+def test_no_help_text_is_taken_for_markup() -> None:
+    """Rich drops what it takes for a style: "[default: one a CPU]" would not be shown."""
+    for one in commands():
+        for text in (one.help or "", *(getattr(p, "help", None) or "" for p in one.params)):
+            shown = Text.from_markup(text).plain
+            assert shown == text.replace("\\[", "[")
+
+
+def test_every_command_that_a_text_names_is_there() -> None:
+    """The fix of an error is typed as it stands: its command must exist, and take its options."""
+    root = commands()[0]
+    for path in Path(command.__file__).parents[1].rglob("*.py"):
+        source = re.sub(r'"\s*f?"', "", path.read_text(encoding="utf-8"))
+        for said in re.findall(r"(?<=plm-edge )[a-z]+ [^`\"';,():]*", source):
+            words, found = said.split(), root
+            while words and words[0] in getattr(found, "commands", {}):
+                found = found.commands[words.pop(0)]
+            if found is root or (found.name == "engine" and words[0] in ("is", "does", "was")):
+                continue  # prose about plm-edge, or its engine
+            unknown = words and hasattr(found, "commands") and re.match("[a-z]", words[0])
+            assert not unknown, said
+            options = {option for p in found.params for option in (*p.opts, *p.secondary_opts)}
+            asked = {word for word in words if word.startswith("-")}
+            assert asked <= options | {"--help"}, f"{path.name}: plm-edge {said}"
 
 
 def test_help_imports_nothing_heavy(cli: Cli) -> None:

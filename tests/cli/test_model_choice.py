@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plm_edge import bundled, registry
+from plm_edge import bundled, folders, registry
 from tests.cli.conftest import Cli
 
 RUN = ("run", "-p", "hi", "-n", "3", "--temp", "0", "--threads", "1", "--json")
@@ -86,7 +86,7 @@ def test_the_bundled_model(cli: Cli, data: Path) -> None:
     done = cli("run", "-p", "import ", "-n", "8", "--temp", "0", "--threads", "1")
     assert "bundled tiny-plm" in done.stderr
     assert len(done.stdout) > 8
-    (made,) = bundled.cache_dir().iterdir()
+    (made,) = folders.cache().iterdir()
     assert made == bundled.cached_path()
     stamp = made.stat().st_mtime_ns
     again = json.loads(cli("run", "-p", "import ", "-n", "8", "--json", "--threads", "1").stdout)
@@ -112,7 +112,7 @@ def test_a_cache_that_cannot_be_made(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cli.env["PLM_EDGE_CACHE_DIR"] = str(tmp_path / "file/cache")
     what, _, fix = cli.fails("run", "-p", "x", code=4)
-    assert "bundled model" in what
+    assert "file/cache cannot be used" in what
     assert "PLM_EDGE_CACHE_DIR" in fix
 
 

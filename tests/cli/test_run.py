@@ -202,6 +202,8 @@ def test_memory_that_runs_out_all_the_same(cli: Cli, models: Path) -> None:
         ["run", "m.gguf", "-p", "x", "--temp", "nan"],
         ["run", "m.gguf", "-p", "x", "--top-p", "0"],
         ["run", "m.gguf", "-p", "x", "--seed", "-1"],
+        ["run", "m.gguf", "-p", "x", "--emulate"],
+        ["run", "-p", "x", "--emulate", "--device", "rpi5@pi@kitchen"],
         ["rum"],
     ],
 )

@@ -64,7 +64,7 @@ class Pi:
 
     def opened(self) -> Opened:
         """For a test that calls the functions itself."""
-        return Opened("pi", connect.describe("rpi5")[0], ssh(self.server))
+        return Opened("pi", connect.describe("rpi5")[0], ssh(self.server), "pi")
 
     def deploy_here(self, model: Path, progress: install.Progress) -> Deployed:
         """Deploy in this process, told of its progress; one attempt at a broken connection."""

@@ -73,7 +73,10 @@ def test_a_phone(phone: Adbd, cli: Cli, engine: Kept, tiny_gguf: Path, tmp_path:
 def test_emulated(cli: Cli, engine: Kept, tiny_gguf: Path, tmp_path: Path) -> None:
     cli.env["PLM_EDGE_CACHE_DIR"] = str(tmp_path / "cache")
     where = ("--device", "rpi5", "--emulate")
-    cli("deploy", tiny_gguf, *where, "--engine", engine.folder)
+    _, _, fix = cli.fails("run", *where, "-p", "x", code=3)
+    assert "plm-edge deploy --device rpi5 --emulate" in fix
+    deployed = cli("deploy", tiny_gguf, *where, "--engine", engine.folder)
+    assert "next: plm-edge run --device rpi5 --emulate --prompt" in deployed.stderr
     asked = (*ASKED, "--threads", "1")
     there = cli("run", *where, *asked).stdout
     assert there == cli("run", tiny_gguf, *asked).stdout

@@ -105,8 +105,10 @@ def test_a_manifest_comes_back_as_it_was(place: Place) -> None:
     engine = record.Engine("k", "t", "p", "aarch64", "0.1.0", [record.File("e", 1, "h")], "now")
     proof = record.Proof("k", "prompt", [1, 2], 0.5, "now")
     model = record.Model(
-        "m.gguf", record.File("m", 2, "g"), "now", "plm", "PLM", 4096, 3456.0, None, "", "", proof
-    )
+        name="m.gguf", file=record.File("m", 2, "g"), when="now", proof=proof,
+        architecture="plm", description="PLM", n_ctx_train=4096, kv_bytes_per_token=3456.0,
+        chat_template=None, bos="", eos="",
+    )  # fmt: skip
     wanted = record.Record("pi", "rpi5", 4, engine, {"g": model})
     record.write(place, wanted)
     found = record.read(place)
@@ -116,7 +118,12 @@ def test_a_manifest_comes_back_as_it_was(place: Place) -> None:
     assert found.sender
     text = place.read(MANIFEST)
     assert text is not None
-    assert json.loads(text)["from"] == found.sender
+    written = json.loads(text)
+    assert written["from"] == found.sender
+    assert set(written["models"]["g"]) == {
+        "name", "file", "when", "architecture", "description", "n_ctx_train",
+        "kv_bytes_per_token", "chat_template", "bos", "eos", "proof", "synthetic",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -143,6 +150,13 @@ def test_why_a_server_ended(
     else:
         assert word in error.why
     assert "\n" not in error.what + error.why + error.fix
+
+
+def test_a_port_here_that_is_taken(place: Place) -> None:
+    log = "E srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 8080"
+    error = trouble.of_server(place.device, Done("x", 1, b"", b"", 1), log)
+    assert "port 8080 of this machine" in error.what
+    assert "--port" in error.fix
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_a_profile_with_an_address() -> None:
 def test_a_profile_without_an_address() -> None:
     with pytest.raises(PlmEdgeError) as caught:
         connect.device("rpi5")
-    assert "--host" in caught.value.fix
+    assert "rpi5@USER@HOST" in caught.value.fix  # not --host, which deploy and run do not have
     assert "--emulate" in caught.value.fix
 
 
@@ -42,8 +42,19 @@ def test_the_other_ways() -> None:
     assert isinstance(connect.device("oneplus12").transport, AdbTransport)
     emulated = connect.device("rpi5", emulate=True)
     assert isinstance(emulated.transport, QemuTransport)
+    with pytest.raises(PlmEdgeError, match="--emulate has no effect with an address"):
+        connect.device("rpi5@pi@kitchen", emulate=True)
     known.add(known.Device("toy", "rpi4", "qemu"))
     assert isinstance(connect.device("toy").transport, QemuTransport)
+
+
+def test_how_it_is_named_again() -> None:
+    """A remedy is typed as it stands: it reaches the device that the failed command reached."""
+    known.add(known.Device("kitchen", "rpi5", "ssh", "pi@kitchen"))
+    for said in ("kitchen", "rpi5@pi@kitchen:2222"):
+        assert connect.device(said).said == said
+    assert connect.device("rpi5", host="pi@kitchen").said == "rpi5@pi@kitchen"
+    assert connect.device("rpi5", emulate=True).said == "rpi5 --emulate"
 
 
 def test_nobody_of_that_name() -> None:

@@ -46,7 +46,7 @@ def test_an_address_with_user_and_port(server: Sshd) -> None:
         assert device.alive()
 
 
-@pytest.mark.parametrize("host", ["", "a b", "pi@", "pi:port", "@host"])
+@pytest.mark.parametrize("host", ["", "a b", "pi@", "pi:port", "@host", "pi:0", "pi:99999"])
 def test_an_address_of_another_form(host: str) -> None:
     with pytest.raises(PlmEdgeError, match="no ssh address"):
         SshTransport(host)

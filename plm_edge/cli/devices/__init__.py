@@ -13,7 +13,8 @@ from plm_edge.cli.devices.serve import serve
 from plm_edge.cli.devices.show import show
 
 devices = typer.Typer(
-    help="Devices: list, explain, detect, remember your own; serve from them, and clean them.",
+    help="Devices: explain, detect, remember your own; serve from them, and clean them. Without a "
+    "command: list them.",
     invoke_without_command=True,
     rich_markup_mode="rich",
 )
@@ -26,7 +27,7 @@ def _list(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Describe devices, and remember your own. Without a command: list them."""
+    """What is done without a command."""
     if context.invoked_subcommand is None:
         listing(json)
 

@@ -19,7 +19,7 @@ def add(
     ] = "",
     transport: Annotated[
         str | None,
-        typer.Option("--transport", help="local, ssh, adb or qemu.  [default: the profile's]"),
+        typer.Option("--transport", help="local, ssh, adb or qemu.", show_default="the profile's"),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Reach it first, and see that the profile fits.")

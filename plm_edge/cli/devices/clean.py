@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from plm_edge import console
 from plm_edge.cli import options
 
 
 def clean(
-    name: Annotated[str, typer.Argument(help="A device that you added, or PROFILE@HOST.")],
+    name: options.AddedDevice,
     emulate: options.Emulate = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

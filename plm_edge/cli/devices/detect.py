@@ -20,7 +20,8 @@ def detect(
         str | None, typer.Option("--adb", help="A phone's serial as adb shows it, or HOST:PORT.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="What to call the profile.  [default: its model]")
+        str | None,
+        typer.Option("--name", help="What to call the profile.", show_default="its model"),
     ] = None,
     out: Annotated[
         Path | None,

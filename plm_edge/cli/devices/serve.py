@@ -12,16 +12,13 @@ from plm_edge.cli import options
 
 
 def serve(
-    name: Annotated[str, typer.Argument(help="A device that you added, or PROFILE@HOST.")],
+    name: options.AddedDevice,
     model: Annotated[
         Path | None,
-        typer.Argument(help="A model that was deployed.  [default: the last]", show_default=False),
+        typer.Argument(help="A model that was deployed.", show_default="the last"),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Here; 0: any that is free.")] = 8080,
-    ctx: Annotated[
-        int | None,
-        typer.Option(min=1, help="Tokens of context.", show_default="the model's, at most 4096"),
-    ] = None,
+    ctx: options.Ctx = None,
     threads: Annotated[int | None, typer.Option(min=1, max=512, help="Threads there.")] = None,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the one that runs there.")] = False,
     emulate: options.Emulate = False,

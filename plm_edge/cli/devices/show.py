@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A profile, or a device that you added.")],
+    name: options.KnownDevice,
     toml: Annotated[
         bool, typer.Option("--toml", help="The profile as a file, to start one of your own.")
     ] = False,

@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 
 
 def build(
-    device: Annotated[
-        str, typer.Option("--device", help="A profile, or a device that you added.")
-    ] = "host",
+    device: options.BuiltFor = "host",
     compiler: Annotated[
         str | None,
         typer.Option(
             "--compiler",
-            help="zig (from PyPI), or gcc: the system's.  [default: zig for programs that carry "
-            "all they need, else gcc]",
+            help="zig (from PyPI), or gcc: the system's.",
+            show_default="zig for programs that carry all they need, else gcc",
         ),
     ] = None,
     gpu: Annotated[
@@ -30,7 +28,7 @@ def build(
     ] = True,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Compilers at a time.  [default: one a CPU]"),
+        typer.Option("--jobs", "-j", min=1, help="Compilers at a time.", show_default="one a CPU"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build although it is kept.")] = False,
     json: options.Json = False,

@@ -39,9 +39,7 @@ def listing(
 
 
 def path(
-    device: Annotated[
-        str, typer.Option("--device", help="A profile, or a device that you added.")
-    ] = "host",
+    device: options.BuiltFor = "host",
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
