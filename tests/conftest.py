@@ -42,6 +42,14 @@ def _notes() -> Iterator[None]:
     console.set_quiet(False)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests convert and measure is not remembered as the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLM_EDGE_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @dataclass(frozen=True)
 class Upstream:
     """llama.cpp as vendored: the tests' oracle."""
