@@ -119,12 +119,7 @@ template <ggml_type TYPE> bool load_tile(const shape & a, const char * rows, siz
     constexpr int64_t BYTES = TYPE == GGML_TYPE_Q8_0 ? 34 : 18;
     const int64_t blocks = n_blocks(a), ld = ld_blocks(a);
 
-    // bytes 0 .. 15 of four rows (the first two in one vector, the others in the second), side by side; 16 .. 31 are 16 on
-    const __m512i low = _mm512_set_epi8(111, 79, 47, 15, 110, 78, 46, 14, 109, 77, 45, 13, 108, 76, 44, 12, 107, 75, 43, 11, 106, 74, 42, 10,
-                                        105, 73, 41, 9, 104, 72, 40, 8, 103, 71, 39, 7, 102, 70, 38, 6, 101, 69, 37, 5, 100, 68, 36, 4,
-                                        99, 67, 35, 3, 98, 66, 34, 2, 97, 65, 33, 1, 96, 64, 32, 0);
-    const __m512i high = _mm512_add_epi8(low, _mm512_set1_epi8(16));
-    const __m256i up   = _mm256_set1_epi8(int8_t(-128));
+    const __m256i up = _mm256_set1_epi8(int8_t(-128));
 
     const int64_t n_quads = (n + QUAD - 1) / QUAD, ld_k = a.ld_k, cols = a.cols;
     __m256i worst = _mm256_setzero_si256();
@@ -149,8 +144,8 @@ template <ggml_type TYPE> bool load_tile(const shape & a, const char * rows, siz
             if (b * QK < cols) {
                 const __m512i first  = _mm512_inserti64x4(_mm512_castsi256_si512(x[0]), x[1], 1);
                 const __m512i second = _mm512_inserti64x4(_mm512_castsi256_si512(x[2]), x[3], 1);
-                _mm512_storeu_si512(value,      _mm512_permutex2var_epi8(first, low,  second));
-                _mm512_storeu_si512(value + 64, _mm512_permutex2var_epi8(first, high, second));
+                _mm512_storeu_si512(value,      side_by_side<false>(first, second));
+                _mm512_storeu_si512(value + 64, side_by_side<true>(first, second));
             }
         }
         for (int64_t r = 0; r < QUAD; r++) {

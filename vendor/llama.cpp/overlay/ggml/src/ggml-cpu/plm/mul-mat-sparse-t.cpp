@@ -96,6 +96,9 @@ struct plan {
     // chosen: batches in it are rounded only where that saves half of the time.
     double dense(double n) const { return careful() * n_in * (DENSE_ROW + n * DENSE_VALUE); }
     double shared(int64_t n, double n_rows) const {
+        if (!k.sum_shared) {
+            return INFINITY;
+        }
         return (n > SHARED ? careful() : 1) * n_rows * (double((n + SHARED - 1) / SHARED) * SHARED_ROW + double(n) * SHARED_TOKEN);
     }
     double careful() const { return w->type == GGML_TYPE_Q8_0 ? 2 : 1; }
@@ -260,7 +263,7 @@ struct job {
     // whether tokens that select so many values are faster some at a time, over all rows that any of them selects
     bool shares(int64_t n_selected, int64_t n_rows) const {
         const double shared = p.shared(n, n_rows);
-        return p.k.sum_shared && 2 * n_rows > p.n_in && n_selected * ALONE > shared && (n <= SHARED || (p.may_dense && p.tiled(n_selected, n_rows) > shared));
+        return 2 * n_rows > p.n_in && n_selected * ALONE > shared && (n <= SHARED || (p.may_dense && p.tiled(n_selected, n_rows) > shared));
     }
 
     // columns [c0, c1), some tokens at a time, in 8-bit integers

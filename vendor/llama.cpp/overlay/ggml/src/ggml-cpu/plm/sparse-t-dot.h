@@ -72,12 +72,7 @@ using sums      = halves<__m512i>;
 SPARSE_T_INLINE four_rows interleave(i8x32 a, i8x32 b, i8x32 c, i8x32 d) {
     const __m512i ab = _mm512_inserti64x4(_mm512_castsi256_si512(a.v), b.v, 1);
     const __m512i cd = _mm512_inserti64x4(_mm512_castsi256_si512(c.v), d.v, 1);
-    // byte 0 of a, b, c and d, byte 1, ...: second sources begin at 64
-    const __m512i lower = _mm512_set_epi8(111, 79, 47, 15, 110, 78, 46, 14, 109, 77, 45, 13, 108, 76, 44, 12, 107, 75, 43, 11, 106, 74, 42, 10,
-                                          105, 73, 41, 9, 104, 72, 40, 8, 103, 71, 39, 7, 102, 70, 38, 6, 101, 69, 37, 5, 100, 68, 36, 4,
-                                          99, 67, 35, 3, 98, 66, 34, 2, 97, 65, 33, 1, 96, 64, 32, 0);
-    const __m512i upper = _mm512_add_epi8(lower, _mm512_set1_epi8(16));
-    return { { _mm512_permutex2var_epi8(ab, lower, cd), _mm512_permutex2var_epi8(ab, upper, cd) } };
+    return { { side_by_side<false>(ab, cd), side_by_side<true>(ab, cd) } };
 }
 
 // the bytes of four rows at once: what is loaded from the first of them, and as far into the others

@@ -37,4 +37,15 @@ static inline __m512i add_products_of_words(__m512i sum, __m512i a, __m512i b) {
 #endif
 }
 
+#if defined(__AVX512VBMI__)
+// Byte 0 of four rows, then byte 1, and so on, of rows of 32 bytes: of the first 16 where UPPER is not set. Rows 0 and 1
+// are one after the other in ab, 2 and 3 in cd.
+template <bool UPPER> static inline __m512i side_by_side(__m512i ab, __m512i cd) {
+    const __m512i lower = _mm512_set_epi8(111, 79, 47, 15, 110, 78, 46, 14, 109, 77, 45, 13, 108, 76, 44, 12, 107, 75, 43, 11, 106, 74, 42, 10,
+                                          105, 73, 41, 9, 104, 72, 40, 8, 103, 71, 39, 7, 102, 70, 38, 6, 101, 69, 37, 5, 100, 68, 36, 4,
+                                          99, 67, 35, 3, 98, 66, 34, 2, 97, 65, 33, 1, 96, 64, 32, 0);
+    return _mm512_permutex2var_epi8(ab, UPPER ? _mm512_add_epi8(lower, _mm512_set1_epi8(16)) : lower, cd);
+}
+#endif
+
 #endif
