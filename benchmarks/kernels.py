@@ -27,10 +27,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import machine, prepare, report, required_bytes  # noqa: E402
 from benchmarks.campaign import Campaign, Plan  # noqa: E402
 from benchmarks.turns import EngineEnded  # noqa: E402
+from plm_edge.base.errors import ExitCode, PlmEdgeError  # noqa: E402
 from plm_edge.bench.stock import build_stock  # noqa: E402
 from plm_edge.engine import library  # noqa: E402
-from plm_edge.engine.threads import default_threads  # noqa: E402
-from plm_edge.errors import ExitCode, PlmEdgeError  # noqa: E402
+from plm_edge.machine.threads import default_threads  # noqa: E402
 
 SCHEMA = "plm-edge/benchmark-kernels/2"
 PROGRAMS = ROOT / "build/engine/bin"

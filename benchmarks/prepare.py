@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 ROOT = Path(__file__).resolve().parents[1]
 QUANT = "q4_k_m"

@@ -34,11 +34,11 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import report  # noqa: E402
 from benchmarks.divergence import CHECKPOINT, WINDOW, Divergence, held_out_windows  # noqa: E402
-from converters.catalogue import PLM_1_8B  # noqa: E402
-from converters.config import PlmConfig, read_config  # noqa: E402
-from converters.convert import convert  # noqa: E402
-from converters.plm import Kind, tensor_specs  # noqa: E402
-from converters.recipes import RECIPES, wanted_type  # noqa: E402
+from plm_edge.converters.convert import convert  # noqa: E402
+from plm_edge.converters.plan.catalogue import PLM_1_8B  # noqa: E402
+from plm_edge.converters.plan.config import PlmConfig, read_config  # noqa: E402
+from plm_edge.converters.plan.plm import Kind, tensor_specs  # noqa: E402
+from plm_edge.converters.plan.recipes import RECIPES, wanted_type  # noqa: E402
 
 SCHEMA = "plm-edge/benchmark-recipes/1"
 Q = GGMLQuantizationType

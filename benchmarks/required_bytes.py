@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plm_edge import gguf_file
+from plm_edge.model import gguf_file
 
 
 def weights(model: Path, zeros: float) -> dict[str, float]:

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from converters.provenance import SYNTHETIC_NOTE
+from plm_edge.converters.write.provenance import SYNTHETIC_NOTE
 from tests.checkpoints import (
     PlmShape,
     bpe_json,

@@ -16,27 +16,28 @@ from pathlib import Path
 
 from gguf import GGMLQuantizationType
 
-from converters import hub, provenance
-from converters.choice import COPY, DEFAULT, Choice, choose
-from converters.decoded import turnable
-from converters.gguf_header import Plan, TensorInfo, plan_file
-from converters.keys import Keys
-from converters.layout import Form, Layout, check_layout, form, layout_keys
-from converters.memory import check_memory, out_of_memory
-from converters.metadata import file_keys, model_name
-from converters.pipeline import Job, Progress, Silent, buffer_bytes, run
-from converters.plm import ARCH, Kind, TensorSpec
-from converters.provenance import SourceHash
-from converters.quantize import Quantizer
-from converters.recipes import FLOATS, typical_error
-from converters.report import Report, peak_rss, type_totals
-from converters.source import Snapshot, Source, is_gguf, open_source
-from converters.tensors import Floats, Tensor
-from converters.transposed import Transposed
-from converters.verify import verify_file, verify_written
-from converters.writer import AtomicFile
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.converters.keys import Keys
+from plm_edge.converters.plan.choice import COPY, DEFAULT, Choice, choose
+from plm_edge.converters.plan.decoded import turnable
+from plm_edge.converters.plan.layout import Form, Layout, check_layout, form, layout_keys
+from plm_edge.converters.plan.metadata import file_keys, model_name
+from plm_edge.converters.plan.plm import ARCH, Kind, TensorSpec
+from plm_edge.converters.plan.recipes import FLOATS, typical_error
+from plm_edge.converters.plan.transposed import Transposed
+from plm_edge.converters.sources import hub
+from plm_edge.converters.sources.source import Snapshot, Source, is_gguf, open_source
+from plm_edge.converters.tensors import Floats, Tensor
+from plm_edge.converters.write import provenance
+from plm_edge.converters.write.gguf_header import Plan, TensorInfo, plan_file
+from plm_edge.converters.write.memory import check_memory, out_of_memory
+from plm_edge.converters.write.pipeline import Job, Progress, Silent, buffer_bytes, run
+from plm_edge.converters.write.provenance import SourceHash
+from plm_edge.converters.write.quantize import Quantizer
+from plm_edge.converters.write.report import Report, peak_rss, type_totals
+from plm_edge.converters.write.verify import verify_file, verify_written
+from plm_edge.converters.write.writer import AtomicFile
 from plm_edge.engine import library
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 Q = GGMLQuantizationType
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from plm_edge.errors import PlmEdgeError
+from plm_edge.base.errors import PlmEdgeError
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 

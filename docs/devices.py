@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from plm_edge.fleet import report  # noqa: E402
-from plm_edge.fleet.profile import Profile, builtin_dir, load  # noqa: E402
+from plm_edge.devices.profiles import report  # noqa: E402
+from plm_edge.devices.profiles.profile import Profile, builtin_dir, load  # noqa: E402
 
 TARGET = ROOT / "docs/devices.md"
 HEAD = """\

@@ -16,9 +16,12 @@ from typing import Any, Literal
 
 import psutil
 
-from plm_edge import __version__, bundled, console, registry
-from plm_edge.engine import memory, threads
-from plm_edge.errors import PlmEdgeError
+from plm_edge import __version__
+from plm_edge.base import console
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.engine import memory
+from plm_edge.machine import threads
+from plm_edge.store import bundled, registry
 
 SCHEMA = "plm-edge/doctor/1"
 Status = Literal["ok", "note", "missing"]

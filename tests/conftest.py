@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from plm_edge import console
+from plm_edge.base import console
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,7 +74,7 @@ def tiny_checkpoint() -> Path:
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
     """tiny-plm in q4_k, made by our converter."""
-    from converters.convert import convert
+    from plm_edge.converters.convert import convert
 
     out = tmp_path_factory.mktemp("tiny") / "tiny-plm-q4_k.gguf"
     convert(tiny_checkpoint, quant="q4_k", out=out)

@@ -16,8 +16,8 @@ import pytest
 from plm_edge.building import build, gpu, tools
 from plm_edge.building.cache import Kept
 from plm_edge.building.target import target_of
-from plm_edge.fleet.detect import described
-from plm_edge.fleet.profile import find
+from plm_edge.devices.profiles.detect import described
+from plm_edge.devices.profiles.profile import find
 from tests.conftest import ROOT
 
 ENGINES = ROOT / "build/test-cache"

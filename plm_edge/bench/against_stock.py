@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from converters.layout import EDGE_VERSION_KEY
-from plm_edge import folders, gguf_file
+from plm_edge.base import folders
 from plm_edge.bench import environment, stock
 from plm_edge.bench.runner import Setting
+from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
+from plm_edge.model import gguf_file
 
 
 def setting(ours: Setting) -> Setting:
@@ -32,7 +33,7 @@ def readable(model: Path, edge: bool) -> Path:
     """`model` itself, or a copy of it in the stock layout, made once and kept in the cache."""
     if not edge:
         return model
-    from converters.convert import convert
+    from plm_edge.converters.convert import convert
 
     digest = environment.sha256(model)[:16]
     target = folders.cache() / f"stock-layout-{digest}.gguf"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 Result = dict[str, Any]
 WIDTH, HEIGHT = 4.7, 3.1  # inches; letters of 10 points are then 2 % of the width

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench.result import SCHEMA
-from plm_edge.errors import PlmEdgeError
 
 Result = dict[str, Any]
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from plm_edge import gguf_file
 from plm_edge.engine import memory
-from plm_edge.gguf_file import GGUFFile, Tensor
+from plm_edge.model import gguf_file
+from plm_edge.model.gguf_file import GGUFFile, Tensor
 
 # As `plm-edge profile` counts them in a step of PLM, views apart; others have about as many.
 NODES_A_LAYER, NODES_BESIDES = 22, 6

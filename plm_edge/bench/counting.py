@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from plm_edge import folders
+from plm_edge.base import folders
 
 _SOURCE = Path(__file__).with_name("native") / "count.c"
 VERSIONS = range(1, 7)  # of the plugin interface: each qemu takes some of them

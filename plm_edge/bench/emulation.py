@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import counting
 from plm_edge.bench.native_worker import Reader
 from plm_edge.bench.remote import Device
@@ -18,10 +19,9 @@ from plm_edge.bench.site import OnSample, Result
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.building.cache import Kept
 from plm_edge.deploy import proof
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet.connect import Opened
-from plm_edge.fleet.facts import Facts
-from plm_edge.fleet.qemu import QemuTransport
+from plm_edge.devices.connect import Opened
+from plm_edge.devices.facts import Facts
+from plm_edge.devices.transports.qemu import QemuTransport
 
 PROBE = "plm-edge-probe"
 

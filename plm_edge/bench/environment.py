@@ -10,8 +10,9 @@ from typing import Any
 
 import psutil
 
-from converters.layout import EDGE_VERSION_KEY
-from plm_edge import doctor, gguf_file
+from plm_edge import doctor
+from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
+from plm_edge.model import gguf_file
 
 _CPUS = Path("/sys/devices/system/cpu")
 

@@ -28,9 +28,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench.cost import Cost
-from plm_edge.errors import PlmEdgeError
-from plm_edge.fleet.profile import Profile
+from plm_edge.devices.profiles.profile import Profile
 
 SCHEMA = "plm-edge/bench-estimate/3"
 FORMULA = "t/s = 1/(sqrt((r+c)·max(r,c)) + N·o), r = bytes/B, c = Σ operations/K"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from plm_edge import gguf_file
 from plm_edge.engine import library
+from plm_edge.model import gguf_file
 
 _CPU = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 _F32 = 0  # GGML_TYPE_F32

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from plm_edge import folders
+from plm_edge.base import folders
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.compare import compare
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 Result = dict[str, Any]
 # A machine's own drift from day to day is of this size: smaller losses are not called one.

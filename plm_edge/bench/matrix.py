@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import environment, result, types
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here, Site
 from plm_edge.bench.types import Origin
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.engine.session import KV_NUMBERS
-from plm_edge.engine.threads import default_threads
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.machine.threads import default_threads
 from plm_edge.quality.divergence import TEXT, Divergence, windows_of
 
 SCHEMA = "plm-edge/bench-matrix/1"
@@ -74,7 +74,7 @@ def sweep(words: Sequence[str], most: int) -> Sweep:
 
 
 def _quant(name: str) -> str:
-    from converters.recipes import find_recipe
+    from plm_edge.converters.plan.recipes import find_recipe
 
     return find_recipe(name)[0]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plm_edge import gguf_file
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench.runner import Event, Measured, Setting, take
 from plm_edge.bench.samples import ENOUGH, least_seconds
 from plm_edge.bench.statistics_ import T95
@@ -21,7 +21,7 @@ from plm_edge.engine.log import read_log
 from plm_edge.engine.reported import kv_report
 from plm_edge.engine.session import FLASH_NUMBERS
 from plm_edge.engine.sparsity import LayerRows, zero_share
-from plm_edge.errors import PlmEdgeError
+from plm_edge.model import gguf_file
 
 PROGRAM = "plm-edge-bench"
 OnSample = Callable[[int, float | None], None]

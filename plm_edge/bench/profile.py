@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.runner import Setting, worker_environment
 from plm_edge.bench.samples import Sampler
 from plm_edge.bench.workload import Point
 from plm_edge.engine import library
 from plm_edge.engine.session import Options, Session
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 SCHEMA = "plm-edge/profile/1"
 _LAYER = re.compile(r"^(.*?)-(\d+)(?: .*)?$")

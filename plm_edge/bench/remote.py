@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from plm_edge import gguf_file
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import environment, native_worker
 from plm_edge.bench.meters.host import Host, RemoteHost
 from plm_edge.bench.native_worker import PROGRAM, Reader
@@ -23,12 +23,12 @@ from plm_edge.building.cache import Kept
 from plm_edge.deploy import install
 from plm_edge.deploy.engine import is_library
 from plm_edge.deploy.place import Place
+from plm_edge.devices import files
+from plm_edge.devices.connect import Opened
+from plm_edge.devices.facts import Facts
+from plm_edge.devices.transports.failures import CommandFailed
 from plm_edge.engine import memory
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet import files
-from plm_edge.fleet.connect import Opened
-from plm_edge.fleet.facts import Facts
-from plm_edge.fleet.failures import CommandFailed
+from plm_edge.model import gguf_file
 
 # A reading is a way there and back; twice a second would be work for a small board.
 REMOTE_INTERVAL = 2.0

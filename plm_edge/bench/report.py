@@ -10,9 +10,9 @@ from typing import Any
 
 import jinja2
 
-from plm_edge import console
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import charts
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 Result = dict[str, Any]
 _TEMPLATE = Path(__file__).with_name("report.html.j2")

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.workload import Point, Workload
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 Event = dict[str, Any]
 SMALLER = "take a smaller type, --kv q8_0 or a shorter --workload"  # where memory is short

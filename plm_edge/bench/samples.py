@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.workload import Point
 from plm_edge.engine.log import engine_log
 from plm_edge.engine.sampling import Sampling, sampler_chain
 from plm_edge.engine.session import Session
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 
 @dataclass

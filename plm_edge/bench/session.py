@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from converters.layout import EDGE_VERSION_KEY
-from plm_edge import gguf_file
 from plm_edge.bench import bounds, cost, duration, energy, meters, result, sustained
 from plm_edge.bench.meters.meter import Finding
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.runner import Measured, Setting
 from plm_edge.bench.site import Here, Site
 from plm_edge.bench.workload import Point, Workload
-from plm_edge.engine.threads import default_threads
+from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
+from plm_edge.machine.threads import default_threads
+from plm_edge.model import gguf_file
 
 
 class Display(Protocol):

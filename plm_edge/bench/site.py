@@ -9,7 +9,7 @@ from plm_edge.bench import capability, environment, result, runner
 from plm_edge.bench.meters.host import Host, LocalHost
 from plm_edge.bench.runner import Measured, Setting
 from plm_edge.bench.workload import Point, Workload
-from plm_edge.engine.threads import default_threads
+from plm_edge.machine.threads import default_threads
 
 Result = dict[str, Any]
 OnSample = Callable[[int, float | None], None]

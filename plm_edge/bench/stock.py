@@ -14,8 +14,8 @@ from types import ModuleType
 
 import platformdirs
 
-from plm_edge import folders
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base import folders
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 TARGETS = ("llama", "llama-bench")
 # As CMakeLists.txt builds ours, so that the two differ in the source alone.

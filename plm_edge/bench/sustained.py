@@ -6,11 +6,11 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.runner import Measured
 from plm_edge.bench.statistics_ import summarise
 from plm_edge.bench.workload import Workload
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 _UNITS = {"s": 1, "": 1, "m": 60, "h": 3600}
 

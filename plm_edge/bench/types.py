@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plm_edge import bundled, folders, gguf_file
+from plm_edge.base import folders
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import environment
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.model import gguf_file
+from plm_edge.store import bundled
 
 UNQUANTISED = ("F32", "BF16", "F16")
 Told = Callable[[str], None]
@@ -69,8 +71,8 @@ def made(source: Origin, quant: str, told: Told | None = None) -> Path:
     """
     if quant == source.best and source.path.is_file():
         return source.path
-    from converters.convert import convert
     from plm_edge import __version__
+    from plm_edge.converters.convert import convert
 
     digest = hashlib.sha256(f"{_identity(source.path)} {__version__}".encode()).hexdigest()[:12]
     target = folders.cache() / "types" / f"{source.name}-{quant}-{digest}.gguf"

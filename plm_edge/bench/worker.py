@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import page_cache
 from plm_edge.bench.samples import Sample, Sampler, repeat
 from plm_edge.bench.workload import Point
@@ -20,7 +21,6 @@ from plm_edge.engine import library, memory
 from plm_edge.engine.log import EngineLog, KVReport, engine_log
 from plm_edge.engine.session import Options, Session
 from plm_edge.engine.sparsity import RowCounts, zero_share
-from plm_edge.errors import PlmEdgeError
 
 
 def took(log: EngineLog, kv: KVReport | None) -> dict[str, Any]:

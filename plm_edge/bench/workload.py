@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 Kind = Literal["load", "prefill", "decode"]
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import plm_edge
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import (
     cache,
     cmake,
@@ -30,7 +31,6 @@ from plm_edge.building.cmake import Progress
 from plm_edge.building.manifest import Manifest
 from plm_edge.building.target import Target
 from plm_edge.engine import library
-from plm_edge.errors import PlmEdgeError
 
 # cmake's targets; collect.NAMES says where a program's name differs
 PROGRAMS = (

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from plm_edge import folders
+from plm_edge.base import folders
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import manifest
 from plm_edge.building.manifest import Manifest
 from plm_edge.engine import library
-from plm_edge.errors import PlmEdgeError
 
 
 @dataclass(frozen=True)

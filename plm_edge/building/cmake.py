@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 Progress = Callable[[int, int, str], None]  # steps done, of all, the file at work
 _STEP = re.compile(r"^\[(\d+)/(\d+)\] (?:\S+ )*(\S+)$")

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import elf, tools
 from plm_edge.building.instructions import held
 from plm_edge.building.manifest import File, Manifest, sha256
 from plm_edge.building.target import Target
-from plm_edge.errors import PlmEdgeError
 
 # cmake target → the program's name here, where it differs
 NAMES = {"ggml-rpc-server": "rpc-server"}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 MACHINES = {"EM_AARCH64": "aarch64", "EM_X86_64": "x86_64"}
 _EXECUTABLE = 4  # SHF_EXECINSTR

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building.manifest import Manifest
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 # What people call them, where that is not Linux's name
 _KNOWN_AS = {

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from plm_edge.errors import PlmEdgeError
+from plm_edge.base.errors import PlmEdgeError
 
 SCHEMA = "plm-edge/engine/1"
 NAME = "manifest.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plm_edge.fleet.cores import arm_isa, x86_level
+from plm_edge.devices.cores import arm_isa, x86_level
 
 # ggml's switch → what it lets the compiler use, by Linux's names
 _X86_SETTINGS = {

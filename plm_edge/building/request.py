@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building.target import COMPILERS, Target, target_of
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet import connect
-from plm_edge.fleet.profile import Profile
+from plm_edge.devices import connect
+from plm_edge.devices.profiles.profile import Profile
 
 
 def profile_for(device: str) -> Profile:

@@ -7,10 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from plm_edge import folders
+from plm_edge.base import folders
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import cache
 from plm_edge.engine import library
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # What decides how the tree is built, beside the tree itself; paths in the source's folder

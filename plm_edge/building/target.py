@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building.march import gcc_march, x86_settings
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet.profile import Profile
+from plm_edge.devices.profiles.profile import Profile
 
 COMPILERS = ("zig", "gcc")
 BACKENDS = {"cuda": "GGML_CUDA", "vulkan": "GGML_VULKAN", "metal": "GGML_METAL"}

@@ -7,8 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building.target import Target
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 _EXTRA = "pip install 'plm-edge[build]' (in a checkout: make devices)"
 

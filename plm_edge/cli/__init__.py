@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from plm_edge import console
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 
 class _Commands(TyperGroup):

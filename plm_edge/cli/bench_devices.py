@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from converters.layout import EDGE_VERSION_KEY
-from plm_edge import console, gguf_file
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import cost, emulation, estimate, kernels, matrix, remote, session
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Site
 from plm_edge.bench.workload import Workload, find
 from plm_edge.cli import bench_output
+from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from plm_edge.deploy import install
-from plm_edge.engine.threads import default_threads
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet import connect
-from plm_edge.fleet.qemu import QemuTransport
+from plm_edge.devices import connect
+from plm_edge.devices.transports.qemu import QemuTransport
+from plm_edge.machine.threads import default_threads
+from plm_edge.model import gguf_file
 
 if TYPE_CHECKING:
     from plm_edge.building.cache import Kept

@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.text import Text
 
-from plm_edge import bench, console
+from plm_edge import bench
+from plm_edge.base import console
 
 Result = dict[str, Any]
 _TEMPLATE = Path(bench.__file__).with_name("history.html.j2")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from plm_edge import console
+from plm_edge.base import console
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

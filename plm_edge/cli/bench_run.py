@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plm_edge import console, model_choice
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import against_stock, history, report, session, sustained
 from plm_edge.bench import compare as comparing
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here
 from plm_edge.bench.workload import Workload, find
 from plm_edge.cli import bench_devices, bench_output, options, run_output
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.store import choice as model_choice
 
 DEVICES_SCHEMA = "plm-edge/bench-devices/1"
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from plm_edge import console, gguf_file
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import charts, matrix, paper, report, types
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import find
 from plm_edge.cli import bench_devices, bench_output
-from plm_edge.engine.threads import default_threads
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.machine.threads import default_threads
+from plm_edge.model import gguf_file
 
 if TYPE_CHECKING:
     from plm_edge.cli.bench_run import Devices, Output, Wanted

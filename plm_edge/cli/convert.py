@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plm_edge import console, registry
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options, quants
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.store import registry
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from converters.report import Report
+    from plm_edge.converters.write.report import Report
 
 
 def convert(
@@ -71,10 +72,10 @@ def convert(
     debug: options.Debug = False,
 ) -> None:
     """Convert a PLM checkpoint to a GGUF. The file appears when it is whole, or not at all."""
-    from converters import memory
+    from plm_edge.converters.write import memory
 
     memory.check_start()
-    from converters.convert import convert as run
+    from plm_edge.converters.convert import convert as run
 
     if list_quants:
         quants.show(layout, json=json)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plm_edge import console
+from plm_edge.base import console
 from plm_edge.cli import options
 
 if TYPE_CHECKING:
     from plm_edge.building.cache import Kept
     from plm_edge.deploy.install import Deployed
-    from plm_edge.fleet.connect import Opened
+    from plm_edge.devices.connect import Opened
 
 
 def deploy(
@@ -37,12 +37,12 @@ def deploy(
     Only what is not there yet is sent, and a broken transfer goes on where it was. The engine is
     built if there is none for this device.
     """
-    from plm_edge import model_choice
     from plm_edge.cli import run_output
     from plm_edge.deploy import engine as engines
     from plm_edge.deploy import install
+    from plm_edge.devices import connect
     from plm_edge.engine.log import engine_log
-    from plm_edge.fleet import connect
+    from plm_edge.store import choice as model_choice
 
     engine_log.echo = options.debug_wanted
     choice = model_choice.choose(model)

@@ -7,9 +7,9 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from plm_edge import console
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode
 from plm_edge.cli import options
-from plm_edge.errors import ExitCode
 
 _MARKS = {"ok": ("✓", "green"), "note": ("!", "yellow"), "missing": ("✗", "bold red")}
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from plm_edge import console
+from plm_edge.base import console
 from plm_edge.cli import options
 
 LONGEST_VALUE = 90  # characters of a key's value
@@ -27,7 +27,7 @@ def inspect(
     debug: options.Debug = False,
 ) -> None:
     """Show what a GGUF or a checkpoint holds, without loading it."""
-    from plm_edge import inspection
+    from plm_edge.store import inspection
 
     report = inspection.verify(path) if verify else inspection.inspect(path)
     if json:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from plm_edge import console
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 debug_wanted = False
 

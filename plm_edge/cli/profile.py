@@ -22,11 +22,12 @@ def profile(
     debug: options.Debug = False,
 ) -> None:
     """Show where a token's time goes: by ggml's operations, by the graph's parts, by layer."""
-    from plm_edge import console, model_choice
+    from plm_edge.base import console
     from plm_edge.bench import flame, report
     from plm_edge.bench import profile as profiling
     from plm_edge.bench.runner import Setting
     from plm_edge.cli import run_output
+    from plm_edge.store import choice as model_choice
 
     if html is not None:
         report.check_place(html)
@@ -49,7 +50,7 @@ def profile(
 def _show(phase: dict[str, Any]) -> None:
     from rich.text import Text
 
-    from plm_edge import console
+    from plm_edge.base import console
 
     console.out.print(
         Text(f"{phase['kind']}  ", "bold").append(

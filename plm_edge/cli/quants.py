@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plm_edge import console
+from plm_edge.base import console
 
 
 def show(layout: str, *, json: bool) -> None:
@@ -11,8 +11,8 @@ def show(layout: str, *, json: bool) -> None:
     Raises:
         PlmEdgeError: there is no such layout.
     """
-    from converters.catalogue import catalogue
-    from converters.layout import check_layout
+    from plm_edge.converters.plan.catalogue import catalogue
+    from plm_edge.converters.plan.layout import check_layout
 
     entries = catalogue(check_layout(layout))
     if json:

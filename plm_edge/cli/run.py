@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from plm_edge.base.errors import ExitCode
 from plm_edge.cli import options
-from plm_edge.errors import ExitCode
 
 
 def run(
@@ -41,13 +41,13 @@ def run(
     debug: options.Debug = False,
 ) -> None:
     """Continue a prompt. The text goes to stdout, all else to stderr."""
-    from plm_edge import model_choice
     from plm_edge.cli import run_output, run_result
     from plm_edge.engine import chat
     from plm_edge.engine.interrupt import Interrupt
     from plm_edge.engine.log import engine_log
     from plm_edge.engine.sampling import Sampling
     from plm_edge.engine.session import Options, Session
+    from plm_edge.store import choice as model_choice
 
     engine_log.echo = options.debug_wanted
     text = run_output.read_prompt(prompt)

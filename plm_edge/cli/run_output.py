@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from plm_edge import console
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from plm_edge.cli.run_result import Ran
     from plm_edge.engine.session import Session
-    from plm_edge.model_choice import ModelChoice
+    from plm_edge.store.choice import ModelChoice
 
 LONGEST_ECHO = 2000  # characters of a prompt that are shown before its continuation
 PATIENCE = 0.3  # seconds of loading before a progress bar appears

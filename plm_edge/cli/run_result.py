@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.text import Text
 
-from plm_edge import console
+from plm_edge.base import console
 
 if TYPE_CHECKING:
     from plm_edge.engine.chat import Encoded
     from plm_edge.engine.generation import Stats, StopReason
     from plm_edge.engine.sampling import Sampling
     from plm_edge.engine.session import Session
-    from plm_edge.model_choice import ModelChoice
+    from plm_edge.store.choice import ModelChoice
 
 SCHEMA = "plm-edge/run/1"
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from plm_edge import console
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode
 from plm_edge.cli import options
-from plm_edge.errors import ExitCode
 
 if TYPE_CHECKING:
     from plm_edge.deploy.generation import RemoteGeneration
@@ -37,13 +37,13 @@ class Wanted:
 
 def run(device: str, emulate: bool, model: Path | None, wanted: Wanted) -> None:
     """Continue a prompt on a device; output as `plm-edge run` gives it."""
-    from plm_edge import model_choice
     from plm_edge.cli import run_output, run_result
     from plm_edge.deploy import running, trouble
     from plm_edge.deploy.generation import RemoteGeneration
     from plm_edge.deploy.server import Server
+    from plm_edge.devices import connect
     from plm_edge.engine.interrupt import Interrupt
-    from plm_edge.fleet import connect
+    from plm_edge.store import choice as model_choice
 
     if model is not None:
         model_choice.check_is_gguf(model)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import cache, cmake, fits, manifest
 from plm_edge.building.build import build
 from plm_edge.building.cache import Kept
 from plm_edge.building.request import target_for
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet.facts import Facts
+from plm_edge.devices.facts import Facts
 
 PROGRAM = "bin/llama-server"
 # what goes to a device: the first does the proof, the runs and the serving; the second is what

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy.api import Broken
 from plm_edge.deploy.server import Server
 from plm_edge.engine.generation import Stats, StopReason
 from plm_edge.engine.log import read_log
 from plm_edge.engine.sampling import Sampling
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 
 class RemoteGeneration:

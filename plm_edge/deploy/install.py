@@ -6,18 +6,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building.cache import Kept
 from plm_edge.deploy import engine as engines
 from plm_edge.deploy import proof, record, trouble
 from plm_edge.deploy.place import INCOMING, Place
 from plm_edge.deploy.record import Engine, File, Model, Record
 from plm_edge.deploy.server import Server, Settings
-from plm_edge.errors import PlmEdgeError
-from plm_edge.fleet import failures, files
-from plm_edge.fleet.connect import Opened
-from plm_edge.fleet.facts import Facts
-from plm_edge.fleet.qemu import QemuTransport
-from plm_edge.fleet.transport import quote
+from plm_edge.devices import files
+from plm_edge.devices.connect import Opened
+from plm_edge.devices.facts import Facts
+from plm_edge.devices.transports import failures
+from plm_edge.devices.transports.qemu import QemuTransport
+from plm_edge.devices.transports.transport import quote
 
 Progress = Callable[[str, int, int], None]  # what, done, in all (bytes)
 Step = Callable[[str], None]

@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy import record
 from plm_edge.deploy.api import Broken
 from plm_edge.deploy.record import Header, Proof
 from plm_edge.deploy.server import Server
 from plm_edge.engine.greedy import greedy
 from plm_edge.engine.session import Options, Session
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 MARGIN = 0.2  # nats
 LENGTH = 16  # tokens that are compared at most

@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 import plm_edge
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.deploy.place import MANIFEST, Place
-from plm_edge.errors import PlmEdgeError
 
 SCHEMA = "plm-edge/deployed/1"
 

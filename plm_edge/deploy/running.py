@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy import record
 from plm_edge.deploy.api import Broken
 from plm_edge.deploy.place import MANIFEST, SERVING, Place
 from plm_edge.deploy.record import Model, Record
 from plm_edge.deploy.server import Server, Settings, noted, program_of
+from plm_edge.devices import files
+from plm_edge.devices.connect import Opened
+from plm_edge.devices.transports import failures
+from plm_edge.devices.transports.transport import quote
 from plm_edge.engine import chat
 from plm_edge.engine.chat import Encoded
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet import failures, files
-from plm_edge.fleet.connect import Opened
-from plm_edge.fleet.transport import quote
 
 DEFAULT_CTX = 4096
 

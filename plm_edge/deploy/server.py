@@ -19,12 +19,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.deploy import trouble
 from plm_edge.deploy.api import Api
 from plm_edge.deploy.place import SERVING, Place
-from plm_edge.errors import PlmEdgeError
-from plm_edge.fleet import failures
-from plm_edge.fleet.transport import Done, quote
+from plm_edge.devices.transports import failures
+from plm_edge.devices.transports.transport import Done, quote
 
 _PORT = re.compile(r"listening on http://\S+:(\d+)")
 _PID = "plm-edge-server:"

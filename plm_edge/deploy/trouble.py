@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet import failures
-from plm_edge.fleet.transport import Done, Transport
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.devices.transports import failures
+from plm_edge.devices.transports.transport import Done, Transport
 
 _NO_MEMORY = re.compile(
     r"failed to allocate|unable to allocate|bad_alloc|out of memory|cannot allocate memory", re.I

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from plm_edge.errors import PlmEdgeError
+from plm_edge.base.errors import PlmEdgeError
 
 if TYPE_CHECKING:
     from plm_edge.engine.session import Session

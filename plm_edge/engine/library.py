@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from plm_edge import gguf_file
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.gguf_file import GGUFFile
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.model import gguf_file
+from plm_edge.model.gguf_file import GGUFFile
 
 KV_TYPES = ("f16", "q8_0", "q4_0")
 F16 = 2  # bytes

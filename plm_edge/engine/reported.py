@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from plm_edge.engine import memory
 from plm_edge.engine.log import EngineLog, KVReport
-from plm_edge.gguf_file import GGUFFile
+from plm_edge.model.gguf_file import GGUFFile
 
 
 def kv_report(log: EngineLog, header: GGUFFile, kv_type: str, n_seq: int) -> KVReport | None:

@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plm_edge import gguf_file
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import library, memory
 from plm_edge.engine.generation import Generation
 from plm_edge.engine.log import KVReport, engine_log
 from plm_edge.engine.reported import kv_report
 from plm_edge.engine.sampling import Sampling
 from plm_edge.engine.sparsity import RowCounts
-from plm_edge.engine.threads import default_threads
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.machine.threads import default_threads
+from plm_edge.model import gguf_file
 
 DEFAULT_CTX = 4096  # PLM's own; a model trained for more gets it only when asked (--ctx)
 KV_NUMBERS = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "bf16": 30}  # ggml_type

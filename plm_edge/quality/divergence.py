@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.log import engine_log
 from plm_edge.engine.session import Options, Session
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 TEXT = Path(__file__).with_name("text.txt")
 WINDOW = 128  # tokens

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import compare, history
 from plm_edge.bench.statistics_ import summarise
 from plm_edge.cli.bench_history import shortened
-from plm_edge.errors import PlmEdgeError
 
 
 def slowed(result: dict[str, Any], factor: float) -> dict[str, Any]:

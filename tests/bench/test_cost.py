@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from plm_edge import gguf_file
 from plm_edge.bench import bounds, cost
+from plm_edge.model import gguf_file
 
 
 def test_tiny_plm_by_hand(tiny_gguf: Path) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import counting, emulation, session
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import Workload
 from plm_edge.deploy import proof
-from plm_edge.errors import PlmEdgeError
-from plm_edge.fleet import profile
-from plm_edge.fleet.connect import Opened
-from plm_edge.fleet.qemu import QemuTransport
+from plm_edge.devices.connect import Opened
+from plm_edge.devices.profiles import profile
+from plm_edge.devices.transports.qemu import QemuTransport
 from tests.bench.conftest import Silent, check
 from tests.engines import engine
 

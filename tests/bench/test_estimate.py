@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import cost, estimate, kernels
 from plm_edge.bench.cost import Cost
 from plm_edge.bench.estimate import Machine
-from plm_edge.errors import PlmEdgeError
-from plm_edge.fleet import profile
+from plm_edge.devices.profiles import profile
 
 PRICE = Cost(
     weight_bytes=1000, down_bytes=400, params=2000, down_params=800, kv_bytes=10,

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import matrix, types
 from plm_edge.bench.matrix import Sweep, front, sweep
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import Workload
-from plm_edge.errors import ExitCode, PlmEdgeError
 from plm_edge.quality.divergence import Divergence, windows_of
 
 SHORT = Workload("short", budget_s=0.0, min_repeats=2, max_repeats=2)

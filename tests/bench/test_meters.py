@@ -11,7 +11,7 @@ from plm_edge.bench.meters import battery, boards, counters, nvidia, thermal
 from plm_edge.bench.meters.host import LocalHost, RemoteHost
 from plm_edge.bench.meters.meter import UNITS, Meter
 from plm_edge.bench.meters.recorder import Recorder, of_window
-from plm_edge.fleet.local import LocalTransport
+from plm_edge.devices.transports.local import LocalTransport
 
 
 class Device(LocalHost):

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from plm_edge import gguf_file
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import flame, profile
 from plm_edge.bench.runner import Setting
-from plm_edge.errors import PlmEdgeError
+from plm_edge.model import gguf_file
 
 
 @pytest.fixture(scope="module")

@@ -15,20 +15,20 @@ from typing import Any
 
 import pytest
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import matrix, native_worker, remote, runner, session, types
 from plm_edge.bench.native_worker import Reader
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import Point
 from plm_edge.building.cache import Kept
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet import profile
-from plm_edge.fleet.connect import Opened
-from plm_edge.fleet.files import sha256
-from plm_edge.fleet.profile import Profile
+from plm_edge.devices.connect import Opened
+from plm_edge.devices.files import sha256
+from plm_edge.devices.profiles import profile
+from plm_edge.devices.profiles.profile import Profile
 from tests.bench import engines
 from tests.bench.conftest import SHORT, Silent, check
-from tests.fleet.conftest import ssh
-from tests.fleet.sshd import Sshd
+from tests.devices.transports.conftest import ssh
+from tests.devices.transports.sshd import Sshd
 
 TEXT = "def main():\n    return 0\n"
 

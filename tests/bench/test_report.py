@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import charts, compare, report, sustained
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.runner import Measured
 from plm_edge.bench.workload import WORKLOADS, Point
-from plm_edge.errors import PlmEdgeError
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from plm_edge import gguf_file
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import environment, runner, session
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import Point
 from plm_edge.engine import memory
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.model import gguf_file
 from tests.bench.conftest import SHORT, Silent, check
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import stock
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 ROOT = Path(__file__).resolve().parents[2]
 

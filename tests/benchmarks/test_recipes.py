@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks.recipes_report import better, section
-from converters.plm import Kind
-from converters.recipes import RECIPES
+from plm_edge.converters.plan.plm import Kind
+from plm_edge.converters.plan.recipes import RECIPES
 from tests.conftest import ROOT
 
 KINDS = [kind for kind in Kind if kind is not Kind.NORM]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from plm_edge import cli
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import build, cache, cmake
 from plm_edge.building.target import target_of
-from plm_edge.errors import PlmEdgeError
-from plm_edge.fleet.profile import find
+from plm_edge.devices.profiles.profile import find
 from tests.building.manifests import kept
 
 pytestmark = pytest.mark.usefixtures("own_cache")

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from plm_edge.base.errors import ExitCode
 from plm_edge.building import cmake, tools
-from plm_edge.errors import ExitCode
 from tests.conftest import ROOT
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building.fits import require_fits
 from plm_edge.deploy.proof import greedy
+from plm_edge.devices.profiles.profile import find
 from plm_edge.engine.session import Session
-from plm_edge.errors import PlmEdgeError
-from plm_edge.fleet.profile import find
 from tests.engines import KERNELS, PROBE, engine
 
 DEVICES = ("rpi5", "rpi4", "android-arm64")

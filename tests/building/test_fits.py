@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import manifest as records
 from plm_edge.building.fits import require_fits
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet.profile import find
+from plm_edge.devices.profiles.profile import find
 from tests.building.manifests import kept, manifest
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import elf, isa_arm, tools
 from plm_edge.building.instructions import held
-from plm_edge.errors import PlmEdgeError
 
 LOOP = """
 int sum(const signed char * a, const signed char * b, int n) {

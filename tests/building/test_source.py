@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import build, source, tools
 from plm_edge.building.target import target_of
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet.profile import find
+from plm_edge.devices.profiles.profile import find
 from tests.conftest import ROOT
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import toolchain
 from plm_edge.building.march import gcc_march
 from plm_edge.building.target import Target, machine, require_buildable, target_of
-from plm_edge.errors import PlmEdgeError
-from plm_edge.fleet.detect import described
-from plm_edge.fleet.profile import find
+from plm_edge.devices.profiles.detect import described
+from plm_edge.devices.profiles.profile import find
 
 PHONES = ("android-arm64", "oneplus12", "pixel8")
 BOARDS = ("rpi4", "rpi5")

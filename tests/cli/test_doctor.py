@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from plm_edge import doctor
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import library
-from plm_edge.errors import ExitCode, PlmEdgeError
 from tests.cli.conftest import Cli
 
 

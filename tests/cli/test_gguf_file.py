@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plm_edge import gguf_file
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import library
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.model import gguf_file
 from tests.cli import plm_gguf
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 import plm_edge
 from plm_edge import cli as command
-from plm_edge import console
+from plm_edge.base import console
 from tests.cli.conftest import Cli
 
 
@@ -90,7 +90,7 @@ def test_a_bug_is_said_in_three_lines(
     def broken(_: Path) -> None:
         raise RuntimeError("this is a bug")
 
-    monkeypatch.setattr("plm_edge.inspection.inspect", broken)
+    monkeypatch.setattr("plm_edge.store.inspection.inspect", broken)
     assert command.main(["inspect", str(tmp_path)]) == 1
     err = capsys.readouterr().err
     assert "RuntimeError: this is a bug" in err

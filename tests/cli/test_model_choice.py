@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from plm_edge import bundled, folders, registry
+from plm_edge.base import folders
+from plm_edge.store import bundled, registry
 from tests.cli.conftest import Cli
 
 RUN = ("run", "-p", "hi", "-n", "3", "--temp", "0", "--threads", "1", "--json")
@@ -56,7 +57,7 @@ def test_conversions_that_end_together_are_all_remembered(data: Path, tmp_path: 
     paths = [tmp_path / f"{i}.gguf" for i in range(12)]
     for path in paths:
         path.write_bytes(b"GGUF")
-    program = "import sys, pathlib; from plm_edge.registry import add_model\n"
+    program = "import sys, pathlib; from plm_edge.store.registry import add_model\n"
     program += "for p in sys.argv[1:]: add_model(pathlib.Path(p), 's', 'q')"
     processes = [
         subprocess.Popen([sys.executable, "-c", program, *map(str, paths[i::3])]) for i in range(3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from plm_edge.errors import PlmEdgeError
+from plm_edge.base.errors import PlmEdgeError
 from tests.checkpoints import PlmShape, write_checkpoint
 
 # Every row a multiple of 256, as K-quants want them, and layers enough for each rule of a recipe.

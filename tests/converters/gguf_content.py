@@ -11,8 +11,8 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, dequantize
 from numpy.typing import NDArray
 
-from converters.layout import EDGE_VERSION_KEY
-from converters.provenance import PREFIX
+from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
+from plm_edge.converters.write.provenance import PREFIX
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from converters.convert import convert
+from plm_edge.converters.convert import convert
 from tests.converters.gguf_content import Content, read
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ import numpy as np
 from gguf import GGUFWriter
 from numpy.typing import NDArray
 
-from converters.config import read_config
-from converters.plm import Kind, tensor_specs
+from plm_edge.converters.plan.config import read_config
+from plm_edge.converters.plan.plm import Kind, tensor_specs
 
 Entries = dict[str, NDArray[np.float32]]
 CALLS = 7

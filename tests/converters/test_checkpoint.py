@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from converters.checkpoint import INDEX, Checkpoint
-from plm_edge.errors import PlmEdgeError
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.converters.sources.checkpoint import INDEX, Checkpoint
 from tests.checkpoints import PlmShape
 from tests.converters.conftest import said
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.choice import choose
-from converters.convert import convert
-from converters.imatrix import read_imatrix
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.converters.convert import convert
+from plm_edge.converters.plan.choice import choose
+from plm_edge.converters.plan.imatrix import read_imatrix
 from tests.converters.conftest import said
 from tests.converters.gguf_content import read
 from tests.converters.imatrix_files import (

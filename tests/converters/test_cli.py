@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from converters.recipes import RECIPES
-from plm_edge import console, registry
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode
 from plm_edge.cli import main
-from plm_edge.errors import ExitCode
+from plm_edge.converters.plan.recipes import RECIPES
+from plm_edge.store import registry
 from tests.converters.imatrix_files import write_imatrix
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from converters.config import parse_config, read_config
-from plm_edge.errors import PlmEdgeError
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.converters.plan.config import parse_config, read_config
 from tests.checkpoints import PlmShape
 from tests.converters.conftest import said
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from converters.config import read_config
-from converters.convert import convert, default_out
-from converters.layout import EDGE_VERSION_KEY
-from converters.plm import Kind, tensor_specs
-from converters.recipes import RECIPES
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.converters.convert import convert, default_out
+from plm_edge.converters.plan.config import read_config
+from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
+from plm_edge.converters.plan.plm import Kind, tensor_specs
+from plm_edge.converters.plan.recipes import RECIPES
 from tests.checkpoints import PlmShape, write_checkpoint
 from tests.converters.conftest import SHAPE_256, TINY_PLM, Edit, edit_weights, said
 from tests.converters.gguf_content import assert_same, read

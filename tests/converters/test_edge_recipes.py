@@ -13,8 +13,8 @@ from gguf import LlamaFileType
 from tokenizers import Tokenizer
 
 from benchmarks.divergence import Divergence
-from converters.convert import convert
-from converters.recipes import RECIPES
+from plm_edge.converters.convert import convert
+from plm_edge.converters.plan.recipes import RECIPES
 from tests.conftest import ROOT
 from tests.converters.conftest import TINY_PLM
 from tests.converters.gguf_content import read

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from converters.convert import convert
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.cli import main
+from plm_edge.converters.convert import convert
 from plm_edge.engine.sampling import Sampling
 from plm_edge.engine.session import Options, Session
-from plm_edge.errors import PlmEdgeError
 from tests.checkpoints import PlmShape, special_ids
 from tests.converters.conftest import TINY_PLM, said
 from tests.converters.gguf_content import read

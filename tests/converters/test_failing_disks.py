@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from plm_edge.errors import ExitCode
+from plm_edge.base.errors import ExitCode
 from tests.checkpoints import write_checkpoint
 from tests.converters.conftest import SHAPE_256
 

@@ -11,8 +11,8 @@ import pytest
 from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Q
 
-from converters.quantize import Quantizer
-from converters.tensors import Bytes, Floats
+from plm_edge.converters.tensors import Bytes, Floats
+from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.engine import library
 
 TYPES = (Q.Q2_K, Q.Q4_K, Q.Q5_K, Q.Q6_K)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from gguf import GGUFReader, GGUFWriter
 
-from converters.convert import convert
-from converters.layout import EDGE_VERSION_KEY
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import main
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.converters.convert import convert
+from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from tests.conftest import Upstream
 from tests.converters.conftest import said
 from tests.converters.gguf_content import assert_same, read

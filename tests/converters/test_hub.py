@@ -11,8 +11,8 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from converters.convert import convert, default_out
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.converters.convert import convert, default_out
 from tests.checkpoints import write_checkpoint
 from tests.converters.conftest import said
 from tests.converters.gguf_content import assert_same, read
@@ -89,7 +89,7 @@ def test_next_run_goes_on_after_giving_up(
         "HF_HOME": str(tmp_path / "home"),
         "PLM_EDGE_DATA_DIR": str(tmp_path / "data"),
     }
-    patched = f"import converters.download as d; d.PAUSE = 0.01; {program}"
+    patched = f"import plm_edge.converters.sources.download as d; d.PAUSE = 0.01; {program}"
     server.cuts = [20_000] + [0] * 1000
     command = ["convert", NAME, "--out", str(tmp_path / "m.gguf")]
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from converters import memory, provenance
-from converters.convert import convert
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.converters.convert import convert
+from plm_edge.converters.write import memory, provenance
 from tests.checkpoints import (
     PlmShape,
     special_ids,
@@ -33,7 +33,7 @@ PROGRAM = """
 import json, os, resource, sys
 from pathlib import Path
 from converters import convert as conversion
-from converters.writer import AtomicFile
+from plm_edge.converters.write.writer import AtomicFile
 
 source, out, quant, number, stage, size = sys.argv[1:]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from converters.checkpoint import Checkpoint
-from converters.config import parse_config, read_config
-from converters.plm import TensorSpec, match_tensors, tensor_specs
-from converters.tensors import Tensor
-from plm_edge.errors import PlmEdgeError
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.converters.plan.config import parse_config, read_config
+from plm_edge.converters.plan.plm import TensorSpec, match_tensors, tensor_specs
+from plm_edge.converters.sources.checkpoint import Checkpoint
+from plm_edge.converters.tensors import Tensor
 from tests.checkpoints import PlmShape, write_checkpoint, write_json
 from tests.converters.conftest import Edit, edit_weights, said
 

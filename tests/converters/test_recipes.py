@@ -5,13 +5,19 @@ from __future__ import annotations
 import pytest
 from gguf import GGMLQuantizationType as Q
 
-from converters.catalogue import catalogue
-from converters.config import parse_config
-from converters.layout import Layout
-from converters.plm import Kind, tensor_specs
-from converters.recipes import ALIASES, RECIPES, find_recipe, fitting_type, wanted_type
-from converters.tensors import columns
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.converters.plan.catalogue import catalogue
+from plm_edge.converters.plan.config import parse_config
+from plm_edge.converters.plan.layout import Layout
+from plm_edge.converters.plan.plm import Kind, tensor_specs
+from plm_edge.converters.plan.recipes import (
+    ALIASES,
+    RECIPES,
+    find_recipe,
+    fitting_type,
+    wanted_type,
+)
+from plm_edge.converters.tensors import columns
 from tests.checkpoints import PlmShape
 
 PLM_1_8B = PlmShape(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.synthetic import NOTE
-from converters.convert import convert
-from plm_edge import gguf_file
 from plm_edge.bench import environment
 from plm_edge.cli import main
+from plm_edge.converters.convert import convert
+from plm_edge.model import gguf_file
 from tests.converters.test_tokenizer import change
 
 

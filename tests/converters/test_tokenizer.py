@@ -9,8 +9,8 @@ import pytest
 from gguf import TokenType
 from tokenizers import Tokenizer
 
-from converters.tokenizer import tokenizer_keys
-from plm_edge.errors import PlmEdgeError
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.converters.plan.tokenizer import tokenizer_keys
 from tests.checkpoints import CHAT_TEMPLATE, PADDING_IDS, PlmShape
 from tests.converters.conftest import TINY_PLM, said
 

@@ -15,8 +15,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from benchmarks.synthetic import real_tokenizer
-from converters.convert import convert
 from plm_edge.cli import main
+from plm_edge.converters.convert import convert
 from plm_edge.engine.session import Options, Session
 from tests.checkpoints import PlmShape, write_checkpoint, write_tokenizer
 from tests.conftest import Upstream

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import pytest
 
-from converters.convert import convert
-from plm_edge.errors import PlmEdgeError
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.converters.convert import convert
 from tests.checkpoints import PlmShape, write_checkpoint
 from tests.conftest import Upstream
 from tests.converters.conftest import SHAPE_256, TINY_PLM

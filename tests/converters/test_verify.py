@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters import convert as conversion
-from converters.convert import convert
-from converters.gguf_header import Plan
-from converters.pipeline import Job, Written
-from converters.provenance import HASHES_KEY
-from converters.quantize import Quantizer
-from converters.verify import verify_file, verify_written
-from converters.writer import AtomicFile
-from plm_edge import __version__, gguf_file
+from plm_edge import __version__
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import main
+from plm_edge.converters import convert as conversion
+from plm_edge.converters.convert import convert
+from plm_edge.converters.write.gguf_header import Plan
+from plm_edge.converters.write.pipeline import Job, Written
+from plm_edge.converters.write.provenance import HASHES_KEY
+from plm_edge.converters.write.quantize import Quantizer
+from plm_edge.converters.write.verify import verify_file, verify_written
+from plm_edge.converters.write.writer import AtomicFile
 from plm_edge.engine import library
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.model import gguf_file
 from tests.converters.conftest import said
 from tests.converters.gguf_content import read
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from converters.writer import AtomicFile
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.converters.write.writer import AtomicFile
 from tests.converters.conftest import said
 
 
@@ -128,7 +128,7 @@ def test_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     def denied(*_: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("converters.writer.os.open", denied)
+    monkeypatch.setattr("plm_edge.converters.write.writer.os.open", denied)
     error = refused(tmp_path / "model.gguf")
     assert "Permission denied" in error.why
     assert error.code == ExitCode.INPUT
@@ -150,7 +150,8 @@ def test_a_limit_that_only_shows_when_writing(tmp_path: Path) -> None:
     """A quota, or here the largest file that a process may write, is not in the free space."""
     program = (
         "import resource, sys; from pathlib import Path\n"
-        "from converters.writer import AtomicFile; from plm_edge.errors import PlmEdgeError\n"
+        "from plm_edge.converters.write.writer import AtomicFile\n"
+        "from plm_edge.base.errors import PlmEdgeError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try:\n"
         "    with AtomicFile(Path(sys.argv[1]), 8192): print('no error')\n"

@@ -17,14 +17,14 @@ from plm_edge.building.cache import Kept
 from plm_edge.deploy import install
 from plm_edge.deploy.engine import parts
 from plm_edge.deploy.install import Deployed
-from plm_edge.fleet import connect
-from plm_edge.fleet.connect import Opened
+from plm_edge.devices import connect
+from plm_edge.devices.connect import Opened
 from tests import engines
 from tests.cli.conftest import Cli
 from tests.conftest import ROOT
+from tests.devices.transports.conftest import ssh
+from tests.devices.transports.sshd import Sshd
 from tests.engines import ENGINES
-from tests.fleet.conftest import ssh
-from tests.fleet.sshd import Sshd
 
 FOLDER = ".local/share/plm-edge"
 SURE = "1, 2, 3, 4, 5, 6,"  # tiny-plm prefers each of its next tokens by more than half a nat

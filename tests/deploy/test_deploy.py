@@ -12,12 +12,12 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.deploy import proof, running
-from plm_edge.errors import PlmEdgeError
-from plm_edge.fleet import failures
-from plm_edge.fleet.files import sha256
+from plm_edge.devices.files import sha256
+from plm_edge.devices.transports import failures
 from tests.deploy.conftest import SURE, Pi
-from tests.fleet.sshd import SMALL
+from tests.devices.transports.sshd import SMALL
 
 pytestmark = pytest.mark.xdist_group("pi")
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import build as builds
 from plm_edge.building import cache, cmake, tools
 from plm_edge.building.cache import Kept
 from plm_edge.building.manifest import File
 from plm_edge.cli import deploy as command
 from plm_edge.deploy import engine
-from plm_edge.errors import ExitCode, PlmEdgeError
-from plm_edge.fleet import facts
-from plm_edge.fleet.facts import Facts
+from plm_edge.devices import facts
+from plm_edge.devices.facts import Facts
 from tests.building import manifests
 
 SERVER = File("bin/llama-server", 1, "", {}, {})

@@ -14,8 +14,8 @@ from plm_edge.deploy.engine import parts
 from tests.cli.conftest import Cli
 from tests.conftest import ROOT
 from tests.deploy.conftest import SURE
+from tests.devices.transports.adbd import Adbd
 from tests.engines import ENGINES
-from tests.fleet.adbd import Adbd
 
 pytestmark = pytest.mark.xdist_group("pi")
 ASKED = ("-p", SURE, "-n", "8", "--temp", "0", "-q")

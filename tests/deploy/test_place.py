@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.deploy import record, trouble
 from plm_edge.deploy.place import MANIFEST, Place
-from plm_edge.errors import PlmEdgeError
-from plm_edge.fleet import failures
-from plm_edge.fleet.local import LocalTransport
-from plm_edge.fleet.transport import Done
+from plm_edge.devices.transports import failures
+from plm_edge.devices.transports.local import LocalTransport
+from plm_edge.devices.transports.transport import Done
 
 # what llama-server of the pinned version writes
 NO_MEMORY = """0.00.1 I load_tensors: loading model tensors

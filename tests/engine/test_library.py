@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import library
-from plm_edge.errors import ExitCode, PlmEdgeError
 
 
 def load_in_child(folder: Path, code: str = "library.load()") -> subprocess.CompletedProcess[str]:
     """Loads the libraries of `folder` in a process of its own: a loaded library stays loaded."""
     script = (
         "from plm_edge.engine import library\n"
-        "from plm_edge.errors import PlmEdgeError\n"
+        "from plm_edge.base.errors import PlmEdgeError\n"
         f"try:\n    {code}\n    print('loaded')\n"
         "except PlmEdgeError as error:\n    print(int(error.code), error, sep='\\n')\n"
     )

@@ -12,10 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from plm_edge import gguf_file
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import memory
 from plm_edge.engine.session import Options, Session
-from plm_edge.errors import ExitCode, PlmEdgeError
+from plm_edge.model import gguf_file
 from tests.cli import plm_gguf
 
 MIB = 2**20

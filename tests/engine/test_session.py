@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.interrupt import Interrupt
 from plm_edge.engine.log import engine_log
 from plm_edge.engine.sampling import Sampling
 from plm_edge.engine.session import Options, Session
-from plm_edge.errors import ExitCode, PlmEdgeError
 from tests.cli import plm_gguf
 
 ONE = Options(threads=1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.engine.chat import render
-from plm_edge.errors import PlmEdgeError
 
 QWEN = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plm_edge.engine import threads
+from plm_edge.machine import threads
 
 
 def machine(

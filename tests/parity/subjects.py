@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from converters.convert import convert
+from plm_edge.converters.convert import convert
 from tests.checkpoints import PlmShape, write_checkpoint
 from tests.parity.engine import Engine, Logits, Model, Row, rows
 from tests.reference.plm import Output, Plm

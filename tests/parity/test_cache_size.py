@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from converters.convert import convert
+from plm_edge.converters.convert import convert
 from plm_edge.engine.log import engine_log
 from tests.checkpoints import PlmShape, write_checkpoint
 from tests.parity.engine import Engine, Model, Setting

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.convert import convert
+from plm_edge.converters.convert import convert
 from tests.parity.engine import Engine, Model, Setting, interleaved
 from tests.parity.subjects import Subject, as_rows, by_row, nmse
 

@@ -14,7 +14,7 @@ import torch
 from gguf import GGUFReader, dequantize
 from safetensors.torch import save_file
 
-from converters.convert import convert
+from plm_edge.converters.convert import convert
 from tests.parity.engine import Engine, Model, Setting, rows
 from tests.parity.subjects import TINY, Subject, nmse
 from tests.reference.plm import Plm

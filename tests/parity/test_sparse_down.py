@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, dequantize
 
-from converters.convert import convert
-from converters.layout import EDGE_VERSION_KEY
+from plm_edge.converters.convert import convert
+from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from tests.parity.engine import Engine, Logits, Model, Setting, rows
 from tests.parity.subjects import TINY
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from converters.convert import convert
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.converters.convert import convert
 from plm_edge.engine import library
 from plm_edge.engine.log import engine_log
-from plm_edge.errors import PlmEdgeError
 from tests import engines
 from tests.parity.engine import Engine, Setting, rows
 from tests.parity.subjects import TINY, Subject, nmse

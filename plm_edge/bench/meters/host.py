@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from plm_edge.fleet.transport import Transport
+    from plm_edge.devices.transports.transport import Transport
 
 PATIENCE = 5.0  # seconds for a command that reads a sensor
 
@@ -56,7 +56,7 @@ class LocalHost:
 
 
 class RemoteHost:
-    """A machine behind a transport of `plm_edge.fleet`."""
+    """A machine behind a transport of `plm_edge.devices`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

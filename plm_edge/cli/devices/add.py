@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from plm_edge import console
+from plm_edge.base import console
 from plm_edge.cli import options
 
 
@@ -29,7 +29,8 @@ def add(
     debug: options.Debug = False,
 ) -> None:
     """Remember a device, so that --device NAME means it."""
-    from plm_edge.fleet import connect, known, report
+    from plm_edge.devices import connect
+    from plm_edge.devices.profiles import known, report
 
     device = connect.to_remember(name, profile, host, transport)
     if check:
@@ -49,7 +50,7 @@ def remove(
     debug: options.Debug = False,
 ) -> None:
     """Forget a device. Nothing is deleted on it."""
-    from plm_edge.fleet import known, report
+    from plm_edge.devices.profiles import known, report
 
     device = known.remove(name)
     if json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plm_edge import console
+from plm_edge.base import console
 from plm_edge.cli import options
 
 
@@ -16,7 +16,7 @@ def clean(
     """Remove all that was put on a device, and nothing else. It stays in your list."""
     from plm_edge.deploy import server
     from plm_edge.deploy.place import Place
-    from plm_edge.fleet import connect
+    from plm_edge.devices import connect
 
     opened = connect.device(name, emulate=emulate)
     with opened.transport as transport:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plm_edge import console
+from plm_edge.base import console
 from plm_edge.cli import options
 
 
@@ -35,7 +35,8 @@ def detect(
     debug: options.Debug = False,
 ) -> None:
     """Ask a machine what it is, and write a profile of it."""
-    from plm_edge.fleet import report, survey, toml_writer
+    from plm_edge.devices import survey
+    from plm_edge.devices.profiles import report, toml_writer
 
     facts, found, path = survey.survey(host, adb, name, out, save)
     if json:

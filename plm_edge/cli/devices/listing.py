@@ -6,13 +6,13 @@ from typing import Any
 
 from rich.text import Text
 
-from plm_edge import console
-from plm_edge.errors import PlmEdgeError
+from plm_edge.base import console
+from plm_edge.base.errors import PlmEdgeError
 
 
 def listing(json: bool) -> None:
     """All of them, in one table each, or as JSON (plm-edge/devices-list/1)."""
-    from plm_edge.fleet import detect, known, profile, report
+    from plm_edge.devices.profiles import detect, known, profile, report
 
     broken: list[PlmEdgeError] = []
     profiles = [

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plm_edge import console
+from plm_edge.base import console
 from plm_edge.cli import options
 
 
@@ -29,8 +29,8 @@ def serve(
     """Run llama-server on a device until Ctrl-C, at http://127.0.0.1:PORT of this machine."""
     from plm_edge.deploy import running, server
     from plm_edge.deploy.place import Place
+    from plm_edge.devices import connect
     from plm_edge.engine.interrupt import Interrupt
-    from plm_edge.fleet import connect
 
     opened = connect.device(name, emulate=emulate)
     with opened.transport as transport:

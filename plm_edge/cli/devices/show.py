@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from plm_edge import console
+from plm_edge.base import console
 from plm_edge.cli import options
 
 if TYPE_CHECKING:
-    from plm_edge.fleet.report import Row
+    from plm_edge.devices.profiles.report import Row
 
 
 def show(
@@ -24,7 +24,8 @@ def show(
     debug: options.Debug = False,
 ) -> None:
     """Explain a device: CPU, memory, GPU, build, meters, defaults; and whence each figure is."""
-    from plm_edge.fleet import connect, report, toml_writer
+    from plm_edge.devices import connect
+    from plm_edge.devices.profiles import report, toml_writer
 
     found, device = connect.describe(name)
     if json:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from plm_edge import console
+from plm_edge.base import console
 from plm_edge.cli import options
 
 

@@ -9,7 +9,7 @@
 //   o        = W_o [softmax(q_h K_h^T / sqrt(n_nope + n_rot)) V_h]_h
 //   y        = W_down relu(W_up x)^2
 //
-// In the edge layout of the file (converters/layout.py) W_down has one row a neuron, and only the rows of
+// In the edge layout of the file (converters/plan/layout.py) W_down has one row a neuron, and only the rows of
 // neurons that are not zero are read.
 //
 // The cache holds [c ; k_pe] of each token: n_lora + n_rot values a layer, whatever the number of heads.

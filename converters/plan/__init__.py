@@ -1,0 +1,1 @@
+"""What a conversion makes: which tensor, in which layout and type, with which metadata."""

@@ -1,0 +1,55 @@
+"""A quantised tensor read as f32, by any piece of a row: what turning a matrix asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from plm_edge.converters.plan.recipes import FLOATS
+from plm_edge.converters.plan.transposed import Transposed
+from plm_edge.converters.tensors import Bytes, Tensor, columns
+from plm_edge.converters.write.quantize import Quantizer
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A `tensors.Tensor` of f32 over one of another type."""
+
+    source: Tensor
+    quantizer: Quantizer
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def type(self) -> GGMLQuantizationType:
+        return GGMLQuantizationType.F32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    def read_rows(self, first: int, into: Bytes) -> None:
+        """See `tensors.Tensor`."""
+        self.read_bytes(4 * first * columns(self.shape), into)
+
+    def read_bytes(self, start: int, into: Bytes) -> None:
+        """See `tensors.Tensor`. Decodes the blocks that hold the piece."""
+        block, size = GGML_QUANT_SIZES[self.source.type]
+        begin, end = start // 4, (start + into.size) // 4
+        first, last = begin // block, -(-end // block)
+        raw = np.empty((last - first) * size, np.uint8)
+        self.source.read_bytes(first * size, raw)
+        values = np.empty((last - first) * block, np.float32)
+        values = self.quantizer.decode(self.source.type, raw, values)
+        into.view(np.float32)[:] = values[begin - first * block : end - first * block]
+
+
+def turnable(tensor: Tensor, quantizer: Quantizer) -> Tensor:
+    """`tensor`; where it is a quantised one turned, the same in a form that can be read so."""
+    if isinstance(tensor, Transposed) and tensor.source.type not in FLOATS:
+        return Transposed(Decoded(tensor.source, quantizer))
+    return tensor

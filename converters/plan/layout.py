@@ -1,0 +1,74 @@
+"""stock | edge: which form each tensor takes in the file.
+
+`stock` is what upstream's own tools write, bit for bit. `edge` holds what our kernels want, and a
+key with a version that says so:
+
+- `ffn_down` has one row a neuron, the transpose of the checkpoint's. Squared ReLU makes most
+  neurons zero, and the weights of a zero neuron are then one piece of the file that is not read. A
+  program that does not know the layout finds a wrong shape and refuses the file. (Where n_ff equals
+  the hidden size no shape would tell the two apart, and the checkpoint's own form stays.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.converters.keys import Keys, u32
+from plm_edge.converters.plan.plm import Kind, TensorSpec
+from plm_edge.converters.plan.transposed import Transposed
+from plm_edge.converters.tensors import Tensor
+
+Layout = Literal["stock", "edge"]
+LAYOUTS: tuple[str, ...] = get_args(Layout)
+EDGE_VERSION_KEY = "plm_edge.layout.version"
+# Goes up by one whenever a file of this layout would be read wrongly by an older engine.
+EDGE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a tensor lies in the file. `shape` is (rows, columns) as stored; quantisation blocks run
+    along a row. `transposed`: its rows are the columns of the checkpoint's."""
+
+    name: str
+    shape: tuple[int, ...]
+    transposed: bool = False
+
+    def of(self, source: Tensor) -> Tensor:
+        """The checkpoint's tensor `source` in this form."""
+        if not self.transposed:
+            return source
+        # A file of the edge layout has it in this form already.
+        return source.source if isinstance(source, Transposed) else Transposed(source)
+
+
+def check_layout(name: str) -> Layout:
+    """
+    Raises:
+        PlmEdgeError: no layout has this name.
+    """
+    if name == "stock":
+        return "stock"
+    if name == "edge":
+        return "edge"
+    raise PlmEdgeError(
+        f"there is no layout {name!r}",
+        f"the layouts are {' and '.join(LAYOUTS)}",
+        "edge for plm-edge itself, stock for every other program that is based on llama.cpp",
+        ExitCode.USAGE,
+    )
+
+
+def form(spec: TensorSpec, layout: Layout) -> Form:
+    """The form of one tensor in `layout`: the one place where this is decided."""
+    if layout == "edge" and spec.kind is Kind.FFN_DOWN and spec.shape[0] != spec.shape[1]:
+        rows, columns = spec.shape
+        return Form(spec.name, (columns, rows), transposed=True)
+    return Form(spec.name, spec.shape)
+
+
+def layout_keys(layout: Layout) -> Keys:
+    """The keys by which a reader tells the layouts apart."""
+    return {EDGE_VERSION_KEY: u32(EDGE_VERSION)} if layout == "edge" else {}

@@ -1,0 +1,189 @@
+"""A GGUF as the source: of another type, another layout, or by another tool.
+
+Its tensors are offered in the checkpoint's form, whatever layout they lie in; a tensor that is
+turned twice on its way is not turned at all (`layout.Form.of`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from gguf.gguf_writer import GGUFValue
+
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.converters.keys import Keys
+from plm_edge.converters.plan.config import PlmConfig
+from plm_edge.converters.plan.layout import EDGE_VERSION, EDGE_VERSION_KEY, Layout, form
+from plm_edge.converters.plan.plm import ARCH, TensorSpec, tensor_specs
+from plm_edge.converters.plan.transposed import Transposed
+from plm_edge.converters.tensors import Bytes, Tensor, columns
+from plm_edge.converters.write.provenance import PREFIX
+from plm_edge.model import gguf_file
+
+_TYPES = {name: GGMLQuantizationType(n) for n, (name, _, _) in gguf_file.TENSOR_TYPES.items()
+          if n in GGMLQuantizationType._value2member_map_}  # fmt: skip
+_VALUE_TYPES = {
+    **{"u8": GGUFValueType.UINT8, "i8": GGUFValueType.INT8, "u16": GGUFValueType.UINT16},
+    **{"i16": GGUFValueType.INT16, "u32": GGUFValueType.UINT32, "i32": GGUFValueType.INT32},
+    **{"f32": GGUFValueType.FLOAT32, "bool": GGUFValueType.BOOL, "str": GGUFValueType.STRING},
+    **{"u64": GGUFValueType.UINT64, "i64": GGUFValueType.INT64, "f64": GGUFValueType.FLOAT64},
+}
+# What the writer sets itself, and what is true of the source's own file only.
+_DROPPED = ("general.architecture", "general.alignment", "split.")
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """A `tensors.Tensor` in an open GGUF. `offset` in bytes from the start of the file."""
+
+    path: Path
+    fd: int
+    name: str
+    type: GGMLQuantizationType
+    shape: tuple[int, ...]
+    offset: int
+
+    def read_rows(self, first: int, into: Bytes) -> None:
+        """See `tensors.Tensor`."""
+        block, size = GGML_QUANT_SIZES[self.type]
+        self.read_bytes(first * columns(self.shape) // block * size, into)
+
+    def read_bytes(self, start: int, into: Bytes) -> None:
+        """See `tensors.Tensor`."""
+        start += self.offset
+        view = into.data
+        while view:
+            try:
+                count = os.preadv(self.fd, [view], start)
+            except OSError as error:
+                raise PlmEdgeError(
+                    f"cannot read {self.path.name}",
+                    f"{self.path} at byte {start}: {error.strerror}",
+                    "check the disk, or get the file again",
+                ) from error
+            if not count:
+                raise PlmEdgeError(
+                    f"{self.path.name} ended while it was read",
+                    f"{self.path} had byte {start} when it was opened",
+                    "leave the file alone while it is converted, and start again",
+                )
+            view, start = view[count:], start + count
+
+
+def read_config(content: gguf_file.GGUFFile) -> PlmConfig:
+    """The model's sizes, from its keys.
+
+    Raises:
+        PlmEdgeError: it is no PLM, or a key is missing or cannot be.
+    """
+    if content.architecture != ARCH:
+        raise PlmEdgeError(
+            f"{content.path.name} is a {content.architecture or 'GGUF without architecture'}",
+            f"general.architecture should say {ARCH}: only PLM models are converted",
+            "for other architectures use llama.cpp's own llama-quantize",
+        )
+
+    def size(name: str) -> int:
+        value = content.arch_key(name)
+        if type(value) is not int or not 0 < value < 2**24:
+            raise _unfit(content.path, f"{ARCH}.{name} is {value!r}")
+        return value
+
+    def number(name: str) -> float:
+        value = content.arch_key(name)
+        if type(value) is not float or not 0 < value < math.inf:
+            raise _unfit(content.path, f"{ARCH}.{name} is {value!r}")
+        return value
+
+    rope, key = size("rope.dimension_count"), size("attention.key_length")
+    if key <= rope:
+        raise _unfit(content.path, f"{ARCH}.attention.key_length is {key}, no more than {rope}")
+    return PlmConfig(
+        layers=size("block_count"),
+        hidden=size("embedding_length"),
+        heads=size("attention.head_count"),
+        nope=key - rope,
+        rope=rope,
+        v=size("attention.value_length"),
+        kv_lora=size("attention.kv_lora_rank"),
+        ffn=size("feed_forward_length"),
+        vocab=size("vocab_size"),
+        max_positions=size("context_length"),
+        rope_theta=number("rope.freq_base"),
+        eps=number("attention.layer_norm_rms_epsilon"),
+        tied=True,
+    )
+
+
+def read_layout(content: gguf_file.GGUFFile) -> Layout:
+    """
+    Raises:
+        PlmEdgeError: it has an edge layout of a later version.
+    """
+    version = content.keys.get(EDGE_VERSION_KEY)
+    if version is None:
+        return "stock"
+    if version != EDGE_VERSION:
+        raise _unfit(
+            content.path, f"its edge layout has version {version}, known is {EDGE_VERSION}"
+        )
+    return "edge"
+
+
+def match_tensors(
+    config: PlmConfig, content: gguf_file.GGUFFile, layout: Layout, fd: int
+) -> list[tuple[TensorSpec, Tensor]]:
+    """Pair each tensor of a PLM with the file's, exhaustively both ways.
+
+    Raises:
+        PlmEdgeError: a tensor is missing, unknown, or has another shape than it should.
+    """
+    specs, stored = tensor_specs(config), {tensor.name: tensor for tensor in content.tensors}
+    for name in {spec.name for spec in specs} ^ set(stored):
+        has = "has" if name in stored else "does not have"
+        raise _unfit(content.path, f"it {has} {name}, and its keys say otherwise")
+    pairs: list[tuple[TensorSpec, Tensor]] = []
+    for spec in specs:
+        entry, lies = stored[spec.name], form(spec, layout)
+        shape = tuple(reversed(entry.shape))
+        if shape != lies.shape:
+            raise _unfit(
+                content.path,
+                f"{spec.name} has the shape {list(shape)}, its keys make it {list(lies.shape)}",
+            )
+        if entry.type not in _TYPES:
+            raise _unfit(content.path, f"{spec.name} has the type {entry.type}")
+        tensor = GgufTensor(content.path, fd, spec.name, _TYPES[entry.type], shape, entry.offset)
+        pairs.append((spec, Transposed(tensor) if lies.transposed else tensor))
+    return pairs
+
+
+def model_keys(content: gguf_file.GGUFFile) -> Keys:
+    """The file's keys, as far as they are about the model."""
+    if content.keys.get("split.count", 1) != 1:
+        raise _unfit(content.path, "it is one of several files (split.count)")
+    keys: Keys = {}
+    for name, value in content.keys.items():
+        if name.startswith((PREFIX, *_DROPPED)):
+            continue
+        if not isinstance(value, gguf_file.Array):
+            keys[name] = GGUFValue(value, _VALUE_TYPES[content.key_types[name]])
+        elif value.length:  # the writer has no form for an empty array
+            if value.type not in _VALUE_TYPES:
+                raise _unfit(content.path, f"{name} is an array of {value.type}")
+            keys[name] = GGUFValue(
+                value.values(), GGUFValueType.ARRAY, sub_type=_VALUE_TYPES[value.type]
+            )
+    return keys
+
+
+def _unfit(path: Path, why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"{path.name} cannot be converted",
+        why,
+        "convert the original checkpoint, or a GGUF of PLM that runs in llama.cpp",
+    )

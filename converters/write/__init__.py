@@ -1,0 +1,1 @@
+"""How the planned file comes to be: quantised, written in one pass, and read again."""

@@ -1,0 +1,86 @@
+"""What a conversion made, and what it took."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from plm_edge.converters.write.gguf_header import TensorInfo
+
+
+@dataclass(frozen=True)
+class TypeTotal:
+    """All tensors of one type. `size` in bytes."""
+
+    type: str
+    tensors: int
+    elements: int
+    size: int
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.size / self.elements
+
+
+@dataclass(frozen=True)
+class Report:
+    """`size` of the file and `peak_rss` of the process in bytes; `warnings` for the person."""
+
+    out: Path
+    quant: str
+    layout: str
+    types: tuple[TypeTotal, ...]
+    size: int
+    threads: int
+    seconds: float
+    peak_rss: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> TypeTotal:
+        """All tensors together."""
+        return TypeTotal(
+            "all",
+            sum(t.tensors for t in self.types),
+            sum(t.elements for t in self.types),
+            sum(t.size for t in self.types),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json: every field, and the bits a weight."""
+        return {
+            **asdict(self),
+            "out": str(self.out),
+            "types": [asdict(t) | {"bits_per_weight": t.bits_per_weight} for t in self.types],
+            "bits_per_weight": self.total.bits_per_weight,
+        }
+
+
+def type_totals(tensors: Iterable[TensorInfo]) -> tuple[TypeTotal, ...]:
+    """Per type, the one with the most bytes first."""
+    totals: dict[str, TypeTotal] = {}
+    for tensor in tensors:
+        name = tensor.type.name.lower()
+        old = totals.get(name, TypeTotal(name, 0, 0, 0))
+        totals[name] = TypeTotal(
+            name, old.tensors + 1, old.elements + tensor.elements, old.size + tensor.size
+        )
+    return tuple(sorted(totals.values(), key=lambda t: -t.size))
+
+
+def peak_rss() -> int:
+    """The most memory that this process has held so far, in bytes."""
+    try:
+        # ru_maxrss keeps the figure of the process that started this one, across exec.
+        with Path("/proc/self/status").open(encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

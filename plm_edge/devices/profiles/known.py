@@ -1,0 +1,159 @@
+"""The devices that a person added, remembered in their config folder as devices.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from plm_edge.base import folders
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.devices.profiles import profile
+
+SCHEMA = "plm-edge/devices/1"
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+KINDS = ("local", "ssh", "adb", "qemu")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A machine by a name of one's own.
+
+    `transport`: local, ssh, adb or qemu (emulated here). `host` is [USER@]HOST[:PORT] for ssh,
+    adb's serial or host:port for adb (empty: the only phone there is).
+    """
+
+    name: str
+    profile: str
+    transport: str
+    host: str = ""
+
+
+def path() -> Path:
+    """Where devices are remembered."""
+    return folders.config() / "devices.json"
+
+
+def devices() -> dict[str, Device]:
+    """All that were added, by name.
+
+    Raises:
+        PlmEdgeError: the file is damaged; it is never overwritten then.
+    """
+    place = path()
+    try:
+        data = json.loads(place.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {data['schema']!r}, not {SCHEMA}")
+        found = {name: Device(name=name, **item) for name, item in data["devices"].items()}
+        for device in found.values():
+            if not all(isinstance(value, str) for value in asdict(device).values()):
+                raise ValueError(f"{device.name} holds something else than text")
+            if device.transport not in KINDS:
+                raise ValueError(f"{device.name} has the transport {device.transport!r}")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlmEdgeError(
+            f"the list of devices in {place} cannot be read",
+            str(error),
+            "mend it, or move it away and add the devices again",
+            ExitCode.ENVIRONMENT,
+        ) from error
+    return found
+
+
+def add(device: Device) -> bool:
+    """Remember a device; one of the same name is replaced.
+
+    Returns:
+        Whether one was replaced.
+
+    Raises:
+        PlmEdgeError: a wrong name, no such profile, ssh without a host, or it cannot be written.
+    """
+    if not _NAME.match(device.name):
+        raise PlmEdgeError(
+            f"{device.name!r} cannot name a device",
+            "a name begins with a letter or digit; dots, dashes and underscores may follow",
+            "choose another name, such as kitchen-pi",
+            ExitCode.USAGE,
+        )
+    profile.find(device.profile)
+    if device.transport == "ssh" and not device.host:
+        raise PlmEdgeError(
+            f"{device.name} needs an address",
+            f"the profile {device.profile} is reached by ssh",
+            "say where it is: --host pi@raspberrypi.local",
+            ExitCode.USAGE,
+        )
+    with _locked():
+        known = devices()
+        replaced = device.name in known
+        _write({**known, device.name: device})
+    return replaced
+
+
+def remove(name: str) -> Device:
+    """Forget a device, and return what it was. Nothing is done to the device itself.
+
+    Raises:
+        PlmEdgeError: there is none of that name, or the list cannot be written.
+    """
+    with _locked():
+        known = devices()
+        if name not in known:
+            raise PlmEdgeError(
+                f"there is no device {name!r}",
+                f"known are {', '.join(known) or 'none yet'}",
+                "see `plm-edge devices`",
+            )
+        device = known.pop(name)
+        _write(known)
+    return device
+
+
+def _write(known: dict[str, Device]) -> None:
+    items = {}
+    for name, device in sorted(known.items()):
+        items[name] = asdict(device)
+        del items[name]["name"]
+    place = path()
+    handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=place.name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({"schema": SCHEMA, "devices": items}, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(place)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """One change at a time; a folder that cannot be written is an error for the person."""
+    place = path()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.with_suffix(".lock").open("w") as file:
+            with suppress(ImportError):  # Windows
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise PlmEdgeError(
+            "the device cannot be remembered",
+            f"{place}: {error.strerror or error}",
+            "set PLM_EDGE_CONFIG_DIR to a folder that you can write",
+            ExitCode.ENVIRONMENT,
+        ) from error

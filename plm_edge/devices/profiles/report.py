@@ -1,0 +1,193 @@
+"""Devices told to people and programs: the content of tables and of JSON, without any drawing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from plm_edge.devices.facts import Facts
+from plm_edge.devices.profiles.known import Device
+from plm_edge.devices.profiles.profile import Profile
+
+Row = tuple[str, Any, str]  # what, figure with unit, name of its source or ""
+
+
+def listing(profiles: list[Profile], own: dict[str, Device]) -> dict[str, Any]:
+    """What `plm-edge devices --json` prints."""
+    return {
+        "schema": "plm-edge/devices-list/1",
+        "devices": [remembered(device) for device in own.values()],
+        "profiles": [summary(found) for found in profiles],
+    }
+
+
+def remembered(device: Device) -> dict[str, Any]:
+    return asdict(device)
+
+
+def summary(found: Profile) -> dict[str, Any]:
+    """One profile in a line. `memory` and `bandwidth` are the GPU's where it has its own."""
+    gpu, memory = found.section("gpu"), found.section("memory")
+    return {
+        "name": found.name,
+        "title": found.title,
+        "origin": found.origin,
+        "arch": found.arch or None,
+        "cores": found.cores or None,
+        "ram": memory.get("ram"),
+        "memory": gpu.get("memory"),
+        "bandwidth": gpu.get("bandwidth") or memory.get("bandwidth"),
+        "reached": gpu.get("reached") or memory.get("reached"),
+        "backend": gpu.get("backend"),
+        "transport": found.transport,
+    }
+
+
+def details(found: Profile, device: Device | None) -> dict[str, Any]:
+    """What `plm-edge devices show --json` prints."""
+    return {
+        "schema": "plm-edge/device-details/1",
+        "device": remembered(device) if device else None,
+        "origin": found.origin,
+        "path": str(found.path) if found.path else None,
+        "profile": found.data,
+    }
+
+
+def detected(facts: Facts, found: Profile, path: Path | None) -> dict[str, Any]:
+    """What `plm-edge devices detect --json` prints. Sizes of `facts` in bytes, clocks in GHz."""
+    return {
+        "schema": "plm-edge/device-detected/1",
+        "facts": facts.as_json(),
+        "profile": found.data,
+        "path": str(path) if path else None,
+    }
+
+
+def changed(device: Device, what: str) -> dict[str, Any]:
+    """What `plm-edge devices add` and `remove --json` print."""
+    return {"schema": "plm-edge/device-changed/1", "change": what, "device": remembered(device)}
+
+
+def explained(found: Profile, device: Device | None = None) -> dict[str, list[Row]]:
+    """A profile as headings with rows, in the order in which a person reads."""
+    return {
+        f"{found.name}: {found.title}": _head(found, device),
+        "CPU": _cpu(found),
+        "memory": _memory(found),
+        "GPU": _gpu(found),
+        "defaults": _defaults(found),
+        "meters": _meters(found),
+        "build": _build(found),
+    }
+
+
+def _head(found: Profile, device: Device | None) -> list[Row]:
+    rows: list[Row] = [("note", found.data["note"], "")] if "note" in found.data else []
+    if device:
+        address = f" {device.host}" if device.host else ""
+        rows.append(("yours", f"{device.name}, by {device.transport}{address}", ""))
+    rows.append(("reached by", f"{found.transport}, into {found.folder}", ""))
+    rows.append(("profile", str(found.path or "read from the machine"), ""))
+    return rows
+
+
+def _cpu(found: Profile) -> list[Row]:
+    cpu = found.section("cpu")
+    if not cpu:
+        return []
+    rows: list[Row] = [("name", cpu["name"], cpu["source"])] if "name" in cpu else []
+    rows.append(("ISA", f"{cpu['arch']}, {cpu['isa']}", cpu["source"]))
+    for item in cpu.get("clusters", ()):
+        clock = item.get("clock")
+        speed = f" at {clock['value']:g} {clock['unit']}" if clock else ""
+        source = (clock or item)["source"]
+        rows.append(("cores", f"{item['count']} x {item['core']}{speed}", source))
+    rows.append(("features", " ".join(cpu["features"]), cpu["source"]))
+    return rows
+
+
+def _memory(found: Profile) -> list[Row]:
+    memory = found.section("memory")
+    rows: list[Row] = [("kind", memory["kind"], "")] if "kind" in memory else []
+    return rows + _measures(memory, {"ram": "RAM", "bandwidth": "bandwidth", "reached": "reached"})
+
+
+def _gpu(found: Profile) -> list[Row]:
+    gpu = found.section("gpu")
+    if not gpu:
+        return []
+    arch = f", architecture {gpu['arch']}" if "arch" in gpu else ""
+    rows: list[Row] = [
+        ("name", gpu["name"], gpu["source"]),
+        ("backend", f"{gpu['backend']}{arch}", gpu["source"]),
+    ]
+    if gpu.get("unified"):
+        rows.append(("memory", "shared with the CPU", gpu["source"]))
+    names = {
+        "memory": "memory",
+        "bandwidth": "bandwidth",
+        "reached": "reached",
+        "f16": "f16 products",
+    }
+    return rows + _measures(gpu, names)
+
+
+def _measures(table: dict[str, Any], names: dict[str, str]) -> list[Row]:
+    rows: list[Row] = []
+    for key, label in names.items():
+        if key in table:
+            item = table[key]
+            also = "".join(f", {value:g}" for value in item.get("also", ()))
+            text = f"{item['value']:g} {item['unit']}" + (f" (also{also[1:]})" if also else "")
+            how = f" ({item['how']})" if "how" in item else ""
+            rows.append((label, text + how, item["source"]))
+    return rows
+
+
+def _defaults(found: Profile) -> list[Row]:
+    defaults = found.section("defaults")
+    if not defaults:
+        return []
+    rows: list[Row] = [
+        ("threads", defaults["threads"], ""),
+        ("quantisation", defaults["quant"], ""),
+        ("KV cache", defaults["kv_type"], ""),
+        ("context", f"{defaults['context']} tokens", ""),
+    ]
+    if "gpu_layers" in defaults:
+        layers = defaults["gpu_layers"]
+        rows.append(("on the GPU", "all layers" if layers < 0 else f"{layers} layers", ""))
+    return [*rows, ("why", defaults["why"], "")]
+
+
+def _meters(found: Profile) -> list[Row]:
+    return [
+        (name, f"{item['read']}  in {item['unit']}", item["source"])
+        for name, item in found.section("meters").items()
+    ]
+
+
+def _build(found: Profile) -> list[Row]:
+    build = found.section("build")
+    if not build:
+        return []
+    rows: list[Row] = [
+        ("target", f"{build['triple']}, -mcpu={build['cpu']}, {build['linkage']}", ""),
+        ("cmake", " ".join(build.get("flags", ())), ""),
+        ("CPU variants", " ".join(build.get("variants", ())), ""),
+    ]
+    if "note" in build:
+        rows.append(("note", build["note"], ""))
+    if found.emulator:
+        emulator = found.section("emulator")
+        note = f" ({emulator['note']})" if "note" in emulator else ""
+        rows.append(
+            (
+                "emulated by",
+                f"{emulator['program']} -cpu {emulator['cpu']}{note}",
+                emulator["source"],
+            )
+        )
+    return rows

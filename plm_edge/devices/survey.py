@@ -1,0 +1,81 @@
+"""Asks one machine what it is and writes the profile that follows."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.devices import connect
+from plm_edge.devices.facts import Facts
+from plm_edge.devices.profiles import detect, profile, toml_writer
+from plm_edge.devices.profiles.profile import Profile
+
+
+def survey(
+    host: str | None, adb: str | None, name: str | None, out: Path | None, save: bool
+) -> tuple[Facts, Profile, Path | None]:
+    """Ask the machine at `host` (ssh) or `adb` (serial), or this one.
+
+    Args:
+        name: of the profile; the machine's model when None, or what `out` is called.
+        out: the file to write; None or `-`: none.
+        save: write it among the person's own profiles.
+
+    Returns:
+        What it said, the profile, and the file that was written.
+
+    Raises:
+        PlmEdgeError: two machines at once, unreachable, no profile can be made, or not written.
+    """
+    if (host is not None and adb is not None) or (save and out is not None):
+        both = "--host and --adb" if adb is not None else "--save and --out"
+        raise PlmEdgeError(
+            "the command line is not right", f"{both} exclude each other", "leave one out",
+            ExitCode.USAGE,
+        )  # fmt: skip
+    kind, address = ("ssh", host) if host is not None else ("adb", adb)
+    if address is None:
+        kind, address = "local", ""
+    with connect.open_transport(kind, address) as device:
+        facts = device.facts()
+        who = device.device
+    path = None if out is None or str(out) == "-" else out
+    title = name or (path.stem if path else facts.model or facts.cpu or "device")
+    found = detect.profile_of(facts, _plain(title), kind, who)
+    if save:
+        path = profile.user_dir() / f"{found.name}.toml"
+    if path is not None:
+        profile.check(found.data, path)
+        _write(path, toml_writer.dumps(found.data))
+    return facts, found, path
+
+
+def _plain(title: str) -> str:
+    """A name that a profile may have: Raspberry Pi 5 Model B → raspberry-pi-5-model-b."""
+    return re.sub(r"[^a-z0-9._]+", "-", title.lower()).strip("-._") or "device"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise PlmEdgeError(
+            "the profile cannot be written",
+            f"{path}: {error.strerror or error}",
+            "choose another place with --out",
+            ExitCode.ENVIRONMENT,
+        ) from error

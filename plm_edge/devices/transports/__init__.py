@@ -1,0 +1,1 @@
+"""How a device is reached: one interface over this machine, ssh, adb and qemu."""

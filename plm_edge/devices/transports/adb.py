@@ -1,0 +1,192 @@
+"""An Android phone, by the system's adb."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from plm_edge.base.errors import ExitCode
+from plm_edge.devices.transports import failures, process
+from plm_edge.devices.transports.transport import Output, Transport
+
+_NETWORK = re.compile(r"^(.+):(\d+)$")
+_LOST = re.compile(
+    rb"^(?:error|adb): (?:.*\b(?:closed|offline|device .*not found|no devices|protocol fault"
+    rb"|connection reset).*)$",
+    re.MULTILINE,
+)
+_ENDED = b"plm-edge-end:"
+_TIME = 20.0  # seconds that adb itself may take to answer
+_DEVELOPER = (
+    "turn on developer options and USB debugging, and accept this computer's key on its screen"
+)
+
+
+class AdbTransport(Transport):
+    """Commands by `adb shell`.
+
+    Args:
+        serial: as `adb devices` shows it, or host:port, which is connected to first; None: the
+            only one there is.
+    """
+
+    def __init__(self, serial: str | None = None) -> None:
+        super().__init__(serial or "the phone")
+        self.serial = serial
+        self._ready = False
+
+    def _execute(
+        self,
+        script: str,
+        stdin: Iterable[bytes],
+        stdout: Output,
+        stderr: Output,
+        timeout: float | None,
+    ) -> int:
+        if not self._ready:
+            self._find()
+        heard = _Stderr(stderr)
+        assert self.serial
+        # adb ends with 0 when it loses the phone: only this line says that the command ended.
+        script = f'({script}); code=$?; echo "{_ENDED.decode()}$code" >&2; exit $code'
+        command = [_adb(), "-s", self.serial, "shell", "-T", script]
+        code = process.execute(command, stdin, stdout, heard, timeout)
+        if not heard.ended():
+            said = _LOST.search(bytes(heard.first))
+            if code == 0 or said or _state(self.serial) != "device":
+                self._ready = False
+                why = said[0].decode(errors="replace") if said else "adb sees it no more"
+                raise failures.connection_lost(self.device, "a command ran", why)
+        return code
+
+    @contextmanager
+    def forward(self, port: int, local: int = 0) -> Iterator[int]:
+        if not self._ready:
+            self._find()
+        assert self.serial
+        said = _call("-s", self.serial, "forward", f"tcp:{local}", f"tcp:{port}").strip()
+        chosen = said if said.isdigit() else str(local)
+        if "error" in said or chosen == "0":
+            raise failures.port_taken(local, said or "adb did not say which port it took")
+        try:
+            yield int(chosen)
+        finally:
+            with suppress(failures.Unreachable):
+                _call("-s", self.serial, "forward", "--remove", f"tcp:{chosen}")
+
+    def close(self) -> None:
+        self._ready = False
+
+    def _find(self) -> None:
+        """Choose the phone, and see that it lets us in.
+
+        Raises:
+            Unreachable, NotAllowed, DeviceError
+        """
+        if self.serial and _NETWORK.match(self.serial):
+            _call("connect", self.serial)
+        known = _devices()
+        if self.serial is None:
+            if len(known) > 1:
+                raise failures.DeviceError(
+                    "there are several phones",
+                    f"adb sees {', '.join(known)}",
+                    "say which: --host SERIAL",
+                )
+            self.serial = next(iter(known), None)
+        if self.serial is None or self.serial not in known:
+            raise failures.Unreachable(
+                f"there is no phone {self.serial}" if self.serial else "there is no phone",
+                f"adb sees {', '.join(known) or 'none'}",
+                f"connect it, {_DEVELOPER}",
+            )
+        self.device = self.serial
+        state = known[self.serial]
+        if state == "unauthorized":
+            raise failures.NotAllowed(
+                f"{self.serial} does not let this computer in",
+                "the phone has not accepted this computer's key (unauthorized)",
+                "unlock it and accept the question on its screen, then try again",
+            )
+        if state != "device":
+            raise failures.Unreachable(
+                f"{self.serial} does not answer",
+                f"adb calls it {state!r}",
+                "unplug it and plug it in again, or adb reconnect",
+            )
+        self._ready = True
+
+
+class _Stderr:
+    """Takes the line that tells the end of a command out of stderr."""
+
+    def __init__(self, onward: Output) -> None:
+        self.first = bytearray()  # adb's own complaints stand at the beginning
+        self._onward = onward
+        self._held = b""
+
+    def __call__(self, data: bytes) -> None:
+        self.first.extend(data[: 4096 - len(self.first)])
+        self._held += data
+        place = self._held.find(_ENDED)
+        if place < 0:  # what may be the beginning of it waits
+            sizes = range(min(len(_ENDED), len(self._held)), 0, -1)
+            waits = next((n for n in sizes if _ENDED.startswith(self._held[-n:])), 0)
+            place = len(self._held) - waits
+        if place:
+            self._onward(self._held[:place])
+            self._held = self._held[place:]
+
+    def ended(self) -> bool:
+        """Whether the command told its end; if not, what waited goes on."""
+        if self._held.startswith(_ENDED):
+            return True
+        if self._held:
+            self._onward(self._held)
+        return False
+
+
+def _adb() -> str:
+    found = shutil.which("adb")
+    if found is None:
+        raise failures.Unreachable(
+            "a phone cannot be reached without adb",
+            "adb is not on the path",
+            "install it (Debian: apt install adb; macOS: brew install android-platform-tools)",
+            ExitCode.ENVIRONMENT,
+        )
+    return found
+
+
+def _call(*arguments: str) -> str:
+    """adb's answer. Raises Unreachable when it gives none."""
+    try:
+        done = subprocess.run(
+            [_adb(), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIME,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise failures.Unreachable(
+            "adb does not answer", str(error), "adb kill-server, then try again"
+        ) from error
+    return done.stdout + done.stderr
+
+
+def _devices() -> dict[str, str]:
+    """Serial and state of each phone that adb knows."""
+    rows = [line.split() for line in _call("devices").splitlines() if "\t" in line]
+    return {serial: state for serial, state, *_ in rows}
+
+
+def _state(serial: str) -> str:
+    try:
+        return _call("-s", serial, "get-state").strip()
+    except failures.Unreachable:
+        return ""

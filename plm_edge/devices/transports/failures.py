@@ -1,0 +1,123 @@
+"""What can go wrong on the way to a device, or there: one class each, each with three lines."""
+
+from __future__ import annotations
+
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+
+
+class DeviceError(PlmEdgeError):
+    """A device could not do what was asked."""
+
+    def __init__(self, what: str, why: str, fix: str, code: ExitCode = ExitCode.DEVICE) -> None:
+        super().__init__(what, why, fix, code)
+
+
+class Unreachable(DeviceError):
+    """Nothing answers there: no such host, no route, refused, no such phone."""
+
+
+class NotAllowed(DeviceError):
+    """It answers and lets us not in: password, key, a phone that was not unlocked for this PC."""
+
+
+class WrongHostKey(DeviceError):
+    """The host's key is unknown, or another one than before."""
+
+
+class ConnectionLost(DeviceError):
+    """The connection broke while something was under way."""
+
+
+class TimedOut(DeviceError):
+    """A command did not end in its time and was stopped."""
+
+
+class DiskFull(DeviceError):
+    """No space, on the device."""
+
+
+class OutOfMemory(DeviceError):
+    """The kernel killed a command for its memory."""
+
+
+class IllegalInstruction(DeviceError):
+    """A command was built for another CPU."""
+
+
+class CommandFailed(DeviceError):
+    """A command ended with an exit code other than 0."""
+
+
+class Damaged(DeviceError):
+    """A file is not, after the copy, what it was before."""
+
+
+def connection_lost(device: str, doing: str, why: str) -> ConnectionLost:
+    return ConnectionLost(
+        f"the connection to {device} was lost while {doing}",
+        why or "it closed without a word",
+        "check cable or network, and run the same command again: files continue where they were",
+    )
+
+
+def timed_out(device: str, command: str, seconds: float) -> TimedOut:
+    return TimedOut(
+        f"a command on {device} took too long and was stopped",
+        f"{command!r} had {seconds:g} s",
+        "see whether the device is throttled or busy, or allow more time",
+    )
+
+
+def disk_full(device: str, folder: str, needed: int, free: int | None) -> DiskFull:
+    """`needed` and `free` in bytes; `free` None: it ran full while we wrote."""
+    mib = 2**20
+    why = f"{needed / mib:,.0f} MiB are needed in {folder}"
+    why += f", and {free / mib:,.0f} MiB are free" if free is not None else ", and it ran full"
+    return DiskFull(
+        f"there is no room on {device}",
+        why,
+        "free some space there, or choose a smaller model or another folder",
+        ExitCode.RESOURCES,
+    )
+
+
+def out_of_memory(device: str, command: str, evidence: str) -> OutOfMemory:
+    """`evidence`: the kernel's own words, or empty when its log cannot be read."""
+    why = evidence or f"{command!r} was killed (exit code 137), which the kernel does when RAM ends"
+    return OutOfMemory(
+        f"{device} ran out of memory",
+        why,
+        "take a smaller quantisation or context, or close what else runs there",
+        ExitCode.RESOURCES,
+    )
+
+
+def illegal_instruction(device: str, command: str) -> IllegalInstruction:
+    return IllegalInstruction(
+        f"a command on {device} used an instruction that its CPU lacks",
+        f"{command!r} ended with SIGILL (exit code 132): it was built for another CPU",
+        "choose the profile that fits: plm-edge devices detect --host …",
+        ExitCode.ENVIRONMENT,
+    )
+
+
+def port_taken(port: int, why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"port {port} of this machine cannot be used",
+        why,
+        "choose another with --port; 0 takes any that is free",
+        ExitCode.ENVIRONMENT,
+    )
+
+
+class WrongArchitecture(DeviceError):
+    """A program for another kind of processor or system."""
+
+
+def wrong_architecture(device: str, command: str, heard: str) -> WrongArchitecture:
+    return WrongArchitecture(
+        f"{device} cannot run this program: it is for another architecture",
+        f"{command!r}: {heard}",
+        "choose the profile that fits: plm-edge devices detect --host …",
+        ExitCode.ENVIRONMENT,
+    )

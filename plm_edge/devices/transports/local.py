@@ -1,0 +1,36 @@
+"""This machine, by the same interface as any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from plm_edge.devices.transports import process
+from plm_edge.devices.transports.transport import Output, Transport
+
+
+class LocalTransport(Transport):
+    """Commands by /bin/sh here.
+
+    Args:
+        home: where relative paths start; the user's home when None.
+    """
+
+    def __init__(self, home: Path | None = None, device: str = "this machine") -> None:
+        super().__init__(device)
+        self.home = home or Path.home()
+
+    @property
+    def here(self) -> bool:
+        return True
+
+    def _execute(
+        self,
+        script: str,
+        stdin: Iterable[bytes],
+        stdout: Output,
+        stderr: Output,
+        timeout: float | None,
+    ) -> int:
+        command = ["/bin/sh", "-c", script]
+        return process.execute(command, stdin, stdout, stderr, timeout, cwd=self.home)

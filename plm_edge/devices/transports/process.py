@@ -1,0 +1,90 @@
+"""Commands through a program of this machine: a shell, or adb."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from plm_edge.devices.transports.transport import Expired, Output
+
+_CHUNK = 64 * 1024
+
+
+def execute(
+    command: list[str],
+    stdin: Iterable[bytes],
+    stdout: Output,
+    stderr: Output,
+    timeout: float | None,
+    cwd: Path | None = None,
+) -> int:
+    """Run `command` here, in a session of its own; its exit code, 128 + n for signal n.
+
+    Raises:
+        Expired: `timeout` seconds are over; it and its children were killed.
+        OSError: it cannot be started.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        start_new_session=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    failed: list[BaseException] = []
+    workers = [
+        threading.Thread(target=_guarded, args=(failed, work, *arguments), daemon=True)
+        for work, *arguments in (
+            (_feed, process.stdin, stdin),
+            (_drain, process.stdout, stdout),
+            (_drain, process.stderr, stderr),
+        )
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        code = process.wait(timeout)
+        for worker in workers[1:]:
+            worker.join(timeout)
+    except subprocess.TimeoutExpired:
+        raise Expired from None
+    finally:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if failed:
+        raise failed[0]
+    return code if code >= 0 else 128 - code
+
+
+def _guarded(failed: list[BaseException], work, *arguments) -> None:  # type: ignore[no-untyped-def]
+    """An error of a callback, or of what is read to be sent, belongs to the caller."""
+    try:
+        work(*arguments)
+    except BaseException as error:
+        failed.append(error)
+
+
+def _feed(pipe: IO[bytes], data: Iterable[bytes]) -> None:
+    # The command may end before it has read everything.
+    with suppress(BrokenPipeError), pipe:
+        for chunk in data:
+            pipe.write(chunk)
+            pipe.flush()
+
+
+def _drain(pipe: IO[bytes], onward: Output) -> None:
+    with pipe:
+        while data := os.read(pipe.fileno(), _CHUNK):
+            onward(data)

@@ -1,0 +1,355 @@
+"""One small interface to any machine: put, get, run, alive, facts.
+
+Everything is done by POSIX shell commands over one primitive, `_execute`: a command line, its
+input, its output as it comes, its exit code. So a file is pushed, resumed and checked in the same
+way to a Raspberry Pi, a phone or a folder here, and a new way to reach machines is one method.
+
+Paths on the device are absolute, or relative to the folder where a login there starts.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from plm_edge.devices.transports import failures
+from plm_edge.devices.transports.failures import DeviceError
+
+if TYPE_CHECKING:
+    from plm_edge.devices.facts import Facts
+
+Output = Callable[[bytes], None]
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+KILLED, ILLEGAL = 137, 132  # 128 + SIGKILL, 128 + SIGILL
+_STARTED = b"plm-edge-pid:"  # first line on stderr: which process to stop when time is up
+_ANSWER_TIME = 20.0  # seconds for a command that does next to nothing
+
+
+class Expired(Exception):
+    """`_execute` ran out of time; for this package only."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended.
+
+    `exit_code` is the shell's: 128 + n when signal n ended it. `stdout` and `stderr` are empty
+    where a callback took them. `seconds` is wall time, the way there and back included.
+    """
+
+    command: str
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def complaint(self) -> str:
+        """The last line on stderr; empty when there is none."""
+        lines = self.stderr.decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+
+
+class Transport(ABC):
+    """A machine that commands and files can be sent to; a context manager.
+
+    Args:
+        device: its name in errors, such as pi@raspberrypi.local.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    @abstractmethod
+    def _execute(
+        self,
+        script: str,
+        stdin: Iterable[bytes],
+        stdout: Output,
+        stderr: Output,
+        timeout: float | None,
+    ) -> int:
+        """Run `script` by a POSIX shell there; its exit code, 128 + n for signal n.
+
+        Raises:
+            Expired: `timeout` seconds have passed; what runs there may still run.
+            DeviceError: it cannot be reached, or the connection broke.
+        """
+
+    def close(self) -> None:  # noqa: B027 -- most have nothing to let go of
+        """Let go of the connection; the next use opens it again."""
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def program(self, command: Sequence[str]) -> list[str]:
+        """`command` as it has to be started there; an emulator is put before it here."""
+        return list(command)
+
+    @property
+    def here(self) -> bool:
+        """Whether its loopback is this machine's own."""
+        return False
+
+    @contextmanager
+    def forward(self, port: int, local: int = 0) -> Iterator[int]:
+        """While entered, a port of this machine's loopback leads to one of the device's.
+
+        Args:
+            port: there, on its 127.0.0.1.
+            local: here; 0 takes any that is free.
+
+        Yields:
+            The port here. Where `here` holds it is `port` itself.
+
+        Raises:
+            PlmEdgeError: the port here is taken.
+            DeviceError: the device cannot be reached, or does not forward.
+        """
+        del local
+        yield port
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | Iterable[bytes] = b"",
+        timeout: float | None = None,
+        on_stdout: Output | None = None,
+        on_stderr: Output | None = None,
+        check: bool = False,
+    ) -> Done:
+        """Run one program there to its end.
+
+        Args:
+            cwd: folder to run it in; where a login starts when None.
+            env: variables to add.
+            stdin: its input; without one it reads end-of-file.
+            timeout: seconds; it is stopped when they are over. None: no limit.
+            on_stdout, on_stderr: called with bytes as they come, in another thread perhaps.
+            check: an exit code other than 0 is an error.
+
+        Raises:
+            TimedOut, ConnectionLost, Unreachable, NotAllowed, WrongHostKey: see failures.
+            CommandFailed, OutOfMemory, IllegalInstruction, DiskFull: with `check`.
+        """
+        words = [f"{name}={value}" for name, value in (env or {}).items()]
+        script = "exec " + shlex.join([*(["env", *words] if words else []), *self.program(command)])
+        if cwd is not None:
+            script = f"cd {quote(cwd)} && {script}"
+        return self._finish(
+            shlex.join(command), script, stdin, timeout, on_stdout, on_stderr, check
+        )
+
+    def shell(
+        self,
+        script: str,
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        timeout: float | None = None,
+        on_stdout: Output | None = None,
+        on_stderr: Output | None = None,
+        check: bool = False,
+    ) -> Done:
+        """Run a POSIX shell script there; as `run` otherwise. Never through an emulator."""
+        return self._finish(script.strip(), script, stdin, timeout, on_stdout, on_stderr, check)
+
+    def alive(self, timeout: float = _ANSWER_TIME) -> bool:
+        """Whether it answers within `timeout` seconds."""
+        try:
+            return self.shell("exit 0", timeout=timeout).exit_code == 0
+        except DeviceError:
+            return False
+
+    def facts(self) -> Facts:
+        """What the machine says of itself.
+
+        Raises:
+            DeviceError: it cannot be reached.
+        """
+        from plm_edge.devices import facts
+
+        return facts.ask(self)
+
+    def put(
+        self,
+        source: Path,
+        target: str,
+        *,
+        mode: int | None = None,
+        progress: Progress | None = None,
+        attempts: int = 3,
+    ) -> bool:
+        """Copy a file there: resumed after a break, checked by SHA-256, in place only when whole.
+
+        Args:
+            mode: permissions to give it, such as 0o755.
+            progress: called with bytes done and bytes in all.
+            attempts: how often to try before a broken connection is an error.
+
+        Returns:
+            Whether it was sent; False: the same file was there already.
+
+        Raises:
+            DiskFull: before the first byte is sent, when the free space is known.
+            ConnectionLost: what arrived stays, and the next put continues there.
+            Damaged: what arrived is not what was sent; it was removed.
+            PlmEdgeError: `source` cannot be read, or `target` not be written.
+        """
+        from plm_edge.devices import files
+
+        return files.push(self, source, target, mode, progress, attempts)
+
+    def get(
+        self,
+        source: str,
+        target: Path,
+        *,
+        progress: Progress | None = None,
+        attempts: int = 3,
+    ) -> bool:
+        """Copy a file from there, as `put` does the other way.
+
+        Returns:
+            Whether it was fetched; False: the same file was here already.
+        """
+        from plm_edge.devices import files
+
+        return files.pull(self, source, target, progress, attempts)
+
+    def failure(self, done: Done) -> DeviceError | None:
+        """Why a command failed, as well as can be told; None when it did not."""
+        if done.exit_code == 0:
+            return None
+        heard = done.stderr.decode(errors="replace")
+        if done.exit_code == KILLED:
+            return failures.out_of_memory(self.device, done.command, self._kernel_says())
+        if done.exit_code == ILLEGAL:
+            return failures.illegal_instruction(self.device, done.command)
+        if re.search("Exec format error|cannot execute binary file", heard):
+            return failures.wrong_architecture(self.device, done.command, done.complaint)
+        if "No space left on device" in heard:
+            return failures.disk_full(self.device, ".", 0, None)
+        return failures.CommandFailed(
+            f"a command failed on {self.device}",
+            f"{done.command!r} ended with {done.exit_code}"
+            + (f": {done.complaint}" if done.complaint else ""),
+            "see what it says above" if done.complaint else "run it there by hand",
+        )
+
+    def _kernel_says(self) -> str:
+        """The kernel's last word on a process killed for its memory; empty when it is silent."""
+        asked = (
+            "{ dmesg || journalctl -k -n 200 -o cat; } 2>/dev/null"
+            " | grep -iE 'out of memory|oom-kill|killed process' | tail -n 1"
+        )
+        with suppress(DeviceError):
+            return self.shell(asked, timeout=_ANSWER_TIME).text.strip()
+        return ""
+
+    def _finish(
+        self,
+        command: str,
+        script: str,
+        stdin: bytes | Iterable[bytes],
+        timeout: float | None,
+        on_stdout: Output | None,
+        on_stderr: Output | None,
+        check: bool,
+    ) -> Done:
+        stdout, stderr = bytearray(), bytearray()
+        errors = _Stderr(on_stderr or stderr.extend)
+        began = time.monotonic()
+        try:
+            code = self._execute(
+                f'echo "{_STARTED.decode()}$$" >&2; {script}',
+                ([stdin] if stdin else []) if isinstance(stdin, bytes) else stdin,
+                on_stdout or stdout.extend,
+                errors,
+                timeout,
+            )
+        except Expired:
+            self._stop(errors.pid)
+            raise failures.timed_out(self.device, command, timeout or 0) from None
+        except KeyboardInterrupt:
+            self._stop(errors.pid)
+            raise
+        errors.flush()
+        seconds = time.monotonic() - began
+        done = Done(command, code, bytes(stdout), bytes(stderr), seconds)
+        error = self.failure(done) if check else None
+        if error:
+            raise error
+        return done
+
+    def _stop(self, pid: int | None) -> None:
+        """End what a command of ours started: its process group, else the process."""
+        if pid is None:
+            return
+        # The shell of a login may stand above ours, in one group with all that a command starts;
+        # or ours led the group, and is gone already.
+        script = (
+            f"group=$(ps -o pgid= -p {pid} || cut -d' ' -f5 /proc/{pid}/stat);"
+            f"kill -s KILL -- -$((${{group:-{pid}}})); kill -s KILL {pid}"
+        )
+        with suppress(DeviceError, Expired):
+            self._execute(script, [], _ignore, _ignore, _ANSWER_TIME)
+
+
+class _Stderr:
+    """Takes the line that names the process out of stderr, wherever a login's chatter puts it."""
+
+    def __init__(self, onward: Output) -> None:
+        self.pid: int | None = None
+        self._onward = onward
+        self._held = b""
+
+    def __call__(self, data: bytes) -> None:
+        if self.pid is not None:
+            self._onward(data)
+            return
+        self._held += data
+        before, marker, after = self._held.partition(_STARTED)
+        number, newline, rest = after.partition(b"\n")
+        if marker and newline:
+            self.pid, self._held = int(number), b""
+            if before + rest:
+                self._onward(before + rest)
+
+    def flush(self) -> None:
+        """Pass on what a command that never started said."""
+        if self.pid is None and self._held:
+            self._onward(self._held)
+            self._held = b""
+
+
+def _ignore(data: bytes) -> None:
+    del data
+
+
+def quote(path: str) -> str:
+    """A path on the device as a word of its shell, never an option."""
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)

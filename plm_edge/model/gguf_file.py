@@ -1,0 +1,396 @@
+"""Read a GGUF's header: keys, tensor names, shapes, types and extents. Never the weights.
+
+The file may be half a download or built to do harm, so nothing in it is believed before it is
+checked: every length against the bytes that are there, every product against 64 bits, every
+tensor's extent against the end of the file. Long arrays (a vocabulary has 150,000 strings) are
+walked once to find their end and are decoded only when somebody asks for them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from plm_edge.base.errors import PlmEdgeError
+
+SYNTHETIC_KEY = "plm_edge.synthetic"
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+DEFAULT_ALIGNMENT = 32
+MAX_STRING = 1 << 26  # 64 MiB; the longest real ones are chat templates
+MAX_HEADER = 1 << 28  # 256 MiB; vocabularies take some 10
+MAX_DEPTH = 4  # arrays of arrays exist in the format, not in the wild
+MAX_DIMS = 4
+
+# GGUF value types: struct code of the scalars.
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
+_SCALARS[12] = "d"
+_STRING, _ARRAY = 8, 9
+_TYPE_NAMES = {
+    0: "u8", 1: "i8", 2: "u16", 3: "i16", 4: "u32", 5: "i32", 6: "f32", 7: "bool",
+    8: "str", 9: "arr", 10: "u64", 11: "i64", 12: "f64",
+}  # fmt: skip
+
+# ggml tensor types: number → (name, values a block, bytes a block), from ggml's type traits.
+TENSOR_TYPES: dict[int, tuple[str, int, int]] = {
+    0: ("f32", 1, 4), 1: ("f16", 1, 2), 2: ("q4_0", 32, 18), 3: ("q4_1", 32, 20),
+    6: ("q5_0", 32, 22), 7: ("q5_1", 32, 24), 8: ("q8_0", 32, 34), 9: ("q8_1", 32, 36),
+    10: ("q2_K", 256, 84), 11: ("q3_K", 256, 110), 12: ("q4_K", 256, 144),
+    13: ("q5_K", 256, 176), 14: ("q6_K", 256, 210), 15: ("q8_K", 256, 292),
+    16: ("iq2_xxs", 256, 66), 17: ("iq2_xs", 256, 74), 18: ("iq3_xxs", 256, 98),
+    19: ("iq1_s", 256, 50), 20: ("iq4_nl", 32, 18), 21: ("iq3_s", 256, 110),
+    22: ("iq2_s", 256, 82), 23: ("iq4_xs", 256, 136), 24: ("i8", 1, 1), 25: ("i16", 1, 2),
+    26: ("i32", 1, 4), 27: ("i64", 1, 8), 28: ("f64", 1, 8), 29: ("iq1_m", 256, 56),
+    30: ("bf16", 1, 2), 34: ("tq1_0", 256, 54), 35: ("tq2_0", 256, 66),
+    39: ("mxfp4", 32, 17), 40: ("nvfp4", 64, 36), 41: ("q1_0", 128, 18), 42: ("q2_0", 64, 18),
+}  # fmt: skip
+TYPE_SIZES = {name: (block, size) for name, block, size in TENSOR_TYPES.values()}
+
+
+def type_bytes(type_name: str, n_values: int) -> int:
+    """Bytes of `n_values` values of a ggml type; `n_values` must be whole blocks."""
+    block, size = TYPE_SIZES[type_name]
+    if n_values % block:
+        raise ValueError(f"{n_values} values are not whole blocks of {block} ({type_name})")
+    return n_values // block * size
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor's entry. `shape` is in ggml's order: the first length is the contiguous one."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    offset: int  # from the start of the file
+    n_bytes: int
+
+    @property
+    def n_values(self) -> int:
+        total = 1
+        for length in self.shape:
+            total *= length
+        return total
+
+
+@dataclass(frozen=True)
+class Array:
+    """A key's array: its element type and length. `values` decodes it from the file on demand."""
+
+    type: str
+    length: int
+    _file: Path = field(repr=False)
+    _offset: int = field(repr=False)
+    _code: int = field(repr=False)
+
+    def values(self, limit: int | None = None) -> list[Any]:
+        """The first `limit` elements (all when None)."""
+        count = self.length if limit is None else min(limit, self.length)
+        with _Reader(self._file) as reader:
+            reader.at = self._offset
+            return [reader.value(self._code, 1) for _ in range(count)]
+
+
+@dataclass(frozen=True)
+class GGUFFile:
+    """A GGUF's header, checked. `keys` holds scalars, strings and `Array`s."""
+
+    path: Path
+    version: int
+    keys: dict[str, Any]
+    key_types: dict[str, str]
+    tensors: tuple[Tensor, ...]
+    file_bytes: int
+
+    @property
+    def architecture(self) -> str:
+        return str(self.keys.get("general.architecture", ""))
+
+    @cached_property
+    def tensor_bytes(self) -> int:
+        """Bytes of all weights in this file."""
+        return sum(tensor.n_bytes for tensor in self.tensors)
+
+    @cached_property
+    def n_params(self) -> int:
+        return sum(tensor.n_values for tensor in self.tensors)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it says that its weights are random: good for measuring speed and memory."""
+        return self.keys.get(SYNTHETIC_KEY) is True
+
+    def arch_key(self, name: str, default: Any = None) -> Any:
+        """The value of `{architecture}.{name}`."""
+        return self.keys.get(f"{self.architecture}.{name}", default)
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether the file starts as a GGUF does. False when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == MAGIC
+    except OSError:
+        return False
+
+
+def read(path: Path) -> GGUFFile:
+    """Read and check the header of the GGUF at `path`.
+
+    Raises:
+        PlmEdgeError: missing, not a GGUF, cut short, or damaged (code INPUT).
+    """
+    try:
+        with _Reader(path) as reader:
+            return _read(path, reader)
+    except OSError as error:
+        raise PlmEdgeError(
+            f"cannot read {path}",
+            error.strerror or str(error),
+            "check the path and its permissions",
+        ) from error
+
+
+def _read(path: Path, reader: _Reader) -> GGUFFile:
+    if reader.size < 4 or reader.data[:4] != MAGIC:
+        raise _not_gguf(path, reader)
+    reader.at = 4
+    version = reader.number("I")
+    if version not in VERSIONS:
+        swapped = struct.unpack(">I", struct.pack("<I", version))[0]
+        why = (
+            "it is big-endian, and this machine is little-endian"
+            if swapped in VERSIONS
+            else f"it is GGUF version {version}; this program reads "
+            + " and ".join(map(str, VERSIONS))
+        )
+        raise PlmEdgeError(f"{path} cannot be read", why, "get or convert the model again")
+    n_tensors, n_keys = reader.number("Q"), reader.number("Q")
+    # The smallest key takes 13 bytes and the smallest tensor entry 32: refuse absurd counts
+    # before looping over them.
+    reader.need(n_keys * 13 + n_tensors * 32, f"{n_keys} keys and {n_tensors} tensors")
+    keys, key_types = _read_keys(reader, n_keys)
+    alignment = keys.get("general.alignment", DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+        raise reader.damaged(f"general.alignment is {alignment!r}, not a power of two")
+    tensors = _read_tensors(reader, n_tensors, alignment)
+    return GGUFFile(path, version, keys, key_types, tensors, reader.size)
+
+
+def _read_keys(reader: _Reader, count: int) -> tuple[dict[str, Any], dict[str, str]]:
+    keys: dict[str, Any] = {}
+    types: dict[str, str] = {}
+    for _ in range(count):
+        name = reader.string()
+        if name in keys:
+            raise reader.damaged(f"the key {name!r} appears twice")
+        code = reader.number("I")
+        keys[name] = reader.value(code)
+        types[name] = _TYPE_NAMES.get(code, "?")
+    return keys, types
+
+
+def _read_tensors(reader: _Reader, count: int, alignment: int) -> tuple[Tensor, ...]:
+    entries = []
+    seen = set()
+    for _ in range(count):
+        name = reader.string()
+        if name in seen:
+            raise reader.damaged(f"the tensor {name!r} appears twice")
+        seen.add(name)
+        n_dims = reader.number("I")
+        if not 1 <= n_dims <= MAX_DIMS:
+            raise reader.damaged(f"tensor {name!r} has {n_dims} dimensions")
+        shape = tuple(reader.number("Q") for _ in range(n_dims))
+        code, offset = reader.number("I"), reader.number("Q")
+        entries.append((name, shape, code, offset))
+    data_start = (reader.at + alignment - 1) // alignment * alignment
+    return tuple(_check_tensor(reader, data_start, alignment, *entry) for entry in entries)
+
+
+def _check_tensor(
+    reader: _Reader,
+    data_start: int,
+    alignment: int,
+    name: str,
+    shape: tuple[int, ...],
+    code: int,
+    offset: int,
+) -> Tensor:
+    if code not in TENSOR_TYPES:
+        raise PlmEdgeError(
+            f"{reader.path} holds a tensor type that this program does not know",
+            f"tensor {name!r} has ggml type number {code}",
+            "use a newer plm-edge, or convert the model again with a known --quant",
+        )
+    type_name, block, block_bytes = TENSOR_TYPES[code]
+    n_values = 1
+    for length in shape:
+        n_values *= length
+        if length == 0 or n_values >= 1 << 62:
+            raise reader.damaged(f"tensor {name!r} has the shape {list(shape)}")
+    if shape[0] % block:
+        raise reader.damaged(
+            f"tensor {name!r}: rows of {shape[0]} are not whole {type_name} blocks"
+        )
+    if offset % alignment:
+        raise reader.damaged(f"tensor {name!r} starts at {offset}, not a multiple of {alignment}")
+    n_bytes = n_values // block * block_bytes
+    end = data_start + offset + n_bytes
+    if end > reader.size:
+        raise _cut_short(reader.path, reader.size, f"tensor {name!r} ends at byte {end:,}")
+    return Tensor(name, shape, type_name, data_start + offset, n_bytes)
+
+
+class _Reader:
+    """A cursor over the mapped file that never reads past its end. Only as much is mapped as a
+    header may have: address space can be limited, and models are large."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.at = 0
+        self._file = path.open("rb")
+        try:
+            self.size = self._file.seek(0, 2)
+            self.data: mmap.mmap | bytes = b""
+            if self.size:
+                length = min(self.size, MAX_HEADER)
+                self.data = mmap.mmap(self._file.fileno(), length, access=mmap.ACCESS_READ)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if isinstance(self.data, mmap.mmap):
+            self.data.close()
+        self._file.close()
+
+    def need(self, n_bytes: int, what: str) -> None:
+        """Raise unless `n_bytes` more bytes are there."""
+        if n_bytes > len(self.data) - self.at:
+            if n_bytes <= self.size - self.at:
+                raise self.damaged(f"its header has more than {MAX_HEADER:,} bytes")
+            raise _cut_short(
+                self.path, self.size, f"{what} need {n_bytes:,} bytes from {self.at:,} on"
+            )
+
+    def number(self, code: str) -> Any:
+        n_bytes = struct.calcsize("<" + code)
+        self.need(n_bytes, "a number of its header")
+        (value,) = struct.unpack_from("<" + code, self.data, self.at)
+        self.at += n_bytes
+        return value
+
+    def string(self) -> str:
+        length = self._string_length()
+        raw = self.data[self.at : self.at + length]
+        self.at += length
+        return raw.decode("utf-8", errors="backslashreplace")
+
+    def _string_length(self) -> int:
+        length: int = self.number("Q")
+        if length > MAX_STRING:
+            raise self.damaged(f"a string of {length:,} bytes at {self.at:,}")
+        self.need(length, "a string of its header")
+        return length
+
+    def value(self, code: int, depth: int = 0) -> Any:
+        """One value of GGUF type `code` at the cursor."""
+        if code in _SCALARS:
+            return self.number(_SCALARS[code])
+        if code == _STRING:
+            return self.string()
+        if code == _ARRAY and depth < MAX_DEPTH:
+            element = self.number("I")
+            length = self.number("Q")
+            start = self.at
+            self._skip(element, length, depth + 1)
+            return Array(_TYPE_NAMES.get(element, "?"), length, self.path, start, element)
+        raise self.damaged(f"a value of unknown type {code} at {self.at:,}")
+
+    def _skip(self, code: int, length: int, depth: int) -> None:
+        """Move past `length` array elements without decoding them."""
+        if code in _SCALARS:
+            n_bytes = length * struct.calcsize("<" + _SCALARS[code])
+            self.need(n_bytes, f"an array of {length:,} numbers")
+            self.at += n_bytes
+        elif code == _STRING:
+            self.need(length * 8, f"an array of {length:,} strings")
+            self._skip_strings(length)
+        elif code == _ARRAY:
+            self.need(length * 12, f"an array of {length:,} arrays")
+            for _ in range(length):
+                self.value(code, depth)
+        else:
+            raise self.damaged(f"an array of unknown type {code} at {self.at:,}")
+
+    def _skip_strings(self, length: int) -> None:
+        # The hot loop: 300,000 strings in PLM's vocabulary and merges.
+        unpack, data, at = struct.Struct("<Q").unpack_from, self.data, self.at
+        last = len(self.data) - 8
+        for _ in range(length):
+            if at > last:
+                break
+            at += 8 + unpack(data, at)[0]
+        else:
+            if at <= len(self.data):
+                self.at = at
+                return
+        if at <= self.size and len(self.data) < self.size:
+            raise self.damaged(f"its header has more than {MAX_HEADER:,} bytes")
+        raise _cut_short(self.path, self.size, f"an array of {length:,} strings runs past the end")
+
+    def damaged(self, why: str) -> PlmEdgeError:
+        return PlmEdgeError(
+            f"{self.path} is damaged",
+            why,
+            "get the file again and compare its size or checksum with the source's",
+        )
+
+
+def _cut_short(path: Path, size: int, why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"{path} is cut short: half a download, or a disk that ran full",
+        f"the file ends at byte {size:,}, but {why}",
+        "get or convert the file again",
+    )
+
+
+def _not_gguf(path: Path, reader: _Reader) -> PlmEdgeError:
+    head = bytes(reader.data[:512])
+    if not head:
+        why = "the file is empty"
+    elif head.startswith(b"version https://git-lfs"):
+        why = "it is a git-lfs pointer: the file itself was not downloaded"
+    elif head[:2] == b"PK":
+        why = "it is a zip archive or a pickled PyTorch checkpoint"
+    elif head[8:9] == b"{":
+        why = "it looks like safetensors; those are converted with their folder"
+    elif head.lstrip()[:1] in (b"<", b"{"):
+        why = "it is a text file (a web page or JSON, saved in place of the model?)"
+    else:
+        why = f"it starts with {head[:4]!r}, not with 'GGUF'"
+    return PlmEdgeError(
+        f"{path} is not a GGUF model",
+        why,
+        "give a .gguf file, or make one: plm-edge convert FOLDER",
+    )
+
+
+def shards(path: Path) -> Iterator[Path]:
+    """All files of a split GGUF (name-00001-of-00003.gguf), or `path` alone."""
+    stem, _, count = path.stem.rpartition("-of-")
+    base, _, index = stem.rpartition("-")
+    if not (base and count.isdigit() and index.isdigit() and len(index) == len(count) == 5):
+        yield path
+        return
+    for number in range(1, int(count) + 1):
+        yield path.with_name(f"{base}-{number:05d}-of-{count}.gguf")

@@ -1,0 +1,70 @@
+"""The bundled tiny model: a trained PLM of a few megabytes, so that everything runs at once.
+
+It is shipped as a checkpoint and converted at its first use into the user's cache folder, under
+a name that holds the checkpoint's hash: a new checkpoint or version makes a new file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from plm_edge import __version__
+from plm_edge.base import folders
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+
+QUANT = "q8_0"
+_PACKAGE = Path(__file__).parents[1]
+_PLACES = (
+    _PACKAGE.parent / "examples/tiny-plm/checkpoint",  # in a checkout: newer than a copy of it
+    _PACKAGE / "data/tiny-plm",  # in a wheel
+)
+
+
+def checkpoint() -> Path:
+    """The bundled checkpoint's folder.
+
+    Raises:
+        PlmEdgeError: this installation has none (code ENVIRONMENT).
+    """
+    for place in _PLACES:
+        if (place / "config.json").is_file():
+            return place
+    raise PlmEdgeError(
+        "there is no model to run",
+        "nothing was converted yet, and this installation has no bundled tiny-plm "
+        f"(looked in {', '.join(map(str, _PLACES))})",
+        "give a .gguf file, or make one: plm-edge convert FOLDER",
+        ExitCode.ENVIRONMENT,
+    )
+
+
+def cached_path() -> Path:
+    """Where the converted model is, or will be."""
+    return folders.cache() / f"tiny-plm-{QUANT}-{__version__}-{_hash(checkpoint())[:12]}.gguf"
+
+
+def model() -> Path:
+    """The tiny model as a GGUF, converted now if that was not done before.
+
+    Raises:
+        PlmEdgeError: there is none, or it cannot be converted or stored.
+    """
+    target = cached_path()
+    if target.is_file():
+        return target
+    from plm_edge.converters.convert import convert
+
+    folders.made(target.parent)
+    convert(checkpoint(), quant=QUANT, out=target)  # writes beside the target and renames
+    return target
+
+
+def _hash(folder: Path) -> str:
+    """Of the names and contents of all files of the checkpoint."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,119 @@
+"""The GGUFs that `convert` made, remembered under the user's data folder (XDG).
+
+A convenience and nothing more: a registry that is missing, damaged or cannot be written never
+stops a command. The file is written beside its target and renamed, so it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from plm_edge.base import folders
+
+SCHEMA = "plm-edge/registry/1"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One converted model. `added` is UTC, ISO 8601; `n_bytes` the file's size when added."""
+
+    path: str
+    source: str
+    quant: str
+    n_bytes: int
+    added: str
+
+
+def registry_path() -> Path:
+    """Where the registry is kept; PLM_EDGE_DATA_DIR overrides the user's data folder."""
+    return folders.data() / "models.json"
+
+
+def add_model(path: Path, source: str | Path, quant: str) -> None:
+    """Remember the GGUF at `path` as the newest.
+
+    Args:
+        source: the checkpoint that it was made of.
+        quant: the recipe's name, such as q4_k_m.
+
+    Raises:
+        OSError: the data folder cannot be written; the caller may say so and go on.
+    """
+    path = path.resolve()
+    entry = Entry(
+        path=str(path),
+        source=str(source),
+        quant=quant,
+        n_bytes=path.stat().st_size,
+        added=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    target = registry_path()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target):
+        kept = [old for old in entries() if old.path != entry.path]
+        _write(target, [*kept, entry])
+
+
+def entries() -> list[Entry]:
+    """All remembered models, oldest first; those whose file has gone are left out."""
+    return [entry for entry in _read(registry_path()) if Path(entry.path).is_file()]
+
+
+def newest() -> Path | None:
+    """The GGUF that was converted last and is still there."""
+    known = entries()
+    return Path(known[-1].path) if known else None
+
+
+def _read(path: Path) -> list[Entry]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            return []
+        return [Entry(**_strings(item)) for item in data["models"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _strings(item: dict[str, Any]) -> dict[str, Any]:
+    """`item` if its values have the types of an Entry. Raises TypeError."""
+    for name in ("path", "source", "quant", "added"):
+        if not isinstance(item[name], str):
+            raise TypeError(name)
+    return item
+
+
+def _write(target: Path, models: list[Entry]) -> None:
+    data = {"schema": SCHEMA, "models": [asdict(entry) for entry in models]}
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(data, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(target)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Two conversions that end together must not lose one entry. No lock where there is none."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with target.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

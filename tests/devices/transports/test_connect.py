@@ -1,0 +1,64 @@
+"""From a name to a machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.devices import connect
+from plm_edge.devices.profiles import known
+from plm_edge.devices.transports.adb import AdbTransport
+from plm_edge.devices.transports.local import LocalTransport
+from plm_edge.devices.transports.qemu import QemuTransport
+from plm_edge.devices.transports.ssh import SshTransport
+
+
+def test_a_device_that_was_added() -> None:
+    known.add(known.Device("kitchen", "rpi5", "ssh", "pi@kitchen"))
+    opened = connect.device("kitchen")
+    assert isinstance(opened.transport, SshTransport)
+    assert (opened.name, opened.profile.name) == ("kitchen", "rpi5")
+    assert opened.transport.device == "pi@kitchen"
+    assert opened.folder == ".local/share/plm-edge"
+
+
+def test_a_profile_with_an_address() -> None:
+    for opened in (
+        connect.device("rpi5@pi@kitchen:2222"),
+        connect.device("rpi5", host="pi@kitchen:2222"),
+    ):
+        assert isinstance(opened.transport, SshTransport)
+        assert opened.transport.device == "pi@kitchen:2222"
+
+
+def test_a_profile_without_an_address() -> None:
+    with pytest.raises(PlmEdgeError) as caught:
+        connect.device("rpi5")
+    assert "rpi5@USER@HOST" in caught.value.fix  # not --host, which deploy and run do not have
+    assert "--emulate" in caught.value.fix
+
+
+def test_the_other_ways() -> None:
+    assert isinstance(connect.device("host").transport, LocalTransport)
+    assert isinstance(connect.device("oneplus12").transport, AdbTransport)
+    emulated = connect.device("rpi5", emulate=True)
+    assert isinstance(emulated.transport, QemuTransport)
+    with pytest.raises(PlmEdgeError, match="--emulate has no effect with an address"):
+        connect.device("rpi5@pi@kitchen", emulate=True)
+    known.add(known.Device("toy", "rpi4", "qemu"))
+    assert isinstance(connect.device("toy").transport, QemuTransport)
+
+
+def test_how_it_is_named_again() -> None:
+    """A remedy is typed as it stands: it reaches the device that the failed command reached."""
+    known.add(known.Device("kitchen", "rpi5", "ssh", "pi@kitchen"))
+    for said in ("kitchen", "rpi5@pi@kitchen:2222"):
+        assert connect.device(said).said == said
+    assert connect.device("rpi5", host="pi@kitchen").said == "rpi5@pi@kitchen"
+    assert connect.device("rpi5", emulate=True).said == "rpi5 --emulate"
+
+
+def test_nobody_of_that_name() -> None:
+    with pytest.raises(PlmEdgeError, match="rpi7") as caught:
+        connect.device("rpi7")
+    assert "did you mean" in caught.value.fix
