@@ -37,7 +37,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plm_edge.converters.write.provenance import SYNTHETIC_NOTE
-from tests.checkpoints import (
+from testkit import reference
+from testkit.checkpoints import (
     PlmShape,
     bpe_json,
     special_ids,
@@ -45,7 +46,6 @@ from tests.checkpoints import (
     write_json,
     write_tokenizer,
 )
-from tests.reference import plm
 
 ROOT = Path(__file__).resolve().parents[1]
 PLM_1_8B = PlmShape(32, 2048, 16, 128, 64, 128, 512, 8192, 151_936)
@@ -181,14 +181,14 @@ def vendored_vocabulary() -> Path:
 def measure(folder: Path, tokens: int, seed: int) -> dict[str, object]:
     """The share of zeros after ReLU in each layer, over `tokens` random tokens, by the torch
     reference, one layer in memory at a time."""
-    stored = plm.Checkpoint(folder)
+    stored = reference.Checkpoint(folder)
     config = stored.config
     ids = np.random.default_rng(seed).integers(0, config.vocab_size, tokens).tolist()
     x = stored.rows("model.embed_tokens.weight", ids)
     positions, nothing = torch.arange(tokens), torch.empty(0, dtype=torch.long)
     shares = []
     for i in range(config.num_hidden_layers):
-        x, _, zeros = plm.layer(config, stored.layer(i), x, positions, None, nothing)
+        x, _, zeros = reference.layer(config, stored.layer(i), x, positions, None, nothing)
         shares.append(round(zeros, 4))
     mean = round(sum(shares) / len(shares), 4)
     return {"checkpoint": str(folder), "tokens": tokens, "zeros_mean": mean, "zeros": shares}

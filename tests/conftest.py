@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from plm_edge.base import console
-
-ROOT = Path(__file__).resolve().parents[1]
+from testkit.checkout import ROOT, TINY_PLM, Upstream
 
 # A shell lets its background jobs ignore Ctrl-C, and what they start inherits it: the programs that
 # tests interrupt would not hear it.
@@ -50,14 +48,6 @@ def _own_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class Upstream:
-    """llama.cpp as vendored: the tests' oracle."""
-
-    tree: Path  # sources, with convert_hf_to_gguf.py and gguf-py
-    bin: Path  # llama-quantize and the other tools
-
-
 @pytest.fixture(scope="session")
 def upstream() -> Upstream:
     found = Upstream(ROOT / "vendor/llama.cpp/.tree", ROOT / "build/engine/bin")
@@ -68,7 +58,7 @@ def upstream() -> Upstream:
 @pytest.fixture(scope="session")
 def tiny_checkpoint() -> Path:
     """The trained tiny-plm, in the published checkpoint format."""
-    return ROOT / "examples/tiny-plm/checkpoint"
+    return TINY_PLM
 
 
 @pytest.fixture(scope="session")

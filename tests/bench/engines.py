@@ -10,8 +10,8 @@ from plm_edge.building import manifest
 from plm_edge.building.cache import Kept
 from plm_edge.building.manifest import File
 from plm_edge.building.target import machine
-from tests.building import manifests
-from tests.conftest import ROOT
+from testkit import manifests
+from testkit.checkout import ROOT
 
 BUILT = ROOT / "build/engine/bin"
 LIBRARIES = ("llama", "ggml", "ggml-base", "ggml-cpu", "ggml-rpc")

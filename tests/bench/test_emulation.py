@@ -16,8 +16,8 @@ from plm_edge.deploy import proof
 from plm_edge.devices.connect import Opened
 from plm_edge.devices.profiles import profile
 from plm_edge.devices.transports.qemu import QemuTransport
+from testkit.engines import engine
 from tests.bench.conftest import Silent, check
-from tests.engines import engine
 
 QEMU = "qemu-aarch64"
 SHORT = emulation.workload(Workload("short", (16,), (0, 64), (1,), 2, loads=True))

@@ -25,10 +25,9 @@ from plm_edge.devices.connect import Opened
 from plm_edge.devices.files import sha256
 from plm_edge.devices.profiles import profile
 from plm_edge.devices.profiles.profile import Profile
+from testkit.devices.sshd import Sshd, ssh
 from tests.bench import engines
 from tests.bench.conftest import SHORT, Silent, check
-from tests.devices.transports.conftest import ssh
-from tests.devices.transports.sshd import Sshd
 
 TEXT = "def main():\n    return 0\n"
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from benchmarks.convert_report import BEGIN, END, placed, section
-from tests.conftest import ROOT
+from testkit.checkout import ROOT
 
 
 def test_the_document_is_what_the_raw_samples_say() -> None:

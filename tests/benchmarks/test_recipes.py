@@ -10,7 +10,7 @@ import pytest
 from benchmarks.recipes_report import better, section
 from plm_edge.converters.plan.plm import Kind
 from plm_edge.converters.plan.recipes import RECIPES
-from tests.conftest import ROOT
+from testkit.checkout import ROOT
 
 KINDS = [kind for kind in Kind if kind is not Kind.NORM]
 

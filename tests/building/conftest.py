@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import ENGINES
+from testkit.engines import ENGINES
 
 
 @pytest.fixture

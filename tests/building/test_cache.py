@@ -13,7 +13,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import build, cache, cmake
 from plm_edge.building.target import target_of
 from plm_edge.devices.profiles.profile import find
-from tests.building.manifests import kept
+from testkit.manifests import kept
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

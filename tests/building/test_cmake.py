@@ -14,7 +14,7 @@ import pytest
 
 from plm_edge.base.errors import ExitCode
 from plm_edge.building import cmake, tools
-from tests.conftest import ROOT
+from testkit.checkout import ROOT
 
 
 def test_progress_and_log(tmp_path: Path) -> None:

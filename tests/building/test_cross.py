@@ -1,6 +1,6 @@
 """Engines for other CPUs by zig, run under qemu with the CPU of their profile.
 
-For each the probe generates and the kernels' tests run (tests/engines.py builds them).
+For each the probe generates and the kernels' tests run (testkit/engines.py builds them).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from plm_edge.building.fits import require_fits
 from plm_edge.deploy.proof import greedy
 from plm_edge.devices.profiles.profile import find
 from plm_edge.engine.session import Session
-from tests.engines import KERNELS, PROBE, engine
+from testkit.engines import KERNELS, PROBE, engine
 
 DEVICES = ("rpi5", "rpi4", "android-arm64")
 PROMPTS = ("1, 2, 3, 4, 5, 6,", "import os\nimport sys\nimport json\nimport")

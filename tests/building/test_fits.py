@@ -10,7 +10,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import manifest as records
 from plm_edge.building.fits import require_fits
 from plm_edge.devices.profiles.profile import find
-from tests.building.manifests import kept, manifest
+from testkit.manifests import kept, manifest
 
 
 def refused(device: str, libc: str = "", system: str = "", **changed: object) -> PlmEdgeError:

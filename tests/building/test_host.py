@@ -22,8 +22,8 @@ from plm_edge.building.cache import Kept
 from plm_edge.building.request import target_for
 from plm_edge.engine.sampling import Sampling
 from plm_edge.engine.session import Session
-from tests.conftest import ROOT
-from tests.engines import ENGINES, PROBE
+from testkit.checkout import ROOT
+from testkit.engines import ENGINES, PROBE
 
 COUNT = 24  # tokens
 PROMPT = "def fibonacci(n):"

@@ -12,7 +12,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import build, source, tools
 from plm_edge.building.target import target_of
 from plm_edge.devices.profiles.profile import find
-from tests.conftest import ROOT
+from testkit.checkout import ROOT
 
 
 @pytest.fixture

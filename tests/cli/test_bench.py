@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from testkit.cli import Cli
 from tests.bench.conftest import check
-from tests.cli.conftest import Cli
 
 SMOKE = ("--workload", "smoke", "--threads", "1")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli
+from testkit.cli import Cli
 
 
 def test_a_device_that_is_not_here_names_the_ways_out(cli: Cli, models: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from plm_edge import doctor
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import library
-from tests.cli.conftest import Cli
+from testkit.cli import Cli
 
 
 def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import library
 from plm_edge.model import gguf_file
-from tests.cli import plm_gguf
+from testkit import plm_gguf
 
 
 @pytest.fixture(scope="module")

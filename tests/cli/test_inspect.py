@@ -10,8 +10,9 @@ from typing import Any
 import gguf
 import pytest
 
-from tests.cli import plm_gguf
-from tests.cli.conftest import ROOT, Cli
+from testkit import plm_gguf
+from testkit.checkout import ROOT
+from testkit.cli import Cli
 
 
 def report(cli: Cli, path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rich.text import Text
 import plm_edge
 from plm_edge import cli as command
 from plm_edge.base import console
-from tests.cli.conftest import Cli
+from testkit.cli import Cli
 
 
 def test_version(cli: Cli) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from plm_edge.base import folders
 from plm_edge.store import bundled, registry
-from tests.cli.conftest import Cli
+from testkit.cli import Cli
 
 RUN = ("run", "-p", "hi", "-n", "3", "--temp", "0", "--threads", "1", "--json")
 

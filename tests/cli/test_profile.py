@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.conftest import Cli
+from testkit.cli import Cli
 
 
 def test_the_command(cli: Cli, models: Path, tmp_path: Path) -> None:

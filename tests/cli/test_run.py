@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli import plm_gguf
-from tests.cli.conftest import Cli
+from testkit import plm_gguf
+from testkit.cli import Cli
 
 GREEDY = ("--temp", "0", "--threads", "1")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli
+from testkit.cli import Cli
 
 ENDLESS = ("-n", "-1", "--ctx", "200000", "--temp", "0", "--threads", "1", "--force")
 

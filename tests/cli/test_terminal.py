@@ -8,8 +8,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.cli import plm_gguf
-from tests.cli.conftest import Cli
+from testkit import plm_gguf
+from testkit.cli import Cli
 from tests.cli.test_signals import ENDLESS
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from plm_edge.base.errors import PlmEdgeError
-from tests.checkpoints import PlmShape, write_checkpoint
+from testkit.checkpoints import PlmShape, write_checkpoint
 
 # Every row a multiple of 256, as K-quants want them, and layers enough for each rule of a recipe.
 SHAPE_256 = PlmShape(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.sources.checkpoint import INDEX, Checkpoint
-from tests.checkpoints import PlmShape
+from testkit.checkpoints import PlmShape
 from tests.converters.conftest import said
 
 

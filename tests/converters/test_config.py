@@ -8,7 +8,7 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.plan.config import parse_config, read_config
-from tests.checkpoints import PlmShape
+from testkit.checkpoints import PlmShape
 from tests.converters.conftest import said
 
 NEEDED = [

@@ -17,7 +17,7 @@ from plm_edge.converters.plan.config import read_config
 from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from plm_edge.converters.plan.plm import Kind, tensor_specs
 from plm_edge.converters.plan.recipes import RECIPES
-from tests.checkpoints import PlmShape, write_checkpoint
+from testkit.checkpoints import PlmShape, write_checkpoint
 from tests.converters.conftest import SHAPE_256, TINY_PLM, Edit, edit_weights, said
 from tests.converters.gguf_content import assert_same, read
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from benchmarks.divergence import Divergence
 from plm_edge.converters.convert import convert
 from plm_edge.converters.plan.recipes import RECIPES
-from tests.conftest import ROOT
+from testkit.checkout import ROOT
 from tests.converters.conftest import TINY_PLM
 from tests.converters.gguf_content import read
 

@@ -14,7 +14,7 @@ from plm_edge.cli import main
 from plm_edge.converters.convert import convert
 from plm_edge.engine.sampling import Sampling
 from plm_edge.engine.session import Options, Session
-from tests.checkpoints import PlmShape, special_ids
+from testkit.checkpoints import PlmShape, special_ids
 from tests.converters.conftest import TINY_PLM, said
 from tests.converters.gguf_content import read
 

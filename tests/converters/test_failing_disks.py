@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from plm_edge.base.errors import ExitCode
-from tests.checkpoints import write_checkpoint
+from testkit.checkpoints import write_checkpoint
 from tests.converters.conftest import SHAPE_256
 
 # Converts to `out` twice; between them, and before the first block of rows, runs a shell's command.

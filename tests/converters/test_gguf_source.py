@@ -13,7 +13,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import main
 from plm_edge.converters.convert import convert
 from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
-from tests.conftest import Upstream
+from testkit.checkout import Upstream
 from tests.converters.conftest import said
 from tests.converters.gguf_content import assert_same, read
 from tests.converters.imatrix_files import write_imatrix

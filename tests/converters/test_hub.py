@@ -13,7 +13,7 @@ import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.convert import convert, default_out
-from tests.checkpoints import write_checkpoint
+from testkit.checkpoints import write_checkpoint
 from tests.converters.conftest import said
 from tests.converters.gguf_content import assert_same, read
 from tests.converters.hub_server import COMMIT, NAME, Hub, serve

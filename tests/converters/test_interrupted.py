@@ -18,7 +18,7 @@ import pytest
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.convert import convert
 from plm_edge.converters.write import memory, provenance
-from tests.checkpoints import (
+from testkit.checkpoints import (
     PlmShape,
     special_ids,
     tokenizer_json,

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.convert import convert
-from tests.checkpoints import write_checkpoint
+from testkit.checkpoints import write_checkpoint
 from tests.converters.conftest import said
 from tests.converters.gguf_content import assert_same, read
 

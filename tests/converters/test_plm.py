@@ -12,7 +12,7 @@ from plm_edge.converters.plan.config import parse_config, read_config
 from plm_edge.converters.plan.plm import TensorSpec, match_tensors, tensor_specs
 from plm_edge.converters.sources.checkpoint import Checkpoint
 from plm_edge.converters.tensors import Tensor
-from tests.checkpoints import PlmShape, write_checkpoint, write_json
+from testkit.checkpoints import PlmShape, write_checkpoint, write_json
 from tests.converters.conftest import Edit, edit_weights, said
 
 

@@ -18,7 +18,7 @@ from plm_edge.converters.plan.recipes import (
     wanted_type,
 )
 from plm_edge.converters.tensors import columns
-from tests.checkpoints import PlmShape
+from testkit.checkpoints import PlmShape
 
 PLM_1_8B = PlmShape(
     layers=32, hidden=2048, heads=16, nope=128, rope=64, v=128, kv_lora=512, ffn=8192, vocab=151936

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.plan.tokenizer import tokenizer_keys
-from tests.checkpoints import CHAT_TEMPLATE, PADDING_IDS, PlmShape
+from testkit.checkpoints import CHAT_TEMPLATE, PADDING_IDS, PlmShape
 from tests.converters.conftest import TINY_PLM, said
 
 VOCAB = PlmShape().vocab

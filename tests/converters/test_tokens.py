@@ -18,8 +18,8 @@ from benchmarks.synthetic import real_tokenizer
 from plm_edge.cli import main
 from plm_edge.converters.convert import convert
 from plm_edge.engine.session import Options, Session
-from tests.checkpoints import PlmShape, write_checkpoint, write_tokenizer
-from tests.conftest import Upstream
+from testkit.checkout import Upstream
+from testkit.checkpoints import PlmShape, write_checkpoint, write_tokenizer
 
 SHAPE = PlmShape(1, hidden=32, vocab=151_936)
 

@@ -13,8 +13,8 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.convert import convert
-from tests.checkpoints import PlmShape, write_checkpoint
-from tests.conftest import Upstream
+from testkit.checkout import Upstream
+from testkit.checkpoints import PlmShape, write_checkpoint
 from tests.converters.conftest import SHAPE_256, TINY_PLM
 from tests.converters.gguf_content import assert_same, read
 from tests.converters.imatrix_files import write_imatrix

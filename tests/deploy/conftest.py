@@ -19,12 +19,11 @@ from plm_edge.deploy.engine import parts
 from plm_edge.deploy.install import Deployed
 from plm_edge.devices import connect
 from plm_edge.devices.connect import Opened
-from tests import engines
-from tests.cli.conftest import Cli
-from tests.conftest import ROOT
-from tests.devices.transports.conftest import ssh
-from tests.devices.transports.sshd import Sshd
-from tests.engines import ENGINES
+from testkit import engines
+from testkit.checkout import ROOT
+from testkit.cli import Cli
+from testkit.devices.sshd import Sshd, ssh
+from testkit.engines import ENGINES
 
 FOLDER = ".local/share/plm-edge"
 SURE = "1, 2, 3, 4, 5, 6,"  # tiny-plm prefers each of its next tokens by more than half a nat

@@ -17,7 +17,7 @@ from plm_edge.cli import deploy as command
 from plm_edge.deploy import engine
 from plm_edge.devices import facts
 from plm_edge.devices.facts import Facts
-from tests.building import manifests
+from testkit import manifests
 
 SERVER = File("bin/llama-server", 1, "", {}, {})
 

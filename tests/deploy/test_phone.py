@@ -11,11 +11,11 @@ import pytest
 
 from plm_edge.building.cache import Kept
 from plm_edge.deploy.engine import parts
-from tests.cli.conftest import Cli
-from tests.conftest import ROOT
+from testkit.checkout import ROOT
+from testkit.cli import Cli
+from testkit.devices.adbd import Adbd
+from testkit.engines import ENGINES
 from tests.deploy.conftest import SURE
-from tests.devices.transports.adbd import Adbd
-from tests.engines import ENGINES
 
 pytestmark = pytest.mark.xdist_group("pi")
 ASKED = ("-p", SURE, "-n", "8", "--temp", "0", "-q")

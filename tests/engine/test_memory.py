@@ -16,7 +16,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import memory
 from plm_edge.engine.session import Options, Session
 from plm_edge.model import gguf_file
-from tests.cli import plm_gguf
+from testkit import plm_gguf
 
 MIB = 2**20
 

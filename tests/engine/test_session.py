@@ -17,7 +17,7 @@ from plm_edge.engine.interrupt import Interrupt
 from plm_edge.engine.log import engine_log
 from plm_edge.engine.sampling import Sampling
 from plm_edge.engine.session import Options, Session
-from tests.cli import plm_gguf
+from testkit import plm_gguf
 
 ONE = Options(threads=1)
 GREEDY = Sampling(temp=0)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import Upstream
+from testkit.checkout import Upstream
 
 Q4_K, Q5_K = 12, 13
 BLOCK, Q4_K_BYTES, Q5_K_BYTES, Q8_K_BYTES = 256, 144, 176, 292

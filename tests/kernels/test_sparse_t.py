@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Upstream
+from testkit.checkout import ROOT, Upstream
 
 from . import compile
 

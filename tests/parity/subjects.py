@@ -11,9 +11,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from plm_edge.converters.convert import convert
-from tests.checkpoints import PlmShape, write_checkpoint
+from testkit.checkpoints import PlmShape, write_checkpoint
+from testkit.reference import Output, Plm
 from tests.parity.engine import Engine, Logits, Model, Row, rows
-from tests.reference.plm import Output, Plm
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "examples" / "tiny-plm" / "checkpoint"

@@ -8,7 +8,7 @@ import pytest
 
 from plm_edge.converters.convert import convert
 from plm_edge.engine.log import engine_log
-from tests.checkpoints import PlmShape, write_checkpoint
+from testkit.checkpoints import PlmShape, write_checkpoint
 from tests.parity.engine import Engine, Model, Setting
 from tests.parity.subjects import SHAPES, Subject
 

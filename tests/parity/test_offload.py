@@ -19,7 +19,7 @@ import pytest
 
 from plm_edge.engine import library
 from plm_edge.engine.log import engine_log
-from tests.conftest import Upstream
+from testkit.checkout import Upstream
 from tests.parity.engine import Engine, Setting, interleaved
 from tests.parity.subjects import Subject, as_rows, by_row, nmse
 

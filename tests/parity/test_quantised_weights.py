@@ -15,9 +15,9 @@ from gguf import GGUFReader, dequantize
 from safetensors.torch import save_file
 
 from plm_edge.converters.convert import convert
+from testkit.reference import Plm
 from tests.parity.engine import Engine, Model, Setting, rows
 from tests.parity.subjects import TINY, Subject, nmse
-from tests.reference.plm import Plm
 
 # GGUF's name -> the checkpoint's
 NAMES = {

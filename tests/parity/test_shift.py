@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
+from testkit.reference import Memory
 from tests.parity.engine import Setting, rows
 from tests.parity.subjects import Subject, nmse
-from tests.reference.plm import Memory
 
 # As without a shift (test_cache_types.py); keys of a small type are rounded once more when they
 # turn, which adds as much again to the key's part of the error.

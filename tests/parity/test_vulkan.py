@@ -20,7 +20,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.convert import convert
 from plm_edge.engine import library
 from plm_edge.engine.log import engine_log
-from tests import engines
+from testkit import engines
 from tests.parity.engine import Engine, Setting, rows
 from tests.parity.subjects import TINY, Subject, nmse
 

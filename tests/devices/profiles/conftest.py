@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli, cli  # noqa: F401 -- the same fixture
+from testkit.cli import Cli
+from tests.cli.conftest import cli  # noqa: F401 -- the same fixture
 
 
 @pytest.fixture

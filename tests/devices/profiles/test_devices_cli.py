@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from plm_edge.devices.profiles import profile
-from tests.cli.conftest import Cli
-from tests.devices.transports.sshd import Sshd
+from testkit.cli import Cli
+from testkit.devices.sshd import Sshd
 
 pytestmark = pytest.mark.usefixtures("config")
 

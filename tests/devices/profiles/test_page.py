@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.conftest import ROOT
+from testkit.checkout import ROOT
 
 
 def test_the_page_of_devices_is_up_to_date() -> None:

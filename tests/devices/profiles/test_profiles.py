@@ -17,7 +17,7 @@ from plm_edge.converters.plan.recipes import RECIPES
 from plm_edge.devices import cores
 from plm_edge.devices.profiles import profile, schema, toml_writer
 from plm_edge.devices.profiles.profile import Profile
-from tests.conftest import ROOT, Upstream
+from testkit.checkout import ROOT, Upstream
 
 SCHEMA = json.loads((ROOT / "devices/schema.json").read_text())
 PATHS = sorted((ROOT / "devices").glob("*.toml"))

@@ -11,10 +11,9 @@ from plm_edge.devices.profiles.profile import find
 from plm_edge.devices.transports.adb import AdbTransport
 from plm_edge.devices.transports.local import LocalTransport
 from plm_edge.devices.transports.qemu import QemuTransport
-from plm_edge.devices.transports.ssh import SshTransport
 from plm_edge.devices.transports.transport import Transport
-from tests.devices.transports.adbd import Adbd
-from tests.devices.transports.sshd import Sshd
+from testkit.devices.adbd import Adbd
+from testkit.devices.sshd import Sshd, ssh
 
 
 @pytest.fixture(autouse=True)
@@ -51,10 +50,6 @@ def phone(adb_server: Adbd, monkeypatch: pytest.MonkeyPatch) -> Adbd:
     """A phone that `adb` on the path reaches."""
     adb_server.on_path(monkeypatch)
     return adb_server
-
-
-def ssh(server: Sshd) -> SshTransport:
-    return SshTransport("pi", config=server.config, password=lambda prompt: None)
 
 
 @pytest.fixture(params=["local", "ssh", "adb", "qemu"])

@@ -10,8 +10,8 @@ import pytest
 from plm_edge.devices.profiles import detect
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.adb import AdbTransport
-from tests.devices.transports.adbd import Adbd
-from tests.devices.transports.programs import HELLO, built
+from testkit.devices.adbd import Adbd
+from testkit.devices.programs import HELLO, built
 
 
 def test_a_program_for_arm_on_the_phone(phone: Adbd) -> None:

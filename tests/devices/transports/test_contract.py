@@ -12,7 +12,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.devices import files
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.transport import Transport
-from tests.devices.transports.programs import hello
+from testkit.devices.programs import hello
 
 DATA = bytes(range(256)) * 4096 + b"end"  # 1 MiB and a little
 

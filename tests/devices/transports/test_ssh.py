@@ -14,9 +14,8 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.ssh import SshTransport
-from tests.devices.transports.conftest import ssh
-from tests.devices.transports.programs import HELLO, built
-from tests.devices.transports.sshd import SMALL, Sshd, _keygen, can_mount
+from testkit.devices.programs import HELLO, built
+from testkit.devices.sshd import SMALL, Sshd, _keygen, can_mount, ssh
 
 DATA = bytes(range(256)) * (64 * 1024)  # 16 MiB: more than sockets and windows swallow
 

@@ -18,7 +18,7 @@ from plm_edge.building.cache import Kept
 from plm_edge.building.target import target_of
 from plm_edge.devices.profiles.detect import described
 from plm_edge.devices.profiles.profile import find
-from tests.conftest import ROOT
+from testkit.checkout import ROOT
 
 ENGINES = ROOT / "build/test-cache"
 KERNELS = ("test-plm-sparse-t", "test-plm-mla")
