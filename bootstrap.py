@@ -96,47 +96,24 @@ def make_venv() -> None:
 
 
 def install_packages(extra: str = "") -> None:
-    """Installs the dependencies of pyproject.toml, and the bindings without their own llama.cpp.
+    """Installs the dependencies of pyproject.toml.
 
     Args:
         extra: of its optional dependencies.
     """
     name = extra or "run"
-    inputs = (ROOT / "pyproject.toml", ROOT / "constraints.txt", ROOT / "vendor/llama.cpp/PIN.toml")
+    inputs = (ROOT / "pyproject.toml", ROOT / "constraints.txt")
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
     stamp = VENV / f".plm-edge-{name}"
     if stamp.is_file() and stamp.read_text() == digest:
         return
-    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    constraints = ("-c", ROOT / "constraints.txt")
-    if sys.version_info < (3, 11):
-        run("installing tomli", *pip, *constraints, "tomli")
-    sdist = sync("sdist")
-    run(
-        "installing the llama.cpp bindings",
-        *(*pip, *constraints, sdist),
-        CMAKE_ARGS="-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF",
-    )
     run(
         "installing Python packages" + (f", with those of [{extra}]" if extra else ""),
-        *(
-            *pip,
-            *constraints,
-            "--config-settings",
-            "wheel.cmake=false",
-            "-e",
-            f".[{extra}]" if extra else ".",
-        ),
+        *(PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("-c", ROOT / "constraints.txt", "--config-settings", "wheel.cmake=false"),
+        *("-e", f".[{extra}]" if extra else "."),
     )
     stamp.write_text(digest)
-
-
-def sync(*arguments: str) -> str:
-    command = [PYTHON, ROOT / "vendor/llama.cpp/sync.py", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        sys.exit(done.returncode)
-    return done.stdout.strip()
 
 
 def build_tool(name: str, minimum: tuple[int, ...] | None = None) -> str:
@@ -171,7 +148,7 @@ def build_engine(tools: tuple[str, ...]) -> None:
     )
     run("compiling the engine (some minutes the first time)", cmake, "--build", BUILD)
     run(
-        "placing the libraries",
+        "placing the libraries and their bindings",
         cmake,
         "--install",
         BUILD,

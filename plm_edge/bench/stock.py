@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from types import ModuleType
 
 import platformdirs
 
 from plm_edge.base import folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.building import source
+from plm_edge.engine import library
+from plm_edge.upstream import sdist
+from plm_edge.upstream.pin import Pin
 
 TARGETS = ("llama", "llama-bench")
 # As CMakeLists.txt builds ours, so that the two differ in the source alone.
@@ -35,7 +36,6 @@ SETTINGS = {
     "LLAMA_USE_PREBUILT_UI": "OFF",
     "LLAMA_OPENSSL": "OFF",
 }
-_SYNC = Path(__file__).resolve().parents[2] / "vendor/llama.cpp/sync.py"
 
 
 def default_folder() -> Path:
@@ -43,7 +43,7 @@ def default_folder() -> Path:
     chosen = os.environ.get("PLM_EDGE_STOCK_DIR")
     if chosen:
         return Path(chosen)
-    return platformdirs.user_cache_path("plm-edge") / f"stock-{_sync().Pin.read().version}"
+    return platformdirs.user_cache_path("plm-edge") / f"stock-{library.read_pin().version}"
 
 
 def build_stock(folder: Path | None = None) -> Path:
@@ -56,11 +56,10 @@ def build_stock(folder: Path | None = None) -> Path:
         The folder with llama-bench, libllama and libggml*.
 
     Raises:
-        PlmEdgeError: no checkout, no compiler, or it does not compile (code ENVIRONMENT).
+        PlmEdgeError: no source, no compiler, or it does not compile (code ENVIRONMENT).
     """
     folder = (folder or default_folder()).resolve()
-    sync = _sync()
-    pin = sync.Pin.read()
+    pin = Pin.read(source.vendor())
     stamp = folder / "stock.json"
     record = {"sha256": pin.sha256, "settings": SETTINGS, "targets": list(TARGETS)}
     built = folder / "build/bin"
@@ -69,7 +68,7 @@ def build_stock(folder: Path | None = None) -> Path:
     folders.made(folder, "PLM_EDGE_STOCK_DIR")
     tree = folder / f"source-{pin.sha256[:12]}"
     if not tree.is_dir():
-        _unpack(sync, pin, tree)
+        sdist.unpack(sdist.fetch(pin), pin.subtree, tree)
     generator = ["-G", "Ninja"] if _tool("ninja") else []
     _run(
         "configure", _needed("cmake"), "-S", str(tree), "-B", str(folder / "build"), *generator,
@@ -83,49 +82,6 @@ def build_stock(folder: Path | None = None) -> Path:
     beside.write_text(json.dumps(record, indent=1) + "\n")
     beside.replace(stamp)
     return built
-
-
-def _sync() -> ModuleType:
-    """vendor/llama.cpp/sync.py as a module: it alone fetches upstream and checks its hash."""
-    if not _SYNC.is_file():
-        raise PlmEdgeError(
-            "stock llama.cpp cannot be built here",
-            "this installation has no vendor/llama.cpp, which fetches the source",
-            "run it from a checkout of plm-edge, or compare with a result file instead",
-            ExitCode.ENVIRONMENT,
-        )
-    name = "plm_edge_vendor_sync"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, _SYNC)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # its dataclasses look themselves up here
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-def _unpack(sync: ModuleType, pin: object, tree: Path) -> None:
-    """Upstream's tree without overlay and patches: whole or not at all."""
-    try:
-        source = sync.fetch(pin)
-    except SystemExit as error:  # it is a script: it ends with the three lines of an error
-        lines = str(error).removeprefix("error: ").splitlines()
-        what, why, fix = (
-            line.strip().removeprefix("why: ").removeprefix("fix: ") for line in lines
-        )
-        raise PlmEdgeError(what, why, fix, ExitCode.ENVIRONMENT) from error
-    beside = Path(tempfile.mkdtemp(prefix=".stock-", dir=tree.parent))
-    try:
-        for name, data, mode in sync.members(source, pin.subtree):  # type: ignore[attr-defined]
-            path = beside / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            path.chmod(0o755 if mode & 0o100 else 0o644)
-        beside.chmod(0o755)
-        beside.replace(tree)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _tool(name: str) -> str | None:

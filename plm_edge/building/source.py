@@ -22,6 +22,19 @@ RECIPE = (
 )  # fmt: skip
 
 
+# What vendor/llama.cpp/sync.py imports; it does not change the build: the tree's hash is checked
+_SYNC = ("plm_edge/base/__init__.py", "plm_edge/base/errors.py", "plm_edge/upstream/*.py")
+
+
+def vendor() -> Path:
+    """The folder of the source that has PIN.toml, patches and overlay.
+
+    Raises:
+        PlmEdgeError: the installation has no source.
+    """
+    return root() / "vendor/llama.cpp"
+
+
 def root() -> Path:
     """The folder with the engine's CMakeLists.txt.
 
@@ -50,7 +63,7 @@ def _laid_out(shipped: Path) -> Path:
         return target
     beside = Path(tempfile.mkdtemp(prefix=".source-", dir=folders.made(target.parent)))
     shutil.copytree(shipped, beside, dirs_exist_ok=True)
-    for name in RECIPE[1:]:
+    for name in from_package():
         (beside / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_PACKAGE.parent / name, beside / name)
     try:
@@ -58,6 +71,13 @@ def _laid_out(shipped: Path) -> Path:
     except OSError:  # another process was faster
         shutil.rmtree(beside, ignore_errors=True)
     return target
+
+
+def from_package() -> list[str]:
+    """The source's files that are the package's own, by their paths in both."""
+    around = _PACKAGE.parent
+    found = (path for pattern in _SYNC for path in sorted(around.glob(pattern)))
+    return [*RECIPE[1:], *(path.relative_to(around).as_posix() for path in found)]
 
 
 def _digest(shipped: Path) -> str:

@@ -25,6 +25,7 @@ else:
     import tomli as tomllib
 
 LIB_DIR_VARIABLE = "PLM_EDGE_LIB_DIR"
+_BINDINGS = "plm_edge.bindings"
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 _REBUILD = "build it: `make engine` in a checkout, else `pip install --force-reinstall plm-edge`"
@@ -63,7 +64,7 @@ class Engine:
 
     @functools.cached_property
     def bindings(self) -> ModuleType:
-        """llama-cpp-python's `llama_cpp` module, loaded over these libraries."""
+        """llama-cpp-python's C-level module `llama_cpp.llama_cpp`, over these libraries."""
         return _load_bindings(self.folder)
 
 
@@ -215,19 +216,25 @@ def cpu_flags() -> frozenset[str]:
 
 
 def _load_bindings(folder: Path) -> ModuleType:
+    """llama-cpp-python's C-level module, from the copy that the build put into this package."""
     pin = read_pin()
     try:
-        found = importlib.metadata.version(pin.package)
-    except importlib.metadata.PackageNotFoundError:
-        found = "not installed"
+        found = str(importlib.import_module(_BINDINGS).__version__)
+    except ModuleNotFoundError:
+        found = "missing"
     if found != pin.version:
         raise PlmEdgeError(
             "the Python bindings do not fit the engine",
-            f"{pin.package} is {found}; the engine was built from {pin.version}",
-            "CMAKE_ARGS='-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF' "
-            f"pip install {pin.package}=={pin.version}",
+            f"{_BINDINGS} is {found}; the engine was built from {pin.package} {pin.version}",
+            _REBUILD,
             ExitCode.ENVIRONMENT,
         )
-    # the bindings look here, and nowhere else, for libllama
+    # the bindings look for libllama where this variable says, while they are imported
+    before = os.environ.get("LLAMA_CPP_LIB_PATH")
     os.environ["LLAMA_CPP_LIB_PATH"] = str(folder)
-    return importlib.import_module("llama_cpp")
+    try:
+        return importlib.import_module(f"{_BINDINGS}.llama_cpp")
+    finally:
+        del os.environ["LLAMA_CPP_LIB_PATH"]
+        if before is not None:
+            os.environ["LLAMA_CPP_LIB_PATH"] = before

@@ -9,6 +9,8 @@ import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import stock
+from plm_edge.building import source
+from plm_edge.engine import library
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,9 +71,20 @@ def test_both_are_built_alike() -> None:
     assert {name: stock.SETTINGS[name] for name in ours} == ours
 
 
-def test_without_a_checkout_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(stock, "_SYNC", tmp_path / "sync.py")
-    with pytest.raises(PlmEdgeError) as caught:
+def test_without_a_source_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(source, "_PACKAGE", tmp_path / "plm_edge")
+    with pytest.raises(PlmEdgeError, match="has no source") as caught:
         stock.build_stock(tmp_path)
     assert caught.value.code == ExitCode.ENVIRONMENT
-    assert "checkout" in caught.value.fix
+
+
+def test_what_cannot_be_fetched_is_its_own_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    with pytest.raises(PlmEdgeError, match="could not be fetched") as caught:
+        stock.build_stock(tmp_path / "stock")
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert library.read_pin().version in caught.value.what

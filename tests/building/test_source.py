@@ -22,7 +22,7 @@ def package(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     command = [str(tools.needed("cmake")), "--install", str(ROOT / "build/engine")]
     command += ["--prefix", str(site), "--component", "engine"]
     subprocess.run(command, check=True, capture_output=True)
-    for name in source.RECIPE[1:]:
+    for name in source.from_package():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, site / name)
     monkeypatch.setattr(source, "_PACKAGE", site / "plm_edge")

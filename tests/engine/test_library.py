@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -102,8 +103,31 @@ def test_other_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library.importlib.metadata, "version", lambda name: "0.1.2")
+    monkeypatch.setattr(importlib.import_module("plm_edge.bindings"), "__version__", "0.1.2")
     with pytest.raises(PlmEdgeError) as caught:
         library._load_bindings(library.find())
     assert "0.1.2" in caught.value.why
-    assert "LLAMA_BUILD=OFF" in caught.value.fix
+    assert "make engine" in caught.value.fix
+
+
+def test_bindings_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_BINDINGS", "plm_edge.not_there")
+    with pytest.raises(PlmEdgeError, match="not_there is missing"):
+        library._load_bindings(library.find())
+
+
+def test_a_llama_cpp_of_the_person_s_own_is_left_alone(tmp_path: Path) -> None:
+    own = tmp_path / "llama_cpp"
+    own.mkdir()
+    (own / "__init__.py").write_text("raise SystemExit('the wrong llama_cpp was imported')\n")
+    code = (
+        "import os, sys; from plm_edge.engine import library; bindings = library.load().bindings; "
+        "bindings.llama_backend_init(); print(bindings.__name__, 'llama_cpp' in sys.modules, "
+        "os.environ['LLAMA_CPP_LIB_PATH'])"
+    )
+    environment = os.environ | {"LLAMA_CPP_LIB_PATH": "theirs"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout == "plm_edge.bindings.llama_cpp False theirs\n", done.stderr

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-SYNC = Path(__file__).resolve().parents[2] / "vendor/llama.cpp/sync.py"
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.upstream import bindings, tree, upkeep
+from plm_edge.upstream.pin import Pin
+
+ROOT = Path(__file__).resolve().parents[2]
+SYNC = ROOT / "vendor/llama.cpp/sync.py"
+# Without site-packages, as in a package build; tomli comes from there before 3.11
+ISOLATED = ["-S"] if sys.version_info >= (3, 11) else []
 HELLO = "".join(f"line {number}\n" for number in range(1, 31))
 PATCH = """Subject: say it louder
 Reason: the test wants it
@@ -32,6 +39,12 @@ Drop-when: never
  line 13
  line 14
 """
+BINDINGS = {
+    "llama_cpp/__init__.py": "from llama_cpp.llama_cpp import *\n",
+    "llama_cpp/llama_cpp.py": "if True:\n    from llama_cpp._ctypes_extensions import value\n",
+    "llama_cpp/_ctypes_extensions.py": "value = 'theirs, copied'\n",
+    "LICENSE.md": "free as well\n",
+}
 
 
 @dataclass
@@ -43,7 +56,7 @@ class Vendor:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, self.folder / "sync.py", *arguments],
+            [sys.executable, *ISOLATED, self.folder / "sync.py", *arguments],
             capture_output=True,
             text=True,
             env={"XDG_CACHE_HOME": str(self.cache), "PATH": "/usr/bin:/bin", "PIP_NO_INDEX": "1"},
@@ -77,19 +90,28 @@ class Vendor:
         return self.folder / "patches/0001-loud.patch"
 
 
+def write_upstream(sdist: Path) -> None:
+    with tarfile.open(sdist, "w:gz") as archive:
+        tree_files = {"src/hello.txt": HELLO, "src/other.txt": "other\n", "LICENSE": "free\n"}
+        files = BINDINGS | {f"tree/{name}": text for name, text in tree_files.items()}
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"up-1.0/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+
+
 @pytest.fixture
 def vendor(tmp_path: Path) -> Vendor:
-    made = Vendor(tmp_path / "vendor", tmp_path / "cache")
+    made = Vendor(tmp_path / "vendor/llama.cpp", tmp_path / "cache")
     for name in ("patches", "overlay/src"):
         (made.folder / name).mkdir(parents=True)
     shutil.copy(SYNC, made.folder)
+    shutil.copytree(ROOT / "plm_edge/upstream", tmp_path / "plm_edge/upstream")
+    for name in ("__init__.py", "base/__init__.py", "base/errors.py"):  # nothing else is needed
+        (tmp_path / "plm_edge" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / "plm_edge" / name, tmp_path / "plm_edge" / name)
     made.sdist.parent.mkdir(parents=True)
-    with tarfile.open(made.sdist, "w:gz") as archive:
-        files = {"src/hello.txt": HELLO, "src/other.txt": "other\n", "LICENSE": "free\n"}
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"up-1.0/tree/{name}")
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text.encode()))
+    write_upstream(made.sdist)
     sha256 = hashlib.sha256(made.sdist.read_bytes()).hexdigest()
     (made.folder / "PIN.toml").write_text(
         f'[upstream]\npackage = "up"\nversion = "1.0"\nfile = "up-1.0.tar.gz"\n'
@@ -202,6 +224,61 @@ def test_refresh_makes_a_new_patch(vendor: Vendor) -> None:
     assert (vendor.folder / "series").read_text().endswith("0002-new.patch\n")
     assert "-other\n+another\n" in (vendor.folder / "patches/0002-new.patch").read_text()
     assert "hello" not in (vendor.folder / "patches/0002-new.patch").read_text()
+
+
+def test_the_core_raises_what_the_script_prints(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(vendor.cache))
+    pin = Pin.read(vendor.folder)
+    assert upkeep.check(vendor.folder, pin).startswith("1 patches, 1 overlay files")
+    vendor.patch.write_text(PATCH.replace("line 12\n", "line 12x\n"))
+    with pytest.raises(PlmEdgeError) as caught:
+        tree.sync(vendor.folder, pin)
+    error = caught.value
+    assert error.what == "0001-loud.patch does not apply to src/hello.txt"
+    assert vendor.refused() == f"error: {error.what}\n  why: {error.why}\n  fix: {error.fix}\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["no patch at all\n", "--- a/src/hello.txt\n+++ b/src/hello.txt\nnot a hunk\n"]
+)
+def test_a_patch_without_hunks_is_refused(vendor: Vendor, text: str) -> None:
+    vendor.patch.write_text(text)
+    vendor.refused("pin" if text.startswith("---") else "check")
+
+
+def test_a_patch_of_a_file_that_upstream_lacks(vendor: Vendor) -> None:
+    vendor.patch.write_text(PATCH.replace("hello.txt", "missing.txt"))
+    assert "the file is not in the tree" in vendor.refused("check")
+
+
+def test_bindings_are_a_package_of_their_own(vendor: Vendor, tmp_path: Path) -> None:
+    made = tmp_path / "site/renamed"
+    vendor.ok("bindings", str(made))
+    code = "import renamed.llama_cpp as it; print(it.value, it.__package__, renamed.__version__)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import renamed; {code}"], cwd=made.parent, capture_output=True
+    )
+    assert done.stdout.decode() == "theirs, copied renamed 1.0\n", done.stderr
+    assert (made / "LICENSE.md").read_text() == BINDINGS["LICENSE.md"]
+    shutil.rmtree(made / "__pycache__", ignore_errors=True)
+    times = {path: path.stat().st_mtime_ns for path in made.iterdir()}
+    assert len(times) == 4
+    vendor.ok("bindings", str(made))
+    assert {path: path.stat().st_mtime_ns for path in made.iterdir()} == times
+
+
+@pytest.mark.parametrize("text", ["import llama_cpp\n", "from llama_cpp import _ggml\n"])
+def test_bindings_that_need_more_are_refused(
+    vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(bindings.sdist, "fetch", lambda pin: vendor.sdist)
+    monkeypatch.setitem(BINDINGS, "llama_cpp/_ctypes_extensions.py", text)
+    write_upstream(vendor.sdist)
+    with pytest.raises(PlmEdgeError, match="cannot be used") as caught:
+        bindings.place(Pin.read(vendor.folder), tmp_path / "site")
+    assert text.strip() in caught.value.why
 
 
 def test_the_project_s_own_tree(vendor: Vendor) -> None:
