@@ -17,8 +17,8 @@ ARCHITECTURE = "PLMForCausalLM"
 
 @dataclass(frozen=True)
 class PlmConfig:
-    """Sizes of a PLM, in values; names as in FACTS: nope and rope are the two parts of a query
-    head, kv_lora the latent."""
+    """Sizes of a PLM, in values. A query head has two parts, nope (without position) and rope
+    (rotated); kv_lora is the latent."""
 
     layers: int
     hidden: int

@@ -195,15 +195,15 @@ def _asked(what: str, ask: Callable[[], T]) -> T:
                     "free some space, or set HF_HOME to a folder on another disk",
                     ExitCode.RESOURCES,
                 ) from error
-            _give_up_orpause(what, error, attempt)
+            _give_up_or_pause(what, error, attempt)
         except Exception as error:  # the errors of its HTTP library, which changes between versions
             if not type(error).__module__.startswith(("http", "requests", "urllib3")):
                 raise
-            _give_up_orpause(what, error, attempt)
+            _give_up_or_pause(what, error, attempt)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _give_up_orpause(what: str, error: Exception, attempt: int) -> None:
+def _give_up_or_pause(what: str, error: Exception, attempt: int) -> None:
     if attempt == ATTEMPTS:
         raise PlmEdgeError(
             f"cannot get {what}",

@@ -127,7 +127,8 @@ def _glibc(elf: object) -> str:
 def strip(path: Path) -> None:
     """Cut off what follows the last byte that is loaded: symbols, debug data, section headers.
 
-    For programs alone: linkers want the section headers of a library. zig has no strip.
+    For programs alone: linkers want the section headers of a library. zig has no strip, and its
+    objcopy (0.17) writes no ELF file.
     """
     data = bytearray(path.read_bytes())
     offset, size, count = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.devices import throttling
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.transport import Done, Transport
 
@@ -14,18 +15,14 @@ _NO_MEMORY = re.compile(
 _NO_PORT = re.compile(r"couldn't bind HTTP server socket, .*port: (\d+)")
 _CAUSE = re.compile(r"(?:error loading model: |\bE \S+ +\w+: |\bE \w+: )(.+)")
 # throttling as boards, phones and Linux tell it; what a machine lacks is left out
-_THROTTLE_SCRIPT = """exec 2>/dev/null
-command -v vcgencmd >/dev/null && vcgencmd get_throttled
+_THROTTLE_SCRIPT = f"""exec 2>/dev/null
+command -v vcgencmd >/dev/null && {throttling.PI_COMMAND}
 command -v dumpsys >/dev/null && dumpsys thermalservice | grep -m 1 'Thermal Status'
 for place in /sys/class/thermal/cooling_device*; do
-    case $(cat "$place/type") in
-    *cpufreq*|Processor) echo "cooling=$(cat "$place/cur_state")" ;;
-    esac
+    echo "cooling=$(cat "$place/cur_state") $(cat "$place/type")"
 done
 for zone in /sys/class/thermal/thermal_zone*/temp; do echo "temp=$(cat "$zone")"; done
 exit 0"""
-_PI = {0: "under-voltage", 1: "its clock is capped", 2: "throttled", 3: "soft temperature limit"}
-_ANDROID = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 
 
 def of_server(device: Transport, done: Done, log: str) -> PlmEdgeError:
@@ -62,15 +59,14 @@ def of_server(device: Transport, done: Done, log: str) -> PlmEdgeError:
 def throttled(device: Transport) -> str:
     """Why a device runs slower than it could now; empty when it does not, or does not say."""
     text = device.shell(_THROTTLE_SCRIPT, timeout=20).text
-    reasons = []
-    if found := re.search(r"throttled=0x([0-9a-fA-F]+)", text):
-        bits = int(found[1], 16)
-        reasons += [words for bit, words in _PI.items() if bits >> bit & 1]
-    if (found := re.search(r"Thermal Status: (\d)", text)) and found[1] != "0":
-        level = min(int(found[1]), len(_ANDROID) - 1)
-        reasons.append(f"thermal status {found[1]} ({_ANDROID[level]})")
-    if any(int(state) for state in re.findall(r"cooling=(\d+)", text)):
-        reasons.append("the kernel lowers the CPU's clock to cool it")
+    cooling = re.findall(r"^cooling=(\d+) (.*)$", text, re.M)
+    reasons = [
+        *(throttling.pi_reasons(text) or []),
+        *throttling.android_reasons(text),
+        *throttling.cooling_reasons(
+            int(state) for state, kind in cooling if throttling.cools_the_cpu(kind)
+        ),
+    ]
     if not reasons:
         return ""
     hottest = max((int(value) for value in re.findall(r"temp=(\d+)", text)), default=0)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from plm_edge.bench.meters.host import Host, number
 from plm_edge.bench.meters.meter import Finding, Meter
 from plm_edge.bench.meters.nvidia import query
+from plm_edge.devices import throttling
 
 _CPUS = "/sys/devices/system/cpu/cpu[0-9]*"
 
@@ -111,7 +110,7 @@ class PiThrottled(Meter):
     covers = "under-voltage, clock capped, throttled, soft temperature limit"
 
     def __init__(self, host: Host) -> None:
-        super().__init__("get_throttled", "vcgencmd get_throttled")
+        super().__init__("get_throttled", throttling.PI_COMMAND)
         self._host = host
 
     @classmethod
@@ -120,8 +119,8 @@ class PiThrottled(Meter):
         return Finding([meter] if meter.read() is not None else [])
 
     def read(self) -> float | None:
-        match = re.search(r"throttled=(0x[0-9a-fA-F]+)", self._host.run(*self.source.split()) or "")
-        return float(bool(int(match[1], 16) & 0xF)) if match else None
+        reasons = throttling.pi_reasons(self._host.run(*self.source.split()) or "")
+        return None if reasons is None else float(bool(reasons))
 
 
 class IntelThrottled(Meter):
@@ -164,8 +163,7 @@ class CoolingState(Meter):
     def find(cls, host: Host) -> Finding:
         paths = []
         for folder in host.glob("/sys/class/thermal/cooling_device*"):
-            kind = (host.read(f"{folder}/type") or "").lower()
-            if "cpufreq" in kind or kind == "processor":
+            if throttling.cools_the_cpu(host.read(f"{folder}/type") or ""):
                 paths.append(f"{folder}/cur_state")
         if not paths:
             return Finding([], [("throttling", "no cooling device of the CPU")])

@@ -1,8 +1,7 @@
-"""Writes a device profile as TOML, laid out as the built-in ones are."""
+"""A device profile becomes TOML, laid out as the built-in ones are."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 _WIDTH = 100
@@ -11,56 +10,64 @@ _WIDTH = 100
 def dumps(data: dict[str, Any]) -> str:
     """TOML of a profile: tables of tables, lists, texts, numbers.
 
-    A table without tables that is not at the first or second level is written in one line, as
-    `clock = { value = 2.4, … }`.
+    A measure, and a table below the second level, is written in one line, as
+    `clock = { value = 2.4, … }`; a list that is longer than a line takes several.
     """
-    lines: list[str] = []
-    _table(data, (), lines)
-    return "\n".join(lines).strip() + "\n"
+    import tomlkit
+
+    document = tomlkit.document()
+    _fill(document, data, depth=0)
+    return tomlkit.dumps(document).strip() + "\n"
 
 
-def _table(data: dict[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
-    below = {key: value for key, value in data.items() if _own_table(value, path)}
-    plain = {key: value for key, value in data.items() if key not in below}
-    if path and (plain or not below):
-        lines += ["", f"[{'.'.join(path)}]"]
-    for key, value in plain.items():
-        lines.append(_line(key, value))
+def _fill(place: Any, data: dict[str, Any], depth: int) -> None:
+    """Puts the values of `data` into a table of tomlkit's, plain ones before tables."""
+    below = {key: value for key, value in data.items() if _has_heading(value, depth)}
+    for key, value in data.items():
+        if key not in below:
+            place.add(key, _item(key, value))
     for key, value in below.items():
-        if isinstance(value, dict):
-            _table(value, (*path, key), lines)
-            continue
-        for item in value:
-            lines += ["", f"[[{'.'.join((*path, key))}]]"]
-            lines += [_line(name, part) for name, part in item.items()]
+        place.add(key, _tables(value) if isinstance(value, list) else _table(value, depth + 1))
 
 
-def _own_table(value: Any, path: tuple[str, ...]) -> bool:
-    """Whether `value` gets a heading of its own."""
+def _has_heading(value: Any, depth: int) -> bool:
+    """Whether `value` is a table, or a list of tables, under a heading of its own."""
     if isinstance(value, dict):
-        return "value" not in value and len(path) < 2
+        return "value" not in value and depth < 2
     return isinstance(value, list) and bool(value) and all(isinstance(x, dict) for x in value)
 
 
-def _line(key: str, value: Any) -> str:
-    line = f"{key} = {_value(value)}"
-    if len(line) <= _WIDTH or not isinstance(value, list):
-        return line
-    rows: list[str] = []
-    row = "   "
-    for item in map(_value, value):
-        if len(row) + len(item) + 2 > _WIDTH:
-            rows, row = [*rows, row], "   "
-        row += f" {item},"
-    return "\n".join([f"{key} = [", *rows, row, "]"])
+def _table(data: dict[str, Any], depth: int) -> Any:
+    import tomlkit
+
+    plain = any(not _has_heading(value, depth) for value in data.values())
+    made = tomlkit.table(is_super_table=bool(data) and not plain)
+    _fill(made, data, depth)
+    return made
 
 
-def _value(value: Any) -> str:
+def _tables(items: list[dict[str, Any]]) -> Any:
+    import tomlkit
+
+    made = tomlkit.aot()
+    for item in items:
+        table = tomlkit.table()
+        for key, value in item.items():
+            table.add(key, _item(key, value))
+        made.append(table)
+    return made
+
+
+def _item(key: str, value: Any) -> Any:
+    import tomlkit
+
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+        made = tomlkit.inline_table()
+        for name, part in value.items():
+            made.add(name, _item(name, part))
+        return made
     if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, str):
-        # JSON's escapes are TOML's; TOML forbids a raw DEL, which JSON leaves alone
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return json.dumps(value)
+        made = tomlkit.array()
+        made.extend(_item(key, part) for part in value)
+        return made.multiline(len(f"{key} = {made.as_string()}") > _WIDTH)
+    return value
