@@ -33,7 +33,9 @@ def _lines(error: ValidationError) -> Iterator[str]:
     at = _path(error)
     prefix = f"{at}." if at else ""
     shown = at or "the profile"
-    rule, wanted, data = str(error.validator), error.validator_value, error.instance
+    rule = str(error.validator)
+    wanted: Any = error.validator_value
+    data: Any = error.instance
     if rule == "required":
         missing = [name for name in wanted if name not in data and repr(name) in error.message]
         yield from (f"{prefix}{name} is missing" for name in missing)

@@ -62,12 +62,12 @@ def _item(key: str, value: Any) -> Any:
     import tomlkit
 
     if isinstance(value, dict):
-        made = tomlkit.inline_table()
+        table = tomlkit.inline_table()
         for name, part in value.items():
-            made.add(name, _item(name, part))
-        return made
+            table.add(name, _item(name, part))
+        return table
     if isinstance(value, list):
-        made = tomlkit.array()
-        made.extend(_item(key, part) for part in value)
-        return made.multiline(len(f"{key} = {made.as_string()}") > _WIDTH)
+        array = tomlkit.array()
+        array.extend(_item(key, part) for part in value)
+        return array.multiline(len(f"{key} = {array.as_string()}") > _WIDTH)
     return value
