@@ -19,7 +19,7 @@ from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here, Site
 from plm_edge.bench.types import Origin
 from plm_edge.bench.workload import Point, Workload
-from plm_edge.engine.session import KV_NUMBERS
+from plm_edge.engine.options import KV_NUMBERS
 from plm_edge.machine.threads import default_threads
 from plm_edge.quality.divergence import TEXT, Divergence, windows_of
 

@@ -18,8 +18,8 @@ from plm_edge.bench.statistics_ import T95
 from plm_edge.bench.worker import took
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.engine.log import read_log
+from plm_edge.engine.options import FLASH_NUMBERS
 from plm_edge.engine.reported import kv_report
-from plm_edge.engine.session import FLASH_NUMBERS
 from plm_edge.engine.sparsity import LayerRows, zero_share
 from plm_edge.model import gguf_file
 

@@ -24,7 +24,8 @@ from plm_edge.bench.runner import Setting, worker_environment
 from plm_edge.bench.samples import Sampler
 from plm_edge.bench.workload import Point
 from plm_edge.engine import library
-from plm_edge.engine.session import Options, Session
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 
 SCHEMA = "plm-edge/profile/1"
 _LAYER = re.compile(r"^(.*?)-(\d+)(?: .*)?$")

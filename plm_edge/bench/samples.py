@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.workload import Point
-from plm_edge.engine.log import engine_log
-from plm_edge.engine.sampling import Sampling, sampler_chain
+from plm_edge.engine.batch import Batch
+from plm_edge.engine.context import ALL
 from plm_edge.engine.session import Session
 
 
@@ -39,102 +36,69 @@ class Sampler:
     """
 
     def __init__(self, session: Session, point: Point, text: list[int] | None = None) -> None:
-        self._session = session
-        self._lc = session.bindings
+        self._context = session.context
         self._point = point
         self._random = random.Random(1)
         self._text = text or []
         self._at = 0
-        self._n_vocab = self._lc.llama_vocab_n_tokens(session.vocab)
-        self._memory = self._lc.llama_get_memory(session.ctx)
 
     def warm_up(self) -> None:
         """Run every path once, uncounted; leave `depth` tokens in the cache."""
         point = self._point
-        self._lc.llama_memory_clear(self._memory, False)
+        self._context.clear()
         if point.kind == "prefill":
             self._prefill(point.n_tokens)
             return
-        with self._batch() as batch:
-            for start in range(0, point.depth, self._chunk):
-                n = min(self._chunk, point.depth - start)
-                for seq in range(point.n_seq):
-                    self._fill(batch, [(start + i, seq) for i in range(n)], last_alone=True)
-                    self._compute(batch)
-            self._decode(batch, 2)
+        batch = self._batch()
+        for start in range(0, point.depth, self._context.n_batch):
+            n = min(self._context.n_batch, point.depth - start)
+            for seq in range(point.n_seq):
+                batch.clear()
+                batch.extend(self._tokens(n), start, seq)
+                self._context.decode(batch)
+        self._decode(batch, 2)
 
     def sample(self) -> Sample:
         """One repeat, timed."""
         point = self._point
         if point.kind == "prefill":
             return self._prefill(point.n_tokens)
-        self._lc.llama_memory_seq_rm(self._memory, -1, point.depth, -1)
-        with self._batch() as batch:
-            return self._decode(batch, point.n_tokens)
+        self._context.remove(ALL, point.depth)
+        return self._decode(self._batch(), point.n_tokens)
 
     def _prefill(self, n: int) -> Sample:
-        session = self._session
-        self._lc.llama_memory_clear(self._memory, False)
+        context = self._context
+        context.clear()
         tokens = self._tokens(n)
-        with sampler_chain(self._lc, Sampling(temp=0)) as chain:
+        with context.sampler() as sampler:
             start = time.monotonic()
             began = time.perf_counter()
-            for at in range(0, n, session.n_batch):
-                session.decode(tokens[at : at + session.n_batch], abortable=False)
+            for at in range(0, n, context.n_batch):
+                context.append(tokens[at : at + context.n_batch])
             seconds = time.perf_counter() - began
-            self._lc.llama_sampler_sample(chain, session.ctx, -1)
+            sampler.next()
             ttft = time.perf_counter() - began
         return Sample(seconds, n, start, time.monotonic(), ttft_s=ttft)
 
-    def _decode(self, batch: Any, n: int) -> Sample:
+    def _decode(self, batch: Batch, n: int) -> Sample:
         point = self._point
         steps = []
         start = time.monotonic()
         for i in range(n):
-            self._fill(batch, [(point.depth + i, seq) for seq in range(point.n_seq)])
+            batch.clear()
+            for seq, token in enumerate(self._tokens(point.n_seq)):
+                batch.add(token, point.depth + i, seq)
             began = time.perf_counter()
-            self._compute(batch)
+            self._context.decode(batch)
             steps.append(time.perf_counter() - began)
         return Sample(sum(steps), n * point.n_seq, start, time.monotonic(), steps=steps)
 
-    @property
-    def _chunk(self) -> int:
-        return self._session.n_batch
-
-    @contextmanager
-    def _batch(self) -> Iterator[Any]:
-        batch = self._lc.llama_batch_init(max(self._chunk, self._point.n_seq), 0, 1)
-        try:
-            yield batch
-        finally:
-            self._lc.llama_batch_free(batch)
-
-    def _fill(self, batch: Any, places: list[tuple[int, int]], last_alone: bool = False) -> None:
-        """Put one token at each (position, sequence); logits for all, or for the last alone."""
-        for i, (token, (position, seq)) in enumerate(
-            zip(self._tokens(len(places)), places, strict=True)
-        ):
-            batch.token[i] = token
-            batch.pos[i] = position
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = seq
-            batch.logits[i] = not last_alone or i == len(places) - 1
-        batch.n_tokens = len(places)
-
-    def _compute(self, batch: Any) -> None:
-        status = self._lc.llama_decode(self._session.ctx, batch)
-        if status:
-            raise PlmEdgeError(
-                "the engine could not compute the next tokens",
-                engine_log.reason() or f"llama_decode returned {status}",
-                "lower the depth or the number of sequences",
-                ExitCode.RESOURCES,
-            )
-        self._lc.llama_synchronize(self._session.ctx)
+    def _batch(self) -> Batch:
+        return self._context.batch(max(self._context.n_batch, self._point.n_seq))
 
     def _tokens(self, n: int) -> list[int]:
         if not self._text:
-            return [self._random.randrange(self._n_vocab) for _ in range(n)]
+            return [self._random.randrange(self._context.n_vocab) for _ in range(n)]
         taken = [self._text[(self._at + i) % len(self._text)] for i in range(n)]
         self._at += n
         return taken

@@ -19,7 +19,8 @@ from plm_edge.bench.samples import Sample, Sampler, repeat
 from plm_edge.bench.workload import Point
 from plm_edge.engine import library, memory
 from plm_edge.engine.log import EngineLog, KVReport, engine_log
-from plm_edge.engine.session import Options, Session
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 from plm_edge.engine.sparsity import RowCounts, zero_share
 
 

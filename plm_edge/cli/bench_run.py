@@ -13,7 +13,8 @@ from plm_edge.bench import compare as comparing
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here
 from plm_edge.bench.workload import Workload, find
-from plm_edge.cli import bench_devices, bench_output, options, run_output
+from plm_edge.cli import bench_devices, bench_output, options
+from plm_edge.cli.model import say_which
 from plm_edge.store import choice as model_choice
 
 DEVICES_SCHEMA = "plm-edge/bench-devices/1"
@@ -229,7 +230,7 @@ def check(wanted: Wanted, devices: Devices, output: Output) -> None:
 def setting_of(wanted: Wanted) -> Setting:
     """How the model that is meant is run."""
     choice = model_choice.choose(wanted.model)
-    run_output.say_which(choice)
+    say_which(choice)
     return Setting(
         choice.path,
         threads=wanted.threads,

@@ -37,7 +37,7 @@ def deploy(
     Only what is not there yet is sent, and a broken transfer goes on where it was. The engine is
     built if there is none for this device.
     """
-    from plm_edge.cli import run_output
+    from plm_edge.cli.model import say_which
     from plm_edge.deploy import engine as engines
     from plm_edge.deploy import install
     from plm_edge.devices import connect
@@ -46,7 +46,7 @@ def deploy(
 
     engine_log.echo = options.debug_wanted
     choice = model_choice.choose(model)
-    run_output.say_which(choice)
+    say_which(choice)
     opened = connect.device(device, emulate=emulate)
     with opened.transport as transport:
         facts = transport.facts()

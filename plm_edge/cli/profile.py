@@ -26,13 +26,13 @@ def profile(
     from plm_edge.bench import flame, report
     from plm_edge.bench import profile as profiling
     from plm_edge.bench.runner import Setting
-    from plm_edge.cli import run_output
+    from plm_edge.cli.model import say_which
     from plm_edge.store import choice as model_choice
 
     if html is not None:
         report.check_place(html)
     choice = model_choice.choose(model)
-    run_output.say_which(choice)
+    say_which(choice)
     with console.progress(in_bytes=False) as display:
         display.add_task("profiling prefill and decode", total=None)
         setting = Setting(choice.path, threads=threads, kv=kv.value)

@@ -1,58 +1,94 @@
-"""One run of a deployed model: text as it comes from the device, and what it took there."""
+"""Generating on a device: text as it comes from the server there, and what it took."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
 
-from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy.api import Broken
+from plm_edge.deploy.record import Model
 from plm_edge.deploy.server import Server
-from plm_edge.engine.generation import Stats, StopReason
 from plm_edge.engine.log import read_log
-from plm_edge.engine.sampling import Sampling
+from plm_edge.generate import prompt
+from plm_edge.generate.prompt import Encoded
+from plm_edge.generate.protocol import Request, StopReason
+from plm_edge.generate.stats import Stats
 
 
-class RemoteGeneration:
-    """One run of the model there. Iterating (once) yields text as it comes.
+class RemoteGenerator:
+    """A deployed model that generates: a `generate.protocol.Generator`.
 
-    Attributes:
-        tokens: ids of the new tokens, the end token not among them. While text is streamed the
-            server names no token whose character is not whole: `whole` finds these out.
-        stop_reason: why it stopped, or None while it runs.
+    As a context manager, entered after the server, it notes at the end what only a server that
+    still runs can tell.
+
+    Args:
+        server: runs the model.
+        model: as the device's record has it.
+        stop: asked often; True interrupts a generation.
+        load_s: seconds that it took until the server answered.
     """
 
     def __init__(
-        self,
-        server: Server,
-        prompt: list[int],
-        n_predict: int | None,
-        sampling: Sampling,
-        stop: Callable[[], bool],
-        load_s: float,
+        self, server: Server, model: Model, stop: Callable[[], bool], load_s: float
     ) -> None:
-        n_ctx = server.settings.n_ctx
-        if not prompt:
-            raise PlmEdgeError(
-                "the prompt is empty",
-                "it has no tokens",
-                "give a text with --prompt",
-                ExitCode.USAGE,
+        self._server, self._model, self._stop, self._load_s = server, model, stop, load_s
+        self._last: RemoteGeneration | None = None
+
+    def encode(self, text: str, *, raw: bool = False) -> Encoded:
+        """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
+
+        Raises:
+            PlmEdgeError: the template is broken, or the server failed.
+        """
+        model = self._model
+        template = None if raw else model.chat_template
+        try:
+            return prompt.encode(
+                text, self._server.api.tokenize, template, bos=model.bos, eos=model.eos
             )
-        if len(prompt) >= n_ctx:
-            raise PlmEdgeError(
-                "the prompt does not fit the context",
-                f"it has {len(prompt):,} tokens, the context {n_ctx:,}",
-                "raise --ctx, or shorten the prompt",
-            )
-        self.sampling = sampling.checked()
+        except Broken:
+            raise self._server.failure() from None
+
+    def generate(self, request: Request) -> RemoteGeneration:
+        """Start a generation; iterate it for the text.
+
+        Raises:
+            PlmEdgeError: as `Request.checked`.
+        """
+        checked = request.checked(self._server.settings.n_ctx, self._model.n_ctx_train)
+        self._last = RemoteGeneration(self._server, checked, self._stop, self._load_s)
+        return self._last
+
+    def __enter__(self) -> RemoteGenerator:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and self._last is not None:
+            self._last.look()
+
+
+class RemoteGeneration:
+    """One run of the model there: a `generate.protocol.Generation`.
+
+    While text is streamed the server names no token whose character is not whole: `whole` finds
+    these out.
+    """
+
+    def __init__(
+        self, server: Server, request: Request, stop: Callable[[], bool], load_s: float
+    ) -> None:
+        self.request = request
         self.tokens: list[int] = []
         self.stop_reason: StopReason | None = None
         self._server = server
-        self._prompt = prompt
-        self._wanted = n_predict
         self._stop = stop
         self._load_s = load_s
         self._ttft_s: float | None = None
@@ -62,13 +98,13 @@ class RemoteGeneration:
         self._unnamed: list[tuple[int, int, str]] = []  # where in `tokens`, how many, their text
 
     def _body(self) -> dict[str, Any]:
-        room = self._server.settings.n_ctx - len(self._prompt) + 1
-        sampling = self.sampling
+        request, sampling = self.request, self.request.sampling
+        room = self._server.settings.n_ctx - len(request.prompt) + 1
         return {
-            "prompt": self._prompt,
-            "n_predict": room if self._wanted is None else min(room, self._wanted),
+            "prompt": request.prompt,
+            "n_predict": room if request.n_predict is None else min(room, request.n_predict),
             "temperature": sampling.temp, "top_k": sampling.top_k, "top_p": sampling.top_p,
-            "min_p": sampling.min_p, "seed": sampling.seed,
+            "min_p": sampling.min_p, "seed": sampling.seed, "stop": list(request.stop),
             "samplers": ["top_k", "top_p", "min_p", "temperature"] if sampling.temp else ["top_k"],
             "return_tokens": True, "cache_prompt": False, "timings_per_token": True,
         } | ({} if sampling.temp else {"top_k": 1})  # fmt: skip
@@ -134,7 +170,9 @@ class RemoteGeneration:
             self.stop_reason = "end"
             self.tokens = self.tokens[:-1]
             made -= 1
-        elif self._wanted is not None and made >= self._wanted:
+        elif event["stop_type"] == "word":
+            self.stop_reason = "stop"
+        elif self.request.n_predict is not None and made >= self.request.n_predict:
             self.stop_reason = "length"
         else:
             self.stop_reason = "context"
@@ -152,25 +190,19 @@ class RemoteGeneration:
         """
         settings, timings = self._server.settings, self._timings
         said = read_log(self._server.log)
-        kv = said.kv()
-        per_token = kv.n_bytes / kv.cells if kv and kv.cells else 0.0
-        n_prompt = len(self._prompt)
+        n_prompt = len(self.request.prompt)
         steps = max(int(timings.get("predicted_n", 0)) - 1, 0)  # the first is prefill's
-        prefill_s = float(timings.get("prompt_ms", 0)) / 1000
-        decode_s = float(timings.get("predicted_ms", 0)) / 1000 if steps else 0.0
-        return Stats(
+        return Stats.of(
             load_s=self._load_s,
             ttft_s=self._ttft_s,
             n_prompt=n_prompt,
-            prefill_s=prefill_s,
-            prefill_tps=n_prompt / prefill_s if prefill_s else None,
+            prefill_s=float(timings.get("prompt_ms", 0)) / 1000,
             n_generated=self._n_tokens,
-            decode_s=decode_s,
-            decode_tps=steps / decode_s if decode_s else None,
+            n_steps=steps,
+            decode_s=float(timings.get("predicted_ms", 0)) / 1000 if steps else 0.0,
+            n_cached=n_prompt + steps if timings else 0,
+            kv=said.kv(),
             kv_type=settings.kv,
-            kv_bytes_used=round(per_token * (n_prompt + steps)) if timings else 0,
-            kv_bytes_allocated=kv.n_bytes if kv else 0,
-            kv_bytes_per_token=per_token,
             compute_bytes=said.compute_bytes(),
             peak_rss_bytes=self._peak_rss,
             n_ctx=settings.n_ctx,

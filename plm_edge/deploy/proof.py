@@ -17,7 +17,8 @@ from plm_edge.deploy.api import Broken
 from plm_edge.deploy.record import Header, Proof
 from plm_edge.deploy.server import Server
 from plm_edge.engine.greedy import greedy
-from plm_edge.engine.session import Options, Session
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 
 MARGIN = 0.2  # nats
 LENGTH = 16  # tokens that are compared at most
@@ -64,14 +65,14 @@ def reference(model: Path) -> Reference:
             if best and len(best[2]) >= ENOUGH:
                 break
         trained = session.header.arch_key("context_length")
-        bos, eos = session.bos_eos
+        bos, eos = session.vocabulary.bos_eos
         kv = session.kv
         header = Header(
             architecture=str(session.header.architecture),
             description=session.description,
             n_ctx_train=trained if isinstance(trained, int) else None,
             kv_bytes_per_token=kv.n_bytes / kv.cells if kv and kv.cells else 0.0,
-            chat_template=session.chat_template,
+            chat_template=session.model.chat_template,
             bos=bos,
             eos=eos,
             synthetic=session.header.synthetic,

@@ -9,18 +9,14 @@ from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy import record
-from plm_edge.deploy.api import Broken
 from plm_edge.deploy.place import MANIFEST, SERVING, Place
 from plm_edge.deploy.record import Model, Record
-from plm_edge.deploy.server import Server, Settings, noted, program_of
+from plm_edge.deploy.server import Settings, noted, program_of
 from plm_edge.devices import files
 from plm_edge.devices.connect import Opened
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.transport import quote
-from plm_edge.engine import chat
-from plm_edge.engine.chat import Encoded
-
-DEFAULT_CTX = 4096
+from plm_edge.engine.options import DEFAULT_CTX
 
 
 @dataclass(frozen=True)
@@ -106,24 +102,6 @@ def settings(
         kv=kv,
         **more,
     )
-
-
-def encode(server: Server, model: Model, text: str, *, raw: bool) -> Encoded:
-    """Token ids of a user's prompt, in the model's chat template if it has one, unless `raw`.
-
-    Raises:
-        PlmEdgeError: the template is broken, or the server failed.
-    """
-    template = None if raw else model.chat_template
-    prompt = text
-    if template is not None:
-        messages = [{"role": "user", "content": text}]
-        prompt = chat.render(template, messages, bos=model.bos, eos=model.eos)
-    try:
-        tokens = server.api.tokenize(prompt, add_special=template is None)
-    except Broken:
-        raise server.failure() from None
-    return Encoded(tokens, template is not None)
 
 
 def require_memory(found: Found, settings: Settings) -> None:

@@ -1,38 +1,11 @@
-"""A model's chat template: Jinja from the GGUF, so from a stranger, so rendered in a sandbox."""
+"""A model's chat template is Jinja from the GGUF, so from a stranger, so rendered in a sandbox."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from plm_edge.base.errors import PlmEdgeError
-
-if TYPE_CHECKING:
-    from plm_edge.engine.session import Session
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A prompt as token ids, and whether the chat template was put around it."""
-
-    tokens: list[int]
-    templated: bool
-
-
-def encode(session: Session, text: str, *, raw: bool = False) -> Encoded:
-    """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
-
-    Raises:
-        PlmEdgeError: the template is broken.
-    """
-    template = None if raw else session.chat_template
-    if template is None:
-        return Encoded(session.tokenize(text), False)
-    bos, eos = session.bos_eos
-    prompt = render(template, [{"role": "user", "content": text}], bos=bos, eos=eos)
-    # A template writes the begin token itself where its model wants one.
-    return Encoded(session.tokenize(prompt, add_special=False), True)
 
 
 class TemplateRefusal(Exception):

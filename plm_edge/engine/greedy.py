@@ -1,8 +1,7 @@
-"""The likeliest tokens one after the other, and how clearly each was the likeliest."""
+"""Greedy steps are the likeliest tokens one after the other, each with how clearly it won."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,24 +21,23 @@ class Step:
 def greedy(session: Session, prompt: Sequence[int], count: int) -> list[Step]:
     """`count` tokens after `prompt`, or fewer where the model ends. Forgets earlier generations.
 
+    Args:
+        prompt: at most `Context.n_batch` tokens.
+
     Raises:
         PlmEdgeError: the engine cannot compute them.
     """
-    lc = session.bindings
-    lc.llama_memory_clear(lc.llama_get_memory(session.ctx), False)
-    size = lc.llama_vocab_n_tokens(session.vocab)
+    context = session.context
+    context.clear()
     steps: list[Step] = []
     batch = list(prompt)
     while len(steps) < count:
-        session.decode(batch, abortable=False)
-        pointer = ctypes.cast(
-            lc.llama_get_logits_ith(session.ctx, -1), ctypes.POINTER(ctypes.c_float)
-        )
-        logits = np.ctypeslib.as_array(pointer, (size,))
+        context.append(batch)
+        logits = context.row_logits()
         # a difference of logits is one of logarithms of probabilities
-        second, first = np.partition(logits, size - 2)[-2:]
+        second, first = np.partition(logits, context.n_vocab - 2)[-2:]
         token = int(np.argmax(logits))
-        if session.is_end(token):
+        if session.vocabulary.is_end(token):
             break
         steps.append(Step(token, float(first - second)))
         batch = [token]

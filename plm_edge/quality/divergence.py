@@ -10,14 +10,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.engine.log import engine_log
-from plm_edge.engine.session import Options, Session
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 
 TEXT = Path(__file__).with_name("text.txt")
 WINDOW = 128  # tokens
@@ -93,16 +92,10 @@ class Divergence:
         with Session.open(path, options) as session:
             for window in windows:
                 tokens = self._windows[window]
-                forget(session)
-                for start in range(0, len(tokens), session.n_batch):
-                    made = logits(session, tokens[start : start + session.n_batch], start)
+                session.context.clear()
+                for start in range(0, len(tokens), session.context.n_batch):
+                    made = logits(session, tokens[start : start + session.context.n_batch], start)
                     yield window, normalised(made)
-
-
-def forget(session: Session) -> None:
-    """Empty the session's cache."""
-    lc = session.bindings
-    lc.llama_memory_clear(lc.llama_get_memory(session.ctx), False)
 
 
 def logits(session: Session, tokens: Sequence[int], position: int) -> Logits:
@@ -111,31 +104,10 @@ def logits(session: Session, tokens: Sequence[int], position: int) -> Logits:
     Raises:
         PlmEdgeError: the engine cannot compute them.
     """
-    import ctypes
-
-    lc = session.bindings
-    size = lc.llama_vocab_n_tokens(session.vocab)
-    batch: Any = lc.llama_batch_init(len(tokens), 0, 1)
-    try:
-        for i, token in enumerate(tokens):
-            batch.token[i] = token
-            batch.pos[i] = position + i
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = 0
-            batch.logits[i] = True
-        batch.n_tokens = len(tokens)
-        status = lc.llama_decode(session.ctx, batch)
-        if status:
-            raise PlmEdgeError(
-                "the engine could not compute the text's logits",
-                engine_log.reason() or f"llama_decode returned {status}",
-                "take a smaller type, or close other programs",
-                ExitCode.RESOURCES,
-            )
-        pointer = ctypes.cast(lc.llama_get_logits(session.ctx), ctypes.POINTER(ctypes.c_float))
-        return np.ctypeslib.as_array(pointer, (len(tokens), size)).copy()
-    finally:
-        lc.llama_batch_free(batch)
+    batch = session.context.batch(len(tokens))
+    batch.extend(tokens, position, wanted="all")
+    session.context.decode(batch)
+    return session.context.logits().copy()
 
 
 def normalised(made: Logits) -> Logits:

@@ -78,7 +78,8 @@ def test_a_model_does_not_diverge_from_itself(cache: None) -> None:
 
 def test_divergence_by_hand(cache: None) -> None:
     """Against probabilities that are computed here from the logits."""
-    from plm_edge.engine.session import Options, Session
+    from plm_edge.engine.options import Options
+    from plm_edge.engine.session import Session
     from plm_edge.quality.divergence import logits
 
     good = types.made(types.origin(None), "f32")

@@ -20,8 +20,10 @@ from elftools.elf.elffile import ELFFile
 from plm_edge.building import build, collect
 from plm_edge.building.cache import Kept
 from plm_edge.building.request import target_for
-from plm_edge.engine.sampling import Sampling
 from plm_edge.engine.session import Session
+from plm_edge.generate.local import LocalGenerator
+from plm_edge.generate.protocol import Request
+from plm_edge.generate.sampling import Sampling
 from testkit.checkout import ROOT
 from testkit.engines import ENGINES, PROBE
 
@@ -48,8 +50,9 @@ def expected(tiny_gguf: Path) -> tuple[list[int], list[int], str]:
     """A prompt, and what the engine that Python has here says after it."""
     with Session.open(tiny_gguf) as session:
         prompt = session.tokenize(PROMPT)
-        generation = session.generate(prompt, COUNT, Sampling(temp=0))
-        text = "".join(generation)
+        request = Request(prompt, COUNT, Sampling(temp=0))
+        generation = LocalGenerator(session).generate(request)
+        text = generation.whole()
     assert len(generation.tokens) == COUNT
     return prompt, generation.tokens, text
 

@@ -12,8 +12,11 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.cli import main
 from plm_edge.converters.convert import convert
-from plm_edge.engine.sampling import Sampling
-from plm_edge.engine.session import Options, Session
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
+from plm_edge.generate.local import LocalGenerator
+from plm_edge.generate.protocol import Request
+from plm_edge.generate.sampling import Sampling
 from testkit.checkpoints import PlmShape, special_ids
 from tests.converters.conftest import TINY_PLM, said
 from tests.converters.gguf_content import read
@@ -28,12 +31,8 @@ def change(path: Path, **values: Any) -> None:
 
 def ends(model: Path) -> set[int]:
     """Ids for which llama_vocab_is_eog holds."""
-    from plm_edge.engine import library
-
-    bindings = library.load().bindings
     with Session.open(model, Options(threads=1)) as session:
-        ids = range(PlmShape().vocab)
-        return {i for i in ids if bindings.llama_vocab_is_eog(session.vocab, i)}
+        return {i for i in range(PlmShape().vocab) if session.vocabulary.is_end(i)}
 
 
 def test_end_of_turn_that_generation_config_alone_names(checkpoint: Path, tmp_path: Path) -> None:
@@ -80,15 +79,15 @@ def test_generation_stops_there(tmp_path: Path, capfd: pytest.CaptureFixture[str
     convert(source, out=tmp_path / "before.gguf")
     prompt, greedy = "def fibonacci(n):", Sampling(temp=0)
     with Session.open(tmp_path / "before.gguf", Options(threads=1)) as session:
-        before = session.generate(session.tokenize(prompt), 12, greedy)
-        text = "".join(before)
+        before = LocalGenerator(session).generate(Request(session.tokenize(prompt), 12, greedy))
+        text = before.whole()
         assert before.stop_reason == "length"
     place = next(i for i in range(3, 12) if before.tokens[i] not in before.tokens[:i])
     change(source / "generation_config.json", eos_token_id=[before.tokens[place]])
     convert(source, out=tmp_path / "after.gguf")
     with Session.open(tmp_path / "after.gguf", Options(threads=1)) as session:
-        after = session.generate(session.tokenize(prompt), 12, greedy)
-        stopped = "".join(after)
+        after = LocalGenerator(session).generate(Request(session.tokenize(prompt), 12, greedy))
+        stopped = after.whole()
     assert after.stop_reason == "end"
     assert after.tokens == before.tokens[:place]
     assert text.startswith(stopped)

@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 from benchmarks.synthetic import real_tokenizer
 from plm_edge.cli import main
 from plm_edge.converters.convert import convert
-from plm_edge.engine.session import Options, Session
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 from testkit.checkout import Upstream
 from testkit.checkpoints import PlmShape, write_checkpoint, write_tokenizer
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from plm_edge.deploy.generation import RemoteGeneration
-from plm_edge.engine.sampling import Sampling
+from plm_edge.generate.protocol import Request
+from plm_edge.generate.sampling import Sampling
 
 # "é" takes tokens 1 and 2, "€" 3 to 5; 9 is "a"; 0 ends
 SPLIT = {"é": [1, 2], "€": [3, 4, 5]}
@@ -52,7 +53,7 @@ class Api:
 
 def generation(api: Api, stop: Callable[[], bool] = lambda: False) -> RemoteGeneration:
     server: Any = SimpleNamespace(api=api, settings=SimpleNamespace(n_ctx=100))
-    return RemoteGeneration(server, [7], 20, Sampling(temp=0), stop, 0.0)
+    return RemoteGeneration(server, Request([7], 20, Sampling(temp=0)), stop, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import memory
-from plm_edge.engine.session import Options, Session
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 from plm_edge.model import gguf_file
 from testkit import plm_gguf
 
@@ -129,8 +130,9 @@ def test_the_compute_estimate_is_near_and_not_below(tmp_path: Path, n_ctx: int) 
     path = plm_gguf.write(tmp_path / "m.gguf", n_ctx=n_ctx)
     estimate = memory.compute_estimate(gguf_file.read(path), n_ctx, 512)
     with Session.open(path, Options(n_ctx=n_ctx, threads=1)) as session:
-        assert session.compute_bytes > 0
-        assert session.compute_bytes <= estimate <= 4 * session.compute_bytes + 8 * MIB
+        compute = session.context.compute_bytes
+        assert compute > 0
+        assert compute <= estimate <= 4 * compute + 8 * MIB
 
 
 def test_weights_of_all_shards(tmp_path: Path) -> None:

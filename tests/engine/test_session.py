@@ -15,12 +15,21 @@ import pytest
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.interrupt import Interrupt
 from plm_edge.engine.log import engine_log
-from plm_edge.engine.sampling import Sampling
-from plm_edge.engine.session import Options, Session
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
+from plm_edge.generate.local import LocalGeneration, LocalGenerator
+from plm_edge.generate.protocol import Request
+from plm_edge.generate.sampling import Sampling
 from testkit import plm_gguf
 
 ONE = Options(threads=1)
 GREEDY = Sampling(temp=0)
+
+
+def generate(
+    session: Session, prompt: list[int], n_predict: int | None = None, sampling: Sampling = GREEDY
+) -> LocalGeneration:
+    return LocalGenerator(session).generate(Request(prompt, n_predict, sampling))
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +52,15 @@ def test_tokens_are_the_bytes(session: Session) -> None:
     text = "größe\n\t😀"
     assert session.tokenize(text) == [*text.encode()]
     assert session.tokenize("a<|end|>b") == [97, plm_gguf.END, 98]
-    assert session.bos_eos == ("<|end|>", "<|end|>")
-    assert b"".join(session.piece(t) for t in text.encode()) == text.encode()
+    assert session.vocabulary.bos_eos == ("<|end|>", "<|end|>")
+    assert b"".join(session.vocabulary.piece(t) for t in text.encode()) == text.encode()
 
 
 def test_every_piece_is_whole_characters(folder: Path) -> None:
     script = "aé€😀".encode()
     model = plm_gguf.write(folder / "utf8.gguf", script=script, endless=False)
     with Session.open(model, ONE) as session:
-        generation = session.generate([1], 50, GREEDY)
+        generation = generate(session, [1], 50, GREEDY)
         assert list(generation) == ["a", "é", "€", "😀"]
         assert generation.tokens == [*script]
         assert generation.stop_reason == "end"
@@ -61,16 +70,16 @@ def test_broken_utf8_is_replaced_as_python_does(session: Session) -> None:
     texts = []
     for seed in range(6):
         noise = Sampling(temp=2, top_k=0, top_p=1, min_p=0, seed=seed)
-        generation = session.generate([1, 2, 3], 60, noise)
+        generation = generate(session, [1, 2, 3], 60, noise)
         texts.append("".join(generation))
         assert texts[-1] == bytes(generation.tokens).decode("utf-8", errors="replace")
     assert "\ufffd" in "".join(texts)
 
 
 def test_generations_do_not_see_each_other(session: Session) -> None:
-    first = list(session.generate([1, 2, 3], 20, GREEDY))
-    list(session.generate([9] * 100, 20, GREEDY))
-    assert list(session.generate([1, 2, 3], 20, GREEDY)) == first
+    first = list(generate(session, [1, 2, 3], 20, GREEDY))
+    list(generate(session, [9] * 100, 20, GREEDY))
+    assert list(generate(session, [1, 2, 3], 20, GREEDY)) == first
 
 
 def test_a_long_prompt_in_chunks_is_the_same(random_model: Path) -> None:
@@ -79,8 +88,8 @@ def test_a_long_prompt_in_chunks_is_the_same(random_model: Path) -> None:
     for n_ubatch in (7, 64, 512):
         options = replace(ONE, n_ctx=1024, n_ubatch=n_ubatch)
         with Session.open(random_model, options) as session:
-            assert session.n_batch == n_ubatch
-            generation = session.generate(prompt, 16, GREEDY)
+            assert session.context.n_batch == n_ubatch
+            generation = generate(session, prompt, 16, GREEDY)
             list(generation)
             texts.append(generation.tokens)
     assert texts[0] == texts[1] == texts[2]
@@ -88,7 +97,7 @@ def test_a_long_prompt_in_chunks_is_the_same(random_model: Path) -> None:
 
 
 def test_stats_count_the_engines_time_alone(session: Session) -> None:
-    generation = session.generate([1] * 10, 6, GREEDY)
+    generation = generate(session, [1] * 10, 6, GREEDY)
     started = time.perf_counter()
     for _ in generation:
         time.sleep(0.1)  # a slow reader
@@ -111,38 +120,38 @@ def test_the_engine_reports_a_latent_cache(random_model: Path, kv: str) -> None:
         assert report.n_bytes == 1024 * plm_gguf.N_LAYERS * row_bytes
         assert report.v_bytes == 0
         assert (report.cells, report.layers, report.type) == (1024, plm_gguf.N_LAYERS, kv)
-        generation = session.generate([1] * 100, 5, GREEDY)
+        generation = generate(session, [1] * 100, 5, GREEDY)
         list(generation)
         # 100 of the prompt and 4 new ones: the last is never computed.
         assert generation.stats.kv_bytes_used == 104 * plm_gguf.N_LAYERS * row_bytes
-        assert session.compute_bytes > 0
+        assert session.context.compute_bytes > 0
 
 
 def test_the_cache_is_full_at_the_context_asked_for(random_model: Path) -> None:
     with Session.open(random_model, replace(ONE, n_ctx=100)) as session:
         assert session.n_ctx == 100  # the engine itself pads to 256
-        generation = session.generate([1] * 99, None, GREEDY)
+        generation = generate(session, [1] * 99, None, GREEDY)
         list(generation)
         assert generation.stop_reason == "context"
         assert len(generation.tokens) == 2
         assert generation.stats.kv_bytes_used == 100 * generation.stats.kv_bytes_per_token
         with pytest.raises(PlmEdgeError, match="100 tokens, the context 100"):
-            session.generate([1] * 100)
+            generate(session, [1] * 100)
         with pytest.raises(PlmEdgeError, match="empty"):
-            session.generate([])
+            generate(session, [])
 
 
 def test_stop_is_heard_between_tokens(random_model: Path) -> None:
     wish = threading.Event()
     with Session.open(random_model, replace(ONE, n_ctx=4096, stop=wish.is_set)) as session:
-        generation = session.generate([1], None, GREEDY)
+        generation = generate(session, [1], None, GREEDY)
         for _ in generation:
             if len(generation.tokens) == 5:
                 wish.set()
         assert generation.stop_reason == "interrupted"
         assert len(generation.tokens) == 5
         wish.clear()
-        assert len(list(session.generate([1], 3, GREEDY))) > 0  # usable afterwards
+        assert len(list(generate(session, [1], 3, GREEDY))) > 0  # usable afterwards
 
 
 def test_ctrl_c_is_heard_within_one_call_of_the_engine(random_model: Path) -> None:
@@ -151,17 +160,17 @@ def test_ctrl_c_is_heard_within_one_call_of_the_engine(random_model: Path) -> No
     with Interrupt() as interrupt:
         options = Options(n_ctx=n_tokens + 256, n_ubatch=n_tokens, threads=1, stop=interrupt)
         with Session.open(random_model, options) as session:
-            assert session.n_batch == n_tokens
+            assert session.context.n_batch == n_tokens
             calls = []
-            decode = session.decode
+            append = session.context.append
 
-            def counted(tokens: list[int], abortable: bool) -> bool:
+            def counted(tokens: list[int], *, abortable: bool) -> bool:
                 calls.append(len(tokens))
                 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-                return decode(tokens, abortable)
+                return append(tokens, abortable=abortable)
 
-            session.decode = counted  # type: ignore[method-assign, assignment]
-            generation = session.generate([i % 256 for i in range(n_tokens)], 5, GREEDY)
+            session.context.append = counted  # type: ignore[method-assign, assignment]
+            generation = generate(session, [i % 256 for i in range(n_tokens)], 5, GREEDY)
             assert list(generation) == []
     assert calls == [n_tokens]
     assert generation.stop_reason == "interrupted"
@@ -183,7 +192,7 @@ def test_an_exception_of_the_stop_callback_comes_out(random_model: Path) -> None
     with Session.open(random_model, replace(ONE, n_ctx=1024, stop=stop)) as session:
         calls = 0
         with pytest.raises(RuntimeError, match="from the callback"):
-            list(session.generate([1] * 500, 5, GREEDY))
+            list(generate(session, [1] * 500, 5, GREEDY))
 
 
 def test_loading_can_be_stopped(random_model: Path) -> None:
@@ -210,7 +219,7 @@ def test_flash_attention_on_and_off_agree(random_model: Path) -> None:
     for flash in ("on", "off", "auto"):
         options = replace(ONE, n_ctx=1024, flash_attn=flash)
         with Session.open(random_model, options) as session:
-            generation = session.generate([5, 80, 200, 31] * 20, 12, GREEDY)
+            generation = generate(session, [5, 80, 200, 31] * 20, 12, GREEDY)
             list(generation)
             tokens.append(generation.tokens)
     assert tokens[0] == tokens[1] == tokens[2]

@@ -1,4 +1,4 @@
-"""`plm-edge run`: continue a prompt, streaming the text as it is made."""
+"""`plm-edge run` continues a prompt and streams the text as it is made."""
 
 from __future__ import annotations
 
@@ -41,55 +41,38 @@ def run(
     debug: options.Debug = False,
 ) -> None:
     """Continue a prompt. The text goes to stdout, all else to stderr."""
-    from plm_edge.cli import run_output, run_result
-    from plm_edge.engine import chat
-    from plm_edge.engine.interrupt import Interrupt
+    from plm_edge.cli.run import output, result
+    from plm_edge.cli.run.place import Setting
     from plm_edge.engine.log import engine_log
-    from plm_edge.engine.sampling import Sampling
-    from plm_edge.engine.session import Options, Session
-    from plm_edge.store import choice as model_choice
+    from plm_edge.generate.protocol import Request
+    from plm_edge.generate.sampling import Sampling
 
     engine_log.echo = options.debug_wanted
-    text = run_output.read_prompt(prompt)
+    text = output.read_prompt(prompt)
     sampling = Sampling(temp, top_k, top_p, min_p, seed).checked()
+    setting = Setting(model, ctx, threads, kv.value, force)
     if device is not None:
-        from plm_edge.cli import run_there
+        from plm_edge.cli.run import there
 
-        wanted = run_there.Wanted(
-            text, sampling, None if n_predict < 0 else n_predict, ctx, threads, kv.value,
-            raw=raw, stats=stats, json=json, force=force,
-        )  # fmt: skip
-        run_there.run(device, emulate, model, wanted)
-        return
-    if emulate:
+        opened = there.opened(device, emulate, setting)
+    elif emulate:
         raise options.without_device("--emulate", "it runs on this machine")
-    choice = model_choice.choose(model)
-    run_output.say_which(choice)
-    with Interrupt() as interrupt:
-        with run_output.loading(choice.path) as on_load:
-            session = Session.open(
-                choice.path,
-                Options(
-                    n_ctx=ctx,
-                    threads=threads,
-                    kv=kv.value,
-                    check_memory=not force,
-                    stop=interrupt,
-                    on_load=on_load,
-                ),
-            )
-        with session:
-            run_output.remarks(session)
-            encoded = chat.encode(session, text, raw=raw)
-            generation = session.generate(
-                encoded.tokens, None if n_predict < 0 else n_predict, sampling
-            )
-            written = run_output.stream(generation, text, echo=not encoded.templated, silent=json)
-            run_output.say_why_stopped(generation)
-            if stats:
-                run_result.show_stats(generation.stats)
-            if json:
-                about = run_result.described(choice, session)
-                run_result.write_json(about, session.engine, encoded, generation, written)
+    else:
+        from plm_edge.cli.run import here
+
+        opened = here.opened(setting)
+    with opened as place:
+        encoded = place.generator.encode(text, raw=raw)
+        limit = None if n_predict < 0 else n_predict
+        generation = place.generator.generate(Request(encoded.tokens, limit, sampling))
+        if json:
+            written = generation.whole()
+        else:
+            written = output.stream(generation, text, echo=not encoded.templated)
+        output.say_why_stopped(generation)
+    if stats:
+        result.show_stats(generation.stats)
+    if json:
+        result.write_json(place, encoded, generation, written)
     if generation.stop_reason == "interrupted":
         raise typer.Exit(ExitCode.INTERRUPTED)

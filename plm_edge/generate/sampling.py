@@ -1,12 +1,9 @@
-"""How the next token is picked: greedy, or drawn with a seed after top-k, top-p and min-p."""
+"""Sampling settings say how the next token is picked: greedy, or drawn with a seed."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 
@@ -51,29 +48,3 @@ class Sampling:
                     ExitCode.USAGE,
                 )
         return replace(self, seed=secrets.randbelow(1 << 31)) if self.seed is None else self
-
-
-@contextmanager
-def sampler_chain(bindings: Any, sampling: Sampling) -> Iterator[Any]:
-    """llama.cpp's sampler chain for `sampling`, freed at the end."""
-    chain = bindings.llama_sampler_chain_init(bindings.llama_sampler_chain_default_params())
-
-    def add(sampler: Any) -> None:
-        bindings.llama_sampler_chain_add(chain, sampler)  # the chain frees it
-
-    try:
-        if sampling.temp == 0:
-            add(bindings.llama_sampler_init_greedy())
-        else:
-            # llama.cpp's own order: cut the candidates down first, then temper and draw.
-            if sampling.top_k:
-                add(bindings.llama_sampler_init_top_k(sampling.top_k))
-            if sampling.top_p < 1:
-                add(bindings.llama_sampler_init_top_p(sampling.top_p, 1))
-            if sampling.min_p > 0:
-                add(bindings.llama_sampler_init_min_p(sampling.min_p, 1))
-            add(bindings.llama_sampler_init_temp(sampling.temp))
-            add(bindings.llama_sampler_init_dist(sampling.seed))
-        yield chain
-    finally:
-        bindings.llama_sampler_free(chain)

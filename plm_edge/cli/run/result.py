@@ -1,36 +1,21 @@
-"""What `plm-edge run` reports at the end: --stats and --json."""
+"""`plm-edge run` reports at the end what it took: --stats and --json."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from plm_edge.base import console
 
 if TYPE_CHECKING:
-    from plm_edge.engine.chat import Encoded
-    from plm_edge.engine.generation import Stats, StopReason
-    from plm_edge.engine.sampling import Sampling
-    from plm_edge.engine.session import Session
-    from plm_edge.store.choice import ModelChoice
+    from plm_edge.cli.run.place import Place
+    from plm_edge.generate.prompt import Encoded
+    from plm_edge.generate.protocol import Generation
+    from plm_edge.generate.stats import Stats
 
 SCHEMA = "plm-edge/run/1"
-
-
-class Ran(Protocol):
-    """A generation, here or on a device."""
-
-    sampling: Sampling
-    tokens: list[int]
-    stop_reason: StopReason | None
-
-    def __iter__(self) -> Iterator[str]: ...
-
-    @property
-    def stats(self) -> Stats: ...
 
 
 def show_stats(stats: Stats) -> None:
@@ -72,30 +57,20 @@ def show_stats(stats: Stats) -> None:
     console.err.print(table)
 
 
-def described(choice: ModelChoice, session: Session) -> dict[str, Any]:
-    """The model of a result."""
-    return {
-        "path": str(choice.path),
-        "origin": choice.origin,
-        "architecture": session.header.architecture,
-        "description": session.description,
-        "synthetic": session.header.synthetic,
-    }
+def write_json(place: Place, encoded: Encoded, generation: Generation, text: str) -> None:
+    """The result of --json on stdout.
 
-
-def write_json(
-    model: dict[str, Any], engine: dict[str, Any], encoded: Encoded, generation: Ran, text: str,
-    device: dict[str, Any] | None = None,
-) -> None:  # fmt: skip
-    """The result of --json on stdout; `device` where it ran elsewhere."""
+    Args:
+        place: closed, so that it knows all about the device.
+    """
     result: dict[str, Any] = {
         "schema": SCHEMA,
-        **({"device": device} if device else {}),
-        "model": model,
-        "engine": engine,
+        **({"device": place.device} if place.device else {}),
+        "model": place.model,
+        "engine": place.engine,
         "prompt_tokens": len(encoded.tokens),
         "templated": encoded.templated,
-        "sampling": asdict(generation.sampling),
+        "sampling": asdict(generation.request.sampling),
         "text": text,
         "tokens": generation.tokens,
         "stop_reason": generation.stop_reason,

@@ -1,4 +1,4 @@
-"""What `plm-edge run` reads and writes."""
+"""`plm-edge run` reads a prompt, and writes text to stdout and all else to stderr."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from plm_edge.cli.run_result import Ran
-    from plm_edge.engine.session import Session
-    from plm_edge.store.choice import ModelChoice
+    from plm_edge.generate.protocol import Generation
 
 LONGEST_ECHO = 2000  # characters of a prompt that are shown before its continuation
 PATIENCE = 0.3  # seconds of loading before a progress bar appears
@@ -50,14 +46,6 @@ def read_prompt(prompt: str) -> str:
         ) from error
 
 
-def say_which(choice: ModelChoice) -> None:
-    """Tell which model runs when none was given."""
-    if choice.origin == "newest":
-        console.note(f"model: {choice.path} (the newest that convert made)")
-    elif choice.origin == "bundled":
-        console.note(f"model: the bundled tiny-plm ({choice.path})")
-
-
 @contextmanager
 def loading(path: Path) -> Iterator[Callable[[float], None]]:
     """A progress bar for loading `path`, for those who have to wait; yields what to tell it."""
@@ -76,18 +64,13 @@ def loading(path: Path) -> Iterator[Callable[[float], None]]:
         yield on_load
 
 
-def remarks(session: Session) -> None:
-    """What is unusual about this run, and works all the same."""
-    header = session.header
-    trained = header.arch_key("context_length")
-    remarks_on(header.architecture, header.synthetic, session.n_ctx, trained)
-    cpus = psutil.cpu_count() or session.threads
-    if session.threads > cpus:
-        console.warn(f"{session.threads} threads on {cpus} CPUs: fewer are faster")
+def remarks(architecture: str | None, synthetic: bool, n_ctx: int, trained: object) -> None:
+    """What is unusual about a model and the context that it is given, and works all the same.
 
-
-def remarks_on(architecture: str | None, synthetic: bool, n_ctx: int, trained: object) -> None:
-    """The same of a model and the context that it is given; `trained` tokens, where it says so."""
+    Args:
+        n_ctx: tokens of context.
+        trained: tokens that the model was trained for; no int where nothing tells.
+    """
     if architecture != "plm":
         console.note(
             f"this is a {architecture} model, not a PLM: it runs as in any llama.cpp, without "
@@ -102,13 +85,12 @@ def remarks_on(architecture: str | None, synthetic: bool, n_ctx: int, trained: o
         )
 
 
-def stream(generation: Ran, prompt: str, *, echo: bool, silent: bool) -> str:
+def stream(generation: Generation, prompt: str, *, echo: bool) -> str:
     """Write the text to stdout as it comes and return it whole.
 
     Args:
         echo: show the prompt first, dim and on stderr, where both streams are a terminal: a
             continuation reads badly without its beginning.
-        silent: write nothing (--json).
     """
     to_terminal = sys.stdout.isatty()
     if echo and to_terminal and len(prompt) <= LONGEST_ECHO:
@@ -116,18 +98,17 @@ def stream(generation: Ran, prompt: str, *, echo: bool, silent: bool) -> str:
     written = []
     for text in generation:
         written.append(text)
-        if not silent:
-            # Escape sequences that a model makes up must not reach the terminal.
-            sys.stdout.write(console.printable(text) if to_terminal else text)
-            sys.stdout.flush()
+        # Escape sequences that a model makes up must not reach the terminal.
+        sys.stdout.write(console.printable(text) if to_terminal else text)
+        sys.stdout.flush()
     whole = "".join(written)
-    if not silent and not whole.endswith("\n"):
+    if not whole.endswith("\n"):
         sys.stdout.write("\n")
         sys.stdout.flush()
     return whole
 
 
-def say_why_stopped(generation: Ran) -> None:
+def say_why_stopped(generation: Generation) -> None:
     """A line on stderr unless the model ended by itself or made what was asked for."""
     if generation.stop_reason == "context":
         console.warn(

@@ -1,0 +1,18 @@
+"""Which model a command took is said once, in the same words by all commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from plm_edge.base import console
+
+if TYPE_CHECKING:
+    from plm_edge.store.choice import ModelChoice
+
+
+def say_which(choice: ModelChoice) -> None:
+    """Tell which model is used when none was given."""
+    if choice.origin == "newest":
+        console.note(f"model: {choice.path} (the newest that convert made)")
+    elif choice.origin == "bundled":
+        console.note(f"model: the bundled tiny-plm ({choice.path})")

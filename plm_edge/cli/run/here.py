@@ -1,0 +1,61 @@
+"""`plm-edge run` on this machine opens a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from plm_edge.base import console
+from plm_edge.cli.model import say_which
+from plm_edge.cli.run import output
+from plm_edge.cli.run.place import Place, Setting
+from plm_edge.engine.interrupt import Interrupt
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
+from plm_edge.generate.local import LocalGenerator
+from plm_edge.store import choice as model_choice
+
+
+@contextmanager
+def opened(setting: Setting) -> Iterator[Place]:
+    """The model, loaded; Ctrl-C stops what it generates.
+
+    Raises:
+        PlmEdgeError: there is no such model, or it cannot be loaded.
+    """
+    choice = model_choice.choose(setting.model)
+    say_which(choice)
+    with Interrupt() as interrupt:
+        with output.loading(choice.path) as on_load:
+            session = Session.open(
+                choice.path,
+                Options(
+                    n_ctx=setting.ctx,
+                    threads=setting.threads,
+                    kv=setting.kv,
+                    check_memory=not setting.force,
+                    stop=interrupt,
+                    on_load=on_load,
+                ),
+            )
+        with session:
+            _remark(session)
+            model = {
+                "path": str(choice.path),
+                "origin": choice.origin,
+                "architecture": session.header.architecture,
+                "description": session.description,
+                "synthetic": session.header.synthetic,
+            }
+            yield Place(LocalGenerator(session), model, session.engine)
+
+
+def _remark(session: Session) -> None:
+    header = session.header
+    trained = header.arch_key("context_length")
+    output.remarks(header.architecture, header.synthetic, session.n_ctx, trained)
+    cpus = psutil.cpu_count() or session.threads
+    if session.threads > cpus:
+        console.warn(f"{session.threads} threads on {cpus} CPUs: fewer are faster")

@@ -1,0 +1,46 @@
+"""A place is where `plm-edge run` generates: this machine, or a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plm_edge.generate.protocol import Generator
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the model is to be opened. None lets the place and the model choose.
+
+    Attributes:
+        model: a GGUF here.
+        ctx: tokens of context.
+        threads: that compute.
+        kv: type of the KV cache.
+        force: open it even if memory is short.
+    """
+
+    model: Path | None
+    ctx: int | None
+    threads: int | None
+    kv: str
+    force: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model that is ready, and what --json says of it.
+
+    Attributes:
+        generator: generates while the place is open.
+        model: path, origin, architecture, description, synthetic.
+        engine: version, pin, tree.
+        device: name, address, profile and, once the place is closed, throttled; None on this
+            machine.
+    """
+
+    generator: Generator
+    model: dict[str, Any]
+    engine: dict[str, str]
+    device: dict[str, Any] | None = None

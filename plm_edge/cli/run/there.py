@@ -1,0 +1,70 @@
+"""`plm-edge run --device` starts a server on the device, where `deploy` put engine and model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from plm_edge.base import console
+from plm_edge.cli import options
+from plm_edge.cli.run import output
+from plm_edge.cli.run.place import Place, Setting
+from plm_edge.deploy import running, trouble
+from plm_edge.deploy.generation import RemoteGenerator
+from plm_edge.deploy.server import Server
+from plm_edge.devices import connect
+from plm_edge.engine.interrupt import Interrupt
+from plm_edge.store import choice as model_choice
+
+
+@contextmanager
+def opened(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
+    """The deployed model, served; Ctrl-C stops what it generates.
+
+    Raises:
+        PlmEdgeError: nothing is deployed there, or it cannot be run.
+    """
+    if setting.model is not None:
+        model_choice.check_is_gguf(setting.model)
+    reached = connect.device(device, emulate=emulate)
+    with reached.transport as transport:
+        found = running.find(reached, setting.model)
+        model = found.model
+        if setting.model is None:
+            console.note(f"model: {model.name} (deployed on {device} last)")
+        settings = running.settings(
+            found, n_ctx=setting.ctx, threads=setting.threads, kv=setting.kv
+        )
+        if not setting.force:
+            running.require_memory(found, settings)
+        began = time.perf_counter()
+        output.remarks(model.architecture, model.synthetic, settings.n_ctx, model.n_ctx_train)
+        server = Server(found.place, settings)
+        server.echo = options.debug_wanted
+        about: dict[str, Any] = {
+            "name": device,
+            "address": found.place.device.device,
+            "profile": found.record.profile,
+        }
+        engine = found.record.engine
+        interrupt = Interrupt()
+        with server, interrupt:
+            load_s = time.perf_counter() - began
+            with RemoteGenerator(server, model, interrupt, load_s) as generator:
+                yield Place(
+                    generator,
+                    {
+                        "path": found.place.path(model.file.path),
+                        "origin": "deployed",
+                        "architecture": model.architecture,
+                        "description": model.description,
+                        "synthetic": model.synthetic,
+                    },
+                    {"version": engine.version, "pin": engine.pin, "tree": engine.tree},
+                    about,
+                )
+            about["throttled"] = trouble.throttled(transport)
+        if about["throttled"]:
+            console.warn(f"{device} is slower than it could be: {about['throttled']}")

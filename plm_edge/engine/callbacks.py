@@ -1,0 +1,66 @@
+"""Callbacks let the engine ask Python, and carry Python's exceptions past the engine's frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plm_edge.engine.options import Options
+
+
+class Callbacks:
+    """The C callbacks of one model and its context; the engine may call them as long as this lives.
+
+    An exception cannot pass through C frames: it is kept, and `reraise` raises it once the call of
+    the engine has returned.
+
+    Args:
+        bindings: llama-cpp-python's module (`library.Engine.bindings`).
+        options: whose `stop`, `on_load` and `observe` are called.
+
+    Attributes:
+        progress: a llama_progress_callback.
+        abort: a ggml_abort_callback that asks `options.stop`.
+        no_abort: the null ggml_abort_callback.
+        observe: a ggml_backend_sched_eval_callback; null where nobody observes.
+    """
+
+    def __init__(self, bindings: Any, options: Options) -> None:
+        self._options = options
+        self._raised: BaseException | None = None
+        self.progress = bindings.llama_progress_callback(self._loading)
+        self.abort = bindings.ggml_abort_callback(self._asked_to_stop)
+        self.no_abort = bindings.ggml_abort_callback()
+        observer = bindings.ggml_backend_sched_eval_callback
+        self.observe = observer(self._observed) if options.observe else observer()
+
+    def reraise(self) -> None:
+        """Raise what a callback raised since the last time."""
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
+
+    def _loading(self, share: float, _user_data: object) -> bool:
+        try:
+            if self._options.on_load:
+                self._options.on_load(share)
+            return not self._options.stop()
+        except BaseException as error:
+            self._raised = error
+            return False
+
+    def _asked_to_stop(self, _user_data: object) -> bool:
+        # Called by the engine before each node of the graph, on the calling thread: Python runs
+        # pending signal handlers here, which is how Ctrl-C gets into a long prefill.
+        try:
+            return self._options.stop()
+        except BaseException as error:
+            self._raised = error
+            return True
+
+    def _observed(self, node: int | None, ask: bool, _user_data: object) -> bool:
+        try:
+            assert self._options.observe is not None
+            return self._options.observe(node or 0, ask)
+        except BaseException as error:
+            self._raised = error
+            return False

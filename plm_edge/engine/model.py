@@ -1,0 +1,111 @@
+"""A model is a GGUF's weights in memory: loaded, described, and freed here."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any
+
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.engine.callbacks import Callbacks
+from plm_edge.engine.log import engine_log
+from plm_edge.engine.options import Options
+from plm_edge.engine.vocabulary import Vocabulary
+from plm_edge.model.gguf_file import GGUFFile
+
+
+class Model:
+    """A loaded model.
+
+    Args:
+        bindings: llama-cpp-python's module.
+        header: of the file that is loaded.
+        options: of which `gpu_layers`, `mmap`, `on_load` and `stop` matter here.
+        callbacks: made of the same options; kept as long as the model.
+
+    Attributes:
+        handle: the llama_model *, for the layers of engine/ alone; None once closed.
+        header: the GGUF's keys and tensors.
+        vocabulary: its tokens.
+
+    Raises:
+        PlmEdgeError: the engine cannot load it (INPUT, or RESOURCES without enough memory).
+        KeyboardInterrupt: `options.stop` said so while loading.
+    """
+
+    def __init__(
+        self, bindings: Any, header: GGUFFile, options: Options, callbacks: Callbacks
+    ) -> None:
+        self.header = header
+        self._lc, self._callbacks = bindings, callbacks
+        engine_log.clear()
+        bindings.llama_backend_init()
+        params = bindings.llama_model_default_params()
+        if options.gpu_layers is not None:
+            params.n_gpu_layers = options.gpu_layers
+        params.load_mode = (
+            bindings.LLAMA_LOAD_MODE_MMAP if options.mmap else bindings.LLAMA_LOAD_MODE_NONE
+        )
+        params.progress_callback = callbacks.progress
+        self.handle = bindings.llama_model_load_from_file(os.fsencode(header.path), params)
+        try:
+            callbacks.reraise()
+            if not self.handle:
+                if options.stop():
+                    raise KeyboardInterrupt
+                raise load_error(header, "the engine cannot load")
+            if bindings.llama_model_has_encoder(self.handle):
+                raise PlmEdgeError(
+                    f"{header.path.name} is an encoder model",
+                    f"architecture {header.architecture!r} does not continue a text",
+                    "use a decoder model such as PLM",
+                )
+        except BaseException:
+            self.close()
+            raise
+        self.vocabulary = Vocabulary(bindings, bindings.llama_model_get_vocab(self.handle))
+
+    @property
+    def description(self) -> str:
+        """The engine's line about the model: family, size, type."""
+        buffer = ctypes.create_string_buffer(256)
+        self._lc.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode("utf-8", errors="replace")
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's chat template, or None for a base model."""
+        template = self._lc.llama_model_chat_template(self.handle, None)
+        return template.decode("utf-8", errors="replace") if template else None
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Tokens of context that the model was trained for."""
+        return int(self._lc.llama_model_n_ctx_train(self.handle))
+
+    def close(self) -> None:
+        """Free the weights; contexts must have been closed before. Safe to call twice."""
+        if self.handle:
+            self._lc.llama_model_free(self.handle)
+        self.handle = None
+
+
+def load_error(header: GGUFFile, what: str) -> PlmEdgeError:
+    """The error of a model or a context that the engine did not make, for the reason it logged.
+
+    Args:
+        what: the beginning of the first line, which ends in the file's name.
+    """
+    reason = engine_log.reason()
+    if "alloc" in reason or "out of memory" in reason:
+        return PlmEdgeError(
+            f"not enough memory for {header.path.name}",
+            reason,
+            "lower --ctx or --kv, convert to a smaller type, or close other programs",
+            ExitCode.RESOURCES,
+        )
+    if "unknown model architecture" in reason:
+        fix = "use a model of an architecture that llama.cpp knows"
+    else:
+        fix = "convert or get the model again; `plm-edge inspect FILE` shows what it holds"
+    return PlmEdgeError(f"{what} {header.path.name}", reason or "it gave no reason", fix)

@@ -1,0 +1,159 @@
+"""Generating here: a session's context computes, one token after the other.
+
+with Session.open(Path("model.gguf")) as session:
+    generator = LocalGenerator(session)
+    generation = generator.generate(Request(session.tokenize("def add(a, b):"), n_predict=32))
+    for text in generation:
+        print(text, end="", flush=True)
+    print(generation.stats)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from plm_edge.engine import memory
+from plm_edge.engine.session import Session
+from plm_edge.generate import prompt
+from plm_edge.generate.prompt import Encoded
+from plm_edge.generate.protocol import Request, StopReason
+from plm_edge.generate.stats import Stats
+from plm_edge.generate.text import TextDecoder
+
+
+class LocalGenerator:
+    """A session that generates: a `protocol.Generator`.
+
+    Args:
+        session: open as long as its generations are iterated. Its `Options.stop` interrupts them,
+            within a prefill and between tokens.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def encode(self, text: str, *, raw: bool = False) -> Encoded:
+        """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
+
+        Raises:
+            PlmEdgeError: the template is broken.
+        """
+        session = self._session
+        template = None if raw else session.model.chat_template
+        bos, eos = session.vocabulary.bos_eos
+        return prompt.encode(text, session.tokenize, template, bos=bos, eos=eos)
+
+    def generate(self, request: Request) -> LocalGeneration:
+        """Start a generation; iterate it for the text. Forgets earlier generations.
+
+        Raises:
+            PlmEdgeError: as `Request.checked`.
+        """
+        session = self._session
+        return LocalGeneration(session, request.checked(session.n_ctx, session.model.n_ctx_train))
+
+
+class LocalGeneration:
+    """One run of the model here: a `protocol.Generation`."""
+
+    def __init__(self, session: Session, request: Request) -> None:
+        self.request = request
+        self.tokens: list[int] = []
+        self.stop_reason: StopReason | None = None
+        self._session = session
+        self._text = TextDecoder(request.stop)
+        self._n_computed = 0  # tokens in the cache
+        self._prefill_s = 0.0
+        self._ttft_s: float | None = None
+        self._decode_s = 0.0
+        self._n_steps = 0
+        session.context.clear()
+
+    def __iter__(self) -> Iterator[str]:
+        for piece in self._pieces():
+            text = self._text.feed(piece)
+            if text:
+                yield text
+        rest = self._text.finish()
+        if rest:
+            yield rest
+
+    def whole(self) -> str:
+        """Run it to its end and return all of the text."""
+        return "".join(self)
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The bytes of each new token. Sets `stop_reason` when it ends."""
+        session = self._session
+        context, vocabulary = session.context, session.vocabulary
+        session.rows.reset()
+        started = time.perf_counter()
+        if not self._prefill():
+            self.stop_reason = "interrupted"
+            return
+        self._prefill_s = time.perf_counter() - started
+        if self.request.n_predict == 0:
+            self.stop_reason = "length"
+            return
+        with context.sampler(**asdict(self.request.sampling)) as sampler:
+            token = sampler.next()
+            self._ttft_s = time.perf_counter() - started
+            while not vocabulary.is_end(token):
+                self.tokens.append(token)
+                yield vocabulary.piece(token)
+                self.stop_reason = self._reason_to_stop()
+                if self.stop_reason:
+                    return
+                # Timed from here: what the reader did with the last piece is not the engine's.
+                step = time.perf_counter()
+                context.append([token])
+                token = sampler.next()
+                self._decode_s += time.perf_counter() - step
+                self._n_steps += 1
+                self._n_computed += 1
+        self.stop_reason = "end"
+
+    def _reason_to_stop(self) -> StopReason | None:
+        if self._text.stopped:
+            return "stop"
+        if self._session.options.stop():
+            return "interrupted"
+        n_predict = self.request.n_predict
+        if n_predict is not None and len(self.tokens) >= n_predict:
+            return "length"
+        # The last token is not in the cache yet: it needs a place to be computed at.
+        return "context" if self._n_computed >= self._session.n_ctx else None
+
+    def _prefill(self) -> bool:
+        """Compute the prompt. False when stopped on the way."""
+        context = self._session.context
+        for start in range(0, len(self.request.prompt), context.n_batch):
+            chunk = self.request.prompt[start : start + context.n_batch]
+            if self._session.options.stop() or not context.append(chunk, abortable=True):
+                return False
+            self._n_computed += len(chunk)
+        return True
+
+    @property
+    def stats(self) -> Stats:
+        """What it has taken so far."""
+        session = self._session
+        return Stats.of(
+            load_s=session.load_s,
+            ttft_s=self._ttft_s,
+            n_prompt=len(self.request.prompt),
+            prefill_s=self._prefill_s,
+            n_generated=len(self.tokens),
+            n_steps=self._n_steps,
+            decode_s=self._decode_s,
+            n_cached=self._n_computed,
+            kv=session.kv,
+            kv_type=session.options.kv,
+            compute_bytes=session.context.compute_bytes,
+            peak_rss_bytes=memory.peak_rss(),
+            n_ctx=session.n_ctx,
+            threads=session.threads,
+            zeros_by_layer=[layer.zeros for layer in session.rows.read()],
+        )

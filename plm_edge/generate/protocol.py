@@ -1,0 +1,121 @@
+"""The protocol of generating: a request starts a generation, which yields text as it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.generate.prompt import Encoded
+from plm_edge.generate.sampling import Sampling
+from plm_edge.generate.stats import Stats
+
+# The model ended its text; n_predict or a stop string was reached; the context is full; somebody
+# stopped it.
+StopReason = Literal["end", "length", "stop", "context", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be generated.
+
+    Attributes:
+        prompt: token ids, at least one and fewer than the context has.
+        n_predict: most new tokens; None goes on until the model ends or the context is full.
+        sampling: how each is picked.
+        stop: strings that end the text, no part of it themselves.
+    """
+
+    prompt: list[int]
+    n_predict: int | None = None
+    sampling: Sampling = Sampling()  # noqa: RUF009 -- frozen
+    stop: tuple[str, ...] = ()
+
+    def checked(self, n_ctx: int, n_ctx_train: int | None) -> Request:
+        """This, with a seed drawn if there was none.
+
+        Args:
+            n_ctx: tokens of context that there are.
+            n_ctx_train: tokens that the model was trained for; None where nothing tells.
+
+        Raises:
+            PlmEdgeError: the prompt is empty or does not fit, or a setting is out of its range.
+        """
+        if not self.prompt:
+            raise PlmEdgeError(
+                "the prompt is empty",
+                "the model needs at least one token to continue",
+                "give some text with --prompt",
+                ExitCode.USAGE,
+            )
+        if len(self.prompt) >= n_ctx:
+            raise _too_long(len(self.prompt), n_ctx, n_ctx_train)
+        if not all(self.stop):
+            raise PlmEdgeError(
+                "a stop string is empty",
+                "every text would end before it begins",
+                "give at least one character, or leave it out",
+                ExitCode.USAGE,
+            )
+        return replace(self, sampling=self.sampling.checked())
+
+
+def _too_long(n_prompt: int, n_ctx: int, n_ctx_train: int | None) -> PlmEdgeError:
+    has = f"it has {n_prompt:,} tokens, the context {n_ctx:,}"
+    if n_ctx_train is None:
+        fix = "raise --ctx, or shorten the prompt"
+    else:
+        has += f" (the model was trained for {n_ctx_train:,})"
+        wanted = min(n_ctx_train, -(-(n_prompt + 256) // 256) * 256)
+        fix = f"use --ctx {wanted}" if n_prompt < n_ctx_train else "shorten the prompt"
+    return PlmEdgeError("the prompt does not fit the context", has, fix)
+
+
+class Generation(Protocol):
+    """One run of a model over a prompt. Iterate it once: it yields text, whole characters only.
+
+    Attributes:
+        request: what was asked for, checked.
+        tokens: ids of the new tokens so far, the end token not among them.
+        stop_reason: why it stopped, or None while it runs.
+    """
+
+    request: Request
+    tokens: list[int]
+    stop_reason: StopReason | None
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def whole(self) -> str:
+        """Run it to its end and return all of the text; `tokens` then lacks none.
+
+        Raises:
+            PlmEdgeError: the engine or the way to it failed.
+        """
+        ...
+
+    @property
+    def stats(self) -> Stats:
+        """What it has taken so far."""
+        ...
+
+
+class Generator(Protocol):
+    """A model that is ready to generate, wherever it runs."""
+
+    def encode(self, text: str, *, raw: bool = False) -> Encoded:
+        """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
+
+        Raises:
+            PlmEdgeError: the template is broken, or the model cannot be reached.
+        """
+        ...
+
+    def generate(self, request: Request) -> Generation:
+        """Start a generation. It forgets earlier ones, and only the last may still be iterated.
+
+        Raises:
+            PlmEdgeError: as `Request.checked`.
+        """
+        ...
