@@ -43,4 +43,4 @@ lint: .bootstrap
 	@$(VENV)/mypy
 
 clean:
-	rm -rf build dist plm_edge/bindings plm_edge/lib plm_edge/data
+	rm -rf build dist plm_edge/bin plm_edge/bindings plm_edge/lib plm_edge/data

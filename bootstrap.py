@@ -27,17 +27,16 @@ VENV = ROOT / ".venv"
 BUILD = ROOT / "build/engine"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CMAKE_MINIMUM = (3, 21)
-# the converter's oracle; what bench runs on other devices; a device other than the CPU, for
+# the converter's oracle; a device other than the CPU, for
 # offloading; the kernels' own tests, and upstream's with our op in it
 TEST_TOOLS = (
     "llama-quantize",
     "llama-bench",
-    "plm-edge-bench",
     "ggml-rpc-server",
     "test-plm-kernels",
     "test-backend-ops",
 )
-BENCH_TOOLS = ("bench-plm-turns", "bench-plm-bandwidth")
+BENCH_TOOLS = ("bench-plm-bandwidth",)
 
 
 def fail(what: str, why: str, fix: str) -> NoReturn:

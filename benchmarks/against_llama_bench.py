@@ -19,7 +19,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -27,12 +27,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from plm_edge.bench import native_worker, runner  # noqa: E402
+from plm_edge.bench import runner  # noqa: E402
 from plm_edge.bench.workload import WORKLOADS, Point, Workload  # noqa: E402
 
 STEADY = 0.05  # how far a program may be from itself, as a logarithm of the ratio
 Run = list[float]  # samples of one call of a program, t/s
-Ours = Callable[[Path, Point, int, Workload], Run]
 
 
 @dataclass
@@ -77,24 +76,21 @@ def in_turns(
     workload: Workload,
     at_least: int,
     at_most: int,
-    ours: Ours | None = None,
 ) -> Turns:
     """Run both in turns (A B, B A, …) until they are steady, or so many times.
 
     Args:
         workload: its max_repeats is how many samples a run takes.
-        ours: which of our workers; None: the one of this machine.
     """
-    ours = ours or here
     made = Turns()
     for turn in count():
         if turn >= at_most or (turn >= at_least and made.steady):
             return made
         if turn % 2:
             made.theirs.append(theirs(model, point, threads, workload.max_repeats))
-            made.ours.append(ours(model, point, threads, workload))
+            made.ours.append(here(model, point, threads, workload))
         else:
-            made.ours.append(ours(model, point, threads, workload))
+            made.ours.append(here(model, point, threads, workload))
             made.theirs.append(theirs(model, point, threads, workload.max_repeats))
     raise AssertionError
 
@@ -122,18 +118,7 @@ def theirs(model: Path, point: Point, threads: int, repeats: int) -> Run:
 def here(model: Path, point: Point, threads: int, workload: Workload) -> Run:
     """Samples of `plm-edge bench` on this machine."""
     found = runner.measure(runner.Setting(model, threads=threads), workload, point)
-    return [sample["tokens"] / sample["seconds"] for sample in found.samples]
-
-
-def on_devices(model: Path, point: Point, threads: int, workload: Workload) -> Run:
-    """Samples of the worker that `plm-edge bench --device` sends, run here."""
-    setting = runner.Setting(model, threads=threads)
-    program = ROOT / "build/engine/bin" / native_worker.PROGRAM
-    words = native_worker.command(str(program), setting, workload, point, str(model))
-    reader = native_worker.Reader(point)
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    reader.out(done.stdout)
-    return [sample["tokens"] / sample["seconds"] for sample in reader.found.samples]
+    return [sample.tokens / sample.seconds for sample in found.samples]
 
 
 def main() -> None:

@@ -64,7 +64,6 @@ class Plan:
 class Campaign:
     """Collects samples and reports; `result` is its part of the result file."""
 
-    program: Path
     libraries: dict[str, Path]  # by engine
     models: dict[str, Path]  # by layout
     threads: int
@@ -210,7 +209,7 @@ class Campaign:
                 "cache_bytes_per_token": engine.cache_bytes_per_token(),
                 "memory_at": self.plan.end,
                 **engine.memory(),
-                "log": engine.loaded["log"].splitlines(),
+                "log": engine.loaded["log"],
                 "system": engine.loaded["system"],
                 "load_s": engine.loaded["load_s"],
             }
@@ -238,7 +237,6 @@ class Campaign:
         """A loaded engine, in its side's best load mode if that is known."""
         mode = self.load_mode.get(config.engine, config.load_mode)
         return Engine(
-            self.program,
             self.libraries[config.engine],
             self.models[config.layout],
             replace(config, load_mode=mode),

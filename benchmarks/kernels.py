@@ -34,6 +34,7 @@ from plm_edge.machine.threads import default_threads  # noqa: E402
 
 SCHEMA = "plm-edge/benchmark-kernels/2"
 PROGRAMS = ROOT / "build/engine/bin"
+BANDWIDTH = "bench-plm-bandwidth"
 NEEDED_MEMORY = 11_000_000_000  # four engines are loaded at once
 FULL = Plan(rounds=5, middle=2048, end=4096, decode_tokens=48, profile_tokens=64)
 QUICK = Plan(rounds=2, middle=256, end=768, decode_tokens=8, profile_tokens=16)
@@ -50,14 +51,13 @@ def check_machine() -> None:
             "end other programs, or use a machine with 16 GB",
             ExitCode.RESOURCES,
         )
-    for name in ("bench-plm-turns", "bench-plm-bandwidth"):
-        if not (PROGRAMS / name).is_file():
-            raise PlmEdgeError(
-                f"{name} is not built",
-                f"{PROGRAMS} does not have it",
-                "run `make bench-kernels`, which builds it",
-                ExitCode.ENVIRONMENT,
-            )
+    if not (PROGRAMS / BANDWIDTH).is_file():
+        raise PlmEdgeError(
+            f"{BANDWIDTH} is not built",
+            f"{PROGRAMS} does not have it",
+            "run `make bench-kernels`, which builds it",
+            ExitCode.ENVIRONMENT,
+        )
 
 
 def measure(
@@ -66,10 +66,10 @@ def measure(
     """All measurements, in the order that fits the time."""
     started, ticks = time.monotonic(), machine.cpu_times()
     load, facts = machine.load(), machine.facts(threads)
-    reader, reps = PROGRAMS / "bench-plm-bandwidth", 3 if plan is QUICK else 9
+    reader, reps = PROGRAMS / BANDWIDTH, 3 if plan is QUICK else 9
     bandwidth = [machine.read_bandwidth(reader, threads, reps)]
     now = machine.BandwidthNow(reader, threads, bandwidth[0])
-    campaign = Campaign(PROGRAMS / "bench-plm-turns", libraries, models, threads, plan, now)
+    campaign = Campaign(libraries, models, threads, plan, now)
     campaign.calibrate()
     campaign.compare(started + 60 * minutes)
     bandwidth.append(machine.read_bandwidth(reader, threads, reps))
@@ -103,7 +103,7 @@ def main() -> None:
         said = str(error).strip().splitlines() or ["it said nothing"]
         print(
             f"error: an engine ended while it was measured\n  why: {said[-1]}\n"
-            "  fix: see what it was told with --quick, and run bench-plm-turns by hand",
+            "  fix: see what it was told with --quick, and load it by benchmarks/turns.py by hand",
             file=sys.stderr,
         )
         sys.exit(ExitCode.INTERNAL)

@@ -1,4 +1,4 @@
-"""Engines held ready in processes of their own, and timed in turns (native/bench-plm-turns.cpp).
+"""Engines held ready in processes of their own, and timed in turns (native/turns.cpp).
 
 llama-bench measures all repetitions of a setting in a row, and each process of it fills the cache
 anew: two programs in turns at 4096 tokens would take most of an hour, minutes between the two sides
@@ -7,14 +7,13 @@ of a pair. Here both caches are filled once, and turns of a second or two altern
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from plm_edge.bench.worker.process import Process
 
 WARM_TOKENS = 2  # decoded before the clock starts: the other engine had the CPU's caches
 
@@ -39,40 +38,39 @@ class Engine:
     """One loaded model in its own process. Close it, or use it in `with`."""
 
     def __init__(
-        self, program: Path, libraries: Path, model: Path, config: Config, threads: int, ctx: int
+        self, libraries: Path, model: Path, config: Config, threads: int, ctx: int
     ) -> None:
         """Loads the model.
+
+        Args:
+            libraries: the folder of the engine's, ours or stock llama.cpp's.
 
         Raises:
             EngineEnded: the engine refused the model or its settings, or aborted.
         """
-        options: dict[str, str | int | Path] = {
-            "model": model, "ctx": ctx, "threads": threads, "fa": int(config.flash),
-            "ctk": config.cache_k, "ctv": config.cache_v, "load-mode": config.load_mode,
+        how = {
+            "model": str(model), "n_ctx": ctx, "threads": threads, "n_batch": 2048,
+            "flash_attn": "on" if config.flash else "off", "cache_k": config.cache_k,
+            "cache_v": config.cache_v, "load_mode": config.load_mode,
         }  # fmt: skip
-        self.command = [str(program)]
-        for name, value in options.items():
-            self.command += [f"--{name}", str(value)]
-        # no backtrace: where gdb is installed an abort would start it
-        environment = {"LD_LIBRARY_PATH": str(libraries), "GGML_NO_BACKTRACE": "1"}
-        self._process = subprocess.Popen(
-            self.command,
-            env=os.environ | environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
+        self._process = Process(libraries)
         self.config = config
         self.position = 0
         self.saved: tuple[Path, int] | None = None  # a written cache, and its tokens
-        self.peak_rss_bytes = 0  # known after close
-        self.loaded = self._answer()
+        self.command = [*self._process.command, *(f"{name}={value}" for name, value in how.items())]
+        self.loaded = self._ask("open", **how)
+        # only what the engine says of its cache and buffers
+        said = self._process.log.decode(errors="replace").splitlines()
+        self.loaded["log"] = [one for one in said if re.search("kv_cache: size|buffer size", one)]
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """Known after `close`."""
+        return self._process.peak_rss_bytes
 
     def __enter__(self) -> Engine:
         return self
@@ -82,7 +80,7 @@ class Engine:
 
     def fill(self, tokens: int) -> float:
         """Prefill: appends `tokens` tokens. Returns seconds."""
-        seconds = float(self._ask(f"fill {tokens}")["seconds"])
+        seconds = float(self._ask("fill", tokens=tokens)["seconds"])
         self.position += tokens
         return seconds
 
@@ -90,7 +88,7 @@ class Engine:
         """Decode: `tokens` tokens one at a time, after WARM_TOKENS untimed ones, so that the first
         timed one finds `depth` tokens cached (WARM_TOKENS at an empty cache). Returns seconds."""
         self.at(max(0, depth - WARM_TOKENS))
-        seconds = float(self._ask(f"gen {WARM_TOKENS} {tokens}")["seconds"])
+        seconds = float(self._ask("generate", warm=WARM_TOKENS, tokens=tokens)["seconds"])
         self.position += WARM_TOKENS + tokens
         return seconds
 
@@ -98,71 +96,51 @@ class Engine:
         """Brings the cache to `position` tokens: forgets the rest, or reads `saved`, or fills."""
         if self.saved and self.position < position <= self.saved[1]:
             file, tokens = self.saved
-            self.position = tokens if self._ask(f"load {file}")["bytes"] else 0
+            self.position = tokens if self._ask("restore", file=str(file))["bytes"] else 0
             self.saved = self.saved if self.position else None
         if self.position > position:
-            self._ask(f"trim {position}")
+            self._ask("trim", tokens=position)
             self.position = position
         if self.position < position:
             self.fill(position - self.position)
 
     def save(self, file: Path) -> None:
         """Writes the cache to `file`, for `at`: of this engine, or of one that is given `saved`."""
-        if not self._ask(f"save {file}")["bytes"]:
+        if not self._ask("save", file=str(file))["bytes"]:
             raise OSError(f"{file}: the cache could not be written")
         self.saved = (file, self.position)
 
     def zeros(self) -> list[float]:
         """Share of neurons left at zero by squared ReLU, by layer, since this was asked last.
         Empty where the engine does not count (upstream's) or the file has no rows to skip."""
-        return [1 - active / total for total, active in self._ask("counts")["layers"]]
+        return [1 - layer["read"] / layer["rows"] for layer in self._ask("rows")["rows"]]
 
     def memory(self) -> dict[str, int]:
         """Bytes: VmHWM (peak), VmRSS, RssAnon, RssFile."""
-        return self._ask("memory")
+        told = self._ask("memory")
+        return {name: told[name] for name in ("VmHWM", "VmRSS", "RssAnon", "RssFile")}
 
     def cache_bytes_per_token(self) -> float:
         """Bytes of KV cache a token, over all layers, from the engine's own report."""
-        found = re.search(r"size = +([\d.]+) MiB \( *(\d+) cells", self.loaded["log"])
+        log = "\n".join(self.loaded["log"])
+        found = re.search(r"size = +([\d.]+) MiB \( *(\d+) cells", log)
         if found is None:
-            raise ValueError(f"no size of the cache in the engine's log:\n{self.loaded['log']}")
+            raise ValueError(f"no size of the cache in the engine's log:\n{log}")
         return float(found[1]) * (1 << 20) / int(found[2])
 
     def close(self) -> None:
         """Ends the process; its peak memory is known then."""
-        if self._process.returncode is not None:
-            return
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write("quit\n")
-            self._process.stdin.close()
-        except BrokenPipeError:
-            pass
-        self._reap()
+        self._process.close()
 
-    def _ask(self, line: str) -> Any:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # _answer says why it ended
-        return self._answer()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        line = self._process.stdout.readline()
-        if not line:
-            said = self._process.stderr.read().strip()
-            self._reap()
-            raise EngineEnded(said)
-        return json.loads(line)
-
-    def _reap(self) -> None:
-        _, status, usage = os.wait4(self._process.pid, 0)
-        self._process.returncode = os.waitstatus_to_exitcode(status)
-        self.peak_rss_bytes = usage.ru_maxrss * 1024  # Linux counts in KiB
+    def _ask(self, what: str, **values: Any) -> Any:
+        self._process.send([{"do": what, **values}])
+        answer = self._process.read()
+        if answer is None or answer["event"] == "error":
+            self._process.close()
+            said = self._process.log.decode(errors="replace").strip()[-1500:]
+            why = f"{answer['what']}: {answer['why']}" if answer else ""
+            raise EngineEnded("\n".join(filter(None, (said, why))))
+        return answer
 
 
 @dataclass

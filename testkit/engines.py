@@ -1,7 +1,7 @@
 """Engines for other CPUs: compiled once for all tests, and kept in build/test-cache.
 
 For rpi5 there is everything that a person builds, and the kernels' tests; for the others those and
-the probe: upstream's tools are three quarters of what compiling costs.
+plm-edge-bench: upstream's tools are three quarters of what compiling costs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from testkit.checkout import ROOT
 
 ENGINES = ROOT / "build/test-cache"
 KERNELS = ("test-plm-sparse-t", "test-plm-mla")
-PROBE = "plm-edge-probe"  # generates, and needs the libraries alone
+PROBE = "plm-edge-bench"  # generates, and needs the libraries alone
 
 
 @functools.cache

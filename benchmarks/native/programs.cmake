@@ -6,10 +6,8 @@ function(plm_edge_benchmark name)
     add_executable(${name} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${name}.cpp)
     target_compile_features(${name} PRIVATE cxx_std_17)
     target_compile_options(${name} PRIVATE $<$<CXX_COMPILER_ID:GNU,Clang,AppleClang>:-march=native>)
-    target_link_libraries(${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} ${ARGN})
+    target_link_libraries(${name} PRIVATE Threads::Threads)
     set_property(TARGET ${name} PROPERTY RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 endfunction()
 
-# the engine by its plain name, so that LD_LIBRARY_PATH can put upstream's in its place
-plm_edge_benchmark(bench-plm-turns llama ggml)
 plm_edge_benchmark(bench-plm-bandwidth)

@@ -1,21 +1,24 @@
-"""What this machine can do at most, measured: how fast it reads memory, how fast it multiplies.
+"""What a machine can do at most, measured: how fast it reads memory, how fast it multiplies.
 
-On a device, where there may be no Python, `native/capability.cpp` tells the same of it, and reads
-by the same product. Here numpy multiplies, whose BLAS is faster than ggml's float32 product.
+Each machine reads by the engine's own product of a float32 matrix with a vector, so that shares of
+the bandwidth can be compared. Here numpy multiplies, whose BLAS is faster than ggml's float32
+product; a device, where there may be no Python, multiplies by ggml.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from plm_edge.bench import kernels
-from plm_edge.bench.ggml_cpu import Cpu
+from plm_edge.bench.worker import process
+from plm_edge.bench.worker.client import Request
+from plm_edge.bench.worker.events import Event
 
 ROUNDS = 5
 SIZE = 1024  # of the square matrices
@@ -23,29 +26,75 @@ _LIMITS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB
 
 
 def measure(threads: int) -> dict[str, Any]:
-    """Read bandwidth and multiplication rate with `threads` threads, in a process of its own.
+    """Read bandwidth and multiplication rate of this machine with `threads` threads.
 
     Returns:
         read_bytes_s: bytes a second, the best of some rounds over a buffer that no cache holds
-            (`kernels.read_rates`: as weights are read, and in the same kind of pages).
+            (`kernels.read_request`: as weights are read, and in the same kind of pages).
         flops: float32 operations a second of matrix products (two each multiplication).
-        how: in words.
-    """
-    from plm_edge.bench.runner import worker_environment
+        read_how, flops_how: in words.
 
+    Raises:
+        PlmEdgeError: the engine cannot be run.
+    """
+    size = kernels.room(threads)
+    (read,) = process.ask([kernels.read_request(size, threads)])
+    return _of(threads, size, kernels.read_rates(read), _by_numpy(threads), "numpy float32")
+
+
+def requests(threads: int, size: int) -> list[Request]:
+    """What to ask the program for on another machine.
+
+    Args:
+        size: bytes to read.
+    """
+    multiply: Request = {
+        "do": "products", "type": "f32", "columns": SIZE, "rows": SIZE, "vectors": SIZE,
+        "rounds": ROUNDS, "threads": threads,
+    }  # fmt: skip
+    return [kernels.read_request(size, threads), multiply]
+
+
+def of_answers(threads: int, size: int, answers: list[Event]) -> dict[str, Any]:
+    """What the answers to `requests` say, as `measure` returns it."""
+    read, multiplied = answers
+    flops = [2 * SIZE**3 / seconds for seconds in multiplied["seconds"]]
+    return _of(threads, size, kernels.read_rates(read), flops, "ggml's float32")
+
+
+def _of(threads: int, size: int, reads: list[float], flops: list[float], by: str) -> dict[str, Any]:
+    return {
+        "threads": threads,
+        "read_bytes_s": max(reads),
+        "read_samples": reads,
+        "read_how": f"{kernels.how(size, threads)}, best round",
+        "flops": max(flops),
+        "flops_samples": flops,
+        "flops_how": f"{by} product of {SIZE} x {SIZE} matrices, best round",
+    }
+
+
+def _by_numpy(threads: int) -> list[float]:
+    """Rates of float32 products by numpy's BLAS, which takes its threads when a process starts."""
+    root = str(Path(__file__).resolve().parents[2])  # it may run from a checkout, not installed
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     done = subprocess.run(
-        [sys.executable, "-m", "plm_edge.bench.capability", str(threads)],
+        [sys.executable, "-m", "plm_edge.bench.capability"],
         capture_output=True,
         text=True,
-        env=worker_environment() | dict.fromkeys(_LIMITS, str(threads)),
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(paths)}
+        | dict.fromkeys(_LIMITS, str(threads)),
         check=True,
     )
-    made: dict[str, Any] = json.loads(done.stdout)
+    made: list[float] = json.loads(done.stdout)
     return made
 
 
-def multiplication() -> tuple[float, list[float]]:
-    """The best and all rates of float32 matrix products by numpy's BLAS, operations a second."""
+def multiplication() -> list[float]:
+    """Operations a second of float32 matrix products by numpy, one figure a round."""
+    import numpy as np
+
     a = np.ones((SIZE, SIZE), np.float32)
     a @ a
     rates = []
@@ -53,26 +102,8 @@ def multiplication() -> tuple[float, list[float]]:
         began = time.perf_counter()
         a @ a
         rates.append(2 * SIZE**3 / (time.perf_counter() - began))
-    return max(rates), rates
-
-
-def main(threads: int) -> None:
-    size = kernels.room(threads)
-    cpu = Cpu(threads)
-    reads = kernels.read_rates(cpu, size)
-    cpu.close()
-    flops, all_flops = multiplication()
-    made = {
-        "threads": threads,
-        "read_bytes_s": max(reads),
-        "read_samples": reads,
-        "read_how": f"{kernels.how(size, threads)}, best round",
-        "flops": flops,
-        "flops_samples": all_flops,
-        "flops_how": f"numpy float32 product of {SIZE} x {SIZE} matrices, best round",
-    }
-    print(json.dumps(made))
+    return rates
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    print(json.dumps(multiplication()))

@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import counting
-from plm_edge.bench.native_worker import Reader
 from plm_edge.bench.remote import Device
-from plm_edge.bench.runner import Measured, Setting
 from plm_edge.bench.site import OnSample, Result
+from plm_edge.bench.worker import counting
+from plm_edge.bench.worker.client import Answers, Setting, greedy_request
+from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.building.cache import Kept
 from plm_edge.deploy import proof
 from plm_edge.devices.connect import Opened
 from plm_edge.devices.facts import Facts
 from plm_edge.devices.transports.qemu import QemuTransport
-
-PROBE = "plm-edge-probe"
 
 
 class Emulated(Device):
@@ -32,8 +30,6 @@ class Emulated(Device):
     Args:
         opened: its transport is qemu.
     """
-
-    programs = (*Device.programs, PROBE)
 
     def __init__(self, opened: Opened, built: Kept, setting: Setting, facts: Facts) -> None:
         # One thread: emulated ones that wait for each other would be counted as they wait.
@@ -79,23 +75,24 @@ class Emulated(Device):
         }  # fmt: skip
 
     def _greedy(self, prompt: list[int], count: int) -> list[int]:
-        words = [self.path(PROBE), self.model_path, str(count), "1", *map(str, prompt)]
-        done = self.transport.run(words, env=self.environment(), check=True)
-        return [int(line) for line in done.text.split()]
+        answers = Answers()
+        self.ask([greedy_request(self.model_path, prompt, count)], answers, "generating")
+        tokens: list[int] = answers.events[-1]["tokens"]
+        return tokens
 
     def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
         with tempfile.TemporaryDirectory() as folder:
-            self._out = Path(folder) / "counts"
-            found = super().measure(workload, point, on_sample)
-            found.instructions = counting.between_marks(self._out)
+            counts = Path(folder) / "counts"
+            self.extra = self._counter.environment(counts) if self._counter else {}
+            try:
+                found = super().measure(workload, point, on_sample)
+            finally:
+                self.extra = {}
+            found.instructions = counting.between_marks(counts)
         found.timed = False
         if found.done:
-            found.done["peak_rss_bytes"] = None  # the emulator's own
+            found.done.peak_rss_bytes = None  # the emulator's own
         return found
-
-    def _run(self, command: list[str], reader: Reader, what: str) -> None:
-        self.extra = self._counter.environment(self._out) if self._counter else {}
-        super()._run(command, reader, what)
 
     def capability(self, threads: int) -> Result | None:
         return None

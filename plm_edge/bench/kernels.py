@@ -1,11 +1,10 @@
 """How fast this machine's kernels are, measured with ggml itself: reading, computing, starting.
 
 Products of a matrix and one token's vector, as in decode, by the engine's own threads and in
-buffers that it made, so that their pages are those of weights:
+buffers that it made, so that their pages are those of weights (native/kernels.cpp):
 
 - bytes read a second: of a float32 matrix that no cache holds. Its arithmetic is so little that
-  reading bounds it, and it is read as weights are: a stream a thread. `capability.py` tells the
-  same of this machine, `native/capability.cpp` of a device, so that their shares are comparable;
+  reading bounds it, and it is read as weights are: a stream a thread;
 - of each type, operations a second: of matrices that lie in the cores' caches, in two sizes, so
   that what starting a product costs is no part of it (the slope of time by size),
 - and seconds a node: that cost (the same line at no size);
@@ -14,23 +13,22 @@ buffers that it made, so that their pages are those of weights:
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
 
-from plm_edge.bench.ggml_cpu import Cpu
+from plm_edge.bench.worker import process
+from plm_edge.bench.worker.client import Request
+from plm_edge.bench.worker.events import Event
 
 READ_ROUNDS = 15
 ROUNDS = 40
 LARGEST = 256 << 20  # bytes a thread reads: beyond any cache of these machines
 SMALL, LARGE = 16, 128  # rows a thread of matrices that lie in caches
 NODES = 64  # products one after another, so that the graph's own start counts little
+ATTENTIONS = NODES // 4
 FEW, MANY = 256, 1024  # cached tokens
 FLOATS = 4096  # columns of the matrix that is read
 
@@ -41,7 +39,7 @@ def measure(
     threads: int,
     attention: tuple[str, int, int, int] | None = None,
 ) -> dict[str, Any]:
-    """Measure in a process of its own.
+    """Measure this machine, in a process of its own.
 
     Args:
         types: of weights, by ggml's names.
@@ -51,24 +49,53 @@ def measure(
     Returns:
         read_bytes_s (median) and read_samples, read_how; types: by name, ops_s (two each
         multiplication), "attention" among them where it was asked for; node_s; threads.
+
+    Raises:
+        PlmEdgeError: the engine cannot be run.
     """
-    from plm_edge.bench.runner import worker_environment
+    size = room(threads)
+    requests = [read_request(size, threads)]
+    requests += [
+        _product(kind, columns, rows * threads, threads)
+        for kind in types
+        for rows in (SMALL, LARGE)
+    ]
+    if attention:
+        requests += [_attention(*attention, cached, threads) for cached in (FEW, MANY)]
+    first, *rest = process.ask(requests)
+    read = read_rates(first)
+    medians = [statistics.median(answer["seconds"]) for answer in rest]
+    shown = {}
+    for kind in types:
+        ops, node = _rate(medians.pop(0) / NODES, medians.pop(0) / NODES, columns, threads)
+        shown[kind] = {"ops_s": ops, "node_s": node}
+    nodes = [one["node_s"] for one in shown.values()]
+    if attention:
+        _, row, latent, heads = attention
+        a_token = max((medians[1] - medians[0]) / ATTENTIONS, 1e-12) / (MANY - FEW)
+        shown["attention"] = {"ops_s": 2 * heads * (row + latent) / a_token, "node_s": 0.0}
+    return {
+        "threads": threads,
+        "read_bytes_s": statistics.median(read),
+        "read_samples": read,
+        "read_how": f"{how(size, threads)}, median",
+        "types": shown,
+        "node_s": statistics.median(nodes) if nodes else 0.0,
+    }
 
-    request: dict[str, Any] = {"types": list(types), "columns": columns, "threads": threads}
-    request["attention"] = attention
-    done = subprocess.run(
-        [sys.executable, "-m", "plm_edge.bench.kernels", json.dumps(request)],
-        capture_output=True, text=True, env=worker_environment(), check=True,
-    )  # fmt: skip
-    made: dict[str, Any] = json.loads(done.stdout)
-    return made
+
+def read_request(size: int, threads: int) -> Request:
+    """Read a float32 matrix of about `size` bytes, some rounds."""
+    rows = max(1, size // (4 * FLOATS))
+    return {
+        "do": "products", "type": "f32", "columns": FLOATS, "rows": rows, "rounds": READ_ROUNDS,
+        "threads": threads,
+    }  # fmt: skip
 
 
-def read_rates(cpu: Cpu, size: int) -> list[float]:
-    """Bytes a second of each round over a float32 matrix of about `size` bytes."""
-    with cpu.products("f32", FLOATS, max(1, size // (4 * FLOATS))) as (n_bytes, compute):
-        compute()
-        return [n_bytes / seconds for seconds in times(compute, READ_ROUNDS)]
+def read_rates(answer: Event) -> list[float]:
+    """Bytes a second of each round of a `read_request`."""
+    return [answer["bytes"] / seconds for seconds in answer["seconds"]]
 
 
 def room(threads: int) -> int:
@@ -77,64 +104,29 @@ def room(threads: int) -> int:
 
 
 def how(size: int, threads: int) -> str:
-    """What `read_rates` does, in words."""
+    """What `read_request` asks for, in words."""
     return f"the engine's float32 product of {size >> 20} MiB with a vector, {threads} threads"
 
 
-def times(compute: Callable[[], None], rounds: int) -> list[float]:
-    """Seconds of each call."""
-    found = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        compute()
-        found.append(time.perf_counter() - began)
-    return found
+def _product(kind: str, columns: int, rows: int, threads: int) -> Request:
+    return {
+        "do": "products", "type": kind, "columns": columns, "rows": rows, "nodes": NODES,
+        "rounds": ROUNDS, "threads": threads,
+    }  # fmt: skip
 
 
-def rate_of(cpu: Cpu, kind: str, columns: int, threads: int) -> tuple[float, float]:
-    """Operations a second of products of a type, and seconds that a product takes besides."""
-    found = []
-    for rows in (SMALL * threads, LARGE * threads):
-        with cpu.products(kind, columns, rows, NODES) as (_, compute):
-            compute()
-            found.append(statistics.median(times(compute, ROUNDS)) / NODES)
-    small, large = found
+def _attention(kind: str, row: int, latent: int, heads: int, cached: int, threads: int) -> Request:
+    return {
+        "do": "attention", "type": kind, "row": row, "latent": latent, "heads": heads,
+        "cached": cached, "nodes": ATTENTIONS, "rounds": ROUNDS, "threads": threads,
+    }  # fmt: skip
+
+
+def _rate(small: float, large: float, columns: int, threads: int) -> tuple[float, float]:
+    """Operations a second of products of a type, and seconds that a product takes besides.
+
+    Args:
+        small, large: seconds of a product with SMALL and with LARGE rows a thread.
+    """
     a_row = max(large - small, 1e-12) / ((LARGE - SMALL) * threads)
     return 2 * columns / a_row, max(0.0, small - a_row * SMALL * threads)
-
-
-def attention_rate(cpu: Cpu, kind: str, row: int, latent: int, heads: int) -> float:
-    """Operations a second of absorbed attention: 2·heads·(row + latent) a cached token."""
-    found = []
-    for cached in (FEW, MANY):
-        with cpu.attention(kind, row, latent, heads, cached, NODES // 4) as compute:
-            compute()
-            found.append(statistics.median(times(compute, ROUNDS)) / (NODES // 4))
-    a_token = max(found[1] - found[0], 1e-12) / (MANY - FEW)
-    return 2 * heads * (row + latent) / a_token
-
-
-def main(
-    types: list[str], columns: int, threads: int, attention: tuple[str, int, int, int] | None
-) -> None:
-    size = room(threads)
-    cpu = Cpu(threads)
-    read = read_rates(cpu, size)
-    rates = {kind: rate_of(cpu, kind, columns, threads) for kind in types}
-    shown = {kind: {"ops_s": ops, "node_s": node} for kind, (ops, node) in rates.items()}
-    if attention:
-        shown["attention"] = {"ops_s": attention_rate(cpu, *attention), "node_s": 0.0}
-    cpu.close()
-    made = {
-        "threads": threads,
-        "read_bytes_s": statistics.median(read),
-        "read_samples": read,
-        "read_how": f"{how(size, threads)}, median",
-        "types": shown,
-        "node_s": statistics.median(node for _, node in rates.values()) if rates else 0.0,
-    }
-    print(json.dumps(made))
-
-
-if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))

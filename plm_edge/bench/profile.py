@@ -1,33 +1,28 @@
 """Where a token goes: seconds by kind of operation and by layer, from ggml's scheduler callback.
 
 The callback makes the scheduler compute each node alone and wait for it, so nodes that would have
-followed one another at once are apart by a Python call: `slowdown` tells by how much the whole
-became slower, and shares are what to read. Runs in a process of its own (`python -m …profile`).
+followed one another at once are apart: `slowdown` tells by how much the whole became slower, and
+shares are what to read.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-import os
 import re
-import subprocess
-import sys
-import time
+import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench.runner import Setting, worker_environment
-from plm_edge.bench.samples import Sampler
-from plm_edge.bench.workload import Point
+from plm_edge.bench import runner
+from plm_edge.bench.worker.client import Setting
+from plm_edge.bench.worker.events import Sample
+from plm_edge.bench.workload import Point, Workload
 from plm_edge.engine import library
-from plm_edge.engine.options import Options
-from plm_edge.engine.session import Session
 
 SCHEMA = "plm-edge/profile/1"
+# three samples, whatever their spread; the one with the median total is shown
+_REPEATS = Workload("profile", interval=-1.0, budget_s=0.0, min_repeats=3, max_repeats=3)
 _LAYER = re.compile(r"^(.*?)-(\d+)(?: .*)?$")
 
 
@@ -54,69 +49,34 @@ class Node:
         return "(unnamed)" if re.match(r"node_\d+$|^$", name) else name
 
 
-class Observer:
-    """Receives ggml's callbacks: asked before a node, told after it."""
-
-    def __init__(self, ggml: ctypes.CDLL) -> None:
-        self._op, self._name = ggml.ggml_op_desc, ggml.ggml_get_name
-        for function in (self._op, self._name):
-            function.restype = ctypes.c_char_p
-            function.argtypes = [ctypes.c_void_p]
-        self.nodes: list[Node] = []
-        self._began = 0.0
-
-    def __call__(self, node: int, ask: bool) -> bool:
-        now = time.perf_counter()
-        if not ask:
-            op, name = self._op(node).decode(), self._name(node).decode(errors="replace")
-            self.nodes.append(Node(op, name, now - self._began))
-        # Later than `now`: what is done here is no part of the next node.
-        self._began = time.perf_counter()
-        return True
-
-
 def measure(setting: Setting, n_prefill: int = 512, depth: int = 512) -> dict[str, Any]:
     """Profile prefill of `n_prefill` tokens, and decode after `depth`; the result of --json.
 
     Raises:
         PlmEdgeError: the model cannot be run so.
     """
-    request = {
-        **asdict(setting),
+    points = Point("prefill", n_prefill), Point("decode", 16, depth)
+    try:
+        phases = [phase(setting, point) for point in points]
+    except PlmEdgeError as error:
+        if error.code != ExitCode.RESOURCES:
+            raise
+        fix = "lower --prefill, --depth or --kv, close other programs, or take a smaller model"
+        raise PlmEdgeError(error.what, error.why, fix, error.code) from error
+    info = library.load().info
+    return {
+        "schema": SCHEMA,
         "model": str(setting.model.resolve()),
-        "points": [asdict(Point("prefill", n_prefill)), asdict(Point("decode", 16, depth))],
+        "engine": {"pin": info.pin, "tree": info.tree},
+        "phases": phases,
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "plm_edge.bench.profile"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        env=worker_environment(),
-    )
-    if done.returncode and not done.stdout:
-        lines = done.stderr.strip().splitlines()
-        raise PlmEdgeError(
-            "the engine ended while it was profiled",
-            lines[-1] if lines else f"exit code {done.returncode}",
-            "run it again with --debug, and report what it prints",
-            ExitCode.INTERNAL,
-        )
-    said: dict[str, Any] = json.loads(done.stdout)
-    if "error" in said:
-        what, why, fix, code = said["error"]
-        if code == ExitCode.RESOURCES:  # the session's remedies are options of run
-            fix = "lower --prefill, --depth or --kv, close other programs, or take a smaller model"
-        raise PlmEdgeError(what, why, fix, ExitCode(code))
-    return {"schema": SCHEMA, **said}
 
 
-def phase(
-    setting: dict[str, Any], point: Point, engine: library.Engine, repeats: int = 3
-) -> dict[str, Any]:
+def phase(setting: Setting, point: Point) -> dict[str, Any]:
     """One phase's nodes, the repeat with the median total; and the time without a callback."""
-    plain = _run(setting, point, engine, None, repeats)[0]
-    observer = Observer(engine.ggml)
-    seconds, runs = _run(setting, point, engine, observer, repeats)
+    plain = _median(runner.measure(setting, _REPEATS, point).samples)
+    observed = runner.measure(setting, _REPEATS, point, observe=True).samples
+    runs = [[Node(*node) for node in sample.nodes] for sample in observed]
     nodes = sorted(runs, key=lambda run: sum(node.seconds for node in run))[len(runs) // 2]
     steps = point.n_tokens if point.kind == "decode" else 1
     tokens = point.n_tokens
@@ -125,7 +85,7 @@ def phase(
         "kind": point.kind,
         "tokens": tokens,
         "seconds": plain,
-        "slowdown": seconds / plain,
+        "slowdown": _median(observed) / plain,
         "nodes_a_step": len(nodes) / steps,
         "by_op": _summed(nodes, lambda node: node.op),
         "by_part": _summed(nodes, lambda node: f"{node.part} [{node.op}]"),
@@ -137,29 +97,8 @@ def phase(
     }
 
 
-def _run(
-    setting: dict[str, Any],
-    point: Point,
-    engine: library.Engine,
-    observer: Observer | None,
-    repeats: int,
-) -> tuple[float, list[list[Node]]]:
-    """Median seconds of a sample, and each sample's nodes."""
-    names = ("threads", "kv", "n_ubatch", "flash_attn", "gpu_layers", "check_memory")
-    options = Options(
-        n_ctx=point.n_ctx, observe=observer, **{name: setting[name] for name in names}
-    )
-    with Session.open(Path(setting["model"]), options, engine) as session:
-        sampler = Sampler(session, point)
-        sampler.warm_up()
-        seconds, runs = [], []
-        for _ in range(repeats):
-            if observer:
-                observer.nodes = []
-            seconds.append(sampler.sample().seconds)
-            if observer:
-                runs.append(observer.nodes)
-    return sorted(seconds)[len(seconds) // 2], runs
+def _median(samples: list[Sample]) -> float:
+    return statistics.median(sample.seconds for sample in samples)
 
 
 def _summed(nodes: list[Node], key: Callable[[Node], Any]) -> list[dict[str, Any]]:
@@ -181,25 +120,3 @@ def _stacks(nodes: list[Node]) -> dict[tuple[int | None, str, str], float]:
         place = (node.layer, node.part, node.op)
         sums[place] = sums.get(place, 0.0) + node.seconds
     return sums
-
-
-def main() -> None:
-    request = json.load(sys.stdin)
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    try:
-        engine = library.load()
-        points = [Point(**point) for point in request["points"]]
-        said: dict[str, Any] = {
-            "model": request["model"],
-            "engine": {"pin": engine.info.pin, "tree": engine.info.tree},
-            "phases": [phase(request, point, engine) for point in points],
-        }
-    except PlmEdgeError as error:
-        said = {"error": [error.what, error.why, error.fix, int(error.code)]}
-    json.dump(said, out)
-    out.flush()
-
-
-if __name__ == "__main__":
-    main()

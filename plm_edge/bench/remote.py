@@ -5,19 +5,26 @@ What is measured is what `session` measures here, point by point, each in a proc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import environment, native_worker
+from plm_edge.bench import capability, environment
 from plm_edge.bench.meters.host import Host, RemoteHost
-from plm_edge.bench.native_worker import PROGRAM, Reader
-from plm_edge.bench.runner import SMALLER, Measured, Setting
 from plm_edge.bench.site import OnSample, Result
+from plm_edge.bench.worker.client import (
+    PROGRAM,
+    SMALLER,
+    Answers,
+    PointReader,
+    Request,
+    Setting,
+    point_request,
+    written,
+)
+from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.building.cache import Kept
 from plm_edge.deploy import install
@@ -27,6 +34,7 @@ from plm_edge.devices import files
 from plm_edge.devices.connect import Opened
 from plm_edge.devices.facts import Facts
 from plm_edge.devices.transports.failures import CommandFailed
+from plm_edge.devices.transports.transport import Done
 from plm_edge.engine import memory
 from plm_edge.model import gguf_file
 
@@ -53,7 +61,6 @@ class Device:
         PlmEdgeError: it lacks the memory (unless the setting says not to look).
     """
 
-    programs: tuple[str, ...] = (PROGRAM,)
     extra: Mapping[str, str] = MappingProxyType({})  # variables that the worker gets besides
 
     def __init__(self, opened: Opened, built: Kept, setting: Setting, facts: Facts) -> None:
@@ -81,7 +88,7 @@ class Device:
         parts = [
             item
             for item in self.built.manifest.files
-            if PurePosixPath(item.path).name in self.programs or is_library(item.path)
+            if PurePosixPath(item.path).name == PROGRAM or is_library(item.path)
         ]
         deployed = f"engine/{self.built.manifest.key[:16]}"
         there = self._place.hashes([f"{deployed}/{item.path}" for item in parts])
@@ -160,33 +167,48 @@ class Device:
 
     def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
         self._require_memory(point)
-        reader = Reader(point, on_sample)
+        reader = PointReader(point, on_sample)
         text = self._place.path(self._text) if self._text else None
-        command = native_worker.command(
-            self.path(PROGRAM), self.setting, workload, point, self.model_path, text
-        )
-        self._run(command, reader, point.name)
+        request = point_request(self.setting, workload, point, self.model_path, text)
+        self.ask([request], reader, f"measuring {point.name}")
+        if not reader.complete:
+            raise self._ended(reader, f"measuring {point.name}", "it gave no result")
         return reader.finish(self.setting)
 
-    def _run(self, command: list[str], reader: Reader, what: str) -> None:
-        done = self.transport.run(
-            command,
-            env={**self.environment(), **self.extra},
-            on_stdout=reader.out,
-            on_stderr=reader.err,
-        )
-        if reader.error:
-            raise reader.error
+    def ask(self, requests: list[Request], answers: Answers, what: str) -> None:
+        """Let the program there answer, in a process of its own.
+
+        Args:
+            what: that it does, for errors.
+
+        Raises:
+            PlmEdgeError: its own error, or it died, or the device cannot be reached.
+        """
+        done = self._run(requests, answers)
+        if answers.error:
+            raise answers.error
         error = self.transport.failure(done)
         if error and not isinstance(error, CommandFailed):
             raise error
-        if error or not (reader.found.done or reader.found.skipped):
-            raise PlmEdgeError(
-                f"the engine ended on {self.opened.name} while measuring {what}",
-                reader.complaint or (error.why if error else "it gave no result"),
-                "lower the depth or the number of sequences if memory is short; else report it",
-                ExitCode.DEVICE,
-            )
+        if error:
+            raise self._ended(answers, what, error.why)
+
+    def _run(self, requests: list[Request], answers: Answers) -> Done:
+        return self.transport.run(
+            [self.path(PROGRAM)],
+            env={**self.environment(), **self.extra},
+            stdin=written(requests),
+            on_stdout=answers.out,
+            on_stderr=answers.err,
+        )
+
+    def _ended(self, answers: Answers, what: str, why: str) -> PlmEdgeError:
+        return PlmEdgeError(
+            f"the engine ended on {self.opened.name} while {what}",
+            answers.complaint or why,
+            "lower the depth or the number of sequences if memory is short; else report it",
+            ExitCode.DEVICE,
+        )
 
     def _require_memory(self, point: Point) -> None:
         room = self.facts.ram_available
@@ -205,12 +227,9 @@ class Device:
 
     def capability(self, threads: int) -> Result | None:
         room = self.facts.ram_available or 4 * threads * _BUFFER
-        mib = max(16, min(_BUFFER, room // (8 * threads)) >> 20)
-        words = [self.path(PROGRAM), "what=capability", f"threads={threads}", f"mib={mib}"]
-        done = self.transport.run(words, env=self.environment())
-        lines = [line for line in done.text.splitlines() if line.startswith("{")]
-        if done.exit_code or not lines:
+        size = max(16 << 20, min(_BUFFER, room // (8 * threads))) * threads
+        answers = Answers()
+        done = self._run(capability.requests(threads, size), answers)
+        if done.exit_code or answers.error:
             return None
-        said: dict[str, Any] = json.loads(lines[-1])
-        del said["event"], said["now"]
-        return said
+        return capability.of_answers(threads, size, answers.events)

@@ -35,35 +35,36 @@ def point(measured: Measured) -> Result:
         made["instructions"] = _counted(measured)
     if at.kind == "load":
         return made
-    done, loaded = measured.done or {}, measured.loaded or {}
-    if "memory" in loaded:
-        made["memory"] = loaded["memory"] | {"peak_rss_bytes": done.get("peak_rss_bytes")}
-    made["threads"] = loaded.get("threads")
-    made["zeros"] = done.get("zeros")
-    made["rows_by_layer"] = done.get("rows", [])
+    done, loaded = measured.done, measured.loaded
+    if loaded:
+        peak = done.peak_rss_bytes if done else None
+        made["memory"] = loaded.memory | {"peak_rss_bytes": peak}
+    made["threads"] = loaded.threads if loaded else None
+    made["zeros"] = done.zeros if done else None
+    made["rows_by_layer"] = [vars(layer) for layer in done.rows] if done else []
     return made
 
 
 def _add_times(made: Result, measured: Measured) -> None:
     """Seconds, rates, and of prefill TTFT, of decode each step."""
     at = measured.point
-    seconds = [sample["seconds"] for sample in measured.samples]
+    seconds = [sample.seconds for sample in measured.samples]
     made["samples_s"] = seconds
     made["seconds"] = summarise(seconds).as_dict()
-    made["interval_reached"] = (measured.done or {}).get("reached")
-    made["window"] = [measured.samples[0]["start"], measured.samples[-1]["end"]]
+    made["interval_reached"] = measured.done.reached if measured.done else None
+    made["window"] = [measured.samples[0].start, measured.samples[-1].end]
     if at.kind == "load":
         return
     tokens = at.n_tokens * at.n_seq
     made["tokens_a_sample"] = tokens
     made["tps"] = summarise([tokens / second for second in seconds]).as_dict()
-    if at.kind == "prefill" and "ttft_s" in measured.samples[0]:
-        ttft = [sample["ttft_s"] for sample in measured.samples]
+    ttft = [sample.ttft_s for sample in measured.samples if sample.ttft_s is not None]
+    if at.kind == "prefill" and ttft:
         made["ttft_samples_s"] = ttft
         made["ttft_s"] = summarise(ttft).as_dict()
-    elif at.kind == "decode" and measured.samples[0].get("steps"):
-        steps = [step for sample in measured.samples for step in sample["steps"]]
-        made["step_samples_s"] = [sample["steps"] for sample in measured.samples]
+    elif at.kind == "decode" and measured.samples[0].steps:
+        steps = [step for sample in measured.samples for step in sample.steps]
+        made["step_samples_s"] = [sample.steps for sample in measured.samples]
         shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
         made["inter_token_s"] = {name: percentile(steps, share) for name, share in shares.items()}
         made["inter_token_s"]["n"] = len(steps)

@@ -188,7 +188,7 @@ def run(setting: Setting, workload: Workload, display: Display) -> dict[str, Any
 
 def _threads(measured: list[Measured], setting: Setting) -> int:
     """Threads that were used: of the points, for the engine chooses when nobody says."""
-    found = [one.loaded["threads"] for one in measured if one.loaded]
+    found = [one.loaded.threads for one in measured if one.loaded]
     return int(found[0] if found else setting.threads or default_threads())
 
 

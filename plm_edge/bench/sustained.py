@@ -45,10 +45,8 @@ def of(measured: Measured, recorder: Recorder) -> dict[str, Any]:
 
     `held` is the median rate of the last tenth as a share of that of the first.
     """
-    began = measured.samples[0]["start"]
-    rates = [
-        [sample["end"] - began, sample["tokens"] / sample["seconds"]] for sample in measured.samples
-    ]
+    began = measured.samples[0].start
+    rates = [[sample.end - began, sample.tokens / sample.seconds] for sample in measured.samples]
     tenth = max(1, len(rates) // 10)
     first = summarise([rate for _, rate in rates[:tenth]]).median
     last = summarise([rate for _, rate in rates[-tenth:]]).median

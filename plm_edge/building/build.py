@@ -34,8 +34,7 @@ from plm_edge.engine import library
 
 # cmake's targets; collect.NAMES says where a program's name differs
 PROGRAMS = (
-    "llama-bench", "llama-server", "llama-cli", "ggml-rpc-server", "plm-edge-probe",
-    "plm-edge-bench",
+    "llama-bench", "llama-server", "llama-cli", "ggml-rpc-server", "plm-edge-bench",
 )  # fmt: skip
 LOG = "build.log"
 

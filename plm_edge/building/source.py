@@ -14,14 +14,8 @@ from plm_edge.engine import library
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # What decides how the tree is built, beside the tree itself; paths in the source's folder
-RECIPE = (
-    "CMakeLists.txt", "plm_edge/__init__.py", "plm_edge/building/probe.cpp",
-    "plm_edge/building/vulkan-compat.h",
-    "plm_edge/bench/native/worker.cpp", "plm_edge/bench/native/engine.cpp",
-    "plm_edge/bench/native/engine.h", "plm_edge/bench/native/capability.cpp",
-)  # fmt: skip
-
-
+RECIPE = ("CMakeLists.txt", "plm_edge/__init__.py", "plm_edge/building/vulkan-compat.h")
+NATIVE = "native"  # and all files of this folder
 # What vendor/llama.cpp/sync.py imports; it does not change the build: the tree's hash is checked
 _SYNC = ("plm_edge/base/__init__.py", "plm_edge/base/errors.py", "plm_edge/upstream/*.py")
 
@@ -85,9 +79,10 @@ def _digest(shipped: Path) -> str:
 
 
 def recipe_digest(*places: Path) -> str:
-    """sha256 over RECIPE's files, each from the first of the places that has it."""
+    """sha256 over the recipe's files, each from the first of the places that has it."""
+    native = next(place / NATIVE for place in places if (place / NATIVE).is_dir())
+    paths = [next(place / name for place in places if (place / name).is_file()) for name in RECIPE]
     found = hashlib.sha256()
-    for name in RECIPE:
-        path = next(place / name for place in places if (place / name).is_file())
+    for path in [*paths, *sorted(native.iterdir())]:
         found.update(path.read_bytes())
     return found.hexdigest()

@@ -11,17 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.against_llama_bench import STEADY, Ours, Turns, here, in_turns, on_devices
+from benchmarks.against_llama_bench import STEADY, Turns, in_turns
 from plm_edge.bench.workload import WORKLOADS, Point
 
 # llama-bench's settings, and many short samples
 WORKLOAD = replace(WORKLOADS["llama-bench"], min_repeats=60, max_repeats=60)
 
 
-@pytest.mark.parametrize("ours", [here, on_devices], ids=["here", "on devices"])
 @pytest.mark.parametrize("point", [Point("prefill", 32), Point("decode", 8)], ids=lambda p: p.name)
-def test_decode_and_prefill_are_llama_benchs(tiny_gguf: Path, point: Point, ours: Ours) -> None:
-    turns = in_turns(tiny_gguf, point, 1, WORKLOAD, at_least=4, at_most=60, ours=ours)
+def test_decode_and_prefill_are_llama_benchs(tiny_gguf: Path, point: Point) -> None:
+    turns = in_turns(tiny_gguf, point, 1, WORKLOAD, at_least=4, at_most=60)
     assert turns.steady, "too much else runs here: no two halves of the runs agree"
     assert turns.agree, f"ours is {turns.ratio:.3f} of llama-bench's"
     for wrong in (2.0, 0.5, 1.3):  # a figure that counts tokens twice would be noticed

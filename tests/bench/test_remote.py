@@ -1,4 +1,4 @@
-"""Bench on another machine: over ssh to a private server here, by the native worker."""
+"""Bench on another machine, over ssh to a private server here, by the same program as here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import matrix, native_worker, remote, runner, session, types
-from plm_edge.bench.native_worker import Reader
-from plm_edge.bench.runner import Setting
+from plm_edge.bench import matrix, remote, runner, session, types
+from plm_edge.bench.worker.client import PointReader, Setting, point_request
 from plm_edge.bench.workload import Point
 from plm_edge.building.cache import Kept
 from plm_edge.devices.connect import Opened
@@ -120,14 +119,15 @@ def test_options_reach_the_device(
     with site.transport:
         found = site.measure(SHORT, Point("decode", 4, 64), lambda n, interval: None)
         same = runner.measure(setting, SHORT, Point("decode", 4, 64))
-    assert found.loaded is not None
-    assert same.loaded is not None
-    assert found.done is not None
-    assert same.done is not None
-    assert found.loaded["threads"] == 2
-    assert found.loaded["memory"]["kv_type"] == "q8_0"
+    assert found.loaded
+    assert same.loaded
+    assert found.done
+    assert same.done
+    assert found.loaded.threads == 2
+    assert found.loaded.memory == same.loaded.memory
+    assert found.loaded.memory["kv_type"] == "q8_0"
     # the same tokens of the same text: the same activations
-    assert found.done["rows"] == same.done["rows"]
+    assert found.done.rows == same.done.rows != []
 
 
 def test_what_was_sent_is_not_sent_again_and_clean_removes_it(
@@ -218,7 +218,7 @@ def event(name: str, **members: Any) -> bytes:
 
 def test_events_may_come_in_pieces_and_from_another_thread() -> None:
     told: list[int] = []
-    reader = Reader(Point("prefill", 10), lambda n, interval: told.append(n))
+    reader = PointReader(Point("prefill", 10), lambda n, interval: told.append(n))
     sample = event(
         "sample", seconds=0.5, tokens=10, start=0.2, end=0.9, interval=None, ttft_s=0.6, steps=[]
     )
@@ -228,16 +228,15 @@ def test_events_may_come_in_pieces_and_from_another_thread() -> None:
     thread.start()
     thread.join()
     assert told == [1]
-    assert [one["seconds"] for one in reader.found.samples] == [0.5]
+    assert [one.seconds for one in reader.found.samples] == [0.5]
 
 
-def test_the_command_names_every_setting(tiny_gguf: Path) -> None:
+def test_the_request_names_every_setting(tiny_gguf: Path) -> None:
     setting = Setting(tiny_gguf, threads=3, kv="q8_0", flash_attn="off", n_ubatch=64, gpu_layers=7)
-    words = native_worker.command("p", setting, SHORT, Point("decode", 4, 8, 2), "m", "t")
-    values = dict(word.split("=", 1) for word in words[1:])
+    request = point_request(setting, SHORT, Point("decode", 4, 8, 2), "m", "t")
     wanted = {
-        "what": "decode", "threads": "3", "kv": "q8_0", "flash_attn": "0", "n_ubatch": "64",
-        "gpu_layers": "7", "n_tokens": "4", "depth": "8", "n_seq": "2", "n_ctx": "512",
+        "kind": "decode", "threads": 3, "cache_k": "q8_0", "cache_v": "q8_0", "flash_attn": "off",
+        "n_ubatch": 64, "gpu_layers": 7, "n_tokens": 4, "depth": 8, "n_seq": 2, "n_ctx": 512,
         "model": "m", "text": "t",
     }  # fmt: skip
-    assert {name: values[name] for name in wanted} == wanted
+    assert {name: request[name] for name in wanted} == wanted

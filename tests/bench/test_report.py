@@ -16,7 +16,7 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import charts, compare, report, sustained
 from plm_edge.bench.meters.recorder import Recorder
-from plm_edge.bench.runner import Measured
+from plm_edge.bench.worker.events import Measured, Sample
 from plm_edge.bench.workload import WORKLOADS, Point
 
 
@@ -172,9 +172,7 @@ def test_no_durations(text: str) -> None:
 
 
 def test_a_rate_that_falls() -> None:
-    samples = [
-        {"start": 10 + i, "end": 11 + i, "tokens": 10, "seconds": 1 + i / 100} for i in range(100)
-    ]
+    samples = [Sample(start=10 + i, end=11 + i, tokens=10, seconds=1 + i / 100) for i in range(100)]
     recorder = Recorder([])
     recorder.series["soc"] = [(10, 40.0), (110, 80.0)]
     found = sustained.of(Measured(Point("decode", 10), samples), recorder)

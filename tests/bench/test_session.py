@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,12 @@ import pytest
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import environment, runner, session
 from plm_edge.bench.runner import Setting
+from plm_edge.bench.worker import process
+from plm_edge.bench.worker.client import Answers
 from plm_edge.bench.workload import Point
 from plm_edge.engine import memory
 from plm_edge.model import gguf_file
+from testkit import page_cache
 from tests.bench.conftest import SHORT, Silent, check
 
 
@@ -74,11 +79,13 @@ def test_each_point_has_a_peak_of_its_own(result: dict[str, Any], tiny_gguf: Pat
     """A large context measured first leaves no trace in what a small one reports."""
     large = runner.measure(Setting(tiny_gguf, threads=1), SHORT, Point("decode", 4, 4096, 4))
     small = runner.measure(Setting(tiny_gguf, threads=1), SHORT, Point("decode", 4))
-    assert large.done is not None
-    assert small.done is not None
-    assert small.loaded is not None
-    cache = 4 * 4096 * small.loaded["memory"]["kv_bytes_per_token"]
-    assert large.done["peak_rss_bytes"] > small.done["peak_rss_bytes"] + 0.8 * cache
+    assert large.done
+    assert large.done.peak_rss_bytes
+    assert small.done
+    assert small.done.peak_rss_bytes
+    assert small.loaded
+    cache = 4 * 4096 * small.loaded.memory["kv_bytes_per_token"]
+    assert large.done.peak_rss_bytes > small.done.peak_rss_bytes + 0.8 * cache
 
 
 def test_rows_that_were_skipped_are_counted(result: dict[str, Any], tiny_gguf: Path) -> None:
@@ -93,12 +100,11 @@ def test_rows_that_were_skipped_are_counted(result: dict[str, Any], tiny_gguf: P
 
 
 def test_a_cold_load_reads_the_file_again(result: dict[str, Any], tiny_gguf: Path) -> None:
-    from plm_edge.bench import page_cache
-
     tiny_gguf.read_bytes()
     assert page_cache.resident(tiny_gguf) == 1.0
     cold = point(result, "load cold")
-    if page_cache.drop(tiny_gguf):
+    (dropped,) = process.ask([{"do": "drops", "file": str(tiny_gguf)}])
+    if dropped["gone"]:
         assert page_cache.resident(tiny_gguf) == pytest.approx(0, abs=page_cache.LEFT)
         assert cold["skipped"] is None
     else:  # a file system in memory: then the result says so
@@ -130,21 +136,47 @@ def test_an_error_of_the_engine_comes_back(tmp_path: Path) -> None:
     assert caught.value.code == ExitCode.INPUT
 
 
-def test_a_death_is_told(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    script = tiny_gguf.parent / "dies.sh"
+def test_a_death_is_told(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "dies.sh"
     script.write_text("#!/bin/sh\nkill -9 $$\n")
     script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr(process, "program", lambda: script)
     with pytest.raises(PlmEdgeError) as caught:
         runner.measure(Setting(tiny_gguf), SHORT, Point("decode", 4))
     assert caught.value.code == ExitCode.RESOURCES
 
 
-def test_too_little_memory_names_options_that_bench_has() -> None:
+def test_without_the_program_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(process.library.find() / "libllama.so", tmp_path / "libllama.so")
+    monkeypatch.setenv(process.library.LIB_DIR_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(process, "PROGRAM", "plm-edge-none")
+    with pytest.raises(PlmEdgeError, match="nothing can be measured") as caught:
+        process.program()
+    assert caught.value.code == ExitCode.ENVIRONMENT
+
+
+def test_a_request_that_the_program_does_not_know() -> None:
+    for request, why in (({"do": "dance"}, "no command"), ({"do": "greedy"}, "tokens")):
+        with pytest.raises(PlmEdgeError) as caught:
+            process.ask([request])
+        assert caught.value.code == ExitCode.USAGE
+        assert why in caught.value.why
+
+
+def test_too_little_memory_names_options_that_bench_has(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is foreseen here or found by the engine."""
+    answers = Answers()
     said = {"what": "w", "why": "y", "fix": "use --ctx 4096", "code": int(ExitCode.RESOURCES)}
-    with pytest.raises(PlmEdgeError) as caught:
-        runner.take(runner.Measured(Point("decode", 4)), {"event": "error", **said})
-    assert "--workload" in caught.value.fix
-    assert "--ctx" not in caught.value.fix
+    answers.out(json.dumps({"event": "error", "now": 1.0, **said}).encode() + b"\n")
+    monkeypatch.setattr(memory, "available", lambda: 1 << 20)
+    with pytest.raises(PlmEdgeError, match="not enough memory") as caught:
+        runner.measure(Setting(tiny_gguf), SHORT, Point("decode", 4))
+    assert answers.error is not None
+    for error in (answers.error, caught.value):
+        assert error.code == ExitCode.RESOURCES
+        assert "--workload" in error.fix
+        assert "--ctx" not in error.fix

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from plm_edge.bench.samples import Sample, repeat
 from plm_edge.bench.statistics_ import interval, percentile, summarise
+from plm_edge.bench.worker import client, process
 
 
 def test_the_interval_is_students() -> None:
@@ -33,17 +33,21 @@ def test_a_summary() -> None:
     assert (found.n, found.median, found.minimum, found.maximum, found.mean) == (4, 2.5, 1, 6, 3)
 
 
-def counted(seconds: list[float], **limits: float) -> tuple[int, bool]:
-    """How many samples were taken of a series, and whether the interval was reached."""
-    taken: list[float] = []
-
-    def take() -> Sample:
-        taken.append(seconds[len(taken)])
-        return Sample(taken[-1], 1, 0, 0)
-
-    settings = {"interval": 0.03, "budget_s": 1e9, "min_repeats": 3, "max_repeats": 50} | limits
-    reached = repeat(take, lambda sample, interval: None, **settings)  # type: ignore[arg-type]
-    return len(taken), reached
+def counted(
+    seconds: list[float],
+    interval: float = 0.03,
+    budget_s: float = 1e9,
+    min_repeats: int = 3,
+    max_repeats: int = 50,
+) -> tuple[int, bool]:
+    """How many samples the program takes of a series, and whether the interval was reached."""
+    rule = client.limits(interval, budget_s, min_repeats, max_repeats)
+    answers = process.ask([{"do": "rule", "seconds": seconds, **rule}])
+    taken = [answer for answer in answers if answer["event"] == "sample"]
+    rates = [1 / one for one in seconds[: len(taken)]]
+    expected = summarise(rates).interval
+    assert taken[-1]["interval"] == pytest.approx(expected)  # here and there the same
+    return len(taken), answers[-1]["reached"]
 
 
 def test_equal_samples_end_early() -> None:

@@ -5,6 +5,7 @@ For each the probe generates and the kernels' tests run (testkit/engines.py buil
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.bench.worker.client import greedy_request, written
 from plm_edge.building.fits import require_fits
 from plm_edge.deploy.proof import greedy
 from plm_edge.devices.profiles.profile import find
@@ -26,13 +28,15 @@ TIME = 1800  # seconds; emulated, beside other tests
 pytestmark = pytest.mark.xdist_group("cross")
 
 
-def run(device: str, program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run(
+    device: str, program: Path, *arguments: object, stdin: bytes | None = None
+) -> subprocess.CompletedProcess[bytes]:
     emulator = find(device).emulator
     assert emulator is not None
     # glibc's programs find its loader there; musl's carry all they need
     prefix = [emulator[0], "-L", "/usr/aarch64-linux-gnu", "-cpu", emulator[1]]
     command = [*prefix, str(program), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIME)
+    return subprocess.run(command, capture_output=True, input=stdin, timeout=TIME)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -44,9 +48,10 @@ def test_greedy_tokens_equal_this_machines(device: str, tiny_gguf: Path) -> None
             steps = greedy(session, prompt, COUNT)
         assert min(step.margin for step in steps) > CLEAR
         assert len(steps) == COUNT
-        found = run(device, engine(device).programs / PROBE, tiny_gguf, COUNT, 1, *prompt)
+        request = greedy_request(str(tiny_gguf), prompt, COUNT)
+        found = run(device, engine(device).programs / PROBE, stdin=written([request]))
         assert found.returncode == 0, found.stderr
-        assert [int(line) for line in found.stdout.split()] == [step.token for step in steps]
+        assert json.loads(found.stdout)["tokens"] == [step.token for step in steps]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -70,5 +75,6 @@ def test_a_build_for_a76_on_a72(tiny_gguf: Path) -> None:
     profile, made = find("rpi4"), engine("rpi5")
     with pytest.raises(PlmEdgeError, match="dotprod"):
         require_fits(made.manifest, "rpi4", profile.arch, profile.features)
-    done = run("rpi4", made.programs / PROBE, tiny_gguf, COUNT, 1, 1, 5, 9)
+    request = greedy_request(str(tiny_gguf), [1, 5, 9], COUNT)
+    done = run("rpi4", made.programs / PROBE, stdin=written([request]))
     assert done.returncode == -signal.SIGILL

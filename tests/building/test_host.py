@@ -6,6 +6,7 @@ some minutes, and upstream's tools as long again.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from plm_edge.bench.worker.client import greedy_request, written
 from plm_edge.building import build, collect
 from plm_edge.building.cache import Kept
 from plm_edge.building.request import target_for
@@ -78,12 +80,13 @@ def test_a_program_where_it_was_never_built(
     """Its libraries are found beside it, not where cmake had them."""
     prompt, tokens, _ = expected
     shutil.copytree(host.programs, tmp_path / "moved")
-    command = [str(part) for part in (tmp_path / "moved" / PROBE, tiny_gguf, COUNT, 1, *prompt)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    found = subprocess.run(["ldd", command[0]], capture_output=True, text=True).stdout
+    program = tmp_path / "moved" / PROBE
+    request = greedy_request(str(tiny_gguf), prompt, COUNT)
+    done = subprocess.run([program], input=written([request]), capture_output=True)
+    found = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
     assert str(tmp_path / "moved" / "libllama.so") in found
     assert done.returncode == 0, done.stderr
-    assert [int(line) for line in done.stdout.split()] == tokens
+    assert json.loads(done.stdout)["tokens"] == tokens
 
 
 def test_python_runs_its_libraries(

@@ -1,7 +1,7 @@
 /* A plugin of qemu's that counts the instructions a program executes, and appends the count to a file whenever
    the program asks for its parent's process number: plm-edge-bench does so before and after each sample.
 
-   Compiled on the machine that emulates (plm_edge/bench/counting.py). The declarations are those of qemu's plugin
+   Compiled on the machine that emulates (counting.py). The declarations are those of qemu's plugin
    interface, which Debian's packages have no header for; VERSION is the interface's version. */
 
 #include <stdint.h>

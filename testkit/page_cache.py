@@ -1,4 +1,4 @@
-"""Take a file out of the kernel's page cache, and see whether it is gone."""
+"""See whether a file lies in the kernel's page cache, asked of mincore."""
 
 from __future__ import annotations
 
@@ -10,17 +10,6 @@ from pathlib import Path
 import numpy as np
 
 LEFT = 0.01  # share of pages that may stay: readahead of others, a page that is written back
-
-
-def drop(path: Path) -> bool:
-    """Drop `path` from the page cache. Returns whether (nearly) no page of it is left there."""
-    if not hasattr(os, "posix_fadvise"):
-        return False
-    with path.open("rb") as file:
-        os.fsync(file.fileno())  # only clean pages are dropped
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    share = resident(path)
-    return share is not None and share <= LEFT
 
 
 def resident(path: Path) -> float | None:

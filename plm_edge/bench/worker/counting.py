@@ -11,7 +11,7 @@ from pathlib import Path
 
 from plm_edge.base import folders
 
-_SOURCE = Path(__file__).with_name("native") / "count.c"
+_SOURCE = Path(__file__).with_name("count.c")
 VERSIONS = range(1, 7)  # of the plugin interface: each qemu takes some of them
 _GETPPID = {"aarch64": 173, "riscv64": 173, "x86_64": 110}
 
