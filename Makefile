@@ -2,45 +2,61 @@
 
 PYTHON ?= python3
 VENV   := .venv/bin
+# a process for each core; tests that share an engine stay in one of them
+PYTEST  = $(VENV)/python -m pytest -n auto --dist loadgroup
 
-.PHONY: help demo test lint engine devices bench-kernels clean
+.PHONY: help demo engine devices test test-fast test-all lint fix hooks bench-kernels clean
 
-help:
-	@echo "make demo    set up, build, convert tiny-plm to q4_k, run a prompt"
-	@echo "make test    set up what is missing, run all tests"
-	@echo "make lint    ruff and mypy"
-	@echo "make engine  build the engine only"
-	@echo "make devices set up what builds engines for other devices"
-	@echo "make bench-kernels  ours against stock llama.cpp, 20 minutes (BENCH_ARGS=--quick: a trial)"
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{printf "make %-14s %s\n", $$1, $$2}'
 
 .bootstrap:
 	@command -v $(PYTHON) >/dev/null || { printf 'error: there is no $(PYTHON)\n  why: not found on PATH\n  fix: install Python 3.10 or newer, or say PYTHON=/path/to/python3\n' >&2; exit 4; }
 .PHONY: .bootstrap
 
-engine: .bootstrap
-	@$(PYTHON) bootstrap.py
-
-devices: .bootstrap
-	@$(PYTHON) bootstrap.py --devices
-
-demo: engine
+demo: engine ## set up, build, convert tiny-plm to q4_k, run a prompt
 	@$(VENV)/plm-edge convert examples/tiny-plm/checkpoint --quant q4_k --out build/tiny-plm-q4_k.gguf
 	@$(VENV)/plm-edge run build/tiny-plm-q4_k.gguf --prompt 'def fibonacci(n):' -n 80 --temp 0 --stats
 
-test: .bootstrap
+engine: .bootstrap ## build the engine alone
+	@$(PYTHON) bootstrap.py
+
+devices: .bootstrap ## set up what builds engines for other devices
+	@$(PYTHON) bootstrap.py --devices
+
+.tools: .bootstrap
 	@$(PYTHON) bootstrap.py --tests
+.linters: .bootstrap
+	@$(PYTHON) bootstrap.py --lint
+.PHONY: .tools .linters
+
+test-fast: .tools lint ## lint, unit tests and one parity case: two minutes, while you edit
+	@$(PYTEST) -q --tier fast $(PYTEST_ARGS)
+
+test: .tools ## the tests for a change: ten minutes on two cores (PYTEST_ARGS: more for pytest)
 	@$(VENV)/python vendor/llama.cpp/sync.py check
-	@$(VENV)/python -m pytest $(PYTEST_ARGS)
+	@$(PYTEST) --tier usual $(PYTEST_ARGS)
 
-bench-kernels: .bootstrap
-	@$(PYTHON) bootstrap.py --bench
-	@$(VENV)/python benchmarks/kernels.py $(BENCH_ARGS)
+test-all: .tools ## all tests: engines for other devices, phones and GPUs, every parity case
+	@$(VENV)/python vendor/llama.cpp/sync.py check
+	@$(PYTEST) --tier all $(PYTEST_ARGS)
 
-lint: .bootstrap
-	@$(PYTHON) bootstrap.py --tests
+lint: .linters ## style, types, and which room imports which
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+	@$(VENV)/lint-imports
 
-clean:
+fix: .linters ## mend what tools can mend: style and layout
+	@$(VENV)/ruff check --fix .
+	@$(VENV)/ruff format .
+
+hooks: .linters ## let git run what `make lint` runs before each commit
+	@$(VENV)/pre-commit install
+
+bench-kernels: .bootstrap ## ours against stock llama.cpp, 20 minutes (BENCH_ARGS=--quick: a trial)
+	@$(PYTHON) bootstrap.py --bench
+	@$(VENV)/python benchmarks/kernels.py $(BENCH_ARGS)
+
+clean: ## remove what was built
 	rm -rf build dist plm_edge/bin plm_edge/bindings plm_edge/lib plm_edge/data

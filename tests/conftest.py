@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from plm_edge.base import console
+from testkit import needs, tiers
 from testkit.checkout import ROOT, TINY_PLM, Upstream
 
 # A shell lets its background jobs ignore Ctrl-C, and what they start inherits it: the programs that
@@ -21,13 +23,36 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run")
+    parser.addoption(
+        "--tier", choices=tiers.TIERS, default="all", help="which tests to run (testkit/tiers.py)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in tiers.MARKERS:
+        config.addinivalue_line("markers", line)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker for each core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = tiers.left_out(items, config.getoption("--tier"))
+    if left_out:
+        names = {item.nodeid for item in left_out}
+        items[:] = [item for item in items if item.nodeid not in names]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("--no-skips") and reporter is not None:
-        skipped = len(reporter.stats.get("skipped", []))
+        reports = reporter.stats.get("skipped", [])
+        skipped = sum(needs.CPU not in str(report.longrepr) for report in reports)
         if skipped and exitstatus == 0:
             reporter.write_line(f"--no-skips: {skipped} tests were skipped", red=True)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from testkit import needs
+
 HERE = Path(__file__).parent
 PORT = 15555  # beside 5555 to 5585, where adb looks for emulators by itself
-_MISSING = "there is no adbd: install the packages of .ci/packages"
 
 
 class Adbd:
@@ -27,7 +28,7 @@ class Adbd:
     enter: list[str]
 
     def __init__(self, folder: Path) -> None:
-        assert shutil.which("adbd", path="/usr/sbin:" + os.environ["PATH"]), _MISSING
+        needs.programs("adb", "adbd", "ip", "mount", "nsenter", "qemu-aarch64", "unshare")
         self.folder = folder
         (folder / "root").mkdir()
         (folder / "bin").mkdir()

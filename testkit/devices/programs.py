@@ -10,6 +10,7 @@ from pathlib import Path
 from plm_edge.devices.transports.adb import AdbTransport
 from plm_edge.devices.transports.qemu import QemuTransport
 from plm_edge.devices.transports.transport import Transport
+from testkit import needs
 
 # Prints $GREETING and its arguments, and exits with $CODE.
 HELLO = r"""
@@ -36,6 +37,7 @@ int main(void) {
 @functools.cache
 def built(source: str, march: str) -> Path:
     """A static program for aarch64 from C, by Debian's cross compiler."""
+    needs.program("aarch64-linux-gnu-gcc")
     folder = Path(tempfile.mkdtemp(prefix="plm-edge-tests-"))
     (folder / "main.c").write_text(source)
     command = ["aarch64-linux-gnu-gcc", "-static", "-s", f"-march={march}", "-o", "main", "main.c"]

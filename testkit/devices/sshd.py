@@ -19,18 +19,18 @@ from pathlib import Path
 import psutil
 
 from plm_edge.devices.transports.ssh import SshTransport
+from testkit import needs
 
 HERE = Path(__file__).parent
 SMALL = 8 * 2**20  # bytes
-SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ["PATH"])
-_MISSING = "there is no sshd: install the packages of .ci/packages"
 
 
 class Sshd:
     """The server. `home` is where its logins' files go; `host` its address for SshTransport."""
 
     def __init__(self, folder: Path) -> None:
-        assert SSHD, _MISSING
+        self._program = needs.program("sshd")
+        needs.program("ssh-keygen")
         self.folder = folder
         self.home = folder / "there"
         self.small = folder / "small"
@@ -76,6 +76,8 @@ class Sshd:
             settings: more lines of sshd_config.
             arm: programs for aarch64 run there by themselves, as on a Raspberry Pi.
         """
+        if arm:
+            needs.programs("qemu-aarch64", "unshare", "mount")
         enter = "unshare --user --map-root-user --mount"
         login = f"{enter} {HERE}/as-arm.sh sh -c" if arm else "exec sh -c"
         config = self.folder / "sshd_config"
@@ -97,8 +99,8 @@ ForceCommand cd {self.home} && {login} "$SSH_ORIGINAL_COMMAND"
         )
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # privilege separation
-        command = [str(SSHD), "-D", "-e", "-f", str(config)]
-        if can_mount():
+        command = [self._program, "-D", "-e", "-f", str(config)]
+        if needs.can_mount():
             mount = f"mount -t tmpfs -o size={SMALL} tmpfs {self.small}"
             command = [
                 *("unshare", "--mount", "sh", "-c"),
@@ -135,12 +137,6 @@ ForceCommand cd {self.home} && {login} "$SSH_ORIGINAL_COMMAND"
 def ssh(server: Sshd) -> SshTransport:
     """The way to a server, for someone who types no password."""
     return SshTransport("pi", config=server.config, password=lambda prompt: None)
-
-
-def can_mount() -> bool:
-    """Whether this kernel and user may mount in a namespace of their own."""
-    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _keygen(path: Path) -> None:

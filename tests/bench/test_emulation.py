@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from plm_edge.deploy import proof
 from plm_edge.devices.connect import Opened
 from plm_edge.devices.profiles import profile
 from plm_edge.devices.transports.qemu import QemuTransport
+from testkit import needs
 from testkit.engines import engine
 from tests.bench.conftest import Silent, check
 
@@ -41,6 +41,7 @@ def found(site: emulation.Emulated) -> dict[str, Any]:
     return session.Bench(site, SHORT, Silent()).run()
 
 
+@pytest.mark.full
 def test_the_result_is_complete_and_has_no_time_in_it(found: dict[str, Any]) -> None:
     check(found)
     names = [point["name"] for point in found["points"]]
@@ -53,6 +54,7 @@ def test_the_result_is_complete_and_has_no_time_in_it(found: dict[str, Any]) -> 
     assert found["settings"]["threads"] == 1
 
 
+@pytest.mark.full
 def test_its_tokens_are_this_machines(found: dict[str, Any]) -> None:
     tokens = found["emulation"]["tokens"]
     assert tokens["equal"]
@@ -60,6 +62,7 @@ def test_its_tokens_are_this_machines(found: dict[str, Any]) -> None:
     assert len(tokens["here"]) >= proof.ENOUGH
 
 
+@pytest.mark.full
 def test_counts_repeat_and_grow_with_the_context(found: dict[str, Any]) -> None:
     by_name = {point["name"]: point["instructions"] for point in found["points"]}
     for name in ("pp16", "tg2", "tg2 @ d64"):
@@ -69,6 +72,7 @@ def test_counts_repeat_and_grow_with_the_context(found: dict[str, Any]) -> None:
     assert by_name["pp16"]["a_token"] < by_name["tg2"]["a_token"]
 
 
+@pytest.mark.full
 def test_other_tokens_are_an_error(
     site: emulation.Emulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,8 +90,7 @@ def test_marks_come_in_pairs(tmp_path: Path) -> None:
 
 def test_without_a_compiler_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
-    emulator = shutil.which(QEMU)
-    assert emulator
+    emulator = needs.program(QEMU)
     monkeypatch.setattr(counting.shutil, "which", lambda name: None)
     with pytest.raises(counting.NotCounted, match="compiler"):
         counting.Counter(emulator, "aarch64", tmp_path)

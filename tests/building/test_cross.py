@@ -25,7 +25,7 @@ PROMPTS = ("1, 2, 3, 4, 5, 6,", "import os\nimport sys\nimport json\nimport")
 COUNT, CLEAR = 24, 0.5  # tokens; nats
 TIME = 1800  # seconds; emulated, beside other tests
 
-pytestmark = pytest.mark.xdist_group("cross")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("cross")]
 
 
 def run(

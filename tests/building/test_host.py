@@ -32,7 +32,7 @@ from testkit.engines import ENGINES, PROBE
 COUNT = 24  # tokens
 PROMPT = "def fibonacci(n):"
 
-pytestmark = pytest.mark.xdist_group("cross")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("cross")]
 
 
 @pytest.fixture(scope="module")

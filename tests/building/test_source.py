@@ -12,6 +12,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import build, source, tools
 from plm_edge.building.target import target_of
 from plm_edge.devices.profiles.profile import find
+from testkit import needs
 from testkit.checkout import ROOT
 
 
@@ -30,6 +31,7 @@ def package(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_it_is_laid_out_once_and_configures(package: Path, own_cache: Path, tmp_path: Path) -> None:
+    needs.program("aarch64-linux-gnu-g++")
     root = source.root()
     assert root.parent == own_cache / "engines"
     assert source.root() == root

@@ -19,7 +19,7 @@ from plm_edge.devices.transports import failures
 from testkit.devices.sshd import SMALL
 from tests.deploy.conftest import SURE, Pi
 
-pytestmark = pytest.mark.xdist_group("pi")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("pi")]
 
 
 def files(folder: Path) -> list[str]:

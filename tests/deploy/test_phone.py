@@ -17,7 +17,7 @@ from testkit.devices.adbd import Adbd
 from testkit.engines import ENGINES
 from tests.deploy.conftest import SURE
 
-pytestmark = pytest.mark.xdist_group("pi")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("pi")]
 ASKED = ("-p", SURE, "-n", "8", "--temp", "0", "-q")
 
 

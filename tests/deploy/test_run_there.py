@@ -14,7 +14,7 @@ import pytest
 
 from tests.deploy.conftest import SURE, Pi
 
-pytestmark = pytest.mark.xdist_group("pi")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("pi")]
 LONG = ("-p", SURE, "-n", "2000", "--temp", "0")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from testkit import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ROOT / "vendor/llama.cpp/.tree"
@@ -59,9 +60,9 @@ def host() -> Toolchain:
     return Toolchain("host", (os.environ.get("CC", "cc"),), (os.environ.get("CXX", "c++"),))
 
 
-def aarch64() -> Toolchain | None:
-    """Debian's cross compiler, else zig from PyPI; None when there is neither."""
-    if shutil.which("aarch64-linux-gnu-g++"):
+def aarch64() -> Toolchain:
+    """Debian's cross compiler, else zig from PyPI; skips the test when there is neither."""
+    if needs.found("aarch64-linux-gnu-g++"):
         return Toolchain(
             "aarch64", ("aarch64-linux-gnu-gcc",), ("aarch64-linux-gnu-g++",), ("-static",)
         )
@@ -72,7 +73,7 @@ def aarch64() -> Toolchain | None:
         return Toolchain(
             "aarch64-zig", (*command, "cc", *target), (*command, "c++", *target), ("-static",)
         )
-    return None
+    pytest.skip("needs a compiler for aarch64: ziglang from PyPI, or g++-aarch64-linux-gnu")
 
 
 def run(command: list[str]) -> None:
@@ -87,7 +88,7 @@ def for_x86(variant: str, test: str, kernels: tuple[str, ...]) -> Path:
         pytest.skip("not an x86 machine")
     info = Path("/proc/cpuinfo").read_text()
     if not set(needed) <= set(info.split("flags", 1)[1].split("\n", 1)[0].split()):
-        pytest.skip(f"this CPU lacks one of {', '.join(needed)}")
+        pytest.skip(f"{needs.CPU} {', '.join(needed)}")
     return compile_test(host(), variant, flags, test, kernels)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import platform
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from testkit import needs
+
 from . import compile
+
+pytestmark = pytest.mark.slow
 
 MLA = ("ggml-cpu/plm/mla-*.cpp",)
 # name: features beyond armv8.0-a as Linux names them, compiler flags, the CPU that has these
@@ -46,24 +49,21 @@ def arm(variant: str) -> str:
     """What the program compiled for a CPU of ARM's prints there, or emulated."""
     needed, flags, cpu = ARM[variant]
     tools = compile.aarch64()
-    if tools is None:
-        pytest.skip("needs a compiler for aarch64: ziglang from PyPI, or g++-aarch64-linux-gnu")
     program = compile.compile_test(tools, variant, flags, "test-plm-mla", MLA)
     if platform.machine() == "aarch64":
         features = Path("/proc/cpuinfo").read_text().split("Features", 1)[1].split("\n", 1)[0]
         if set(needed) <= set(features.split()):
             return check(str(program), "--quick")
-    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-    if emulator is None:
-        pytest.skip("needs qemu-aarch64: apt install qemu-user")
-    return check(emulator, "-cpu", cpu, str(program), "--quick")
+    return check(needs.program("qemu-aarch64"), "-cpu", cpu, str(program), "--quick")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("variant", ARM)
 def test_arm(variant: str) -> None:
     arm(variant)
 
 
+@pytest.mark.full
 def test_i8mm_makes_the_bits_of_dotprod() -> None:
     results = [arm(variant).rsplit("results ", 1)[1] for variant in ("i8mm", "cortex-a76")]
     assert results[0] == results[1]

@@ -6,13 +6,16 @@ On x86-64 with every width: tests/converters/test_fast_quantisers.py.
 from __future__ import annotations
 
 import platform
-import shutil
 import subprocess
 from functools import cache
 
 import pytest
 
+from testkit import needs
+
 from . import compile
+
+pytestmark = pytest.mark.slow
 
 SOURCES = ("plm-quants/plm-quants.cpp", "plm-quants/lanes-4.cpp")
 # As plm-quants.cmake and a release build have it (ggml's assertions forbid values that files may
@@ -40,13 +43,9 @@ def test_plain_lanes_give_the_references_bits() -> None:
     assert " 0 wrong" in here()
 
 
+@pytest.mark.full
 def test_neon_gives_the_references_bits_and_those_of_other_machines() -> None:
     if platform.machine() in ARM:
         pytest.skip("this is an ARM machine: the test above was it")
-    tools = compile.aarch64()
-    if tools is None:
-        pytest.skip("needs a compiler for aarch64: ziglang from PyPI, or g++-aarch64-linux-gnu")
-    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-    if emulator is None:
-        pytest.skip("needs qemu-aarch64: apt install qemu-user")
-    assert said(tools, emulator, "-cpu", "cortex-a76") == here()
+    emulator = needs.program("qemu-aarch64")
+    assert said(compile.aarch64(), emulator, "-cpu", "cortex-a76") == here()

@@ -6,15 +6,17 @@ set each: natively by the build, for ARM here, where a cross compiler and qemu-u
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from testkit import needs
 from testkit.checkout import ROOT, Upstream
 
 from . import compile
+
+pytestmark = pytest.mark.slow
 
 GGML = ROOT / "vendor/llama.cpp/.tree/ggml"
 PROGRAM = ROOT / "vendor/llama.cpp/.tree/tests/test-plm-sparse-t.cpp"
@@ -44,7 +46,7 @@ def has_avx2() -> bool:
 @pytest.mark.parametrize("program", NATIVE)
 def test_against_the_reference(upstream: Upstream, program: str) -> None:
     if "avx2" in program and not has_avx2():
-        pytest.skip("this CPU has no AVX2")
+        pytest.skip(f"{needs.CPU} avx2")
     assert "all good" in run(upstream.bin / program)
 
 
@@ -63,12 +65,11 @@ def test_backend_ops(upstream: Upstream) -> None:
     assert "1/1 backends passed" in output
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("cpu", ARM)
 def test_arm(cpu: str, tmp_path: Path) -> None:
     """The NEON kernels, emulated."""
-    for tool in (ARM_COMPILER, QEMU):
-        if not shutil.which(tool):
-            pytest.skip(f"there is no {tool}")
+    needs.programs(ARM_COMPILER, QEMU)
     kernels = GGML / "src/ggml-cpu/plm"
     ours = [*kernels.glob("sparse-t-*.cpp"), kernels / "mul-mat-sparse-t.cpp", PROGRAM]
     theirs = [GGML / "src" / name for name in ("ggml.c", "ggml-quants.c", "ggml-threading.cpp")]

@@ -14,6 +14,11 @@ from tests.parity.subjects import Subject, make
 _errors: dict[str, list[tuple[float, str]]] = defaultdict(list)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Every test of this folder is a product of settings."""
+    item.add_marker(pytest.mark.pairwise)
+
+
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     # The tests' own cores are few, and torch's threads would wait for one another.

@@ -20,7 +20,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.convert import convert
 from plm_edge.engine import library
 from plm_edge.engine.log import engine_log
-from testkit import engines
+from testkit import engines, needs
 from tests.parity.engine import Engine, Setting, rows
 from tests.parity.subjects import TINY, Subject, nmse
 
@@ -38,18 +38,19 @@ SETTINGS = {
 BOUND = 1e-6  # NMSE of logits; the cache is f16 in both, and 8e-10 was measured
 PROMPT, MORE = 24, 16  # tokens
 
-pytestmark = pytest.mark.xdist_group("cross")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("cross")]
 
 
 @pytest.fixture(scope="module")
 def device() -> Any:
     """The ggml_backend_dev_t of lavapipe."""
+    needs.program("glslc")
+    if not DRIVER.is_file():
+        pytest.skip("needs lavapipe: apt install mesa-vulkan-drivers")
     try:
         backend = engines.vulkan()
-    except PlmEdgeError as error:
+    except PlmEdgeError as error:  # its headers
         pytest.skip(f"{error.what}: {error.fix}")
-    if not DRIVER.is_file():
-        pytest.skip(f"there is no {DRIVER}: install the packages of .ci/packages")
     base = library.load().ggml  # before it: it links with the one that is loaded
     os.environ.update(SETTINGS)  # to the end: some are read by the first product
     vulkan = ctypes.CDLL(str(backend))

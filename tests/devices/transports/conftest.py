@@ -12,6 +12,7 @@ from plm_edge.devices.transports.adb import AdbTransport
 from plm_edge.devices.transports.local import LocalTransport
 from plm_edge.devices.transports.qemu import QemuTransport
 from plm_edge.devices.transports.transport import Transport
+from testkit import needs
 from testkit.devices.adbd import Adbd
 from testkit.devices.sshd import Sshd, ssh
 
@@ -52,7 +53,14 @@ def phone(adb_server: Adbd, monkeypatch: pytest.MonkeyPatch) -> Adbd:
     return adb_server
 
 
-@pytest.fixture(params=["local", "ssh", "adb", "qemu"])
+@pytest.fixture(
+    params=[
+        "local",
+        pytest.param("ssh", marks=pytest.mark.slow),
+        pytest.param("adb", marks=pytest.mark.full),
+        pytest.param("qemu", marks=pytest.mark.slow),
+    ]
+)
 def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Transport]:
     """Any machine: what holds for one holds for all."""
     made: Transport
@@ -61,6 +69,7 @@ def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Transport
     elif request.param == "adb":
         made = AdbTransport(request.getfixturevalue("phone").serial)
     elif request.param == "qemu":
+        needs.program("qemu-aarch64")
         made = QemuTransport(find("rpi5"), tmp_path / "home")
     else:
         (tmp_path / "home").mkdir()

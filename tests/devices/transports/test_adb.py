@@ -14,6 +14,7 @@ from testkit.devices.adbd import Adbd
 from testkit.devices.programs import HELLO, built
 
 
+@pytest.mark.full
 def test_a_program_for_arm_on_the_phone(phone: Adbd) -> None:
     with AdbTransport(phone.serial) as device:
         device.put(built(HELLO, "armv8-a"), "/data/local/tmp/plm-edge/hello", mode=0o755)
@@ -21,6 +22,7 @@ def test_a_program_for_arm_on_the_phone(phone: Adbd) -> None:
     assert (done.text, done.exit_code) == ("hello\na b\n", 5)
 
 
+@pytest.mark.full
 def test_the_only_phone_needs_no_name(phone: Adbd) -> None:
     phone.adb("connect", phone.serial)
     device = AdbTransport()
@@ -28,6 +30,7 @@ def test_the_only_phone_needs_no_name(phone: Adbd) -> None:
     assert device.device == phone.serial
 
 
+@pytest.mark.full
 def test_a_phones_profile(phone: Adbd) -> None:
     with AdbTransport(phone.serial) as device:
         facts = device.facts()
@@ -37,6 +40,7 @@ def test_a_phones_profile(phone: Adbd) -> None:
     assert found.title == "Test Phone"
 
 
+@pytest.mark.full
 def test_the_cable_is_pulled(phone: Adbd) -> None:
     with AdbTransport(phone.serial) as device:
         assert device.alive()
@@ -46,6 +50,7 @@ def test_the_cable_is_pulled(phone: Adbd) -> None:
         assert device.shell("echo again").text == "again\n"
 
 
+@pytest.mark.full
 def test_the_cable_is_pulled_in_a_push(phone: Adbd, tmp_path: Path) -> None:
     source = tmp_path / "model"
     source.write_bytes(bytes(range(256)) * 64 * 1024)
@@ -69,6 +74,7 @@ def test_the_cable_is_pulled_in_a_push(phone: Adbd, tmp_path: Path) -> None:
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.full
 def test_a_phones_disk_is_full(phone: Adbd, tmp_path: Path) -> None:
     source = tmp_path / "model"
     with source.open("wb") as file:
@@ -77,6 +83,7 @@ def test_a_phones_disk_is_full(phone: Adbd, tmp_path: Path) -> None:
         device.put(source, "/data/local/tmp/model")
 
 
+@pytest.mark.full
 def test_nobody_at_that_address(phone: Adbd) -> None:
     with pytest.raises(failures.Unreachable) as caught:
         AdbTransport("127.0.0.1:9").shell("true")

@@ -11,7 +11,15 @@ from plm_edge.devices.profiles.profile import Profile, find
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.local import LocalTransport
 from plm_edge.devices.transports.qemu import QemuTransport
+from testkit import needs
 from testkit.devices.programs import DOT, HELLO, built
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _emulator() -> None:
+    needs.program("qemu-aarch64")
 
 
 def test_a_dot_product_runs_on_a_pi_5_and_not_on_a_pi_4(tmp_path: Path) -> None:

@@ -14,8 +14,11 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.ssh import SshTransport
+from testkit import needs
 from testkit.devices.programs import HELLO, built
-from testkit.devices.sshd import SMALL, Sshd, _keygen, can_mount, ssh
+from testkit.devices.sshd import SMALL, Sshd, _keygen, ssh
+
+pytestmark = pytest.mark.slow
 
 DATA = bytes(range(256)) * (64 * 1024)  # 16 MiB: more than sockets and windows swallow
 
@@ -178,7 +181,7 @@ def test_the_connection_breaks_in_a_command(own_server: Sshd) -> None:
 
 
 def test_a_full_disk_is_foreseen(server: Sshd, tmp_path: Path) -> None:
-    assert can_mount(), "the tests' server needs a small disk: run them where mounts are allowed"
+    needs.mounts()  # the server has a small disk then
     source = tmp_path / "model"
     source.write_bytes(DATA)
     steps: list[int] = []
@@ -190,6 +193,7 @@ def test_a_full_disk_is_foreseen(server: Sshd, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_runs_full_meanwhile(server: Sshd, tmp_path: Path) -> None:
+    needs.mounts()
     source = tmp_path / "model"
     source.write_bytes(DATA[: SMALL * 3 // 4])
     filled: list[int] = []

@@ -1,0 +1,66 @@
+"""Programs that some tests need beside Python and a compiler: without them they are skipped.
+
+CI installs all of them (`.ci/packages`), and a skipped test fails there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+# How a reason begins that nobody can install: `--no-skips` lets it pass.
+CPU = "needs a CPU with"
+# program: the Debian package that has it
+PACKAGES = {
+    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
+    "aarch64-linux-gnu-gcc": "g++-aarch64-linux-gnu",
+    "adb": "adb",
+    "adbd": "adbd",
+    "glslc": "glslc",
+    "ip": "iproute2",
+    "mkfs.ext4": "e2fsprogs",
+    "mount": "mount",
+    "nsenter": "util-linux",
+    "qemu-aarch64": "qemu-user",
+    "ssh-keygen": "openssh-client",
+    "sshd": "openssh-server",
+    "unshare": "util-linux",
+}
+SYSTEM = "/usr/sbin:/sbin"  # where servers are, beside what PATH says
+
+
+def found(name: str) -> str | None:
+    """The path of a program, also where only root's PATH has it."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM}")
+
+
+def program(name: str) -> str:
+    """The path of a program of PACKAGES; skips the test where it is missing."""
+    path = found(name)
+    if path is None:
+        pytest.skip(f"needs {name}: apt install {PACKAGES[name]}")
+    return path
+
+
+def programs(*names: str) -> None:
+    """Skips the test where one of these is missing."""
+    for name in names:
+        program(name)
+
+
+def can_mount() -> bool:
+    """Whether this kernel and user may mount in a namespace of their own."""
+    if not (found("unshare") and found("mount")):
+        return False
+    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def mounts() -> None:
+    """Skips the test where nothing can be mounted for it alone."""
+    programs("unshare", "mount")
+    if not can_mount():
+        pytest.skip("needs to mount in a namespace of its own, as root can")
