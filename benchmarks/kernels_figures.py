@@ -76,7 +76,7 @@ def bytes_per_token(data: dict[str, Any], config: str, depth: int) -> float:
     kind = "dense" if config in STOCK else "sparse"
     cached = max(depth, 2) + data["plan"]["decode_tokens"] / 2
     cache: float = data["engines"][config]["cache_bytes_per_token"] * cached
-    return sum(data["weights_bytes_per_token"][kind].values()) + cache
+    return float(sum(data["weights_bytes_per_token"][kind].values())) + cache
 
 
 def bandwidth_share(data: dict[str, Any], config: str, depth: int) -> Spread | None:

@@ -88,7 +88,7 @@ class BandwidthNow:
     def __call__(self) -> float:
         """GB/s (1e9), the median of 7 passes over 512 MiB. About half a second."""
         done = subprocess.run(self._command, check=True, stdout=subprocess.PIPE, text=True)
-        return round(median(json.loads(done.stdout)["ways"][0]["gb_s"]), 2)
+        return float(round(median(json.loads(done.stdout)["ways"][0]["gb_s"]), 2))
 
 
 def best_bandwidth(measured: list[dict[str, Any]], pages: str | None = None) -> dict[str, Any]:

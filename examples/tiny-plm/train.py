@@ -138,8 +138,8 @@ class Trainer:
         """The learning rate's share of its peak: warm-up, plateau, decay to zero; again a decay."""
         left = self.args.steps - self.step
         if left <= 0:
-            return self.args.extend_rate * (1 + left / self.args.extend)
-        return min((self.step + 1) / self.args.warmup, left / self.args.decay, 1.0)
+            return float(self.args.extend_rate * (1 + left / self.args.extend))
+        return float(min((self.step + 1) / self.args.warmup, left / self.args.decay, 1.0))
 
     def next_batch(self) -> Tensor:
         long_start = max(self.args.steps - self.args.long, 0)

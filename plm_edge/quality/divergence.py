@@ -107,7 +107,7 @@ def logits(session: Session, tokens: Sequence[int], position: int) -> Logits:
     batch = session.context.batch(len(tokens))
     batch.extend(tokens, position, wanted="all")
     session.context.decode(batch)
-    return session.context.logits().copy()
+    return np.array(session.context.logits())
 
 
 def normalised(made: Logits) -> Logits:

@@ -91,7 +91,7 @@ def test_marks_come_in_pairs(tmp_path: Path) -> None:
 def test_without_a_compiler_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
     emulator = needs.program(QEMU)
-    monkeypatch.setattr(counting.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(counting.NotCounted, match="compiler"):
         counting.Counter(emulator, "aarch64", tmp_path)
 

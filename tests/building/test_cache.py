@@ -13,6 +13,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import build, cache, cmake
 from plm_edge.building.target import target_of
 from plm_edge.devices.profiles.profile import find
+from plm_edge.engine import library
 from testkit.manifests import kept
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -31,8 +32,8 @@ def test_what_tells_builds_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setattr(build, "compiler_version", lambda target: "zig 0.18.0")
     others.add(build.key_of(target))
-    pin = dataclasses.replace(build.library.read_pin(), tree="0" * 64)
-    monkeypatch.setattr(build.library, "read_pin", lambda: pin)
+    pin = dataclasses.replace(library.read_pin(), tree="0" * 64)
+    monkeypatch.setattr(library, "read_pin", lambda: pin)
     others.add(build.key_of(target))
     assert len(others - {first}) == 7
 

@@ -15,8 +15,8 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench.worker.client import greedy_request, written
 from plm_edge.building.fits import require_fits
-from plm_edge.deploy.proof import greedy
 from plm_edge.devices.profiles.profile import find
+from plm_edge.engine.greedy import greedy
 from plm_edge.engine.session import Session
 from testkit.engines import KERNELS, PROBE, engine
 

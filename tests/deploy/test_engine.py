@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.building import build as builds
 from plm_edge.building import cache, cmake, tools
 from plm_edge.building.cache import Kept
 from plm_edge.building.manifest import File
@@ -70,7 +69,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, own_cache: Path) ->
     def missing() -> Path:
         raise tools.missing("zig", "the package ziglang is not installed", "install it")
 
-    monkeypatch.setattr(builds.tools, "zig", missing)
+    monkeypatch.setattr(tools, "zig", missing)
     with pytest.raises(PlmEdgeError) as caught:
         engine.of("rpi5")
     assert caught.value.what == "the engine cannot be built: zig is missing"

@@ -63,7 +63,7 @@ class Subject:
             ids: list[int] = tokenizer.encode(source).ids[:700]
             assert len(ids) == 700
             return ids
-        return np.random.default_rng(7).integers(0, 256, 700).tolist()
+        return [int(token) for token in np.random.default_rng(7).integers(0, 256, 700)]
 
     def known(self, tokens: Sequence[int]) -> Output:
         """The reference's answer, worked out once."""

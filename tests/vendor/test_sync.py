@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.upstream import bindings, tree, upkeep
+from plm_edge.upstream import bindings, sdist, tree, upkeep
 from plm_edge.upstream.pin import Pin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -273,7 +273,7 @@ def test_bindings_are_a_package_of_their_own(vendor: Vendor, tmp_path: Path) -> 
 def test_bindings_that_need_more_are_refused(
     vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    monkeypatch.setattr(bindings.sdist, "fetch", lambda pin: vendor.sdist)
+    monkeypatch.setattr(sdist, "fetch", lambda pin: vendor.sdist)
     monkeypatch.setitem(BINDINGS, "llama_cpp/_ctypes_extensions.py", text)
     write_upstream(vendor.sdist)
     with pytest.raises(PlmEdgeError, match="cannot be used") as caught:

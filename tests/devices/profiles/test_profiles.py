@@ -30,7 +30,7 @@ WANTED = {
 }  # fmt: skip
 
 
-def named(profiles: list[Profile]) -> Any:
+def named(profiles: list[Profile]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("found", profiles, ids=lambda found: found.name)
 
 

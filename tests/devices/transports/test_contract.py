@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import time
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_put_and_get(device: Transport, tmp_path: Path) -> None:
     assert device.put(source, target, mode=0o755, progress=lambda *step: seen.append(step))
     assert seen[0] == (0, len(DATA))
     assert seen[-1] == (len(DATA), len(DATA))
-    assert device.shell(f"[ -x {files.quote(target)} ]").exit_code == 0
+    assert device.shell(f"[ -x {shlex.quote(target)} ]").exit_code == 0
     assert device.shell("ls 'put/a folder'").text == "it's -here-.gguf\n"
     assert device.get(target, back)
     assert back.read_bytes() == DATA
