@@ -9,7 +9,6 @@ again, and nothing but the target is left behind.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +33,12 @@ from plm_edge.converters.write.memory import check_memory, out_of_memory
 from plm_edge.converters.write.pipeline import Job, Progress, Silent, buffer_bytes, run
 from plm_edge.converters.write.provenance import SourceHash
 from plm_edge.converters.write.quantize import Quantizer
-from plm_edge.converters.write.report import Report, peak_rss, type_totals
+from plm_edge.converters.write.report import Report, type_totals
 from plm_edge.converters.write.verify import verify_file, verify_written
 from plm_edge.converters.write.writer import AtomicFile
 from plm_edge.engine import library
+from plm_edge.machine.memory import peak_rss
+from plm_edge.machine.threads import default_jobs
 
 Q = GGMLQuantizationType
 
@@ -254,6 +255,4 @@ def _threads(wanted: int | None) -> int:
                 ExitCode.USAGE,
             )
         return wanted
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return default_jobs()

@@ -14,25 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from plm_edge import __version__
 from plm_edge.base import console
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.engine import memory
-from plm_edge.machine import threads
+from plm_edge.building import tools
+from plm_edge.machine import cores, cpu, memory, threads
 from plm_edge.store import bundled, registry
 
 SCHEMA = "plm-edge/doctor/1"
 Status = Literal["ok", "note", "missing"]
 
-# CPU features that the kernels can use, as /proc/cpuinfo and macOS's sysctl name them.
-X86_FEATURES = (
-    "sse4_2", "avx", "f16c", "fma", "bmi2", "avx2", "avx_vnni", "avx512f", "avx512bw",
-    "avx512_vbmi", "avx512_vnni", "avx512_bf16", "amx_int8",
-)  # fmt: skip
-ARM_FEATURES = ("asimd", "asimdhp", "fphp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme")
-OLDEST_CMAKE = (3, 18)
 OLDEST_PYTHON = (3, 10)
 
 
@@ -67,7 +58,7 @@ def _checks() -> Iterator[Check]:
     yield _compiler(lack)
     yield _cmake(lack)
     yield _build_tool(lack)
-    yield Check("cpu", "ok", cpu_name())
+    yield Check("cpu", "ok", cpu.name())
     yield _features()
     yield _cores()
     yield _memory()
@@ -139,7 +130,7 @@ def _try_compiler(command: list[str]) -> str | None:
 def _cmake(lack: Status) -> Check:
     line = _first_line(["cmake", "--version"])
     match = re.search(r"(\d+)\.(\d+)", line)
-    if match and (int(match[1]), int(match[2])) >= OLDEST_CMAKE:
+    if match and (int(match[1]), int(match[2])) >= tools.OLDEST_CMAKE:
         return Check("cmake", "ok", f"{line} ({_which('cmake')})")
     what = f"{line} is too old" if match else "no cmake"
     return Check("cmake", lack, what, "it configures the engine's build", "pip install cmake")
@@ -190,49 +181,8 @@ def _install_compiler() -> str:
     return "install a C++17 compiler (g++ or clang++), or set CXX"
 
 
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
-    for name, value in _cpuinfo():
-        if name in ("model name", "Model", "Hardware"):
-            return value
-    if sys.platform == "darwin":
-        return _first_line(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.machine()
-    return platform.processor() or platform.machine()
-
-
-def cpu_features() -> list[str]:
-    """Of the features that the kernels can use, those that this CPU has."""
-    lines = [value for name, value in _cpuinfo() if name in ("flags", "Features")]
-    have = set(" ".join(lines).split())
-    if sys.platform == "darwin":
-        have = _darwin_features()
-    return [feature for feature in (*X86_FEATURES, *ARM_FEATURES) if feature in have]
-
-
-def _darwin_features() -> set[str]:
-    names = {
-        "hw.optional.arm.FEAT_DotProd": "asimddp",
-        "hw.optional.arm.FEAT_I8MM": "i8mm",
-        "hw.optional.arm.FEAT_FP16": "fphp",
-        "hw.optional.arm.FEAT_BF16": "bf16",
-        "hw.optional.avx2_0": "avx2",
-    }
-    return {ours for key, ours in names.items() if _first_line(["sysctl", "-n", key]) == "1"}
-
-
-def _cpuinfo() -> Iterator[tuple[str, str]]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        return
-    for line in text.splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            yield name.strip(), value.strip()
-
-
 def _features() -> Check:
-    have = cpu_features()
+    have = cpu.features()
     fast = {"avx2", "asimddp"} & set(have)
     if fast or not have:
         return Check("cpu features", "ok", " ".join(have) or f"unknown ({platform.machine()})")
@@ -246,8 +196,8 @@ def _features() -> Check:
 
 
 def _cores() -> Check:
-    logical = psutil.cpu_count() or 1
-    physical = psutil.cpu_count(logical=False) or logical
+    logical = cores.logical()
+    physical = cores.physical() or logical
     used = threads.default_threads()
     return Check(
         "cores", "ok", f"{physical} physical, {logical} logical; {used} used when nobody says"
@@ -255,7 +205,7 @@ def _cores() -> Check:
 
 
 def _memory() -> Check:
-    total, room = psutil.virtual_memory().total, memory.available()
+    total, room = memory.total(), memory.available().bytes
     return Check("memory", "ok", f"{console.size(room)} available of {console.size(total)}")
 
 

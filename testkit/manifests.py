@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from plm_edge.building.manifest import File, Manifest, sha256
+from plm_edge.base.files import sha256
+from plm_edge.building.manifest import File, Manifest
 from plm_edge.engine import library
 
 A76 = ("asimddp", "asimdhp", "atomics", "lrcpc")

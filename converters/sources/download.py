@@ -7,8 +7,6 @@ one. Gigabytes over a thin line need better: the unfinished file stays, and coun
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import time
 import urllib.error
@@ -17,6 +15,7 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
+from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.write.pipeline import Progress
 from plm_edge.converters.write.provenance import file_hash
@@ -42,7 +41,12 @@ def download(
     partial = target.with_name(f"{target.name}.plm-edge.partial")
     fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        _lock(fd, name)
+        if not files.try_lock(fd):
+            raise PlmEdgeError(
+                f"{name} is being downloaded by another run",
+                "its unfinished file is locked",
+                "wait for the other run",
+            )
         if os.fstat(fd).st_size > size:
             os.ftruncate(fd, 0)
         progress.advance(os.fstat(fd).st_size)
@@ -77,7 +81,7 @@ def _fill(address: Address, fd: int, size: int, name: str, progress: Progress) -
         except urllib.error.HTTPError as error:
             problem = f"the server answered {error.code} {error.reason}"
         except (OSError, HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if files.is_full(error):
                 raise _full(name, size) from error
             problem = str(error) or type(error).__name__
         failed = 0 if os.fstat(fd).st_size > done else failed + 1
@@ -105,10 +109,8 @@ def _more(address: Address, fd: int, done: int, progress: Progress) -> None:
             os.ftruncate(fd, at)
         # Small pieces, so that a break loses none of what came before it.
         while data := answer.read1(_CHUNK):
-            view = memoryview(data)
-            while view:
-                count = os.pwrite(fd, view, at)
-                view, at = view[count:], at + count
+            files.write_at(fd, data, at)
+            at += len(data)
             progress.advance(len(data))
 
 
@@ -118,20 +120,6 @@ def _first(answer: HTTPResponse) -> int:
         return 0
     value = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
     return int(value) if value.isdecimal() else -1
-
-
-def _lock(fd: int, name: str) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise PlmEdgeError(
-            f"{name} is being downloaded by another run",
-            "its unfinished file is locked",
-            "wait for the other run",
-        ) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
 
 
 def _full(name: str, size: int) -> PlmEdgeError:

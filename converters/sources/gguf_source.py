@@ -7,13 +7,13 @@ turned twice on its way is not turned at all (`layout.Form.of`).
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 from gguf.gguf_writer import GGUFValue
 
+from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.keys import Keys
 from plm_edge.converters.plan.config import PlmConfig
@@ -55,23 +55,20 @@ class GgufTensor:
     def read_bytes(self, start: int, into: Bytes) -> None:
         """See `tensors.Tensor`."""
         start += self.offset
-        view = into.data
-        while view:
-            try:
-                count = os.preadv(self.fd, [view], start)
-            except OSError as error:
-                raise PlmEdgeError(
-                    f"cannot read {self.path.name}",
-                    f"{self.path} at byte {start}: {error.strerror}",
-                    "check the disk, or get the file again",
-                ) from error
-            if not count:
-                raise PlmEdgeError(
-                    f"{self.path.name} ended while it was read",
-                    f"{self.path} had byte {start} when it was opened",
-                    "leave the file alone while it is converted, and start again",
-                )
-            view, start = view[count:], start + count
+        try:
+            count = files.read_at(self.fd, into, start)
+        except OSError as error:
+            raise PlmEdgeError(
+                f"cannot read {self.path.name}",
+                f"{self.path} at byte {start}: {error.strerror}",
+                "check the disk, or get the file again",
+            ) from error
+        if count < into.nbytes:
+            raise PlmEdgeError(
+                f"{self.path.name} ended while it was read",
+                f"{self.path} had byte {start + count} when it was opened",
+                "leave the file alone while it is converted, and start again",
+            )
 
 
 def read_config(content: gguf_file.GGUFFile) -> PlmConfig:

@@ -14,6 +14,7 @@ from typing import Any
 
 from gguf import GGMLQuantizationType
 
+from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.json_file import parse_json, refuse_lfs_pointer
 from plm_edge.converters.tensors import Bytes, columns
@@ -65,23 +66,20 @@ class ShardTensor:
         """See `tensors.Tensor`. By pread, not mmap: pages read do not count as our memory, and a
         read error is an exception where a mapping would kill the process."""
         start += self.offset
-        view = into.data
-        while view:
-            try:
-                count = os.preadv(self.shard.fd, [view], start)
-            except OSError as error:
-                raise PlmEdgeError(
-                    f"cannot read {self.shard.path.name}",
-                    f"{self.shard.path} at byte {start}: {error.strerror}",
-                    "check the disk, or download the checkpoint again",
-                ) from error
-            if not count:
-                raise PlmEdgeError(
-                    f"{self.shard.path.name} ended while it was read",
-                    f"{self.shard.path} had byte {start} when it was opened",
-                    "leave the checkpoint alone while it is converted, and start again",
-                )
-            view, start = view[count:], start + count
+        try:
+            count = files.read_at(self.shard.fd, into, start)
+        except OSError as error:
+            raise PlmEdgeError(
+                f"cannot read {self.shard.path.name}",
+                f"{self.shard.path} at byte {start}: {error.strerror}",
+                "check the disk, or download the checkpoint again",
+            ) from error
+        if count < into.nbytes:
+            raise PlmEdgeError(
+                f"{self.shard.path.name} ended while it was read",
+                f"{self.shard.path} had byte {start + count} when it was opened",
+                "leave the checkpoint alone while it is converted, and start again",
+            )
 
 
 class Shard:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge import __version__
+from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.keys import Keys, array, boolean, string
 from plm_edge.model.gguf_file import SYNTHETIC_KEY
@@ -29,7 +30,6 @@ HASHES_KEY = PREFIX + "tensors.sha256"
 # How config.json's "_note" begins in a checkpoint of random weights (benchmarks/synthetic.py).
 SYNTHETIC_NOTE = "SYNTHETIC"
 _UNKNOWN = "0" * 64
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -120,16 +120,11 @@ def file_hash(path: Path, stop: threading.Event | None = None) -> str:
     Raises:
         PlmEdgeError: it cannot be read.
     """
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_CHUNK))
     try:
-        with path.open("rb", buffering=0) as file:
-            while (count := file.readinto(buffer)) and not (stop and stop.is_set()):
-                digest.update(buffer[:count])
+        return files.sha256(path, stop.is_set if stop else None)
     except OSError as error:
         raise PlmEdgeError(
             f"cannot read {path.name}",
             f"{path}: {error.strerror}",
             "check the disk, or download the checkpoint again",
         ) from error
-    return digest.hexdigest()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,17 +68,3 @@ def type_totals(tensors: Iterable[TensorInfo]) -> tuple[TypeTotal, ...]:
             name, old.tensors + 1, old.elements + tensor.elements, old.size + tensor.size
         )
     return tuple(sorted(totals.values(), key=lambda t: -t.size))
-
-
-def peak_rss() -> int:
-    """The most memory that this process has held so far, in bytes."""
-    try:
-        # ru_maxrss keeps the figure of the process that started this one, across exec.
-        with Path("/proc/self/status").open(encoding="ascii", errors="replace") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -7,7 +7,6 @@ to be, and the source. Later, a file is checked against the hashes that it carri
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.tensors import Bytes, Floats, columns, rows
 from plm_edge.converters.write.gguf_header import Plan, TensorInfo
@@ -187,14 +187,13 @@ def _digest(fd: int, tensor: gguf_file.Tensor, quantizer: Quantizer) -> tuple[st
     buffer = np.empty(_CHUNK // size * size, np.uint8)
     while done < tensor.n_bytes:
         part = buffer[: min(buffer.size, tensor.n_bytes - done)]
-        count = os.preadv(fd, [part.data], tensor.offset + done)
-        if count != part.size:
+        if files.read_at(fd, part, tensor.offset + done) < part.size:
             raise PlmEdgeError(
                 "the file ended while it was read", tensor.name, "leave it alone, and start again"
             )
         digest.update(part.data)
         sound = sound and quantizer.is_finite(GGMLQuantizationType(type_), part)
-        done += count
+        done += part.size
     return digest.hexdigest(), sound
 
 

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import stat
 from pathlib import Path
 from types import TracebackType
 
+from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.tensors import Bytes
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What a file system answers that cannot reserve space, or lock.
-_UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 class AtomicFile:
@@ -68,11 +64,8 @@ class AtomicFile:
         Raises:
             PlmEdgeError: the disk is full or failed.
         """
-        view = memoryview(data).cast("B")
         try:
-            while view:
-                count = os.pwrite(self._fd, view, offset)
-                view, offset = view[count:], offset + count
+            files.write_at(self._fd, data, offset)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -82,13 +75,9 @@ class AtomicFile:
         Raises:
             PlmEdgeError: the disk failed, or the file ends there.
         """
-        view = into.data
         try:
-            while view:
-                count = os.preadv(self._fd, [view], offset)
-                if not count:
-                    raise OSError(errno.EIO, "the file has become shorter")
-                view, offset = view[count:], offset + count
+            if files.read_at(self._fd, into, offset) < into.nbytes:
+                raise OSError(errno.EIO, "the file has become shorter")
         except OSError as error:
             raise self._failed(error) from error
 
@@ -120,16 +109,15 @@ class AtomicFile:
         while self._fd < 0:
             fd = os.open(self.partial, os.O_RDWR | create | os.O_CLOEXEC, 0o666)
             try:
-                _lock(fd)
+                if not files.try_lock(fd):
+                    raise PlmEdgeError(
+                        f"{self.target.name} is being written by another run",
+                        f"{self.partial} is locked",
+                        "wait for the other run, or give another --out",
+                    )
                 # Another run may have finished, and moved or removed the file, between the two.
                 if _is_at(fd, self.partial):
                     self._fd, fd = fd, -1
-            except BlockingIOError:
-                raise PlmEdgeError(
-                    f"{self.target.name} is being written by another run",
-                    f"{self.partial} is locked",
-                    "wait for the other run, or give another --out",
-                ) from None
             finally:
                 if fd >= 0:
                     os.close(fd)
@@ -150,7 +138,7 @@ class AtomicFile:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._fd, 0, self.size)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in files.UNSUPPORTED:
                 raise
         os.ftruncate(self._fd, self.size)
 
@@ -165,7 +153,7 @@ class AtomicFile:
             os.close(self._fd)  # and with it the lock, so only when the name is gone
 
     def _failed(self, error: OSError) -> PlmEdgeError:
-        full = error.errno in _FULL
+        full = files.is_full(error)
         return PlmEdgeError(
             f"cannot write {self.target}",
             f"{self.partial}: {error.strerror}",
@@ -174,19 +162,6 @@ class AtomicFile:
             else "check the folder's permissions, or give another --out",
             ExitCode.RESOURCES if full else ExitCode.INPUT,
         )
-
-
-def _lock(fd: int) -> None:
-    """
-    Raises:
-        BlockingIOError: another process holds the lock.
-    """
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Some network file systems have no locks; two runs at once are rare enough there.
-        if error.errno not in (errno.ENOLCK, *_UNSUPPORTED):
-            raise
 
 
 def _is_at(fd: int, path: Path) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from plm_edge.base import folders
-from plm_edge.bench import environment, stock
+from plm_edge.base import files, folders
+from plm_edge.bench import stock
 from plm_edge.bench.runner import Setting
 from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from plm_edge.model import gguf_file
@@ -35,7 +35,7 @@ def readable(model: Path, edge: bool) -> Path:
         return model
     from plm_edge.converters.convert import convert
 
-    digest = environment.sha256(model)[:16]
+    digest = files.sha256(model)[:16]
     target = folders.cache() / f"stock-layout-{digest}.gguf"
     if not target.is_file():
         folders.made(target.parent)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from plm_edge import doctor
+from plm_edge.base import files
 from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
+from plm_edge.machine import cores, cpu, memory
 from plm_edge.model import gguf_file
 
 _CPUS = Path("/sys/devices/system/cpu")
@@ -23,17 +21,17 @@ def machine() -> dict[str, Any]:
     top = _text(frequency / "cpuinfo_max_freq")
     return {
         "device": "local",
-        "cpu": doctor.cpu_name(),
+        "cpu": cpu.name(),
         "arch": platform.machine(),
-        "features": doctor.cpu_features(),
-        "cores_physical": psutil.cpu_count(logical=False),
-        "cores_logical": psutil.cpu_count(),
-        "ram_bytes": psutil.virtual_memory().total,
+        "features": cpu.features(),
+        "cores_physical": cores.physical(),
+        "cores_logical": cores.logical(),
+        "ram_bytes": memory.total(),
         "governor": _text(frequency / "scaling_governor"),
         "max_mhz": int(top) / 1000 if top and top.isdigit() else None,
         "kernel": platform.release(),
         "system": platform.platform(),
-        "virtual": "hypervisor" in _cpu_flags(),
+        "virtual": cpu.is_virtual(),
         "load_before": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     }
 
@@ -47,7 +45,7 @@ def model(path: Path) -> dict[str, Any]:
     return {
         "path": str(path),
         "name": name,
-        "sha256": sha256(path),
+        "sha256": files.sha256(path),
         "file_bytes": path.stat().st_size,
         "architecture": header.architecture,
         "quant": quant(header),
@@ -69,24 +67,6 @@ def quant(header: gguf_file.GGUFFile) -> str:
     for tensor in header.tensors:
         sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.n_bytes
     return max(sizes, key=lambda name: sizes[name]) if sizes else ""
-
-
-def sha256(path: Path) -> str:
-    """Of the whole file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        return set()
-    lines = [line for line in text.splitlines() if line.startswith("flags")]
-    return set(lines[0].split()) if lines else set()
 
 
 def _text(path: Path) -> str | None:

@@ -17,11 +17,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import psutil
-
 from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import Request
 from plm_edge.bench.worker.events import Event
+from plm_edge.machine import memory
 
 READ_ROUNDS = 15
 ROUNDS = 40
@@ -100,7 +99,7 @@ def read_rates(answer: Event) -> list[float]:
 
 def room(threads: int) -> int:
     """Bytes for the matrix that is read: more than caches hold, little of what is free."""
-    return min(LARGEST * threads, psutil.virtual_memory().available // 8)
+    return min(LARGEST * threads, memory.available().bytes // 8)
 
 
 def how(size: int, threads: int) -> str:

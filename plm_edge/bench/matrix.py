@@ -10,11 +10,11 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import environment, result, types
+from plm_edge.bench import result, types
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here, Site
 from plm_edge.bench.types import Origin
@@ -132,7 +132,7 @@ def measure(
         **head,
         "source": {"path": str(source.path), "name": source.name},
         "reference": {
-            "type": source.best, "quantised": source.quantised, "sha256": _sha256(reference),
+            "type": source.best, "quantised": source.quantised, "sha256": files.sha256(reference),
             "text": "given" if setting.text else TEXT.name,
             "positions": sum(map(len, windows)),
         },
@@ -161,10 +161,6 @@ def _cell(site: Site, workload: Workload, quant: str, kl: list[float]) -> dict[s
         "kl_nats": sum(kl) / len(kl),
         "kl_windows": kl,
     }
-
-
-def _sha256(path: Path) -> str:
-    return environment.sha256(path)
 
 
 def _mark(cells: list[dict[str, Any]]) -> None:

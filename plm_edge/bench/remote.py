@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
+from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import capability, environment
 from plm_edge.bench.meters.host import Host, RemoteHost
@@ -30,7 +31,6 @@ from plm_edge.building.cache import Kept
 from plm_edge.deploy import install
 from plm_edge.deploy.engine import is_library
 from plm_edge.deploy.place import Place
-from plm_edge.devices import files
 from plm_edge.devices.connect import Opened
 from plm_edge.devices.facts import Facts
 from plm_edge.devices.transports.failures import CommandFailed

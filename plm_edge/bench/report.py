@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from plm_edge.base import console
+from plm_edge.base import console, files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import charts
 
@@ -159,12 +159,7 @@ def write(path: Path, text: str) -> None:
         PlmEdgeError: it cannot be written.
     """
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
-        Path(file.name).replace(path)
-        path.chmod(0o644)
+        files.write_text(path, text)
     except OSError as error:
         raise _unwritable(path, str(error.strerror)) from error
 

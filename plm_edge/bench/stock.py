@@ -11,10 +11,11 @@ from pathlib import Path
 
 import platformdirs
 
-from plm_edge.base import folders
+from plm_edge.base import files, folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import source
 from plm_edge.engine import library
+from plm_edge.machine.threads import default_jobs
 from plm_edge.upstream import sdist
 from plm_edge.upstream.pin import Pin
 
@@ -76,11 +77,9 @@ def build_stock(folder: Path | None = None) -> Path:
     )  # fmt: skip
     _run(
         "compile", _needed("cmake"), "--build", str(folder / "build"), "--target", *TARGETS,
-        "--parallel", str(os.cpu_count() or 1),
+        "--parallel", str(default_jobs()),
     )  # fmt: skip
-    beside = stamp.with_suffix(".part")
-    beside.write_text(json.dumps(record, indent=1) + "\n")
-    beside.replace(stamp)
+    files.write_text(stamp, json.dumps(record, indent=1) + "\n")
     return built
 
 

@@ -31,6 +31,7 @@ from plm_edge.building.cmake import Progress
 from plm_edge.building.manifest import Manifest
 from plm_edge.building.target import Target
 from plm_edge.engine import library
+from plm_edge.machine.threads import default_jobs
 
 # cmake's targets; collect.NAMES says where a program's name differs
 PROGRAMS = (
@@ -150,7 +151,7 @@ def _build(
     # where libraries are kept as well, all of them
     goals = ["plm-edge-engine"] if wanted.shared else [*programs]
     command = [str(tools.needed("cmake")), "--build", str(made), "--target", *goals]
-    command += ["--parallel", str(jobs or os.cpu_count() or 1)]
+    command += ["--parallel", str(jobs or default_jobs())]
     cmake.run(wanted.device, command, _environment(), folder / LOG, progress)
 
     ready = folder / "ready"

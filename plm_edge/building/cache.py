@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from plm_edge.base import folders
+from plm_edge.base import files, folders
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import manifest
 from plm_edge.building.manifest import Manifest
@@ -115,6 +114,5 @@ def clean(device: str | None = None, *, everything: bool = False) -> tuple[int, 
 @contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
     """One process at a time makes a build; the others wait, and find it."""
-    with (folders.made(folder() / ".locks") / name).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with files.locked(folders.made(folder() / ".locks") / name):
         yield

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.files import sha256
 from plm_edge.building import elf, tools
 from plm_edge.building.instructions import held
-from plm_edge.building.manifest import File, Manifest, sha256
+from plm_edge.building.manifest import File, Manifest
 from plm_edge.building.target import Target
 
 # cmake target → the program's name here, where it differs

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
 
 SCHEMA = "plm-edge/engine/1"
@@ -64,9 +64,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write it into a build's folder: beside, then renamed."""
-        part = folder / f".{NAME}.part"
-        part.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
-        part.replace(folder / NAME)
+        files.write_text(folder / NAME, json.dumps(self.as_json(), indent=2) + "\n")
 
 
 def read(folder: Path) -> Manifest:
@@ -90,14 +88,6 @@ def read(folder: Path) -> Manifest:
         ) from error
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        found = hashlib.sha256()
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
-
-
 def verify(folder: Path, manifest: Manifest) -> None:
     """See that a build's files are those that were built.
 
@@ -106,7 +96,11 @@ def verify(folder: Path, manifest: Manifest) -> None:
     """
     for item in manifest.files:
         path = folder / item.path
-        if not path.is_file() or path.stat().st_size != item.size or sha256(path) != item.sha256:
+        if (
+            not path.is_file()
+            or path.stat().st_size != item.size
+            or files.sha256(path) != item.sha256
+        ):
             raise PlmEdgeError(
                 f"the engine for {manifest.device} is damaged",
                 f"{path} is {'changed' if path.is_file() else 'missing'}",

@@ -7,12 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from plm_edge.base import folders
+from plm_edge.base import folders, place
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import cache
 from plm_edge.engine import library
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 # What decides how the tree is built, beside the tree itself; paths in the source's folder
 RECIPE = ("CMakeLists.txt", "plm_edge/__init__.py", "plm_edge/building/vulkan-compat.h")
 NATIVE = "native"  # and all files of this folder
@@ -37,10 +36,10 @@ def root() -> Path:
     Raises:
         PlmEdgeError: the installation has no source.
     """
-    checkout = _PACKAGE.parent
-    if (checkout / "vendor/llama.cpp/sync.py").is_file() and (checkout / RECIPE[0]).is_file():
+    checkout = place.checkout()
+    if checkout and (checkout / RECIPE[0]).is_file():
         return checkout
-    shipped = _PACKAGE / "data/source"
+    shipped = place.DATA / "source"
     if not (shipped / RECIPE[0]).is_file():
         raise PlmEdgeError(
             "the engine cannot be built here",
@@ -59,7 +58,7 @@ def _laid_out(shipped: Path) -> Path:
     shutil.copytree(shipped, beside, dirs_exist_ok=True)
     for name in from_package():
         (beside / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_PACKAGE.parent / name, beside / name)
+        shutil.copyfile(place.ROOT / name, beside / name)
     try:
         beside.replace(target)
     except OSError:  # another process was faster
@@ -69,13 +68,13 @@ def _laid_out(shipped: Path) -> Path:
 
 def from_package() -> list[str]:
     """The source's files that are the package's own, by their paths in both."""
-    around = _PACKAGE.parent
+    around = place.ROOT
     found = (path for pattern in _SYNC for path in sorted(around.glob(pattern)))
     return [*RECIPE[1:], *(path.relative_to(around).as_posix() for path in found)]
 
 
 def _digest(shipped: Path) -> str:
-    return recipe_digest(shipped, _PACKAGE.parent)[:8]
+    return recipe_digest(shipped, place.ROOT)[:8]
 
 
 def recipe_digest(*places: Path) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building.target import Target
 
+# As CMakeLists.txt asks for (tests/cli/test_doctor.py compares this with it and with bootstrap.py).
+OLDEST_CMAKE = (3, 21)
 _EXTRA = "pip install 'plm-edge[build]' (in a checkout: make devices)"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building.cache import Kept
 from plm_edge.deploy import engine as engines
@@ -13,7 +14,6 @@ from plm_edge.deploy import proof, record, trouble
 from plm_edge.deploy.place import INCOMING, Place
 from plm_edge.deploy.record import Engine, File, Model, Record
 from plm_edge.deploy.server import Server, Settings
-from plm_edge.devices import files
 from plm_edge.devices.connect import Opened
 from plm_edge.devices.facts import Facts
 from plm_edge.devices.transports import failures

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy import record
 from plm_edge.deploy.place import MANIFEST, SERVING, Place
 from plm_edge.deploy.record import Model, Record
 from plm_edge.deploy.server import Settings, noted, program_of
-from plm_edge.devices import files
 from plm_edge.devices.connect import Opened
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.transport import quote
 from plm_edge.engine.options import DEFAULT_CTX
+from plm_edge.machine.memory import proc_table
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,9 @@ def require_memory(found: Found, settings: Settings) -> None:
         OutOfMemory
     """
     text = found.place.device.shell("cat /proc/meminfo 2>/dev/null; exit 0", timeout=20).text
-    said = re.search(r"MemAvailable:\s+(\d+) kB", text)
-    if said is None:
+    room = proc_table(text).get("MemAvailable")
+    if room is None:
         return
-    room = int(said[1]) * 1024
     # The cache is counted by llama-server; the weights alone tell most of what is hopeless.
     needed = found.model.file.size + found.model.kv_bytes_per_token * settings.n_ctx
     if needed > room:

@@ -1,20 +1,6 @@
-"""ARM cores: the number that Linux shows, the name, and what builds and emulators call them.
-
-Numbers from Arm's technical reference manuals (MIDR_EL1), as util-linux's lscpu-arm.c lists them.
-"""
+"""What a CPU's features are called by compilers, by ggml's builds and by emulators."""
 
 from __future__ import annotations
-
-PARTS = {
-    0xD03: "Cortex-A53", 0xD04: "Cortex-A35", 0xD05: "Cortex-A55", 0xD07: "Cortex-A57",
-    0xD08: "Cortex-A72", 0xD09: "Cortex-A73", 0xD0A: "Cortex-A75", 0xD0B: "Cortex-A76",
-    0xD0C: "Neoverse-N1", 0xD0D: "Cortex-A77", 0xD40: "Neoverse-V1", 0xD41: "Cortex-A78",
-    0xD42: "Cortex-A78AE", 0xD44: "Cortex-X1", 0xD46: "Cortex-A510", 0xD47: "Cortex-A710",
-    0xD48: "Cortex-X2", 0xD49: "Neoverse-N2", 0xD4B: "Cortex-A78C", 0xD4D: "Cortex-A715",
-    0xD4E: "Cortex-X3", 0xD4F: "Neoverse-V2", 0xD80: "Cortex-A520", 0xD81: "Cortex-A720",
-    0xD82: "Cortex-X4", 0xD85: "Cortex-X925", 0xD87: "Cortex-A725",
-}  # fmt: skip
-ARM_LTD = 0x41
 
 # qemu's models, each with what builds for it may use; the richest first
 _EMULATED = (
@@ -35,12 +21,6 @@ X86_VARIANTS = {
     "v3": ["x64", "sse42", "sandybridge", "haswell"],
     "v4": ["x64", "sse42", "sandybridge", "haswell", "skylakex"],
 }
-
-
-def core_name(implementer: int, part: int) -> str:
-    """Cortex-A76 for 0x41, 0xd0b; the numbers themselves for a core that is not listed."""
-    known = PARTS.get(part) if implementer == ARM_LTD else None
-    return known or f"implementer 0x{implementer:02x}, part 0x{part:03x}"
 
 
 def x86_level(features: set[str]) -> str:

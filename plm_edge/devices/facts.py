@@ -10,20 +10,14 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from plm_edge.devices import cores
+from plm_edge.machine import cores, cpu
+from plm_edge.machine.cpu import Processor
+from plm_edge.machine.memory import proc_table
 
 if TYPE_CHECKING:
     from plm_edge.devices.transports.transport import Transport
 
 _TIME = 60.0  # seconds
-_DARWIN_FEATURES = {
-    "FEAT_DotProd": "asimddp",
-    "FEAT_FP16": "asimdhp",
-    "FEAT_I8MM": "i8mm",
-    "FEAT_BF16": "bf16",
-    "FEAT_LSE": "atomics",
-}
-
 SCRIPT = r"""
 section() { printf '\n== %s\n' "$1"; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -48,7 +42,7 @@ have getprop && for name in ro.product.model ro.soc.model ro.build.version.relea
     echo "$name=$(getprop "$name")"
 done
 section darwin
-[ "$(uname -s)" != Darwin ] || sysctl machdep.cpu.brand_string hw.memsize hw.optional.arm \
+[ "$(uname -s)" != Darwin ] || sysctl machdep.cpu.brand_string hw.memsize hw.optional \
     hw.perflevel0.physicalcpu hw.perflevel1.physicalcpu
 section meters
 for file in /sys/class/thermal/thermal_zone0/temp /sys/class/hwmon/hwmon0/temp1_input \
@@ -125,10 +119,10 @@ def parse(text: str) -> Facts:
     sections = re.findall(r"^== (\w+)\n(.*?)(?=^== |\Z)", text, re.S | re.M)
     parts: dict[str, str] = {name: body.strip() for name, body in sections}
     system, machine, kernel = [*parts.get("system", "").splitlines(), "", "", ""][:3]
-    processors = _processors(parts.get("cpuinfo", ""))
+    processors = cpu.processors(parts.get("cpuinfo", ""))
     props = dict(line.split("=", 1) for line in parts.get("props", "").splitlines() if "=" in line)
     mac = dict(line.split(": ", 1) for line in parts.get("darwin", "").splitlines() if ": " in line)
-    memory = dict(re.findall(r"(\w+):\s+(\d+) kB", parts.get("meminfo", "")))
+    memory = proc_table(parts.get("meminfo", ""))
     disk = parts.get("disk", "").split()
     page = parts.get("page", "")
     android = props.get("ro.build.version.release", "")
@@ -138,11 +132,13 @@ def parse(text: str) -> Facts:
         kernel=kernel,
         libc=parts.get("libc") or ("bionic" if android else ""),
         model=props.get("ro.product.model") or parts.get("model", ""),
-        cpu=props.get("ro.soc.model") or mac.get("machdep.cpu.brand_string") or _cpu(processors),
-        features=_features(processors, mac),
+        cpu=props.get("ro.soc.model")
+        or mac.get("machdep.cpu.brand_string")
+        or (cores.kind(processors[0]) if processors else ""),
+        features=_features(processors, mac, machine),
         groups=_groups(processors, parts.get("cores", ""), mac),
-        ram=int(memory["MemTotal"]) * 1024 if "MemTotal" in memory else _integer(mac, "hw.memsize"),
-        ram_available=int(memory["MemAvailable"]) * 1024 if "MemAvailable" in memory else None,
+        ram=memory.get("MemTotal") or _integer(mac, "hw.memsize"),
+        ram_available=memory.get("MemAvailable"),
         disk_free=int(disk[3]) * 1024 if len(disk) > 3 and disk[3].isdigit() else None,
         page=int(page) if page.isdigit() else None,
         gpus=_gpus(parts.get("nvidia", "")),
@@ -151,46 +147,13 @@ def parse(text: str) -> Facts:
     )
 
 
-def _processors(text: str) -> list[dict[str, str]]:
-    """/proc/cpuinfo, a table a processor; what stands after them all is left out."""
-    found = []
-    for block in re.split(r"\n\s*\n", text):
-        rows = [line.partition(":") for line in block.splitlines() if ":" in line]
-        table = {name.strip(): value.strip() for name, _, value in rows}
-        if "processor" in table and table["processor"].isdigit():
-            found.append(table)
-    return found
+def _features(processors: list[Processor], mac: dict[str, str], machine: str) -> tuple[str, ...]:
+    if processors or not mac:
+        return cpu.common_features(processors)
+    return cpu.darwin_features(mac, arm=machine == "arm64")
 
 
-def _cpu(processors: list[dict[str, str]]) -> str:
-    if not processors:
-        return ""
-    name = processors[0].get("model name", "")
-    return name if name and "CPU part" not in processors[0] else _core(processors[0])
-
-
-def _core(processor: dict[str, str]) -> str:
-    if "CPU part" in processor:
-        return cores.core_name(
-            int(processor.get("CPU implementer", "0"), 16), int(processor["CPU part"], 16)
-        )
-    return processor.get("model name", "unknown core")
-
-
-def _features(processors: list[dict[str, str]], mac: dict[str, str]) -> tuple[str, ...]:
-    """What all cores have, in the order of the first."""
-    lists = [(cpu.get("flags") or cpu.get("Features") or "").split() for cpu in processors]
-    if lists:
-        common = set.intersection(*map(set, lists))
-        return tuple(dict.fromkeys(name for name in lists[0] if name in common))
-    # Every 64-bit Mac has these; the rest it tells.
-    told = [
-        ours for name, ours in _DARWIN_FEATURES.items() if mac.get(f"hw.optional.arm.{name}") == "1"
-    ]
-    return ("fp", "asimd", *told, *(["fphp"] if "asimdhp" in told else [])) if mac else ()
-
-
-def _groups(processors: list[dict[str, str]], text: str, mac: dict[str, str]) -> tuple[Group, ...]:
+def _groups(processors: list[Processor], text: str, mac: dict[str, str]) -> tuple[Group, ...]:
     """Physical cores by kind and clock; one hyper-thread of each core counts."""
     if mac:
         counts = [_integer(mac, f"hw.perflevel{level}.physicalcpu") for level in (0, 1)]
@@ -203,13 +166,13 @@ def _groups(processors: list[dict[str, str]], text: str, mac: dict[str, str]) ->
     siblings = {number: group for number, _, group in rows if group}
     seen: set[str] = set()
     count: Counter[tuple[str, float | None]] = Counter()
-    for cpu in processors:
-        number = cpu["processor"]
+    for processor in processors:
+        number = processor["processor"]
         core = siblings.get(number, number)
         if core not in seen:
             seen.add(core)
-            count[_core(cpu), clocks.get(number)] += 1
-    groups = [Group(core, cores_, clock) for (core, clock), cores_ in count.items()]
+            count[cores.kind(processor), clocks.get(number)] += 1
+    groups = [Group(core, number, clock) for (core, clock), number in count.items()]
     return tuple(sorted(groups, key=lambda group: -(group.clock or 0)))
 
 

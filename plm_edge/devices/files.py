@@ -6,7 +6,6 @@ continues it; whatever arrived of an older version is removed.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.files import sha256
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.failures import ConnectionLost
 from plm_edge.devices.transports.transport import Progress, Transport, quote
@@ -171,15 +171,6 @@ def _pull(device: Transport, source: str, part: Path, total: int, told: Progress
         told(have, total)
         device.shell(f"tail -c +{have + 1} < {quote(source)}", on_stdout=take, check=True)
     return True
-
-
-def sha256(path: Path) -> str:
-    """Of a file here, in hexadecimal. Raises OSError."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1024 * 1024):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _hash_there(device: Transport, path: str) -> str:

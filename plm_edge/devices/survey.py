@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
+from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.devices import connect
 from plm_edge.devices.facts import Facts
@@ -62,16 +60,7 @@ def _plain(title: str) -> str:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        files.write_text(path, text)
     except OSError as error:
         raise PlmEdgeError(
             "the profile cannot be written",

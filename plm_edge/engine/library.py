@@ -11,13 +11,14 @@ import functools
 import importlib
 import importlib.metadata
 import os
-import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from plm_edge.base import place
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.machine import cpu
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,7 +27,6 @@ else:
 
 LIB_DIR_VARIABLE = "PLM_EDGE_LIB_DIR"
 _BINDINGS = "plm_edge.bindings"
-_PACKAGE = Path(__file__).resolve().parents[1]
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 _REBUILD = "build it: `make engine` in a checkout, else `pip install --force-reinstall plm-edge`"
 
@@ -71,8 +71,7 @@ class Engine:
 def read_pin() -> Pin:
     """Reads the PIN.toml beside the package, or of the checkout that the package lies in."""
     places = (
-        _PACKAGE.parent / "vendor/llama.cpp/PIN.toml",
-        _PACKAGE / "data/PIN.toml",
+        *place.shipped("vendor/llama.cpp/PIN.toml", "PIN.toml"),
         _installed("plm_edge/data/PIN.toml"),
     )
     for path in places:
@@ -103,7 +102,7 @@ def find() -> Path:
         PlmEdgeError: there is none.
     """
     chosen = os.environ.get(LIB_DIR_VARIABLE)
-    places = [Path(chosen)] if chosen else [_PACKAGE / "lib", _installed("plm_edge/lib")]
+    places = [Path(chosen)] if chosen else [place.PACKAGE / "lib", _installed("plm_edge/lib")]
     for folder in places:
         if folder is not None and (folder / f"libllama{_SUFFIX}").is_file():
             return folder.resolve()
@@ -192,27 +191,13 @@ def _check(info: EngineInfo, pin: Pin, path: Path) -> None:
             _REBUILD,
             ExitCode.ENVIRONMENT,
         )
-    if missing := sorted(info.cpu_flags - cpu_flags()) if info.cpu_flags else []:
+    if missing := sorted(info.cpu_flags.difference(cpu.flags())) if info.cpu_flags else []:
         raise PlmEdgeError(
             "the plm-edge engine was built for another CPU",
             f"it uses {', '.join(missing)}, which this CPU lacks",
             _REBUILD,
             ExitCode.ENVIRONMENT,
         )
-
-
-@functools.lru_cache(maxsize=1)
-def cpu_flags() -> frozenset[str]:
-    """This CPU's feature flags as Linux names them; empty on other systems."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return frozenset()
-    key = "Features" if platform.machine().startswith(("aarch64", "arm")) else "flags"
-    for line in text.splitlines():
-        if line.startswith(key):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
 
 
 def _load_bindings(folder: Path) -> ModuleType:

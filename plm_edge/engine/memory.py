@@ -1,18 +1,15 @@
 """What a model will need before it is loaded, and whether the machine has it.
 
 Weights and KV cache are counted exactly from the GGUF's header; the compute buffers are an
-estimate and called one. What is available is the least of what the kernel says and what each
-enclosing control group (container, systemd slice) still allows.
+estimate and called one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-
-import psutil
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.machine.memory import available
 from plm_edge.model import gguf_file
 from plm_edge.model.gguf_file import GGUFFile
 
@@ -156,55 +153,6 @@ def need(model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int = 512) -> Need
     return Need(weights, kv, compute_estimate(model, n_ctx, n_ubatch))
 
 
-def available() -> int:
-    """Bytes that a new process can take now without swapping or being killed."""
-    return min([psutil.virtual_memory().available, *_cgroup_headrooms()])
-
-
-def _cgroup_headrooms(root: Path = Path("/sys/fs/cgroup"), own: Path | None = None) -> list[int]:
-    """What each enclosing control group still allows, version 1 and 2; empty off Linux.
-
-    Cached file pages count as used there but are given back under pressure, so they are added.
-    """
-    try:
-        lines = (own or Path("/proc/self/cgroup")).read_text().splitlines()
-    except OSError:
-        return []
-    rooms = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            base, limit, used = root, "memory.max", "memory.current"
-        elif "memory" in controllers.split(","):
-            base, limit, used = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        folder = base / path.lstrip("/")
-        # In a container the path may be the host's: then only the mount's own root is there.
-        for group in [folder, *folder.parents]:
-            room = _headroom(group, limit, used)
-            if room is not None:
-                rooms.append(room)
-            if group == base:
-                break
-    return rooms
-
-
-def _headroom(group: Path, limit_name: str, used_name: str) -> int | None:
-    try:
-        limit = (group / limit_name).read_text().strip()
-        used = int((group / used_name).read_text())
-        stat = (group / "memory.stat").read_text()
-    except (OSError, ValueError):
-        return None
-    if not limit.isdigit() or int(limit) >= 1 << 60:  # "max", or version 1's word for no limit
-        return None
-    counts = dict(line.split(maxsplit=1) for line in stat.splitlines() if " " in line)
-    cached = int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
-    cached += int(counts.get("total_active_file", counts.get("active_file", 0)))
-    return max(0, int(limit) - used + cached)
-
-
 def check(
     model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int = 512, room: int | None = None
 ) -> Need:
@@ -217,7 +165,7 @@ def check(
         PlmEdgeError: it will not fit; names the numbers and what to lower (code RESOURCES).
     """
     wanted = need(model, n_ctx, kv_type, n_ubatch)
-    room = available() if room is None else room
+    room = available().bytes if room is None else room
     if wanted.total <= room:
         return wanted
     raise PlmEdgeError(
@@ -246,23 +194,3 @@ def _what_to_lower(
 
 def _mib(n_bytes: int) -> str:
     return f"{n_bytes / MIB:,.0f}"
-
-
-def peak_rss() -> int:
-    """The most memory this process has had resident so far, in bytes.
-
-    VmHWM where there is one: getrusage's figure starts at the parent's, inherited over exec.
-    """
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        import resource
-        import sys
-    except ImportError:  # Windows
-        return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

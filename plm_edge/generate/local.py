@@ -14,13 +14,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from plm_edge.engine import memory
 from plm_edge.engine.session import Session
 from plm_edge.generate import prompt
 from plm_edge.generate.prompt import Encoded
 from plm_edge.generate.protocol import Request, StopReason
 from plm_edge.generate.stats import Stats
 from plm_edge.generate.text import TextDecoder
+from plm_edge.machine import memory
 
 
 class LocalGenerator:

@@ -1,4 +1,4 @@
-"""How many threads to compute with, when nobody says.
+"""How many threads to work with, when nobody says.
 
 Decode is bound by memory bandwidth and by the slowest thread, so a little core or a second
 hyper-thread makes it slower, not faster: one thread a big physical core that this process may
@@ -8,61 +8,64 @@ run on, and no more than the container's CPU quota.
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
-import psutil
+from plm_edge.machine import cores, cpu
+from plm_edge.machine.cores import Core
 
 # Below this many logical CPUs all are used: on small virtual machines the "hyper-threads" that
 # are shown are as often whole cores (llama.cpp draws the same line).
 SMALL_MACHINE = 4
+_SYSFS = Path("/sys")
 
 
-def default_threads(sysfs: Path = Path("/sys")) -> int:
+def default_threads(sysfs: Path = _SYSFS) -> int:
     """Threads for a model that has this machine to itself; at least 1."""
-    allowed = _allowed_cpus()
-    big = _big_cores(allowed, sysfs / "devices/system/cpu")
+    big = _big_cores(cores.allowed(), sysfs)
     count = len(big) if len(big) <= SMALL_MACHINE else _physical(big, sysfs)
+    return _within_quota(count, sysfs)
+
+
+def default_jobs(sysfs: Path = _SYSFS) -> int:
+    """Threads or processes for work that goes on by itself (compiling, converting): every CPU that
+    this process may run on counts, for none waits for another; at least 1."""
+    return _within_quota(len(cores.allowed()), sysfs)
+
+
+def _within_quota(count: int, sysfs: Path) -> int:
     quota = _cpu_quota(sysfs / "fs/cgroup")
     return max(1, min(count, math.ceil(quota)) if quota else count)
 
 
-def _allowed_cpus() -> set[int]:
-    """CPUs that this process may run on (taskset, container CPU sets)."""
-    if hasattr(os, "sched_getaffinity"):
-        return set(os.sched_getaffinity(0))
-    return set(range(os.cpu_count() or 1))
-
-
-def _big_cores(allowed: set[int], cpus: Path) -> set[int]:
-    """Of `allowed`, the cores at least half as capable as the best one.
-
-    ARM kernels publish each core's relative capacity (0 to 1024), x86 hybrids their P-cores' list;
-    clocks tell the rest. Half keeps a phone's prime and performance cores and drops the little.
-    """
-    p_cores = _read(cpus.parent.parent / "cpu_core/cpus")
+def _big_cores(allowed: set[int], sysfs: Path) -> set[int]:
+    """Of `allowed`, the big ones: x86 hybrids publish their P-cores' list, see `cores.big` else."""
+    p_cores = _parse_list(_read(sysfs / "devices/cpu_core/cpus"))
     if p_cores:
-        return _parse_list(p_cores) & allowed or allowed
-    for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
-        rank = {cpu: _read(cpus / f"cpu{cpu}" / name) for cpu in allowed}
-        known = {cpu: int(value) for cpu, value in rank.items() if value.isdigit()}
-        if len(known) == len(allowed):
-            best = max(known.values())
-            big = {cpu for cpu, value in known.items() if 2 * value > best}
-            if big != allowed:
-                return big
-    return allowed
+        return p_cores & allowed or allowed
+    order = sorted(allowed)
+    kinds = {int(table["processor"]): cores.kind(table) for table in cpu.all_processors()}
+    known = [_core(number, kinds.get(number, ""), sysfs) for number in order]
+    return {number for number, is_big in zip(order, cores.big(known), strict=True) if is_big}
+
+
+def _core(number: int, kind: str, sysfs: Path) -> Core:
+    place = sysfs / "devices/system/cpu" / f"cpu{number}"
+    clock, capacity = _read(place / "cpufreq/cpuinfo_max_freq"), _read(place / "cpu_capacity")
+    return Core(
+        kind,
+        float(clock) if clock.isdigit() else None,
+        int(capacity) if capacity.isdigit() else None,
+    )
 
 
 def _physical(cpus: set[int], sysfs: Path) -> int:
     """Physical cores among the logical `cpus`."""
     siblings = set()
-    for cpu in cpus:
-        topology = sysfs / "devices/system/cpu" / f"cpu{cpu}" / "topology"
+    for number in cpus:
+        topology = sysfs / "devices/system/cpu" / f"cpu{number}" / "topology"
         group = _read(topology / "core_cpus_list") or _read(topology / "thread_siblings_list")
         if not group:
-            physical = psutil.cpu_count(logical=False) or len(cpus)
-            return min(physical, len(cpus))
+            return min(cores.physical() or len(cpus), len(cpus))
         siblings.add(group)
     return len(siblings)
 

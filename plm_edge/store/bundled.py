@@ -10,15 +10,11 @@ import hashlib
 from pathlib import Path
 
 from plm_edge import __version__
-from plm_edge.base import folders
+from plm_edge.base import folders, place
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 QUANT = "q8_0"
-_PACKAGE = Path(__file__).parents[1]
-_PLACES = (
-    _PACKAGE.parent / "examples/tiny-plm/checkpoint",  # in a checkout: newer than a copy of it
-    _PACKAGE / "data/tiny-plm",  # in a wheel
-)
+_PLACES = place.shipped("examples/tiny-plm/checkpoint", "tiny-plm")
 
 
 def checkpoint() -> Path:
@@ -27,9 +23,9 @@ def checkpoint() -> Path:
     Raises:
         PlmEdgeError: this installation has none (code ENVIRONMENT).
     """
-    for place in _PLACES:
-        if (place / "config.json").is_file():
-            return place
+    for folder in _PLACES:
+        if (folder / "config.json").is_file():
+            return folder
     raise PlmEdgeError(
         "there is no model to run",
         "nothing was converted yet, and this installation has no bundled tiny-plm "

@@ -7,16 +7,12 @@ stops a command. The file is written beside its target and renamed, so it is who
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from plm_edge.base import folders
+from plm_edge.base import files, folders
 
 SCHEMA = "plm-edge/registry/1"
 
@@ -57,7 +53,8 @@ def add_model(path: Path, source: str | Path, quant: str) -> None:
     )
     target = registry_path()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target):
+    # Two conversions that end together must not lose one entry.
+    with files.locked(target.with_suffix(".lock")):
         kept = [old for old in entries() if old.path != entry.path]
         _write(target, [*kept, entry])
 
@@ -93,27 +90,4 @@ def _strings(item: dict[str, Any]) -> dict[str, Any]:
 
 def _write(target: Path, models: list[Entry]) -> None:
     data = {"schema": SCHEMA, "models": [asdict(entry) for entry in models]}
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Two conversions that end together must not lose one entry. No lock where there is none."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with target.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    files.write_text(target, json.dumps(data, indent=2), files.PRIVATE)

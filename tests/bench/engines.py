@@ -6,7 +6,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from plm_edge.building import manifest
+from plm_edge.base.files import sha256
 from plm_edge.building.cache import Kept
 from plm_edge.building.manifest import File
 from plm_edge.building.target import machine
@@ -25,7 +25,7 @@ def native(folder: Path) -> Kept:
     for name in ("plm-edge-bench", *(f"lib{library}.{suffix}" for library in LIBRARIES)):
         shutil.copy(BUILT / name, bin_ / name)
     files = tuple(
-        File(f"bin/{path.name}", path.stat().st_size, manifest.sha256(path), {}, {})
+        File(f"bin/{path.name}", path.stat().st_size, sha256(path), {}, {})
         for path in sorted(bin_.iterdir())
     )
     made = manifests.manifest(

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.base.files import sha256
 from plm_edge.bench import matrix, remote, runner, session, types
 from plm_edge.bench.worker.client import PointReader, Setting, point_request
 from plm_edge.bench.workload import Point
 from plm_edge.building.cache import Kept
 from plm_edge.devices.connect import Opened
-from plm_edge.devices.files import sha256
 from plm_edge.devices.profiles import profile
 from plm_edge.devices.profiles.profile import Profile
 from testkit.devices.sshd import Sshd, ssh

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import environment, runner, session
+from plm_edge.base.files import sha256
+from plm_edge.bench import runner, session
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import Answers
@@ -112,7 +113,7 @@ def test_a_cold_load_reads_the_file_again(result: dict[str, Any], tiny_gguf: Pat
 
 
 def test_the_model_is_named_by_its_content(result: dict[str, Any], tiny_gguf: Path) -> None:
-    assert result["model"]["sha256"] == environment.sha256(tiny_gguf)
+    assert result["model"]["sha256"] == sha256(tiny_gguf)
     assert result["model"]["quant"] == "q4_k_m"
     assert result["model"]["layout"] == "edge"
     assert result["settings"]["threads"] == 1

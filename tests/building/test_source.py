@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base import place
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import build, source, tools
 from plm_edge.building.target import target_of
@@ -26,7 +27,8 @@ def package(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in source.from_package():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, site / name)
-    monkeypatch.setattr(source, "_PACKAGE", site / "plm_edge")
+    monkeypatch.setattr(place, "ROOT", site)
+    monkeypatch.setattr(place, "DATA", site / "plm_edge/data")
     return site / "plm_edge"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from plm_edge import doctor
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import library
+from plm_edge.machine import cpu
 from testkit.cli import Cli
 
 
@@ -97,8 +98,23 @@ def test_an_old_cmake(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_an_arm_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "processor\t: 0\nFeatures\t: fp asimd asimdhp asimddp fphp\nModel\t\t: Raspberry Pi 5\n"
-    monkeypatch.setattr(doctor, "Path", lambda _: SimpleNamespace(read_text=lambda **_: text))
-    assert doctor.cpu_name() == "Raspberry Pi 5"
-    assert doctor.cpu_features() == ["asimd", "asimdhp", "fphp", "asimddp"]
+def test_cmake_is_old_where_the_build_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One version everywhere: what cmake refuses, doctor must not call enough."""
+    root = Path(__file__).parents[2]
+    text = (root / "CMakeLists.txt").read_text()
+    asked = re.search(r"cmake_minimum_required\(VERSION (\d+)\.(\d+)", text)
+    assert asked is not None
+    major, minor = map(int, asked.groups())
+    assert f"CMAKE_MINIMUM = ({major}, {minor})" in (root / "bootstrap.py").read_text()
+    assert f'"cmake>={major}.{minor}"' in (root / "pyproject.toml").read_text()
+    for version, status in (((major, minor), "ok"), ((major, minor - 1), "missing")):
+        line = "cmake version " + ".".join(map(str, version)) + ".9"
+        monkeypatch.setattr(doctor, "_first_line", lambda _, line=line: line)
+        assert doctor._cmake("missing").status == status
+
+
+def test_features_are_shown_by_linuxs_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ("fpu", "avx2", "avx512f", "avx512vbmi", "avx512_vnni")
+    monkeypatch.setattr(cpu, "flags", lambda: flags)
+    check = by_name(doctor.examine())["cpu features"]
+    assert check["value"].split() == ["avx2", "avx512f", "avx512vbmi", "avx512_vnni"]

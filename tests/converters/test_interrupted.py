@@ -293,38 +293,3 @@ def test_memory_is_counted_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(memory, "available", lambda: (40 << 20, "this machine"))
     fails_cleanly(source, tmp_path, "this machine leaves 40 MiB", ExitCode.RESOURCES)
-
-
-@pytest.mark.parametrize(
-    ("controllers", "top", "limit", "used", "cache"),
-    [
-        ("", "", "memory.max", "memory.current", ""),
-        ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
-    ],
-)
-def test_limits_of_a_cgroup(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    controllers: str,
-    top: str,
-    limit: str,
-    used: str,
-    cache: str,
-) -> None:
-    place = tmp_path / top / "some/where"
-    place.mkdir(parents=True)
-    (place.parent / limit).write_text("300000000\n")
-    (place.parent / used).write_text("299000000\n")
-    (place.parent / "memory.stat").write_text(
-        f"anon 5\n{cache}inactive_file 1500000\n{cache}active_file 500000\nslab 3\n"
-    )
-    (place / limit).write_text("max\n")
-    real = Path.read_text
-
-    def read_text(self: Path, **options: Any) -> str:
-        own = f"7:cpu:/\n5:{controllers}:/some/where\n"
-        return own if self == Path("/proc/self/cgroup") else real(self, **options)
-
-    monkeypatch.setattr(Path, "read_text", read_text)
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    assert memory.available() == (3_000_000, "the container or cgroup")

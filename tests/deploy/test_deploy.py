@@ -13,8 +13,8 @@ import pexpect
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.files import sha256
 from plm_edge.deploy import proof, running
-from plm_edge.devices.files import sha256
 from plm_edge.devices.transports import failures
 from testkit.devices.sshd import SMALL
 from tests.deploy.conftest import SURE, Pi

@@ -13,6 +13,7 @@ import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import library
+from plm_edge.machine import cpu
 
 
 def load_in_child(folder: Path, code: str = "library.load()") -> subprocess.CompletedProcess[str]:
@@ -95,7 +96,7 @@ def test_other_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not Path("/proc/cpuinfo").exists()
         return
     lacking = min(info.cpu_flags)
-    monkeypatch.setattr(library, "cpu_flags", lambda: info.cpu_flags - {lacking})
+    monkeypatch.setattr(cpu, "flags", lambda: tuple(info.cpu_flags - {lacking}))
     with pytest.raises(PlmEdgeError) as caught:
         library._check(info, library.read_pin(), Path("libllama.so"))
     assert caught.value.what == "the plm-edge engine was built for another CPU"

@@ -1,21 +1,19 @@
-"""What a model will need, against the engine's own report; what a container allows."""
+"""What a model will need, against the engine's own report."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import gguf
 import numpy as np
-import psutil
 import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import memory
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
+from plm_edge.machine.memory import Room
 from plm_edge.model import gguf_file
 from testkit import plm_gguf
 
@@ -176,69 +174,9 @@ class TestRefusal:
 
     def test_a_session_asks_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = plm_gguf.write(tmp_path / "p.gguf")
-        monkeypatch.setattr(memory, "available", lambda: 10 * MIB)
+        monkeypatch.setattr(memory, "available", lambda: Room(10 * MIB, "this machine"))
         options = Options(n_ctx=512, threads=1)
         with pytest.raises(PlmEdgeError) as caught:
             Session.open(path, options)
         assert caught.value.code is ExitCode.RESOURCES
         Session.open(path, replace(options, check_memory=False)).close()
-
-
-def cgroup(root: Path, **files: str) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (root / name.replace("__", ".")).write_text(text + "\n")
-
-
-class TestCgroups:
-    def test_version_2_with_a_limit_above(self, tmp_path: Path) -> None:
-        root, own = tmp_path / "cg", tmp_path / "own"
-        own.write_text("0::/outer/inner\n")
-        stat = "anon 5\ninactive_file 30\nactive_file 20"
-        cgroup(root / "outer", memory__max="1000", memory__current="600", memory__stat=stat)
-        cgroup(root / "outer/inner", memory__max="max", memory__current="100", memory__stat=stat)
-        assert memory._cgroup_headrooms(root, own) == [1000 - 600 + 50]
-
-    def test_version_1(self, tmp_path: Path) -> None:
-        root, own = tmp_path / "cg", tmp_path / "own"
-        own.write_text("5:devices:/\n4:memory:/box\n0::/\n")
-        files = {
-            "memory__limit_in_bytes": "5000",
-            "memory__usage_in_bytes": "4900",
-            "memory__stat": "inactive_file 1\ntotal_inactive_file 10\ntotal_active_file 0",
-        }
-        cgroup(root / "memory/box", **files)
-        unlimited = {**files, "memory__limit_in_bytes": "9223372036854771712"}
-        cgroup(root / "memory", **unlimited)
-        assert memory._cgroup_headrooms(root, own) == [110]
-
-    def test_a_container_sees_its_own_root_only(self, tmp_path: Path) -> None:
-        root, own = tmp_path / "cg", tmp_path / "own"
-        own.write_text("0::/docker/0123abc\n")
-        cgroup(root, memory__max="1000", memory__current="100", memory__stat="")
-        assert memory._cgroup_headrooms(root, own) == [900]
-
-    def test_over_the_limit_is_none_left(self, tmp_path: Path) -> None:
-        root, own = tmp_path / "cg", tmp_path / "own"
-        own.write_text("0::/\n")
-        cgroup(root, memory__max="1000", memory__current="1200", memory__stat="")
-        assert memory._cgroup_headrooms(root, own) == [0]
-
-    def test_no_cgroups(self, tmp_path: Path) -> None:
-        assert memory._cgroup_headrooms(tmp_path, tmp_path / "missing") == []
-
-
-def test_available_here() -> None:
-    assert 0 < memory.available() <= psutil.virtual_memory().total
-
-
-def test_peak_rss_is_this_process_alone() -> None:
-    """A child of a large process does not inherit its parent's peak."""
-    ballast = bytearray(300 * MIB)
-    ballast[::4096] = b"x" * len(ballast[::4096])
-    assert memory.peak_rss() > 300 * MIB
-    program = "from plm_edge.engine.memory import peak_rss; b = bytearray(40 << 20); "
-    program += "b[::4096] = b'x' * len(b[::4096]); print(peak_rss())"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert 40 * MIB < int(done.stdout) < 200 * MIB
-    assert len(ballast) == 300 * MIB

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil
-
 from plm_edge.base import console
 from plm_edge.cli.model import say_which
 from plm_edge.cli.run import output
@@ -15,6 +13,7 @@ from plm_edge.engine.interrupt import Interrupt
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.generate.local import LocalGenerator
+from plm_edge.machine import cores
 from plm_edge.store import choice as model_choice
 
 
@@ -56,6 +55,6 @@ def _remark(session: Session) -> None:
     header = session.header
     trained = header.arch_key("context_length")
     output.remarks(header.architecture, header.synthetic, session.n_ctx, trained)
-    cpus = psutil.cpu_count() or session.threads
+    cpus = cores.logical()
     if session.threads > cpus:
         console.warn(f"{session.threads} threads on {cpus} CPUs: fewer are faster")

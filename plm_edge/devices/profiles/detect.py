@@ -10,6 +10,7 @@ from plm_edge.devices import cores
 from plm_edge.devices.facts import Facts, Group
 from plm_edge.devices.profiles.profile import SCHEMA, Profile, find
 from plm_edge.devices.transports.local import LocalTransport
+from plm_edge.machine.cores import Core, big
 
 SOURCE = "reported"
 _STATIC = ["-DGGML_NATIVE=OFF", "-DGGML_OPENMP=OFF", "-DBUILD_SHARED_LIBS=OFF"]
@@ -186,19 +187,9 @@ def _defaults(facts: Facts) -> dict[str, Any]:
 
 
 def big_cores(groups: tuple[Group, ...]) -> int:
-    """How many cores to compute with: decode waits for its slowest thread.
-
-    Little cores are told by their names, and others by less than 60 % of the best clock.
-    """
-    best = max((group.clock or 0 for group in groups), default=0)
-    little = {"Cortex-A53", "Cortex-A55", "Cortex-A510", "Cortex-A520", "efficiency core"}
-    kinds = {group.core for group in groups}
-    return sum(
-        group.count
-        for group in groups
-        if (group.clock is None or group.clock >= 0.6 * best)
-        and (group.core not in little or kinds <= little)
-    )
+    """How many cores to compute with; see `machine.cores.big`."""
+    chosen = big([Core(group.core, group.clock) for group in groups])
+    return sum(group.count for group, is_big in zip(groups, chosen, strict=True) if is_big)
 
 
 def _emulator(arch: str, features: set[str]) -> dict[str, Any]:

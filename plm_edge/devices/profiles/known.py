@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from plm_edge.base import folders
+from plm_edge.base import files, folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.devices.profiles import profile
 
@@ -123,19 +121,8 @@ def _write(known: dict[str, Device]) -> None:
     for name, device in sorted(known.items()):
         items[name] = asdict(device)
         del items[name]["name"]
-    place = path()
-    handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=place.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"schema": SCHEMA, "devices": items}, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(place)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    text = json.dumps({"schema": SCHEMA, "devices": items}, indent=2) + "\n"
+    files.write_text(path(), text, files.PRIVATE)
 
 
 @contextmanager
@@ -144,11 +131,7 @@ def _locked() -> Iterator[None]:
     place = path()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with place.with_suffix(".lock").open("w") as file:
-            with suppress(ImportError):  # Windows
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with files.locked(place.with_suffix(".lock")):
             yield
     except OSError as error:
         raise PlmEdgeError(

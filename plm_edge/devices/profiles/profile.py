@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plm_edge.base import folders
+from plm_edge.base import folders, place
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.devices.profiles import schema
 
@@ -23,11 +23,7 @@ else:
 SCHEMA = "plm-edge/device/1"
 # What a profile must have unless it is read from the machine ("detected").
 _DESCRIBED = ("cpu", "build", "defaults")
-_PACKAGE = Path(__file__).resolve().parents[2]
-_PLACES = (
-    _PACKAGE.parent / "devices",  # in a checkout
-    _PACKAGE / "data/devices",  # in a wheel
-)
+_PLACES = place.shipped("devices", "devices")
 _BYTES = {"GB": 10**9, "GiB": 2**30}
 
 
@@ -166,7 +162,7 @@ def user_dir() -> Path:
 
 def builtin_dir() -> Path:
     """The folder of the profiles that came with the program: the checkout's, else the wheel's."""
-    return next((place for place in _PLACES if (place / "schema.json").is_file()), _PLACES[-1])
+    return next((one for one in _PLACES if (one / "schema.json").is_file()), _PLACES[-1])
 
 
 @functools.cache

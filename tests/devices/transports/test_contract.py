@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.devices import files
+from plm_edge.base.files import sha256
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.transport import Transport
 from testkit.devices.programs import hello
@@ -150,7 +150,7 @@ def test_an_empty_file(device: Transport, tmp_path: Path) -> None:
 def test_a_push_goes_on_where_it_stopped(device: Transport, tmp_path: Path) -> None:
     source = tmp_path / "file"
     source.write_bytes(DATA)
-    part = f"resumed.{files.sha256(source)[:16]}.part"
+    part = f"resumed.{sha256(source)[:16]}.part"
     device.shell(
         f"cat > {part}; echo old > resumed.0123456789abcdef.part; echo > resumed.x.part",
         stdin=DATA[:500_000],
@@ -166,7 +166,7 @@ def test_a_push_goes_on_where_it_stopped(device: Transport, tmp_path: Path) -> N
 def test_a_damaged_part_never_becomes_a_file(device: Transport, tmp_path: Path) -> None:
     source = tmp_path / "file"
     source.write_bytes(DATA)
-    part = f"damaged.{files.sha256(source)[:16]}.part"
+    part = f"damaged.{sha256(source)[:16]}.part"
     device.shell(f"cat > {part}", stdin=b"X" * 1000)
     with pytest.raises(failures.Damaged):
         device.put(source, "damaged")
@@ -178,7 +178,7 @@ def test_a_get_goes_on_where_it_stopped(device: Transport, tmp_path: Path) -> No
     source, back = tmp_path / "file", tmp_path / "back"
     source.write_bytes(DATA)
     device.put(source, "long")
-    back.with_name(f"back.{files.sha256(source)[:16]}.part").write_bytes(DATA[:300_000])
+    back.with_name(f"back.{sha256(source)[:16]}.part").write_bytes(DATA[:300_000])
     seen: list[int] = []
     assert device.get("long", back, progress=lambda done, total: seen.append(done))
     assert seen[0] == 300_000
