@@ -23,10 +23,10 @@ from plm_edge.converters.plan.layout import Form, Layout, check_layout, form, la
 from plm_edge.converters.plan.metadata import file_keys, model_name
 from plm_edge.converters.plan.plm import ARCH, Kind, TensorSpec
 from plm_edge.converters.plan.recipes import FLOATS, typical_error
-from plm_edge.converters.plan.transposed import Transposed
 from plm_edge.converters.sources import hub
 from plm_edge.converters.sources.source import Snapshot, Source, is_gguf, open_source
 from plm_edge.converters.tensors import Floats, Tensor
+from plm_edge.converters.transposed import Transposed
 from plm_edge.converters.write import provenance
 from plm_edge.converters.write.gguf_header import Plan, TensorInfo, plan_file
 from plm_edge.converters.write.memory import check_memory, out_of_memory

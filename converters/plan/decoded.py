@@ -8,8 +8,8 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from plm_edge.converters.plan.recipes import FLOATS
-from plm_edge.converters.plan.transposed import Transposed
 from plm_edge.converters.tensors import Bytes, Tensor, columns
+from plm_edge.converters.transposed import Transposed
 from plm_edge.converters.write.quantize import Quantizer
 
 

@@ -17,8 +17,8 @@ from typing import Literal, get_args
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.keys import Keys, u32
 from plm_edge.converters.plan.plm import Kind, TensorSpec
-from plm_edge.converters.plan.transposed import Transposed
 from plm_edge.converters.tensors import Tensor
+from plm_edge.converters.transposed import Transposed
 
 Layout = Literal["stock", "edge"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)

@@ -19,8 +19,8 @@ from plm_edge.converters.keys import Keys
 from plm_edge.converters.plan.config import PlmConfig
 from plm_edge.converters.plan.layout import EDGE_VERSION, EDGE_VERSION_KEY, Layout, form
 from plm_edge.converters.plan.plm import ARCH, TensorSpec, tensor_specs
-from plm_edge.converters.plan.transposed import Transposed
 from plm_edge.converters.tensors import Bytes, Tensor, columns
+from plm_edge.converters.transposed import Transposed
 from plm_edge.converters.write.provenance import PREFIX
 from plm_edge.model import gguf_file
 

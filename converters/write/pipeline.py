@@ -17,8 +17,8 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.converters.plan.transposed import Transposed
 from plm_edge.converters.tensors import Bytes, Floats, Tensor, columns, rows
+from plm_edge.converters.transposed import Transposed
 from plm_edge.converters.write.gguf_header import TensorInfo
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.writer import AtomicFile
