@@ -20,7 +20,7 @@ from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.sources.checkpoint import Checkpoint, check_folder
 from plm_edge.converters.tensors import Tensor
 from plm_edge.converters.write.provenance import HASHES_KEY, Origin, is_synthetic
-from plm_edge.model import gguf_file
+from plm_edge.model import gguf_file, loadable
 
 Q = GGMLQuantizationType
 # What a checkpoint has beside its weights, as far as a conversion reads it.
@@ -100,6 +100,7 @@ def _open_checkpoint(path: Path, snapshot: Snapshot | None) -> Iterator[Source]:
 @contextmanager
 def _open_gguf(path: Path) -> Iterator[Source]:
     content = gguf_file.read(path)
+    loadable.check(content)
     config = gguf_source.read_config(content)
     layout = gguf_source.read_layout(content)
     keys = gguf_source.model_keys(content)

@@ -25,7 +25,7 @@ from plm_edge.engine.options import Options, choose_ctx
 from plm_edge.engine.sparsity import RowCounts
 from plm_edge.engine.vocabulary import Vocabulary
 from plm_edge.machine.threads import default_threads
-from plm_edge.model import gguf_file
+from plm_edge.model import gguf_file, loadable
 from plm_edge.model.gguf_file import GGUFFile
 
 
@@ -85,6 +85,7 @@ class Session:
         """
         options = options or Options()
         header = path if isinstance(path, GGUFFile) else gguf_file.read(path)
+        loadable.check(header)
         if options.check_memory:
             n_ctx = choose_ctx(header, options.n_ctx)
             memory.check(header, n_ctx, options.kv, options.n_ubatch)

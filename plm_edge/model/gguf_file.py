@@ -95,6 +95,17 @@ class Array:
             reader.at = self._offset
             return [reader.value(self._code, 1) for _ in range(count)]
 
+    def raw_strings(self) -> list[bytes]:
+        """All elements of an array of strings, as the bytes that stand in the file.
+
+        Raises:
+            ValueError: the elements are no strings.
+        """
+        if self._code != _STRING:
+            raise ValueError(f"an array of {self.type}")
+        with _Reader(self._file) as reader:
+            return reader.strings(self._offset, self.length)
+
 
 @dataclass(frozen=True)
 class GGUFFile:
@@ -301,6 +312,20 @@ class _Reader:
             raise self.damaged(f"a string of {length:,} bytes at {self.at:,}")
         self.need(length, "a string of its header")
         return length
+
+    def strings(self, at: int, count: int) -> list[bytes]:
+        """The bytes of `count` strings from `at` on."""
+        unpack, data, last = struct.Struct("<Q").unpack_from, self.data, len(self.data) - 8
+        found = []
+        for _ in range(count):
+            if at > last:
+                break
+            start = at + 8
+            at = start + unpack(data, at)[0]
+            found.append(data[start:at])
+        if len(found) < count or at > len(self.data):  # it was whole when it was read first
+            raise self.damaged("it changed while it was read")
+        return found
 
     def value(self, code: int, depth: int = 0) -> Any:
         """One value of GGUF type `code` at the cursor."""

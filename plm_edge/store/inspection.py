@@ -18,7 +18,7 @@ from plm_edge.converters.tensors import Tensor
 from plm_edge.converters.write.provenance import is_synthetic
 from plm_edge.engine import memory
 from plm_edge.engine.memory import KVShape
-from plm_edge.model import gguf_file
+from plm_edge.model import gguf_file, loadable
 from plm_edge.model.gguf_file import Array
 
 SCHEMA = "plm-edge/inspect/1"
@@ -74,6 +74,7 @@ def verify(path: Path) -> dict[str, Any]:
 
 def _gguf(path: Path) -> dict[str, Any]:
     model = gguf_file.read(path)
+    loadable.check(model)
     layout = model.keys.get(EDGE_VERSION_KEY)
     tensors = [
         {
