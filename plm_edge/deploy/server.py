@@ -73,6 +73,7 @@ class Settings:
             "--batch-size", "512", "--ubatch-size", "512", "--load-mode", "none",
             "--no-warmup", "--cache-ram", "0", "--ctx-checkpoints", "0", "--no-ui", "--offline",
             "--log-colors", "off", "--verbosity", "4",
+            "--cors-origins", "localhost",
         ]  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import subprocess
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -201,6 +203,15 @@ def test_serve_and_stop(ready: Pi) -> None:
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         assert json.load(answer)["choices"][0]["text"]
+    here = said["url"].removeprefix("http://")
+    for header, status in (
+        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Origin": "http://evil.com"}, 403),
+        ({"Host": "evil.com"}, 403),
+    ):
+        with closing(http.client.HTTPConnection(here, timeout=60)) as connection:
+            connection.request("GET", "/props", headers=header)
+            assert connection.getresponse().status == status, header
     what, _, fix = ready.cli.fails("devices", "serve", "pi", "--port", "0", code=6)
     assert "a server runs on pi already" in what
     assert "--stop" in fix
