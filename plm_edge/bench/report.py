@@ -15,7 +15,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import charts
 
 Result = dict[str, Any]
-_TEMPLATE = Path(__file__).with_name("report.html.j2")
+_TEMPLATES = Path(__file__).parent
 COLUMNS = (
     "engine", "device", "model", "quant", "synthetic", "name", "kind", "n_tokens", "depth",
     "n_seq", "unit", "median", "minimum", "maximum", "mean", "interval", "n", "ttft_s", "p50_s",
@@ -31,7 +31,7 @@ def html(results: list[Result]) -> str:
     Raises:
         PlmEdgeError: it is not installed.
     """
-    from plm_edge.cli.bench_output import NO_POWER, medians, remarks
+    from plm_edge.cli.bench.tables import NO_POWER, medians, remarks
 
     several = len(results) > 1
     names = ", ".join(str(one["machine"]["device"]) for one in results)
@@ -43,7 +43,7 @@ def html(results: list[Result]) -> str:
         ("Prefill", charts.rates(series, "prefill"), "median; bars from minimum to maximum"),
     ]
     return page(
-        _TEMPLATE,
+        "report.html.j2",
         title=f"{first['model']['name']} on {place}",
         several=several,
         no_power=NO_POWER,
@@ -61,13 +61,13 @@ def html(results: list[Result]) -> str:
     )
 
 
-def page(template: Path, **values: Any) -> str:
-    """A template of this folder, filled in."""
-    from plm_edge.cli.bench_output import milliseconds
+def page(template: str, **values: Any) -> str:
+    """A template of this folder, by name, filled in."""
+    from plm_edge.cli.bench.tables import milliseconds
 
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        loader=jinja2.FileSystemLoader(_TEMPLATE.parent),
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
     )  # fmt: skip
     environment.filters |= {
         "size": console.size,
@@ -75,7 +75,7 @@ def page(template: Path, **values: Any) -> str:
         "ms": milliseconds,
         "percent": lambda share: f"{100 * share:.0f} %",
     }
-    return environment.get_template(template.name).render(**values)
+    return environment.get_template(template).render(**values)
 
 
 def _pictures(result: Result) -> list[tuple[str, str | None, str]]:

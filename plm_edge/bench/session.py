@@ -20,7 +20,7 @@ from plm_edge.model import gguf_file
 
 
 class Display(Protocol):
-    """Told what happens, to show it. See `plm_edge.cli.bench_output` for the terminal's."""
+    """Told what happens, to show it. See `plm_edge.cli.bench.progress` for the terminal's."""
 
     def begin(self, points: int, seconds: float) -> None:
         """How many steps there are, and about how long they take in all."""

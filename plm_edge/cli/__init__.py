@@ -86,10 +86,10 @@ def _register() -> None:
     app.command("convert")(convert)
     app.command("run")(run)
     app.command("deploy")(deploy)
-    app.command("bench")(bench)
     app.command("profile")(profile)
     app.command("inspect")(inspect)
     app.command("doctor")(doctor)
+    app.add_typer(bench, name="bench")
     app.add_typer(devices, name="devices")
     app.add_typer(engine, name="engine")
 

@@ -12,7 +12,7 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import compare, history
 from plm_edge.bench.statistics_ import summarise
-from plm_edge.cli.bench_history import shortened
+from plm_edge.cli.bench.history import shortened
 
 
 def slowed(result: dict[str, Any], factor: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from plm_edge.bench import charts, paper
 from plm_edge.bench.workload import Workload
-from plm_edge.cli import bench_tables
+from plm_edge.cli.bench import suites
 
 
 def runs(result: dict[str, Any], place: str) -> tuple[Any, list[tuple[str, str, int | None]]]:
@@ -31,8 +31,8 @@ def test_without_a_gpu_nothing_is_offloaded(result: dict[str, Any]) -> None:
     assert [(quant, layers) for quant, _, layers in asked] == [("q4_k_m", None), ("q8_0", None)]
     assert [row["type"] for row in found["rows"]] == ["Q4", "Q8"]
     assert found["gpu"] is False
-    assert any("no GPU" in note for note in bench_tables.paper_notes(found))
-    assert all("not found there" in note for note in bench_tables.paper_notes(found)[1:-1])
+    assert any("no GPU" in note for note in suites.paper_notes(found))
+    assert all("not found there" in note for note in suites.paper_notes(found)[1:-1])
 
 
 def test_with_a_gpu_layers_go_there_by_quarters(result: dict[str, Any]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from plm_edge.cli.bench.group import current_spelling
 from testkit.cli import Cli
 from tests.bench.conftest import check
 
@@ -54,7 +57,7 @@ def test_a_report_that_cannot_be_written_is_told_first(cli: Cli, models: Path) -
 def test_compare_with_a_file(cli: Cli, models: Path, tmp_path: Path) -> None:
     first = tmp_path / "first.json"
     first.write_text(cli("bench", models / "abc.gguf", *SMOKE, "--json").stdout)
-    done = cli("bench", models / "abc.gguf", *SMOKE, "--json", "--compare", first)
+    done = cli("bench", "compare", first, models / "abc.gguf", *SMOKE, "--json")
     found = json.loads(done.stdout)
     check(found)
     assert [point["name"] for point in found["comparison"]["points"]][-2:] == ["pp32", "tg8"]
@@ -93,17 +96,54 @@ def test_a_regression_is_pointed_out_at_once_and_in_the_history(cli: Cli, models
     assert before["slower"] == []
 
 
+def test_an_option_before_a_command_is_the_commands(cli: Cli, tmp_path: Path) -> None:
+    assert json.loads(cli("bench", "--json", "history").stdout)["runs"] == []
+    what, _, _ = cli.fails("bench", "--html", "/nowhere/x.html", "history", code=2)
+    assert "/nowhere/x.html" in what
+
+
+def test_a_model_in_a_file_that_is_named_as_a_command(
+    cli: Cli, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("history").symlink_to(models / "abc.gguf")
+    assert "nothing was measured" in cli("bench", "history").stderr
+    found = json.loads(cli("bench", "./history", *SMOKE, "--json").stdout)
+    assert found["model"]["path"] == "history"
+
+
+@pytest.mark.parametrize(
+    ("former", "current"),
+    [
+        (["x.gguf", "--matrix", "--sweep", "kv=f16"], ["matrix", "x.gguf", "--sweep", "kv=f16"]),
+        (["x", "--suite", "paper", "--json"], ["paper", "x", "--json"]),
+        (["--suite=paper"], ["paper"]),
+        (["x.gguf", "--compare", "stock"], ["compare", "stock", "x.gguf"]),
+        (["--compare=a.json", "x.gguf"], ["compare", "a.json", "x.gguf"]),
+        (["x.gguf", "--compare"], ["x.gguf", "--compare"]),
+        (["x.gguf", "--json"], ["x.gguf", "--json"]),
+    ],
+)
+def test_options_that_became_commands(former: list[str], current: list[str]) -> None:
+    assert current_spelling(former) == current
+
+
+def test_an_option_that_became_a_command_runs_it(cli: Cli, tmp_path: Path) -> None:
+    former = cli.fails("bench", tmp_path / "none", "--suite", "paper", code=3)
+    assert former == cli.fails("bench", "paper", tmp_path / "none", code=3)
+
+
 def test_a_matrix_as_json_and_page(cli: Cli, tmp_path: Path) -> None:
     page = tmp_path / "matrix.html"
     sweep = ("--sweep", "quant=q8_0", "--sweep", "threads=1", "--sweep", "kv=f16,q8_0")
-    call = ("bench", "--matrix", *sweep, "--budget", "0.1", "--json", "--html", page)
+    call = ("bench", "matrix", *sweep, "--budget", "0.1", "--json", "--html", page)
     found = json.loads(cli(*call).stdout)
     assert [cell["kv"] for cell in found["cells"]] == ["f16", "q8_0"]
     assert page.read_text().count("<svg") == 2
 
 
 def test_the_papers_suite_wants_a_good_model(cli: Cli, models: Path, tmp_path: Path) -> None:
-    cli.fails("bench", tmp_path / "none", "--suite", "paper", code=3)
+    cli.fails("bench", "paper", tmp_path / "none", code=3)
 
 
 def test_sustained(cli: Cli, models: Path) -> None:

@@ -7,35 +7,35 @@ from typing import Any
 
 from rich.text import Text
 
-from plm_edge import bench
 from plm_edge.base import console
+from plm_edge.cli import options
+from plm_edge.cli.bench import options as ours
 
 Result = dict[str, Any]
-_TEMPLATE = Path(bench.__file__).with_name("history.html.j2")
 
 SHOWN, PLOTTED = 20, 500  # runs in the table, and on the page
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 
-def show_history(as_json: bool, html: Path | None = None) -> None:
-    """The newest runs, how decode went from run to run of the same setting, and what became
-    slower.
+def history(
+    html: ours.Html = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """List the newest runs: how decode went from run to run of a setting, what became slower."""
+    from plm_edge.bench import history as remembered
 
-    Args:
-        html: a page with the plots goes there.
-    """
-    from plm_edge.bench import history
-
-    runs = history.runs(SHOWN if html is None else PLOTTED)
+    runs = remembered.runs(SHOWN if html is None else PLOTTED)
     for run in runs:
         run["slower"] = slower(run, runs)
     if html is not None:
         _write(html, runs)
-    if as_json:
+    if json:
         console.emit_json({"schema": "plm-edge/bench-history/1", "runs": runs})
         return
     if not runs:
-        console.note(f"nothing was measured yet ({history.path()})")
+        console.note(f"nothing was measured yet ({remembered.path()})")
         return
     table = console.table(
         "", "when", "model", "device", "engine", "prefill", "decode", "so far", "", right=(0, 5, 6)
@@ -66,16 +66,16 @@ def shortened(lines: list[str]) -> str:
 
 def slower(run: Result, runs: list[Result]) -> list[str]:
     """Points that were slower than in the run of the same setting before it, in words."""
-    from plm_edge.bench import history
+    from plm_edge.bench import history as remembered
 
     before = next((r for r in runs if r["setting"] == run["setting"] and r["id"] < run["id"]), None)
-    return history.slower(run["id"], before["id"]) if before else []
+    return remembered.slower(run["id"], before["id"]) if before else []
 
 
 def _write(path: Path, runs: list[Result]) -> None:
     """The plots: decode and prefill from run to run, a line for each setting."""
     from plm_edge.bench import charts, report
-    from plm_edge.cli.bench_run import check_html
+    from plm_edge.cli.bench.request import check_html
 
     check_html(path)
     pictures = []
@@ -90,7 +90,9 @@ def _write(path: Path, runs: list[Result]) -> None:
                 )
         if series:
             pictures.append((name, charts.runs(series, f"{name.lower()}, t/s"), "oldest first"))
-    page = report.page(_TEMPLATE, runs=runs, pictures=pictures, first=_first, shortened=shortened)
+    page = report.page(
+        "history.html.j2", runs=runs, pictures=pictures, first=_first, shortened=shortened
+    )
     report.write(path, page)
     console.note(f"report: {path}")
 

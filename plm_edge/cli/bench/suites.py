@@ -1,11 +1,11 @@
-"""`plm-edge bench --suite paper` and `--matrix`: what they run, and their tables."""
+"""What `plm-edge bench matrix` and `bench paper` run, and their tables."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.text import Text
 
@@ -14,31 +14,21 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import charts, matrix, paper, report, types
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import find
-from plm_edge.cli import bench_devices, bench_output
+from plm_edge.cli.bench import measure, places, progress
+from plm_edge.cli.bench.request import Output, Places, Request, check_html
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
 
-if TYPE_CHECKING:
-    from plm_edge.cli.bench_run import Devices, Output, Wanted
-
 Result = dict[str, Any]
-_TEMPLATE = Path(matrix.__file__).with_name("tables.html.j2")
 
 
-def setting_of(wanted: Wanted, text: str | None) -> Setting:
-    """What all runs have in common; the model is put in for each."""
-    return Setting(
-        Path(), threads=wanted.threads, kv=wanted.kv, gpu_layers=wanted.gpu_layers,
-        check_memory=not wanted.force, text=text,
-    )  # fmt: skip
+def run_paper(request: Request, where: Places, output: Output) -> None:
+    """Measure the PLM paper's settings, on this machine or on devices.
 
-
-def run_paper(wanted: Wanted, devices: Devices, output: Output, text: str | None) -> None:
-    """The PLM paper's settings, on this machine or on devices."""
-    from plm_edge.cli import bench_run
-
-    source = types.origin(wanted.model)
-    common = setting_of(wanted, text)
+    Raises:
+        PlmEdgeError: the model is not there or has too few bits, or an option has no effect.
+    """
+    source, common = _begin(request, where, output)
 
     def run(quant: str, workload: Any, gpu_layers: int | None) -> list[Result]:
         model = types.made(source, quant, console.note)
@@ -46,41 +36,59 @@ def run_paper(wanted: Wanted, devices: Devices, output: Output, text: str | None
         if gpu_layers is not None:
             setting = replace(setting, gpu_layers=gpu_layers)
         console.note(f"{quant}" + (f", {gpu_layers} layers on the GPU" if gpu_layers else ""))
-        if devices.names:
-            return bench_devices.measure(devices, setting, workload)
-        return bench_run.measure_here(setting, workload, stock=False)
+        if where.names:
+            return places.measure(where, setting, workload)
+        return measure.measure_here(setting, workload)
 
     first = gguf_file.read(types.made(source, paper.QUANTS[0][1], console.note))
     layers = first.arch_key("block_count")
     found = paper.measure(
-        run, paper.workload(wanted.budget), layers if isinstance(layers, int) else 0, paper.on_gpu
+        run, paper.workload(request.budget), layers if isinstance(layers, int) else 0, paper.on_gpu
     )
     _emit(found, output, paper_table(found), paper_pictures(found), paper_notes(found))
 
 
-def run_matrix(
-    wanted: Wanted, devices: Devices, output: Output, words: tuple[str, ...], text: str | None
-) -> None:
-    """Types of weights x threads x types of the cache, here or on one device."""
-    source = types.origin(wanted.model)
-    short = replace(find("quick"), budget_s=wanted.budget or 2.0)
-    with bench_output.display() as display, ExitStack() as stack:
+def run_matrix(words: tuple[str, ...], request: Request, where: Places, output: Output) -> None:
+    """Measure types of weights x threads x types of the cache, here or on one device.
+
+    Args:
+        words: the sweep, NAME=VALUE,VALUE each.
+
+    Raises:
+        PlmEdgeError: as `run_paper`; several devices, or a sweep that cannot be understood.
+    """
+    where.require_one("bench matrix")
+    source, common = _begin(request, where, output)
+    short = replace(find("quick"), budget_s=request.budget or 2.0)
+    with progress.display() as display, ExitStack() as stack:
         most = default_threads()
         at: matrix.At = matrix.here
-        if devices.names:
-            most, at = stack.enter_context(bench_devices.one(devices, display))
+        if where.names:
+            most, at = stack.enter_context(places.one(where, display))
         sweep = matrix.sweep(words, most)
         console.note(f"{len(sweep)} cells of {source.name}")
         steps = len(sweep) + len(sweep.quants) * len(sweep.kvs)
         display.begin(steps, len(sweep) * 2 * (short.budget_s + 2))
-        found = matrix.measure(
-            source, sweep, short, setting_of(wanted, text), display.step, at
-        )  # fmt: skip
+        found = matrix.measure(source, sweep, short, common, display.step, at)
     reference = found["reference"]
     note = f"KL against {reference['type']} over {reference['positions']} tokens of a text"
-    if devices.names:
+    if where.names:
         note += ", computed on this machine"
     _emit(found, output, matrix_table(found), matrix_pictures(found), [note])
+
+
+def _begin(request: Request, where: Places, output: Output) -> tuple[types.Origin, Setting]:
+    """What the types are made from, and what all runs have in common: each puts its model in."""
+    where.check()
+    check_html(output.html)
+    if request.model is not None and not request.model.exists():
+        raise PlmEdgeError(
+            f"there is no {request.model}",
+            "neither a checkpoint's folder nor a file",
+            "give one, or none for the bundled tiny-plm",
+            ExitCode.INPUT,
+        )
+    return types.origin(request.model), request.setting_of(Path())
 
 
 def _emit(
@@ -92,7 +100,7 @@ def _emit(
 ) -> None:
     if output.html is not None:
         page = report.page(
-            _TEMPLATE, found=found, pictures=pictures, paper=found["schema"] == paper.SCHEMA
+            "tables.html.j2", found=found, pictures=pictures, paper=found["schema"] == paper.SCHEMA
         )
         report.write(output.html, page)
         console.note(f"report: {output.html}")
@@ -174,18 +182,3 @@ def paper_pictures(found: Result) -> list[tuple[str, str, str]]:
             ("Decode, layers offloaded", charts.offload(parts, "decode_tps"), "empty cache"),
         ]
     return made
-
-
-def refuse_model(wanted: Wanted) -> None:
-    """A model that was quantised already is refused by `types.origin`, before anything runs.
-
-    Raises:
-        PlmEdgeError: there is no such file.
-    """
-    if wanted.model is not None and not wanted.model.exists():
-        raise PlmEdgeError(
-            f"there is no {wanted.model}",
-            "neither a checkpoint's folder nor a file",
-            "give one, or none for the bundled tiny-plm",
-            ExitCode.INPUT,
-        )

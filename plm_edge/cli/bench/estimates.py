@@ -1,0 +1,48 @@
+"""`plm-edge bench --estimate`: profiles reckoned, with a short run here for zeros and the check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import psutil
+
+from plm_edge.base import console
+from plm_edge.bench import cost, estimate, kernels, session
+from plm_edge.bench.runner import Setting
+from plm_edge.bench.workload import find
+from plm_edge.cli.bench import progress
+from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
+from plm_edge.devices import connect
+from plm_edge.machine.threads import default_threads
+from plm_edge.model import gguf_file
+
+DEPTHS = (0, 512, 2048, 4096)
+
+
+def of(names: tuple[str, ...], setting: Setting) -> list[dict[str, Any]]:
+    """Estimates for the profiles; the model runs here for its zeros and for the check."""
+    profiles = [connect.describe(name.partition("@")[0])[0] for name in names]
+    run_here = replace(find("quick"), prefill=(512,), depths=(0, 512), loads=False)
+    header = gguf_file.read(setting.model)
+    edge = EDGE_VERSION_KEY in header.keys
+    price = cost.of(header, setting.kv, sparse=edge)
+    kinds = [kind for kind, _, _ in price.types]
+    columns = header.arch_key("embedding_length")
+    threads = setting.threads or default_threads()
+
+    def kernels_here() -> dict[str, Any]:
+        wide = columns if isinstance(columns, int) else 2048
+        return kernels.measure(kinds, wide, threads, price.attention)
+
+    # before the run and after it: other machines may take from the memory that this one shares
+    console.note("measuring this machine's kernels, and the model here for the check")
+    measured = [kernels_here()]
+    with progress.display() as display:
+        result = session.run(replace(setting, threads=threads), run_here, display)
+    measured.append(kernels_here())
+    shown = psutil.cpu_freq()
+    clock = (shown.max or shown.current) / 1000 if shown else None
+    features = connect.describe(estimate.HERE)[0].features
+    here = estimate.of_here(measured, features, clock)
+    return [estimate.of_device(one, price, result, here, DEPTHS) for one in profiles]

@@ -1,0 +1,37 @@
+"""`plm-edge bench matrix`: types of weights, threads and types of the cache against each other."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from plm_edge.cli import options
+from plm_edge.cli.bench import options as ours
+
+
+def matrix(
+    model: ours.Source = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(help="quant=…,… threads=…,… kv=…,…", show_default=False),
+    ] = None,
+    gpu_layers: ours.GpuLayers = None,
+    budget: ours.Budget = None,
+    text: ours.Text = None,
+    device: ours.Devices = None,
+    host: ours.Host = None,
+    engine: ours.Engine = None,
+    html: ours.Html = None,
+    force: ours.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure types x threads x KV types in speed, memory and divergence; show the Pareto front."""
+    from plm_edge.cli.bench import suites
+    from plm_edge.cli.bench.request import Output, Places, Request, addressed
+
+    request = Request(model, gpu_layers=gpu_layers, budget=budget, text=text, force=force)
+    places = Places(addressed(tuple(device or ()), host), engine)
+    suites.run_matrix(tuple(sweep or ()), request, places, Output(json, html=html))

@@ -1,0 +1,176 @@
+"""What `plm-edge bench` and `bench compare` do: measure, compare, remember, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.bench import against_stock, history, report, session, sustained
+from plm_edge.bench import compare as comparing
+from plm_edge.bench.runner import Setting
+from plm_edge.bench.site import Here
+from plm_edge.bench.workload import Workload, find
+from plm_edge.cli.bench import places as devices
+from plm_edge.cli.bench import progress, tables
+from plm_edge.cli.bench.request import Output, Places, Request, check_html, no_effect
+
+DEVICES_SCHEMA = "plm-edge/bench-devices/1"
+Result = dict[str, Any]
+
+
+def run(request: Request, places: Places, output: Output, remember: bool) -> None:
+    """Measure, reckon or emulate a model, and show the results.
+
+    Raises:
+        PlmEdgeError: the model, an option or a file is not usable; before anything is measured
+            where that can be told.
+    """
+    check_html(output.html)
+    places.check()
+    _check_mode(request, places, output)
+    workload = workload_of(request, places.emulate)
+    setting = request.setting()
+    if places.estimate:
+        from plm_edge.cli.bench import estimates
+
+        _show_estimates(estimates.of(places.names, setting), output)
+        return
+    if places.names:
+        results = devices.measure(places, setting, workload)
+    else:
+        results = measure_here(setting, workload)
+    if remember and not places.emulate:  # an emulator times nothing: there is no rate to remember
+        for result in results:
+            _remember(result)
+    show(results, output, several=bool(places.names))
+
+
+def compare(other: str, request: Request, places: Places, output: Output, remember: bool) -> None:
+    """Measure a model beside `other`: "stock", or the path of a result.
+
+    Raises:
+        PlmEdgeError: as `run`; or the other result cannot be read.
+    """
+    check_html(output.html)
+    places.check()
+    places.require_one("bench compare")
+    if other == "stock" and places.names:
+        raise PlmEdgeError(
+            "bench compare stock is of this machine, not of a device",
+            "stock llama.cpp is built where plm-edge runs, and for that machine only",
+            "run plm-edge bench compare stock on the device, in a checkout there; or compare with "
+            "a result that was measured there (--json)",
+            ExitCode.USAGE,
+        )
+    before = None if other == "stock" else comparing.read(Path(other))
+    workload = workload_of(request)
+    setting = request.setting()
+    if places.names:
+        (result,) = devices.measure(places, setting, workload)
+    else:
+        result, *stock = measure_here(setting, workload, beside_stock=before is None)
+        before = before or stock[0]
+    assert before is not None
+    result["comparison"] = {
+        "with": before,
+        "differences": comparing.differences(result, before),
+        "points": comparing.compare(result, before),
+    }
+    if remember:
+        _remember(result)
+    show([result], output, several=bool(places.names))
+
+
+def _check_mode(request: Request, places: Places, output: Output) -> None:
+    """Refuse options that an estimate or an emulator would ignore.
+
+    Raises:
+        PlmEdgeError: one was given (code USAGE).
+    """
+    given: dict[str, object] = {
+        "--sustained": request.sustained, "--html": output.html, "--csv": output.csv,
+        "--budget": request.budget, "--gpu-layers": request.gpu_layers,
+    }  # fmt: skip
+    if places.estimate:
+        mode, why = "--estimate", "it is reckoned, and checked by a short run here"
+        given |= {
+            "--workload": request.workload, "--engine": places.engine, "--emulate": places.emulate
+        }  # fmt: skip
+    elif places.emulate:
+        mode, why = "--emulate", "it counts instructions of one thread, and no time"
+        given |= {"--threads": request.threads}
+    else:
+        return
+    for option, value in given.items():
+        if value:
+            raise no_effect(option, mode, why)
+
+
+def measure_here(setting: Setting, workload: Workload, beside_stock: bool = False) -> list[Result]:
+    """The result on this machine; then that of stock llama.cpp, measured in turns with it."""
+    with progress.display() as display:
+        benches = [session.Bench(Here(setting), workload, display)]
+        if beside_stock:
+            console.note("stock llama.cpp of the same pin: built once, minutes the first time")
+            other = Here(against_stock.setting(setting))
+            benches.append(session.Bench(other, workload, display, label=", stock"))
+        return session.run_in_turns(benches)
+
+
+def workload_of(request: Request, emulated: bool = False) -> Workload:
+    """The workload with what the options change in it."""
+    default = "emulated" if emulated else "standard"
+    chosen = find(request.workload or default, budget_s=request.budget)
+    if request.sustained:
+        chosen = sustained.workload(chosen, sustained.seconds(request.sustained))
+    return chosen
+
+
+def show(results: list[Result], output: Output, several: bool) -> None:
+    """Print the results on stdout as it was asked for, and write the report."""
+    if output.html is not None:
+        report.write(output.html, report.html(results))
+        console.note(f"report: {output.html}")
+    if output.json:
+        one = results[0]
+        console.emit_json({"schema": DEVICES_SCHEMA, "results": results} if several else one)
+    elif output.csv:
+        also = [one["comparison"]["with"] for one in results if "comparison" in one]
+        console.out.print(report.to_csv([*results, *also]), end="", soft_wrap=True, markup=False)
+    else:
+        for index, one in enumerate(results):
+            if index:
+                console.out.print()
+            tables.show(one)
+        if len(results) > 1:
+            console.out.print()
+            console.out.print(tables.side_by_side(results))
+
+
+def _show_estimates(found: list[Result], output: Output) -> None:
+    if output.json:
+        console.emit_json({"schema": DEVICES_SCHEMA, "results": found})
+        return
+    for index, one in enumerate(found):
+        if index:
+            console.out.print()
+        console.out.print(tables.estimate_table(one))
+
+
+def _remember(result: Result) -> None:
+    """Put it into the history, and say what became slower since the last run of this setting."""
+    try:
+        before = history.last(result)
+        history.add(result)
+    except PlmEdgeError as error:  # a result of minutes is not thrown away for that
+        console.warn(f"{error.what}: {error.why}")
+        return
+    if before is None:
+        return
+    for point in history.regressions(result, before):
+        console.warn(
+            f"{point['name']} is slower than on {before['created'][:16].replace('T', ' ')}: "
+            f"{point['ours']:,.1f} t/s, then {point['other']:,.1f} ({point['ratio']:.2f}x)"
+        )

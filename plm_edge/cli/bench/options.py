@@ -1,0 +1,48 @@
+"""Options that several commands of `plm-edge bench` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Source = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A checkpoint's folder, or a GGUF in f32, bf16, f16 or q8_0. Without it: the bundled "
+        "tiny model.",
+        show_default=False,
+    ),
+]
+Workload = Annotated[
+    str | None,
+    typer.Option(help="smoke, quick, standard, long or llama-bench.", show_default="standard"),
+]
+GpuLayers = Annotated[
+    int | None,
+    typer.Option(min=0, max=1000, help="Layers on the GPU.", show_default="the engine's"),
+]
+Budget = Annotated[
+    float | None, typer.Option(min=0.1, help="Seconds a point.", show_default="the workload's")
+]
+Text = Annotated[
+    Path | None,
+    typer.Option(help="Take tokens of this text file.", show_default="random tokens"),
+]
+Sustained = Annotated[
+    str | None, typer.Option(help="Decode this long without a pause, such as 5m.")
+]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option("--device", help="NAME or NAME@HOST; several are measured side by side."),
+]
+Host = Annotated[str | None, typer.Option(help="Address of the one device.")]
+Engine = Annotated[
+    Path | None,
+    typer.Option(help="A build of `engine build` for the device.", show_default="its own"),
+]
+Csv = Annotated[bool, typer.Option("--csv", help="One line a point, on stdout.")]
+Html = Annotated[Path | None, typer.Option(help="Write a report with plots here.")]
+History = Annotated[bool, typer.Option("--history/--no-history", help="Remember the result.")]
+Force = Annotated[bool, typer.Option("--force", help="Load even if memory is short.")]

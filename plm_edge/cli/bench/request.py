@@ -1,0 +1,153 @@
+"""The options of a call of `plm-edge bench`: what is measured, where, and how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.bench.runner import Setting
+from plm_edge.cli import options
+from plm_edge.cli.model import say_which
+from plm_edge.store import choice as model_choice
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options that say what is measured.
+
+    Attributes:
+        budget: seconds a point; None: the workload's.
+        text: a file whose tokens are taken; None: random ones.
+        sustained: how long to decode without a pause, in words such as 5m.
+    """
+
+    model: Path | None
+    threads: int | None = None
+    kv: str = "f16"
+    gpu_layers: int | None = None
+    budget: float | None = None
+    text: Path | None = None
+    force: bool = False
+    workload: str | None = None
+    sustained: str | None = None
+
+    def setting(self) -> Setting:
+        """How the chosen model is run; says on stderr which model that is.
+
+        Raises:
+            PlmEdgeError: there is no such model, or no such text.
+        """
+        choice = model_choice.choose(self.model)
+        say_which(choice)
+        return self.setting_of(choice.path)
+
+    def setting_of(self, model: Path) -> Setting:
+        """How `model` is run.
+
+        Raises:
+            PlmEdgeError: the text cannot be read.
+        """
+        return Setting(
+            model,
+            threads=self.threads,
+            kv=self.kv,
+            gpu_layers=self.gpu_layers,
+            check_memory=not self.force,
+            text=_content(self.text),
+        )
+
+
+@dataclass(frozen=True)
+class Places:
+    """The options that say where. `engine`: a build of the engine for the devices."""
+
+    names: tuple[str, ...] = ()
+    engine: Path | None = None
+    estimate: bool = False
+    emulate: bool = False
+
+    def check(self) -> None:
+        """Refuse options that are about devices when none is named.
+
+        Raises:
+            PlmEdgeError: one was given (code USAGE).
+        """
+        if self.names:
+            return
+        if self.estimate or self.emulate:
+            mode = "--estimate" if self.estimate else "--emulate"
+            raise options.without_device(mode, "this machine is measured")
+        if self.engine:
+            raise no_effect("--engine", "this machine", "it is for --device: this one has its own")
+
+    def require_one(self, command: str) -> None:
+        """Refuse several devices.
+
+        Raises:
+            PlmEdgeError: there are several (code USAGE).
+        """
+        if len(self.names) > 1:
+            raise PlmEdgeError(
+                f"{command} is of one device",
+                f"there are {len(self.names)}",
+                "run it for each of them",
+                ExitCode.USAGE,
+            )
+
+
+@dataclass(frozen=True)
+class Output:
+    """How the result is shown. `html`: a report goes there as well."""
+
+    json: bool
+    csv: bool = False
+    html: Path | None = None
+
+
+def addressed(names: tuple[str, ...], host: str | None) -> tuple[str, ...]:
+    """The devices' names, with the address where it was said apart.
+
+    Raises:
+        PlmEdgeError: an address for none, for several, or a second one.
+    """
+    if host is None:
+        return names
+    if len(names) != 1 or "@" in names[0]:
+        raise PlmEdgeError(
+            "--host is the address of one device",
+            f"there are {len(names)}" if len(names) != 1 else f"{names[0]} names one already",
+            "say --device NAME@HOST for each instead",
+            ExitCode.USAGE,
+        )
+    return (f"{names[0]}@{host}",)
+
+
+def no_effect(option: str, mode: str, why: str) -> PlmEdgeError:
+    """The error for an option that would be ignored."""
+    return PlmEdgeError(
+        f"{option} has no effect with {mode}", why, f"leave {option} out", ExitCode.USAGE
+    )
+
+
+def check_html(path: Path | None) -> None:
+    """Find out before minutes of measuring whether a report can be drawn and written.
+
+    Raises:
+        PlmEdgeError: matplotlib is not installed, or the place cannot be written.
+    """
+    from plm_edge.bench import charts, report
+
+    if path is not None:
+        with charts.canvas():
+            pass
+        report.check_place(path)
+
+
+def _content(path: Path | None) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8") if path else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlmEdgeError(
+            f"{path} cannot be read", str(error), "give a text in UTF-8 with --text"
+        ) from error

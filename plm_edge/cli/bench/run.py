@@ -1,0 +1,54 @@
+"""`plm-edge bench`: how fast a model runs, what it takes, and what bounds it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from plm_edge.cli import options
+from plm_edge.cli.bench import options as ours
+
+
+def run(
+    context: typer.Context,
+    model: options.Model = None,
+    workload: ours.Workload = None,
+    threads: options.Threads = None,
+    kv: options.KV = options.KVType.f16,
+    gpu_layers: ours.GpuLayers = None,
+    budget: ours.Budget = None,
+    text: ours.Text = None,
+    sustained: ours.Sustained = None,
+    device: ours.Devices = None,
+    host: ours.Host = None,
+    engine: ours.Engine = None,
+    emulate: Annotated[
+        bool,
+        typer.Option("--emulate", help="Under qemu: tokens and instructions, never t/s."),
+    ] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Reckon instead: a roofline, marked an estimate.")
+    ] = False,
+    csv: ours.Csv = False,
+    html: ours.Html = None,
+    history: ours.History = True,
+    force: ours.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure load, TTFT, prefill, decode, memory, energy and what bounds them.
+
+    The table goes to stdout. A model whose file is named as a command is given as ./matrix.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from plm_edge.cli.bench import measure
+    from plm_edge.cli.bench.request import Output, Places, Request, addressed
+
+    request = Request(
+        model, threads, kv.value, gpu_layers, budget, text, force, workload, sustained
+    )
+    places = Places(addressed(tuple(device or ()), host), engine, estimate, emulate)
+    measure.run(request, places, Output(json, csv, html), history)
