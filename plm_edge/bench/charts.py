@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.bench.result.shape import Point, Result
 
-Result = dict[str, Any]
+Row = dict[str, Any]  # of a matrix or of the paper's suite
 WIDTH, HEIGHT = 4.7, 3.1  # inches; letters of 10 points are then 2 % of the width
 OURS, OTHER, THIRD = "#1f6feb", "#9a6700", "#8250df"
 _STYLE: Any = {
@@ -66,12 +67,12 @@ def canvas(height: float = HEIGHT, rows: int = 1) -> Iterator[tuple[Any, Any, li
         made.append(re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2))
 
 
-def _errors(points: list[Result]) -> list[list[float]]:
+def _errors(points: list[Point]) -> list[list[float]]:
     """Distances from the median down to the minimum and up to the maximum."""
-    rates = [point["tps"] for point in points]
+    rates = [point.tps for point in points if point.tps]
     return [
-        [rate["median"] - rate["minimum"] for rate in rates],
-        [rate["maximum"] - rate["median"] for rate in rates],
+        [rate.median - rate.minimum for rate in rates],
+        [rate.maximum - rate.median for rate in rates],
     ]
 
 
@@ -80,9 +81,9 @@ def _from_zero(axes: Any, rates: list[float]) -> None:
     axes.set_ylim(0, 1.08 * max(rates, default=1) or 1)
 
 
-def _single(result: Result, kind: str) -> list[Result]:
-    points = [p for p in result["points"] if p["kind"] == kind and "tps" in p and p["n_seq"] == 1]
-    return sorted(points, key=lambda p: (p["depth"], p["n_tokens"]))
+def _single(result: Result, kind: str) -> list[Point]:
+    points = [p for p in result.points if p.kind == kind and p.tps and p.n_seq == 1]
+    return sorted(points, key=lambda p: (p.depth, p.n_tokens))
 
 
 def rates(series: list[tuple[str, Result]], kind: str) -> str | None:
@@ -91,17 +92,17 @@ def rates(series: list[tuple[str, Result]], kind: str) -> str | None:
     Args:
         series: labelled results, ours first.
     """
-    across = "n_tokens" if kind == "prefill" else "depth"
     if not _single(series[0][1], kind):
         return None
     with canvas() as (_, axes, made):
         for index, (label, result) in enumerate(series):
             points, colour = _single(result, kind), _shade(index)
-            x, y = [p[across] for p in points], [p["tps"]["median"] for p in points]
+            x = [p.n_tokens if kind == "prefill" else p.depth for p in points]
+            y = [p.tps.median for p in points if p.tps]
             axes.errorbar(
                 x, y, yerr=_errors(points), marker="o", color=colour, label=label, capsize=3, lw=1.8
             )
-        tops = [p["tps"]["maximum"] for _, result in series for p in _single(result, kind)]
+        tops = [p.tps.maximum for _, one in series for p in _single(one, kind) if p.tps]
         _from_zero(axes, tops)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("tokens in the prompt" if kind == "prefill" else "tokens in the cache")
@@ -113,14 +114,13 @@ def rates(series: list[tuple[str, Result]], kind: str) -> str | None:
 
 def batches(result: Result) -> str | None:
     """t/s of all sequences together, by their number."""
-    points = [p for p in result["points"] if p["kind"] == "decode" and not p["depth"]]
-    points = [p for p in points if "tps" in p]
+    points = [p for p in result.points if p.kind == "decode" and not p.depth and p.tps]
     if len(points) < 2:
         return None
     with canvas() as (_, axes, made):
-        names = [str(point["n_seq"]) for point in points]
+        names = [str(point.n_seq) for point in points]
         axes.bar(
-            names, [p["tps"]["median"] for p in points], yerr=_errors(points), color=OURS,
+            names, [p.tps.median for p in points if p.tps], yerr=_errors(points), color=OURS,
             width=0.6, capsize=4,
         )  # fmt: skip
         axes.grid(axis="x", visible=False)
@@ -131,17 +131,17 @@ def batches(result: Result) -> str | None:
 
 def latencies(result: Result) -> str | None:
     """Share of steps that take at most so long, at each depth."""
-    points = [p for p in _single(result, "decode") if "step_samples_s" in p]
+    points = [p for p in _single(result, "decode") if p.step_samples_s]
     if not points:
         return None
     with canvas() as (_, axes, made):
         for index, point in enumerate(points):
-            steps = sorted(1000 * s for sample in point["step_samples_s"] for s in sample)
+            steps = sorted(1000 * s for sample in point.step_samples_s or () for s in sample)
             shades = index / max(1, len(points) - 1)
-            axes.ecdf(steps, label=f"{point['depth']} cached", color=(0.12, 0.3 + shades / 2, 0.9))
+            axes.ecdf(steps, label=f"{point.depth} cached", color=(0.12, 0.3 + shades / 2, 0.9))
         axes.set_xlabel("between two tokens, ms")
         axes.set_ylabel("share of steps")
-        axes.set_xlim(left=0, right=_calm([p["inter_token_s"]["p99"] for p in points]))
+        axes.set_xlim(left=0, right=_calm([p.inter_token_s.p99 for p in points if p.inter_token_s]))
         axes.legend(loc="lower right")
     return made[0]
 
@@ -155,33 +155,35 @@ def roofline(result: Result) -> str | None:
     """Operations a second against operations a byte: under what the machine can do."""
     import numpy as np
 
-    points = [p for p in result["points"] if "bounds" in p]
-    if not points:
+    points = [(p.kind, p.bounds) for p in result.points if p.bounds]
+    machine = result.capability
+    if not points or machine is None:
         return None
-    machine = result["capability"]
     with canvas(3.5) as (_, axes, made):
-        intensity = [p["bounds"]["flops_a_step"] / p["bounds"]["bytes_a_step"] for p in points]
+        intensity = [bound.flops_a_step / bound.bytes_a_step for _, bound in points]
         low, high = min(*intensity, 1) / 3, max(*intensity, 100) * 3
         x = np.geomspace(low, high, 200)
-        roof = np.minimum(x * machine["read_bytes_s"], machine["flops"]) / 1e9
+        roof = np.minimum(x * machine.read_bytes_s, machine.flops) / 1e9
         axes.plot(x, roof, color="#57606a", lw=2)
         axes.text(
-            0.03, 0.96, f"roofs: {machine['read_bytes_s'] / 1e9:.3g} GB/s read, "
-            f"{machine['flops'] / 1e9:,.3g} GFLOP/s f32",
+            0.03, 0.96, f"roofs: {machine.read_bytes_s / 1e9:.3g} GB/s read, "
+            f"{machine.flops / 1e9:,.3g} GFLOP/s f32",
             color="#57606a", va="top", fontsize=9, transform=axes.transAxes,
         )  # fmt: skip
         for kind, colour, mark in (("prefill", THIRD, "s"), ("decode", OURS, "o")):
-            chosen = [(at, p) for at, p in zip(intensity, points, strict=True) if p["kind"] == kind]
+            chosen = [
+                (at, bound.flops_s / 1e9)
+                for at, (one, bound) in zip(intensity, points, strict=True)
+                if one == kind
+            ]
             axes.plot(
                 [at for at, _ in chosen],
-                [p["bounds"]["flops_s"] / 1e9 for _, p in chosen],
+                [rate for _, rate in chosen],
                 mark, color=colour, label=kind, ms=6, alpha=0.85,
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_ylim(
-            top=max(machine["flops"], *(p["bounds"]["flops_s"] for p in points)) / 1e9 * 4
-        )
+        axes.set_ylim(top=max(machine.flops, *(bound.flops_s for _, bound in points)) / 1e9 * 4)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:g}")
             axis.set_minor_formatter(lambda value, _: "")
@@ -193,13 +195,13 @@ def roofline(result: Result) -> str | None:
 
 def zeros(result: Result) -> str | None:
     """Share of W_down's rows that were skipped, by layer."""
-    point = next((p for p in _single(result, "decode") if p["rows_by_layer"]), None)
-    if point is None:
+    counted = (p.rows_by_layer for p in _single(result, "decode"))
+    rows = next((rows for rows in counted if rows), None)
+    if rows is None:
         return None
     with canvas(2.6) as (_, axes, made):
-        rows = point["rows_by_layer"]
-        share = [100 * (1 - row["read"] / row["rows"]) for row in rows]
-        axes.bar([row["layer"] for row in rows], share, color=OURS)
+        share = [100 * (1 - row.read / row.rows) for row in rows]
+        axes.bar([row.layer for row in rows], share, color=OURS)
         axes.grid(axis="x", visible=False)
         axes.set_ylim(0, 100)
         axes.set_xlabel("layer")
@@ -210,25 +212,25 @@ def zeros(result: Result) -> str | None:
 
 def sustained(result: Result) -> str | None:
     """t/s over time, and below it the meters, each quantity in a row of its own."""
-    said = result.get("sustained")
-    if not said:
+    run = result.sustained
+    if run is None:
         return None
-    kinds = {m["name"]: m for m in result["power"]["meters"]}
+    kinds = {meter.name: meter for meter in result.power.meters}
     rows: dict[str, list[str]] = {}
     for quantity in ("temperature", "frequency", "power"):
-        for name, series in said["series"].items():
-            if series and kinds[name]["quantity"] == quantity:
+        for name, series in run.series.items():
+            if series and kinds[name].quantity == quantity:
                 rows.setdefault(quantity, []).append(name)
     with canvas(2.6 + 1.1 * len(rows), 1 + len(rows)) as (figure, axes, made):
         top = axes[0] if rows else axes
-        top.plot(*zip(*said["rates"], strict=True), color=OURS, lw=1)
+        top.plot(*zip(*run.rates, strict=True), color=OURS, lw=1)
         top.set_ylim(bottom=0)
         top.set_ylabel("decode, t/s")
         for (quantity, names), row in zip(rows.items(), axes[1:] if rows else (), strict=True):
             for index, name in enumerate(names):
-                row.plot(*zip(*said["series"][name], strict=True), label=name, color=_shade(index))
+                row.plot(*zip(*run.series[name], strict=True), label=name, color=_shade(index))
             row.set_ylabel(
-                f"{quantity if len(quantity) < 8 else quantity[:4]}, {kinds[names[0]]['unit']}"
+                f"{quantity if len(quantity) < 8 else quantity[:4]}, {kinds[names[0]].unit}"
             )
             row.legend(fontsize=8)
         (axes[-1] if rows else axes).set_xlabel("seconds")
@@ -236,7 +238,7 @@ def sustained(result: Result) -> str | None:
     return made[0]
 
 
-def front(cells: list[Result], across: str) -> str:
+def front(cells: list[Row], across: str) -> str:
     """Decode against memory ("peak_rss_bytes") or divergence ("kl_nats"), a point a cell; those on
     the Pareto front are filled and named.
 
@@ -268,7 +270,7 @@ def front(cells: list[Result], across: str) -> str:
     return made[0]
 
 
-def _any(cells: list[Result]) -> bool:
+def _any(cells: list[Row]) -> bool:
     return any(cell["pareto"] for cell in cells)
 
 
@@ -277,7 +279,7 @@ def _shade(index: int) -> str:
     return palette[index % len(palette)]
 
 
-def lines(rows: list[Result], name: str, across: str) -> str:
+def lines(rows: list[Row], name: str, across: str) -> str:
     """A line for each row of `paper.measure`: its rates by a number of tokens."""
     with canvas() as (_, axes, made):
         for index, row in enumerate(rows):
@@ -292,7 +294,7 @@ def lines(rows: list[Result], name: str, across: str) -> str:
     return made[0]
 
 
-def offload(rows: list[Result], name: str) -> str:
+def offload(rows: list[Row], name: str) -> str:
     """Rates by the number of layers on the GPU, a line for each device and type."""
     with canvas() as (_, axes, made):
         for index, key in enumerate(dict.fromkeys((r["device"], r["type"]) for r in rows)):

@@ -5,63 +5,56 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.bench.result import SCHEMA
+from plm_edge.bench.result.shape import SCHEMA, ComparedPoint, Result, of_json
+from plm_edge.bench.statistics_ import Summary
 
-Result = dict[str, Any]
 
-
-def compare(ours: Result, other: Result) -> list[Result]:
-    """The points that both have, in order.
-
-    Returns:
-        For each: name, kind, ours and other (medians: t/s, for loads seconds), ratio (how many
-        times as fast as the other) and beyond_noise (the 95 % interval of the means' difference
-        excludes zero; None where a spread is unknown).
-    """
-    theirs = {point["name"]: point for point in other["points"] if "seconds" in point}
+def compare(ours: Result, other: Result) -> list[ComparedPoint]:
+    """The points that both have, in the order of `ours`."""
+    theirs = {point.name: point for point in other.points}
     made = []
-    for point in ours["points"]:
-        match = theirs.get(point["name"])
-        if match is None or "seconds" not in point:
+    for point in ours.points:
+        match = theirs.get(point.name)
+        a, b = point.known, match.known if match else None
+        if a is None or b is None:
             continue
-        what = "tps" if "tps" in point else "seconds"
-        a, b = point[what], match[what]
-        faster = a["median"] / b["median"]
+        faster = a.median / b.median
         made.append(
-            {
-                "name": point["name"],
-                "kind": point["kind"],
-                "ours": a["median"],
-                "other": b["median"],
-                "ratio": faster if what == "tps" else 1 / faster,
-                "beyond_noise": beyond_noise(a, b),
-            }
+            ComparedPoint(
+                name=point.name,
+                kind=point.kind,
+                ours=a.median,
+                other=b.median,
+                ratio=1 / faster if point.kind == "load" else faster,
+                beyond_noise=beyond_noise(a, b),
+            )
         )
     return made
 
 
-def beyond_noise(a: Result, b: Result) -> bool | None:
+def beyond_noise(a: Summary, b: Summary) -> bool | None:
     """Whether two means differ by more than their confidence intervals explain together."""
-    if a["interval"] is None or b["interval"] is None:
+    if a.interval is None or b.interval is None:
         return None
-    spread = math.hypot(a["mean"] * a["interval"], b["mean"] * b["interval"])
-    return bool(abs(a["mean"] - b["mean"]) > spread)
+    spread = math.hypot(a.mean * a.interval, b.mean * b.interval)
+    return abs(a.mean - b.mean) > spread
 
 
 def differences(ours: Result, other: Result) -> list[str]:
     """What else differs between the two, so that the ratio is not the engine's alone."""
     made = []
     for what, a, b in (
-        ("model", ours["model"]["sha256"], other["model"]["sha256"]),
-        ("CPU", ours["machine"]["cpu"], other["machine"]["cpu"]),
-        ("threads", ours["settings"]["threads"], other["settings"]["threads"]),
-        ("KV type", ours["settings"]["kv"], other["settings"]["kv"]),
-        ("flash attention", ours["settings"]["flash_attn"], other["settings"]["flash_attn"]),
-        ("engine", ours["engine"]["name"], other["engine"]["name"]),
-        ("engine's tree", ours["engine"]["tree"], other["engine"]["tree"]),
+        ("model", ours.model.sha256, other.model.sha256),
+        ("CPU", ours.machine.cpu, other.machine.cpu),
+        ("threads", ours.settings.threads, other.settings.threads),
+        ("KV type", ours.settings.kv, other.settings.kv),
+        ("flash attention", ours.settings.flash_attn, other.settings.flash_attn),
+        ("engine", ours.engine.name, other.engine.name),
+        ("engine's tree", ours.engine.tree, other.engine.tree),
     ):
         if a != b:
             short = 12 if what in ("model", "engine's tree") else 60
@@ -88,5 +81,11 @@ def read(path: Path) -> Result:
             f"its schema is {schema!r}, not {SCHEMA!r}",
             "give a file that bench --json wrote",
         )
-    made: Result = data
-    return made
+    try:
+        return of_json(data)
+    except msgspec.ValidationError as error:
+        raise PlmEdgeError(
+            f"{path} is no result of plm-edge bench",
+            str(error),
+            "give a file that bench --json wrote",
+        ) from error

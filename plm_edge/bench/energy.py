@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from plm_edge.bench.meters.meter import Finding
 from plm_edge.bench.meters.recorder import Recorder
+from plm_edge.bench.result.shape import Energy, PointPower
 
 NOT_MEASURED = "not measured here"
 
@@ -28,8 +27,12 @@ def main_meters(finding: Finding) -> list[str]:
 
 
 def of_point(
-    recorder: Recorder, names: list[str], window: tuple[float, float], tokens: int, idle: Any
-) -> dict[str, Any]:
+    recorder: Recorder,
+    names: list[str],
+    window: tuple[float, float],
+    tokens: int,
+    idle: float | None,
+) -> PointPower:
     """Energy, temperatures, clocks and throttling of one point.
 
     Args:
@@ -38,22 +41,22 @@ def of_point(
         idle: watts before anything ran, or None.
     """
     said = recorder.between(*window)
-    made: dict[str, Any] = {"meters": said, "energy": None, "throttled": None}
+    energy = throttled = None
     parts = [said[name] for name in names if name in said]
     if names and len(parts) == len(names):
         joules = sum(part["joules"] for part in parts)
         seconds = window[1] - window[0]
         above = None if idle is None else joules - idle * seconds
-        made["energy"] = {
-            "joules": joules,
-            "watts": joules / seconds,
-            "joules_a_token": joules / tokens,
-            "joules_a_token_above_idle": None if above is None else above / tokens,
-        }
+        energy = Energy(
+            joules=joules,
+            watts=joules / seconds,
+            joules_a_token=joules / tokens,
+            joules_a_token_above_idle=None if above is None else above / tokens,
+        )
     flags = [part for part in said.values() if part["quantity"] == "throttled"]
     if flags:
-        made["throttled"] = any(part["max"] > 0 for part in flags)
-    return made
+        throttled = any(part["max"] > 0 for part in flags)
+    return PointPower(meters=said, energy=energy, throttled=throttled)
 
 
 def idle_watts(recorder: Recorder, names: list[str], window: tuple[float, float]) -> float | None:

@@ -30,13 +30,13 @@ from typing import Any
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench.cost import Cost
+from plm_edge.bench.result.shape import Result, as_json
 from plm_edge.devices.profiles.profile import Profile
 
 SCHEMA = "plm-edge/bench-estimate/3"
 FORMULA = "t/s = 1/(sqrt((r+c)·max(r,c)) + N·o), r = bytes/B, c = Σ operations/K"
 FORMULA_READ = "t/s = 1/(r + N·o), r = bytes/B"
 FORMULA_PREFILL = "t/s = m/max(r, m·c), r = bytes/B, c = operations/F"
-Result = dict[str, Any]
 # Below so many bytes a token a model lies in caches, and what bounds it is not in the formula.
 SMALLEST = 128 << 20
 HERE = "host"  # the profile of this machine
@@ -112,7 +112,9 @@ def of_profile(profile: Profile) -> Machine | None:
     return None
 
 
-def of_here(measured: Sequence[Result], features: Collection[str], clock: float | None) -> Machine:
+def of_here(
+    measured: Sequence[Mapping[str, Any]], features: Collection[str], clock: float | None
+) -> Machine:
     """This machine: as `kernels.measure` found it, the median of several times; F by the rule
     that holds for profiles.
 
@@ -171,7 +173,7 @@ def prefill(cost: Cost, machine: Machine, n: int, zeros: float | None) -> float 
     return n / max(read, cost.prefill_flops(n, zeros) / machine.flops)
 
 
-def against_measured(result: Result, cost: Cost, machine: Machine) -> list[Result]:
+def against_measured(result: Result, cost: Cost, machine: Machine) -> list[dict[str, Any]]:
     """The formula for this machine, beside what was measured on it.
 
     Returns:
@@ -179,22 +181,22 @@ def against_measured(result: Result, cost: Cost, machine: Machine) -> list[Resul
         measured) and formula.
     """
     made = []
-    for point in result["points"]:
-        if point["n_seq"] != 1 or "tps" not in point:
+    for point in result.points:
+        if point.n_seq != 1 or point.tps is None:
             continue
         guess: float | None
-        if point["kind"] == "decode":
-            depth = point["depth"] + point["n_tokens"] / 2
-            guess = decode(cost, machine, depth, point["zeros"]).tps
+        zeros = point.skipped_rows
+        if point.kind == "decode":
+            guess = decode(cost, machine, point.depth + point.n_tokens / 2, zeros).tps
         else:
-            guess = prefill(cost, machine, point["n_tokens"], point["zeros"])
+            guess = prefill(cost, machine, point.n_tokens, zeros)
         if guess is not None:
-            measured = point["tps"]["median"]
+            measured = point.tps.median
             made.append(
                 {
-                    "name": point["name"], "kind": point["kind"], "depth": point["depth"],
-                    "zeros": point["zeros"], "estimate_tps": guess, "measured_tps": measured,
-                    "ratio": guess / measured, "formula": formula(machine, point["kind"]),
+                    "name": point.name, "kind": point.kind, "depth": point.depth,
+                    "zeros": zeros, "estimate_tps": guess, "measured_tps": measured,
+                    "ratio": guess / measured, "formula": formula(machine, point.kind),
                 }
             )  # fmt: skip
     return made
@@ -214,7 +216,7 @@ def of_device(
     here: Machine,
     depths: tuple[int, ...],
     prompts: tuple[int, ...] = (512,),
-) -> Result:
+) -> dict[str, Any]:
     """The estimate for a device, as --json shows it.
 
     Args:
@@ -233,14 +235,14 @@ def of_device(
             "add [memory] bandwidth or reached, with its source, to a profile of your own",
         )
     machine = machine.like(here)
-    shares = [point["zeros"] for point in result["points"] if point.get("zeros") is not None]
-    zeros = shares[-1] if shares else None
+    shares = [point.skipped_rows for point in result.points]
+    zeros = next((share for share in reversed(shares) if share is not None), None)
     guesses = [(n, prefill(cost, machine, n, zeros)) for n in prompts]
     return {
         "schema": SCHEMA,
         "estimate": True,
         "device": profile.name,
-        "model": result["model"],
+        "model": as_json(result.model),
         "machine": vars(machine).copy(),
         "zeros": zeros,
         "applies": cost.decode_bytes(0, zeros) >= SMALLEST,

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from plm_edge.base import folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.compare import compare
+from plm_edge.bench.result.shape import ComparedPoint, Result, as_json, of_text
 
-Result = dict[str, Any]
 # A machine's own drift from day to day is of this size: smaller losses are not called one.
 SLOWER = 0.95
 
@@ -38,12 +40,11 @@ def path() -> Path:
 
 def setting_of(result: Result) -> str:
     """What must be the same for two runs to be compared: model, device, engine's kind, settings."""
-    settings = result["settings"]
+    how = result.settings
     return json.dumps(
         [
-            result["model"]["sha256"], result["machine"]["device"], result["machine"]["cpu"],
-            result["engine"]["name"],
-            *(settings[name] for name in ("threads", "kv", "flash_attn", "n_ubatch", "tokens")),
+            result.model.sha256, result.machine.device, result.machine.cpu, result.engine.name,
+            how.threads, how.kv, how.flash_attn, how.n_ubatch, how.tokens,
         ]
     )  # fmt: skip
 
@@ -59,38 +60,39 @@ def add(result: Result) -> int:
             "insert into runs (created, setting, model, quant, device, engine, tree, result)"
             " values (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                result["created"], setting_of(result), _model(result),
-                result["model"]["quant"], _device(result), result["engine"]["name"],
-                result["engine"]["tree"], json.dumps(result),
+                result.created, setting_of(result), _model(result), result.model.quant,
+                _device(result), result.engine.name, result.engine.tree,
+                json.dumps(as_json(result)),
             ),
         ).lastrowid  # fmt: skip
         assert run is not None
-        for point in result["points"]:
-            known = point.get("tps") or point.get("seconds")
+        for point in result.points:
+            known = point.known
             if known:
                 base.execute(
                     "insert into points values (?, ?, ?, ?, ?)",
-                    (run, point["name"], point["kind"], known["median"], known["interval"]),
+                    (run, point.name, point.kind, known.median, known.interval),
                 )
     return run
 
 
 def last(result: Result) -> Result | None:
-    """The newest remembered result of the same model, device and settings."""
+    """The newest remembered result of the same model, device and settings; None where there is
+    none that this version can read."""
     with _open() as base:
         row = base.execute(
             "select result from runs where setting = ? order by id desc limit 1",
             (setting_of(result),),
         ).fetchone()
-    return json.loads(row[0]) if row else None
+    return _remembered(row[0]) if row else None
 
 
-def regressions(result: Result, before: Result) -> list[Result]:
+def regressions(result: Result, before: Result) -> list[ComparedPoint]:
     """Points that are slower than before by more than noise and `SLOWER`; see `compare`."""
     return [
         point
         for point in compare(result, before)
-        if point["beyond_noise"] and point["ratio"] < SLOWER and point["kind"] != "load"
+        if point.beyond_noise and point.ratio < SLOWER and point.kind != "load"
     ]
 
 
@@ -99,16 +101,27 @@ def slower(run: int, before: int) -> list[str]:
     `regressions`."""
     with _open() as base:
         found = [
-            json.loads(base.execute("select result from runs where id = ?", (one,)).fetchone()[0])
+            _remembered(base.execute("select result from runs where id = ?", (one,)).fetchone()[0])
             for one in (run, before)
         ]
+    after, earlier = found
+    if after is None or earlier is None:
+        return []
     return [
-        f"{point['name']} slower: {point['ours']:,.1f} t/s, before {point['other']:,.1f}"
-        for point in sorted(regressions(*found), key=lambda point: float(point["ratio"]))
+        f"{point.name} slower: {point.ours:,.1f} t/s, before {point.other:,.1f}"
+        for point in sorted(regressions(after, earlier), key=lambda point: point.ratio)
     ]
 
 
-def runs(limit: int = 20) -> list[Result]:
+def _remembered(text: str) -> Result | None:
+    """A result as an earlier run stored it; None where it lacks what this version wants."""
+    try:
+        return of_text(text)
+    except msgspec.ValidationError:
+        return None
+
+
+def runs(limit: int = 20) -> list[dict[str, Any]]:
     """The newest runs, the newest first: id, created, model, quant, device, engine, points."""
     with _open() as base:
         found = base.execute(
@@ -127,13 +140,13 @@ def runs(limit: int = 20) -> list[Result]:
 
 
 def _model(result: Result) -> str:
-    synthetic = " (synthetic weights)" if result["model"]["synthetic"] else ""
-    return f"{result['model']['name']}{synthetic}"
+    synthetic = " (synthetic weights)" if result.model.synthetic else ""
+    return f"{result.model.name}{synthetic}"
 
 
 def _device(result: Result) -> str:
-    device = result["machine"]["device"]
-    return str(result["machine"]["cpu"] if device == "local" else device)
+    machine = result.machine
+    return machine.cpu if machine.device == "local" else machine.device
 
 
 @contextmanager

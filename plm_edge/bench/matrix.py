@@ -14,7 +14,9 @@ from typing import Any
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import result, types
+from plm_edge.bench import types
+from plm_edge.bench.result import gather
+from plm_edge.bench.result.shape import as_json
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here, Site
 from plm_edge.bench.types import Origin
@@ -127,7 +129,7 @@ def measure(
                 site.setting = replace(site.setting, kv=kv, threads=threads)
                 cells.append(_cell(site, workload, quant, kl[kv]))
     _mark(cells)
-    return result.head() | {
+    return gather.head() | {
         "schema": SCHEMA,
         **head,
         "source": {"path": str(source.path), "name": source.name},
@@ -147,17 +149,20 @@ def _cell(site: Site, workload: Workload, quant: str, kl: list[float]) -> dict[s
     def silent(n: int, interval: float | None) -> None:
         """The step's name says enough."""
 
-    decode = result.point(site.measure(workload, DECODE, silent))
-    prefill = result.point(site.measure(workload, PREFILL, silent))
+    decode = gather.point(site.measure(workload, DECODE, silent))
+    prefill = gather.point(site.measure(workload, PREFILL, silent))
+    assert decode.tps
+    assert prefill.tps
+    assert decode.memory
     return {
         "quant": quant,
         "kv": site.setting.kv,
         "threads": site.setting.threads,
-        "decode": decode,
-        "prefill": prefill,
-        "decode_tps": decode["tps"]["median"],
-        "prefill_tps": prefill["tps"]["median"],
-        "peak_rss_bytes": decode["memory"]["peak_rss_bytes"],
+        "decode": as_json(decode),
+        "prefill": as_json(prefill),
+        "decode_tps": decode.tps.median,
+        "prefill_tps": prefill.tps.median,
+        "peak_rss_bytes": decode.memory.peak_rss_bytes,
         "kl_nats": sum(kl) / len(kl),
         "kl_windows": kl,
     }

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from plm_edge.bench import result
+from plm_edge.bench.result import gather
+from plm_edge.bench.result.shape import Point, Result, as_json
 from plm_edge.bench.workload import Workload
 
 SCHEMA = "plm-edge/bench-paper/1"
@@ -24,7 +25,6 @@ UNKNOWN = (
     "which numbers of layers were offloaded (here every quarter)",
     "threads, versions and power modes of its devices",
 )
-Result = dict[str, Any]
 Measure = Callable[[str, Workload, int | None], list[Result]]
 
 
@@ -45,7 +45,7 @@ def offloads(layers: int) -> tuple[int, ...]:
 
 def measure(
     run: Measure, chosen: Workload, layers: int, has_gpu: Callable[[Sequence[Result]], bool]
-) -> Result:
+) -> dict[str, Any]:
     """The whole suite.
 
     Args:
@@ -54,7 +54,7 @@ def measure(
         layers: of the model.
         has_gpu: whether weights of a result lie on a GPU.
     """
-    found: list[Result] = []
+    found: list[dict[str, Any]] = []
     for label, quant in QUANTS:
         whole = run(quant, chosen, None)
         found += [_row(label, one, None) for one in whole]
@@ -62,7 +62,7 @@ def measure(
             short = replace(chosen, prefill=(512,), depths=(0,))
             for n in offloads(layers):
                 found += [_row(label, one, n) for one in run(quant, short, n)]
-    return result.head() | {
+    return gather.head() | {
         "schema": SCHEMA,
         "source": SOURCE,
         "unknown": list(UNKNOWN),
@@ -71,32 +71,27 @@ def measure(
     }
 
 
-def _row(label: str, one: Result, gpu_layers: int | None) -> Result:
+def _row(label: str, one: Result, gpu_layers: int | None) -> dict[str, Any]:
     """One line as the paper lays it out: a device and a type, its speeds."""
 
-    def rates(kind: str, by: str) -> dict[str, float]:
+    def rates(kind: str, by: Callable[[Point], int]) -> dict[str, float]:
         return {
-            str(point[by]): point["tps"]["median"]
-            for point in one["points"]
-            if point["kind"] == kind and "tps" in point
+            str(by(point)): point.tps.median
+            for point in one.points
+            if point.kind == kind and point.tps
         }
 
     return {
-        "device": one["machine"]["device"],
-        "cpu": one["machine"]["cpu"],
+        "device": one.machine.device,
+        "cpu": one.machine.cpu,
         "type": label,
         "gpu_layers": gpu_layers,
-        "prefill_tps": rates("prefill", "n_tokens"),
-        "decode_tps": rates("decode", "depth"),
-        "result": one,
+        "prefill_tps": rates("prefill", lambda point: point.n_tokens),
+        "decode_tps": rates("decode", lambda point: point.depth),
+        "result": as_json(one),
     }
 
 
 def on_gpu(results: Sequence[Result]) -> bool:
     """Whether weights of any result lie elsewhere than in the CPU's memory."""
-    return any(
-        not name.startswith(("CPU", "AMX", "RPC"))
-        for one in results
-        for point in one["points"]
-        for name in point.get("memory", {}).get("weights_bytes", {})
-    )
+    return any(point.offloaded for one in results for point in one.points)

@@ -12,9 +12,9 @@ import jinja2
 
 from plm_edge.base import console, files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import charts
+from plm_edge.bench import charts, summary
+from plm_edge.bench.result.shape import Point, Result
 
-Result = dict[str, Any]
 _TEMPLATES = Path(__file__).parent
 COLUMNS = (
     "engine", "device", "model", "quant", "synthetic", "name", "kind", "n_tokens", "depth",
@@ -31,29 +31,26 @@ def html(results: list[Result]) -> str:
     Raises:
         PlmEdgeError: it is not installed.
     """
-    from plm_edge.cli.bench.tables import NO_POWER, medians, remarks
-
     several = len(results) > 1
-    names = ", ".join(str(one["machine"]["device"]) for one in results)
     first = results[0]
-    place = names if several else first["machine"]["cpu"]
-    series = [(str(one["machine"]["device"]), one) for one in results]
+    place = ", ".join(one.machine.device for one in results) if several else first.machine.cpu
+    series = [(one.machine.device, one) for one in results]
     together = [
         ("Decode", charts.rates(series, "decode"), "median; bars from minimum to maximum"),
         ("Prefill", charts.rates(series, "prefill"), "median; bars from minimum to maximum"),
     ]
     return page(
         "report.html.j2",
-        title=f"{first['model']['name']} on {place}",
+        title=f"{first.model.name} on {place}",
         several=several,
-        no_power=NO_POWER,
-        beside=medians(results) if several else [],
+        beside=summary.medians(results) if several else [],
         together=[item for item in together if item[1]] if several else [],
         parts=[
             {
                 "result": one,
-                "remarks": remarks(one),
-                "points": [point for point in one["points"] if "seconds" in point],
+                "remarks": summary.remarks(one),
+                "lacking": summary.lacking_energy(one),
+                "points": [point for point in one.points if point.seconds],
                 "pictures": [item for item in _pictures(one) if item[1]],
             }
             for one in results
@@ -63,8 +60,6 @@ def html(results: list[Result]) -> str:
 
 def page(template: str, **values: Any) -> str:
     """A template of this folder, by name, filled in."""
-    from plm_edge.cli.bench.tables import milliseconds
-
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -72,7 +67,7 @@ def page(template: str, **values: Any) -> str:
     environment.filters |= {
         "size": console.size,
         "duration": console.duration,
-        "ms": milliseconds,
+        "ms": summary.milliseconds,
         "percent": lambda share: f"{100 * share:.0f} %",
     }
     return environment.get_template(template).render(**values)
@@ -80,9 +75,10 @@ def page(template: str, **values: Any) -> str:
 
 def _pictures(result: Result) -> list[tuple[str, str | None, str]]:
     """Name, SVG and a note of each."""
-    series = [(_label(result), result)]
-    if "comparison" in result:
-        series.append((_label(result["comparison"]["with"]), result["comparison"]["with"]))
+    series = [(result.engine.name, result)]
+    if result.comparison:
+        other = result.comparison.other
+        series.append((other.engine.name, other))
     return [
         ("Decode", charts.rates(series, "decode"), "median; bars from minimum to maximum"),
         ("Prefill", charts.rates(series, "prefill"), "median; bars from minimum to maximum"),
@@ -94,45 +90,44 @@ def _pictures(result: Result) -> list[tuple[str, str | None, str]]:
     ]
 
 
-def _label(result: Result) -> str:
-    return str(result["engine"]["name"])
-
-
 def to_csv(results: list[Result]) -> str:
     """One line a point, with a heading; empty where something was not measured."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for result in results:
-        for point in result["points"]:
-            if "seconds" in point:
+        for point in result.points:
+            if point.seconds:
                 writer.writerow(_row(result, point))
     return text.getvalue()
 
 
-def _row(result: Result, point: Result) -> dict[str, Any]:
-    rate = point.get("tps") or point["seconds"]
-    energy = (point.get("power") or {}).get("energy") or {}
-    latencies = point.get("inter_token_s", {})
+def _row(result: Result, point: Point) -> dict[str, Any]:
+    known = point.known
+    assert known is not None
+    energy = point.power.energy if point.power else None
     return {
-        "engine": result["engine"]["name"],
-        "device": result["machine"]["device"],
-        "model": result["model"]["name"],
-        "quant": result["model"]["quant"],
-        "synthetic": result["model"]["synthetic"],
-        **{name: point[name] for name in ("name", "kind", "n_tokens", "depth", "n_seq")},
-        "unit": "t/s" if "tps" in point else "s",
-        **{name: rate[name] for name in ("median", "minimum", "maximum", "mean", "interval", "n")},
-        "ttft_s": point.get("ttft_s", {}).get("median"),
-        **{f"{name}_s": latencies.get(name) for name in ("p50", "p95", "p99")},
-        **{name: point.get("memory", {}).get(name) for name in ("peak_rss_bytes", "kv_bytes")},
-        **{
-            name: point.get("bounds", {}).get(name) for name in ("bandwidth_share", "compute_share")
-        },
-        "zeros": point.get("zeros"),
-        **{name: energy.get(name) for name in ("joules_a_token", "watts")},
-        "throttled": (point.get("power") or {}).get("throttled"),
+        "engine": result.engine.name,
+        "device": result.machine.device,
+        "model": result.model.name,
+        "quant": result.model.quant,
+        "synthetic": result.model.synthetic,
+        **_named(point, "name", "kind", "n_tokens", "depth", "n_seq"),
+        "unit": "t/s" if point.tps else "s",
+        **_named(known, "median", "minimum", "maximum", "mean", "interval", "n"),
+        "ttft_s": point.ttft_s.median if point.ttft_s else None,
+        **{f"{name}_s": getattr(point.inter_token_s, name, None) for name in ("p50", "p95", "p99")},
+        **_named(point.memory, "peak_rss_bytes", "kv_bytes"),
+        **_named(point.bounds, "bandwidth_share", "compute_share"),
+        "zeros": point.skipped_rows,
+        **_named(energy, "joules_a_token", "watts"),
+        "throttled": point.power.throttled if point.power else None,
     }
+
+
+def _named(part: object, *names: str) -> dict[str, Any]:
+    """These fields of a part of a result; None for all of them where there is no such part."""
+    return {name: getattr(part, name, None) for name in names}
 
 
 def check_place(path: Path) -> None:

@@ -8,9 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from plm_edge.bench import bounds, cost, duration, energy, meters, result, sustained
+import msgspec
+from msgspec import structs
+
+from plm_edge.bench import bounds, cost, duration, energy, meters, sustained
 from plm_edge.bench.meters.meter import Finding
 from plm_edge.bench.meters.recorder import Recorder
+from plm_edge.bench.result import gather, shape
+from plm_edge.bench.result.shape import Capability, Result
 from plm_edge.bench.runner import Measured, Setting
 from plm_edge.bench.site import Here, Site
 from plm_edge.bench.workload import Point, Workload
@@ -47,8 +52,8 @@ class Bench:
     display: Display
     label: str = ""
 
-    def run(self) -> dict[str, Any]:
-        """Measure all points; the result as result.schema.json describes it.
+    def run(self) -> Result:
+        """Measure all points.
 
         Raises:
             PlmEdgeError: the model cannot be run.
@@ -70,35 +75,49 @@ class Bench:
 
     def finish(
         self,
-        made: dict[str, Any],
+        head: dict[str, Any],
         measured: list[Measured],
         power: Power,
-        machine: dict[str, Any] | None,
-    ) -> None:
-        """Put points, settings, energy and bounds into the result."""
-        made["points"] = [result.point(one) for one in measured]
+        capability: Capability | None,
+    ) -> Result:
+        """The result: what was known before the first point, the points, their energy and bounds.
+
+        Args:
+            head: schema, versions, engine, machine and model, as `gather.head` and `Site.head`
+                give them.
+        """
+        points = [power.of_point(gather.point(one)) for one in measured]
+        price = self.price if capability else None
+        if price and capability:
+            points = [_bound(point, price, capability) for point in points]
         threads = _threads(measured, self.site.setting)
-        made["settings"] = result.settings(self.site.setting, self.workload, threads)
-        made["power"] = power.describe()
-        power.add(made["points"])
-        if machine is not None:
-            made["capability"] = machine
-            self._add_bounds(made)
-        if self.workload.name == "sustained":
-            made["sustained"] = sustained.of(measured[0], power.recorder)
+        return Result(
+            schema=head["schema"],
+            plm_edge=head["plm_edge"],
+            created=head["created"],
+            engine=msgspec.convert(head["engine"], shape.Engine),
+            machine=msgspec.convert(head["machine"], shape.Machine),
+            model=msgspec.convert(head["model"], shape.Model),
+            settings=gather.settings(self.site.setting, self.workload, threads),
+            points=points,
+            power=power.describe(),
+            capability=capability,
+            cost=price.numbers() if price else None,
+            sustained=(
+                sustained.of(measured[0], power.recorder)
+                if self.workload.name == "sustained"
+                else None
+            ),
+            emulation=msgspec.convert(head.get("emulation"), shape.Emulation | None),
+        )
 
-    def _add_bounds(self, made: dict[str, Any]) -> None:
-        price = self.price
-        made["cost"] = price.numbers()
-        for point in made["points"]:
-            if "tps" in point and not _offloaded(point):
-                point["bounds"] = bounds.of_point(point, price, made["capability"])
 
-
-def _offloaded(point: dict[str, Any]) -> bool:
-    """Whether weights lie on a GPU, whose bandwidth is not what is measured of a machine."""
-    places = point.get("memory", {}).get("weights_bytes", {})
-    return any(not name.startswith(("CPU", "AMX", "RPC")) for name in places)
+def _bound(point: shape.Point, price: cost.Cost, capability: Capability) -> shape.Point:
+    """The point with what bounds it, where it was timed and ran on the CPU alone: a GPU's
+    bandwidth is not what is measured of a machine."""
+    if point.tps is None or point.offloaded:
+        return point
+    return structs.replace(point, bounds=bounds.of_point(point, price, capability))
 
 
 @dataclass
@@ -118,28 +137,26 @@ class Power:
             self.recorder.sample()
             self.idle = energy.idle_watts(self.recorder, self.names, (began, time.monotonic()))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> shape.Power:
         """The `power` of a result."""
-        return {
-            "meters": [meter.describe() for meter in self.finding.meters],
-            "lacking": [{"what": what, "why": why} for what, why in self.finding.lacking],
-            "counted": self.names,
-            "idle_watts": self.idle,
-            "overhead": self.recorder.overhead(),
-        }
+        return shape.Power(
+            meters=[shape.MeterSource(**meter.describe()) for meter in self.finding.meters],
+            lacking=[shape.LackingMeter(what=what, why=why) for what, why in self.finding.lacking],
+            counted=self.names,
+            idle_watts=self.idle,
+            overhead=shape.Overhead(**self.recorder.overhead()),
+        )
 
-    def add(self, points: list[dict[str, Any]]) -> None:
-        """Give each point its energy, temperatures and throttling."""
-        for point in points:
-            if "tps" in point:
-                start, end = point["window"]
-                tokens = point["tokens_a_sample"] * point["tps"]["n"]
-                point["power"] = energy.of_point(
-                    self.recorder, self.names, (start, end), tokens, self.idle
-                )
+    def of_point(self, point: shape.Point) -> shape.Point:
+        """The point with its energy, temperatures and throttling, where it was timed."""
+        if point.tps is None or point.window is None or point.tokens_a_sample is None:
+            return point
+        tokens = point.tokens_a_sample * point.tps.n
+        found = energy.of_point(self.recorder, self.names, point.window, tokens, self.idle)
+        return structs.replace(point, power=found)
 
 
-def run_in_turns(benches: list[Bench]) -> list[dict[str, Any]]:
+def run_in_turns(benches: list[Bench]) -> list[Result]:
     """Run several settings of one workload on one machine: each point by all of them before the
     next point, so that a machine that changes meanwhile does not favour one. The results, in
     order."""
@@ -152,7 +169,7 @@ def run_in_turns(benches: list[Bench]) -> list[dict[str, Any]]:
     )
     display.begin(len(steps) + 2, clock.total + workload.idle_s + CAPABILITY_S)
     display.step("reading the model, idle power" + first.label)
-    made = [result.head() | bench.site.head() for bench in benches]
+    heads = [gather.head() | bench.site.head() for bench in benches]
     found = meters.find(site.host) if site.host else Finding()
     measured: list[list[Measured]] = [[] for _ in benches]
     with Recorder(found.meters, max(workload.sample_s, site.sample_s)) as recorder:
@@ -164,13 +181,15 @@ def run_in_turns(benches: list[Bench]) -> list[dict[str, Any]]:
             clock.taken.append(time.monotonic() - began)
             display.left(clock.left)
     display.step("memory bandwidth and arithmetic" + first.label)
-    machine = site.capability(_threads(measured[0], site.setting))
-    for bench, head, those in zip(benches, made, measured, strict=True):
-        bench.finish(head, those, power, machine)
-    return made
+    found_here = site.capability(_threads(measured[0], site.setting))
+    capability = msgspec.convert(found_here, Capability | None)
+    return [
+        bench.finish(head, those, power, capability)
+        for bench, head, those in zip(benches, heads, measured, strict=True)
+    ]
 
 
-def run_side_by_side(benches: list[Bench]) -> list[dict[str, Any]]:
+def run_side_by_side(benches: list[Bench]) -> list[Result]:
     """Run each on a machine of its own, all at the same time; the results, in order.
 
     Raises:
@@ -181,7 +200,7 @@ def run_side_by_side(benches: list[Bench]) -> list[dict[str, Any]]:
     return [one.result() for one in runs]
 
 
-def run(setting: Setting, workload: Workload, display: Display) -> dict[str, Any]:
+def run(setting: Setting, workload: Workload, display: Display) -> Result:
     """Measure all points of `workload` on this machine. See `Bench.run`."""
     return Bench(Here(setting), workload, display).run()
 

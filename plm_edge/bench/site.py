@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from plm_edge.bench import capability, environment, result, runner
+from plm_edge.bench import capability, environment, runner
 from plm_edge.bench.meters.host import Host, LocalHost
+from plm_edge.bench.result import gather
 from plm_edge.bench.runner import Measured, Setting
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.machine.threads import default_threads
@@ -53,7 +54,7 @@ class Here:
 
     def head(self) -> Result:
         return {
-            "engine": result.engine(self.setting),
+            "engine": gather.engine(self.setting),
             "machine": environment.machine(),
             "model": environment.model(self.setting.model),
         }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.meters.recorder import Recorder
+from plm_edge.bench.result.shape import Sustained
 from plm_edge.bench.runner import Measured
 from plm_edge.bench.statistics_ import summarise
 from plm_edge.bench.workload import Workload
@@ -40,21 +40,21 @@ def workload(base: Workload, duration: float) -> Workload:
     )  # fmt: skip
 
 
-def of(measured: Measured, recorder: Recorder) -> dict[str, Any]:
+def of(measured: Measured, recorder: Recorder) -> Sustained:
     """Rates and meters over time, seconds from the first sample on.
 
     `held` is the median rate of the last tenth as a share of that of the first.
     """
     began = measured.samples[0].start
-    rates = [[sample.end - began, sample.tokens / sample.seconds] for sample in measured.samples]
+    rates = [(sample.end - began, sample.tokens / sample.seconds) for sample in measured.samples]
     tenth = max(1, len(rates) // 10)
     first = summarise([rate for _, rate in rates[:tenth]]).median
     last = summarise([rate for _, rate in rates[-tenth:]]).median
-    return {
-        "rates": rates,
-        "held": last / first,
-        "series": {
-            name: [[at - began, value] for at, value in list(series)]
+    return Sustained(
+        rates=rates,
+        held=last / first,
+        series={
+            name: [(at - began, value) for at, value in list(series)]
             for name, series in recorder.series.items()
         },
-    }
+    )

@@ -10,6 +10,8 @@ import jsonschema
 import pytest
 
 from plm_edge.bench import session
+from plm_edge.bench.result import schema
+from plm_edge.bench.result.shape import Result, as_json
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import Workload
 
@@ -41,13 +43,18 @@ class Silent:
 
 def check(result: dict[str, Any]) -> None:
     """The result meets the schema in the repository, also after a way through JSON."""
-    path = Path(session.__file__).with_name("result.schema.json")
-    schema = json.loads(path.read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(json.loads(json.dumps(result)), schema)
+    found = json.loads(schema.PLACE.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(found)
+    jsonschema.validate(json.loads(json.dumps(result)), found)
 
 
 @pytest.fixture(scope="session")
-def result(tiny_gguf: Path) -> dict[str, Any]:
+def result(measured: Result) -> dict[str, Any]:
+    """The same in JSON's terms."""
+    return as_json(measured)
+
+
+@pytest.fixture(scope="session")
+def measured(tiny_gguf: Path) -> Result:
     """A result of tiny-plm in q4_k."""
     return session.run(Setting(tiny_gguf, threads=1), SHORT, Silent())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from plm_edge.bench import bounds, cost
+from plm_edge.bench.result.shape import Capability, Point
+from plm_edge.bench.statistics_ import summarise
 from plm_edge.model import gguf_file
 
 
@@ -37,15 +38,19 @@ def test_without_the_kernel_no_row_is_skipped(tiny_gguf: Path) -> None:
 
 def test_bounds_are_shares_of_the_machine(tiny_gguf: Path) -> None:
     price = cost.of(gguf_file.read(tiny_gguf), "f16", sparse=True)
-    point: dict[str, Any] = {
-        "kind": "decode", "n_tokens": 10, "depth": 95, "n_seq": 1, "zeros": 0.5,
-        "seconds": {"median": 1.0},
-    }  # fmt: skip
-    found = bounds.of_point(point, price, {"read_bytes_s": 1e8, "flops": 1e9})
-    assert found["bytes_a_step"] == price.decode_bytes(100, 0.5)
-    assert found["bandwidth_share"] == pytest.approx(10 * found["bytes_a_step"] / 1e8)
-    assert found["compute_share"] == pytest.approx(10 * price.decode_flops(100, 0.5) / 1e9)
-    assert found["bound_by"] == "memory"
+    point = Point(
+        name="tg10 @ d95", kind="decode", n_tokens=10, depth=95, n_seq=1, skipped=None, zeros=0.5,
+        seconds=summarise([1.0]),
+    )  # fmt: skip
+    machine = Capability(
+        threads=1, read_bytes_s=1e8, read_samples=[], read_how="", flops=1e9, flops_samples=[],
+        flops_how="",
+    )  # fmt: skip
+    found = bounds.of_point(point, price, machine)
+    assert found.bytes_a_step == price.decode_bytes(100, 0.5)
+    assert found.bandwidth_share == pytest.approx(10 * found.bytes_a_step / 1e8)
+    assert found.compute_share == pytest.approx(10 * price.decode_flops(100, 0.5) / 1e9)
+    assert found.bound_by == "memory"
 
 
 def test_the_capability_is_measured_in_a_process_of_its_own() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import emulation, session
+from plm_edge.bench.result.shape import as_json
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.worker import counting
 from plm_edge.bench.workload import Workload
@@ -38,7 +39,7 @@ def site(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> emulation
 
 @pytest.fixture(scope="module")
 def found(site: emulation.Emulated) -> dict[str, Any]:
-    return session.Bench(site, SHORT, Silent()).run()
+    return as_json(session.Bench(site, SHORT, Silent()).run())
 
 
 @pytest.mark.full

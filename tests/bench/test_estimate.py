@@ -6,7 +6,6 @@ import copy
 import statistics
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import cost, estimate, kernels
 from plm_edge.bench.cost import Cost
 from plm_edge.bench.estimate import Machine
+from plm_edge.bench.result.shape import Result
 from plm_edge.devices.profiles import profile
 
 PRICE = Cost(
@@ -97,12 +97,12 @@ MEASURED = {
 }  # fmt: skip
 
 
-def test_a_device_is_estimated_with_a_check_here(result: dict[str, Any], tiny_gguf: Path) -> None:
+def test_a_device_is_estimated_with_a_check_here(measured: Result, tiny_gguf: Path) -> None:
     """The check is the same formula, with what was measured here."""
     price = cost.of_file(tiny_gguf, "f16", sparse=True)
     here = estimate.of_here([MEASURED], ("avx2",), 2.0)
     assert here.flops == 2 * 2e9 * 8 * 4
-    found = estimate.of_device(profile.find("rpi5"), price, result, here, (0, 4096))
+    found = estimate.of_device(profile.find("rpi5"), price, measured, here, (0, 4096))
     assert found["estimate"] is True
     assert found["applies"] is False  # tiny-plm lies in caches
     assert [point["depth"] for point in found["decode"]] == [0, 4096]
@@ -119,23 +119,21 @@ def test_a_device_is_estimated_with_a_check_here(result: dict[str, Any], tiny_gg
             assert check["formula"] == estimate.FORMULA
 
 
-def test_this_machine_is_estimated_by_what_was_measured(
-    result: dict[str, Any], tiny_gguf: Path
-) -> None:
+def test_this_machine_is_estimated_by_what_was_measured(measured: Result, tiny_gguf: Path) -> None:
     price = cost.of_file(tiny_gguf, "f16", sparse=True)
     here = estimate.of_here([MEASURED], ("avx2",), 2.0)
     pi = profile.find("rpi5")
     itself = replace(pi, data=pi.data | {"name": estimate.HERE})
-    found = estimate.of_device(itself, price, result, here, (0,))
+    found = estimate.of_device(itself, price, measured, here, (0,))
     assert found["machine"]["read_bytes_s"] == 3e10
     zeros = found["zeros"]
     assert found["decode"][0]["estimate_tps"] == estimate.decode(price, here, 0, zeros).tps
 
 
-def test_no_bandwidth_no_estimate(result: dict[str, Any], tiny_gguf: Path) -> None:
+def test_no_bandwidth_no_estimate(measured: Result, tiny_gguf: Path) -> None:
     bare = copy.deepcopy(profile.find("rpi4"))
     bare.data["memory"] = {}
     price = cost.of_file(tiny_gguf, "f16", sparse=True)
     here = estimate.of_here([MEASURED], (), None)
     with pytest.raises(PlmEdgeError, match="cannot be estimated"):
-        estimate.of_device(bare, price, result, here, (0,))
+        estimate.of_device(bare, price, measured, here, (0,))

@@ -299,18 +299,19 @@ def test_joules_a_token_and_idle_apart() -> None:
     recorder.series["it"] = [(0, 0.0), (10, 20.0), (20, 220.0)]
     idle = energy.idle_watts(recorder, ["it"], (0, 10))
     assert idle == pytest.approx(2)
-    found = energy.of_point(recorder, ["it"], (10, 20), 100, idle)["energy"]
-    assert found["watts"] == pytest.approx(20)
-    assert found["joules_a_token"] == pytest.approx(2)
-    assert found["joules_a_token_above_idle"] == pytest.approx(1.8)
+    found = energy.of_point(recorder, ["it"], (10, 20), 100, idle).energy
+    assert found is not None
+    assert found.watts == pytest.approx(20)
+    assert found.joules_a_token == pytest.approx(2)
+    assert found.joules_a_token_above_idle == pytest.approx(1.8)
 
 
 def test_throttling_in_the_window_alone() -> None:
     recorder = Recorder([Scripted("throttled")])
     recorder.series["it"] = [(1, 0.0), (5, 1.0), (9, 0.0)]
-    assert energy.of_point(recorder, [], (4, 6), 1, None)["throttled"] is True
-    assert energy.of_point(recorder, [], (8, 10), 1, None)["throttled"] is False
-    assert energy.of_point(recorder, [], (20, 30), 1, None)["throttled"] is None
+    assert energy.of_point(recorder, [], (4, 6), 1, None).throttled is True
+    assert energy.of_point(recorder, [], (8, 10), 1, None).throttled is False
+    assert energy.of_point(recorder, [], (20, 30), 1, None).throttled is None
 
 
 def test_the_recorder_reads_at_its_pace_and_counts_its_cost(device: Device) -> None:

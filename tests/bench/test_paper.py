@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 from plm_edge.bench import charts, paper
+from plm_edge.bench.result.shape import Result, of_json
 from plm_edge.bench.workload import Workload
 from plm_edge.cli.bench import suites
 
@@ -14,13 +15,13 @@ def runs(result: dict[str, Any], place: str) -> tuple[Any, list[tuple[str, str, 
     """A function that measures nothing, and what it was asked for."""
     asked: list[tuple[str, str, int | None]] = []
 
-    def run(quant: str, workload: Workload, gpu_layers: int | None) -> list[dict[str, Any]]:
+    def run(quant: str, workload: Workload, gpu_layers: int | None) -> list[Result]:
         asked.append((quant, workload.name, gpu_layers))
         made = copy.deepcopy(result)
         for point in made["points"]:
             if "memory" in point:
                 point["memory"]["weights_bytes"] = {place: 1}
-        return [made]
+        return [of_json(made)]
 
     return run, asked
 

@@ -18,6 +18,7 @@ import pytest
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.base.files import sha256
 from plm_edge.bench import matrix, remote, runner, session, types
+from plm_edge.bench.result.shape import as_json
 from plm_edge.bench.worker.client import PointReader, Setting, point_request
 from plm_edge.bench.workload import Point
 from plm_edge.building.cache import Kept
@@ -67,7 +68,8 @@ def two(
     folder = tmp_path_factory.mktemp("devices")
     sites = [on(server, built, folder / name, Setting(tiny_gguf)) for name in ("one", "two")]
     try:
-        return session.run_side_by_side([session.Bench(s, SHORT, Silent()) for s in sites])
+        benches = [session.Bench(site, SHORT, Silent()) for site in sites]
+        return [as_json(one) for one in session.run_side_by_side(benches)]
     finally:
         for site in sites:
             site.transport.close()

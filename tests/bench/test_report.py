@@ -16,6 +16,7 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import charts, compare, report, sustained
 from plm_edge.bench.meters.recorder import Recorder
+from plm_edge.bench.result.shape import as_json, of_json
 from plm_edge.bench.worker.events import Measured, Sample
 from plm_edge.bench.workload import WORKLOADS, Point
 
@@ -28,8 +29,8 @@ def full(result: dict[str, Any]) -> dict[str, Any]:
     other["engine"]["name"] = "stock"
     made["comparison"] = {
         "with": other,
-        "differences": compare.differences(made, other),
-        "points": compare.compare(made, other),
+        "differences": compare.differences(of_json(made), of_json(other)),
+        "points": [as_json(one) for one in compare.compare(of_json(made), of_json(other))],
     }
     made["power"]["meters"] = [
         {"name": "soc", "quantity": "temperature", "unit": "°C", "source": "x", "covers": "y"}
@@ -61,7 +62,7 @@ class Links(HTMLParser):
 
 
 def test_the_report_asks_nothing_of_the_network(full: dict[str, Any]) -> None:
-    page = report.html([full])
+    page = report.html([of_json(full)])
     links = Links()
     links.feed(page)
     assert links.fetched == []
@@ -73,18 +74,19 @@ def test_the_report_asks_nothing_of_the_network(full: dict[str, Any]) -> None:
 
 def test_a_model_cannot_write_into_the_page(full: dict[str, Any]) -> None:
     full["model"]["name"] = "<script>alert(1)</script>"
-    assert "<script>" not in report.html([full])
+    assert "<script>" not in report.html([of_json(full)])
 
 
 def test_pictures_are_well_formed_and_hold_text(full: dict[str, Any]) -> None:
+    found = of_json(full)
     for svg in (
-        charts.rates([("plm-edge", full), ("stock", full)], "decode"),
-        charts.rates([("plm-edge", full)], "prefill"),
-        charts.batches(full),
-        charts.latencies(full),
-        charts.roofline(full),
-        charts.zeros(full),
-        charts.sustained(full),
+        charts.rates([("plm-edge", found), ("stock", found)], "decode"),
+        charts.rates([("plm-edge", found)], "prefill"),
+        charts.batches(found),
+        charts.latencies(found),
+        charts.roofline(found),
+        charts.zeros(found),
+        charts.sustained(found),
     ):
         assert svg is not None
         root = ET.fromstring(svg)
@@ -96,9 +98,9 @@ def test_pictures_are_well_formed_and_hold_text(full: dict[str, Any]) -> None:
 def test_several_devices_stand_side_by_side(full: dict[str, Any]) -> None:
     devices = []
     for name in ("one", "two", "three", "four"):
-        devices.append(copy.deepcopy(full))
-        devices[-1]["machine"]["device"] = name
-    together = charts.rates([(one["machine"]["device"], one) for one in devices], "decode")
+        full["machine"]["device"] = name
+        devices.append(of_json(copy.deepcopy(full)))
+    together = charts.rates([(one.machine.device, one) for one in devices], "decode")
     assert together is not None
     page = report.html(devices)
     for name in ("one", "two", "three", "four"):
@@ -112,7 +114,7 @@ def test_a_sustained_run_has_a_row_for_each_quantity(full: dict[str, Any]) -> No
         {"name": "cpufreq", "quantity": "frequency", "unit": "MHz", "source": "x", "covers": "y"}
     )
     full["sustained"]["series"]["cpufreq"] = [[0, 2400.0], [2, 1800.0]]
-    svg = charts.sustained(full)
+    svg = charts.sustained(of_json(full))
     assert svg is not None
     axes = [g for g in ET.fromstring(svg).iter() if g.get("id", "").startswith("axes_")]
     assert len(axes) == 3
@@ -123,9 +125,10 @@ def test_a_sustained_run_has_a_row_for_each_quantity(full: dict[str, Any]) -> No
 def test_what_was_not_measured_has_no_picture(result: dict[str, Any]) -> None:
     result = copy.deepcopy(result)
     result["points"] = [p for p in result["points"] if p["kind"] == "prefill"]
-    assert charts.rates([("x", result)], "decode") is None
-    assert charts.zeros(result) is None
-    assert charts.sustained(result) is None
+    found = of_json(result)
+    assert charts.rates([("x", found)], "decode") is None
+    assert charts.zeros(found) is None
+    assert charts.sustained(found) is None
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +141,8 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 def test_csv_has_a_line_for_each_point(full: dict[str, Any]) -> None:
-    lines = list(csv.DictReader(io.StringIO(report.to_csv([full, full["comparison"]["with"]]))))
+    results = [of_json(full), of_json(full["comparison"]["with"])]
+    lines = list(csv.DictReader(io.StringIO(report.to_csv(results))))
     assert len(lines) == 12
     assert [line["engine"] for line in lines] == ["plm-edge"] * 6 + ["stock"] * 6
     decode = next(line for line in lines if line["name"] == "tg4")
@@ -176,9 +180,9 @@ def test_a_rate_that_falls() -> None:
     recorder = Recorder([])
     recorder.series["soc"] = [(10, 40.0), (110, 80.0)]
     found = sustained.of(Measured(Point("decode", 10), samples), recorder)
-    assert found["held"] == pytest.approx(1.045 / 1.945, rel=1e-3)
-    assert found["rates"][0] == [1, 10.0]
-    assert found["series"]["soc"] == [[0, 40.0], [100, 80.0]]
+    assert found.held == pytest.approx(1.045 / 1.945, rel=1e-3)
+    assert found.rates[0] == (1, 10.0)
+    assert found.series["soc"] == [(0, 40.0), (100, 80.0)]
 
 
 def test_the_sustained_workload_is_decode_alone() -> None:

@@ -11,7 +11,7 @@ from plm_edge.base import console
 from plm_edge.cli import options
 from plm_edge.cli.bench import options as ours
 
-Result = dict[str, Any]
+Run = dict[str, Any]
 
 SHOWN, PLOTTED = 20, 500  # runs in the table, and on the page
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -64,7 +64,7 @@ def shortened(lines: list[str]) -> str:
     return lines[0] + (f" (and {len(lines) - 1} more points)" if len(lines) > 1 else "")
 
 
-def slower(run: Result, runs: list[Result]) -> list[str]:
+def slower(run: Run, runs: list[Run]) -> list[str]:
     """Points that were slower than in the run of the same setting before it, in words."""
     from plm_edge.bench import history as remembered
 
@@ -72,7 +72,7 @@ def slower(run: Result, runs: list[Result]) -> list[str]:
     return remembered.slower(run["id"], before["id"]) if before else []
 
 
-def _write(path: Path, runs: list[Result]) -> None:
+def _write(path: Path, runs: list[Run]) -> None:
     """The plots: decode and prefill from run to run, a line for each setting."""
     from plm_edge.bench import charts, report
     from plm_edge.cli.bench.request import check_html
@@ -97,7 +97,7 @@ def _write(path: Path, runs: list[Result]) -> None:
     console.note(f"report: {path}")
 
 
-def _number(run: Result, runs: list[Result]) -> int:
+def _number(run: Run, runs: list[Run]) -> int:
     """Which of the settings it is, the oldest is 1: settings differ in more than a label holds."""
     settings = list(dict.fromkeys(other["setting"] for other in reversed(runs)))
     return settings.index(run["setting"]) + 1
@@ -109,7 +109,7 @@ def spark(values: list[float]) -> str:
     return "".join(_LEVELS[min(7, int(8 * value / top))] for value in values)
 
 
-def _first(run: Result, start: str) -> float | None:
+def _first(run: Run, start: str) -> float | None:
     return next((rate for name, rate in run["points"].items() if name.startswith(start)), None)
 
 

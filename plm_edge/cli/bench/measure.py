@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import against_stock, history, report, session, sustained
 from plm_edge.bench import compare as comparing
+from plm_edge.bench.result.shape import Comparison, Result, as_json
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here
 from plm_edge.bench.workload import Workload, find
@@ -17,7 +20,6 @@ from plm_edge.cli.bench import progress, tables
 from plm_edge.cli.bench.request import Output, Places, Request, check_html, no_effect
 
 DEVICES_SCHEMA = "plm-edge/bench-devices/1"
-Result = dict[str, Any]
 
 
 def run(request: Request, places: Places, output: Output, remember: bool) -> None:
@@ -73,11 +75,12 @@ def compare(other: str, request: Request, places: Places, output: Output, rememb
         result, *stock = measure_here(setting, workload, beside_stock=before is None)
         before = before or stock[0]
     assert before is not None
-    result["comparison"] = {
-        "with": before,
-        "differences": comparing.differences(result, before),
-        "points": comparing.compare(result, before),
-    }
+    comparison = Comparison(
+        other=before,
+        differences=comparing.differences(result, before),
+        points=comparing.compare(result, before),
+    )
+    result = structs.replace(result, comparison=comparison)
     if remember:
         _remember(result)
     show([result], output, several=bool(places.names))
@@ -134,10 +137,10 @@ def show(results: list[Result], output: Output, several: bool) -> None:
         report.write(output.html, report.html(results))
         console.note(f"report: {output.html}")
     if output.json:
-        one = results[0]
-        console.emit_json({"schema": DEVICES_SCHEMA, "results": results} if several else one)
+        shown = [as_json(one) for one in results]
+        console.emit_json({"schema": DEVICES_SCHEMA, "results": shown} if several else shown[0])
     elif output.csv:
-        also = [one["comparison"]["with"] for one in results if "comparison" in one]
+        also = [one.comparison.other for one in results if one.comparison]
         console.out.print(report.to_csv([*results, *also]), end="", soft_wrap=True, markup=False)
     else:
         for index, one in enumerate(results):
@@ -149,7 +152,7 @@ def show(results: list[Result], output: Output, several: bool) -> None:
             console.out.print(tables.side_by_side(results))
 
 
-def _show_estimates(found: list[Result], output: Output) -> None:
+def _show_estimates(found: list[dict[str, Any]], output: Output) -> None:
     if output.json:
         console.emit_json({"schema": DEVICES_SCHEMA, "results": found})
         return
@@ -171,6 +174,6 @@ def _remember(result: Result) -> None:
         return
     for point in history.regressions(result, before):
         console.warn(
-            f"{point['name']} is slower than on {before['created'][:16].replace('T', ' ')}: "
-            f"{point['ours']:,.1f} t/s, then {point['other']:,.1f} ({point['ratio']:.2f}x)"
+            f"{point.name} is slower than on {before.created[:16].replace('T', ' ')}: "
+            f"{point.ours:,.1f} t/s, then {point.other:,.1f} ({point.ratio:.2f}x)"
         )

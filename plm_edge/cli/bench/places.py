@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import emulation, matrix, remote, session
+from plm_edge.bench.result.shape import Result
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Site
 from plm_edge.bench.workload import Workload
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from plm_edge.building.cache import Kept
 
 
-def measure(places: Places, setting: Setting, workload: Workload) -> list[dict[str, Any]]:
+def measure(places: Places, setting: Setting, workload: Workload) -> list[Result]:
     """The results of all devices of the call, measured side by side.
 
     Raises:

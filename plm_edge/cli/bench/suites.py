@@ -12,6 +12,7 @@ from rich.text import Text
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import charts, matrix, paper, report, types
+from plm_edge.bench.result.shape import Result
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import find
 from plm_edge.cli.bench import measure, places, progress
@@ -19,7 +20,7 @@ from plm_edge.cli.bench.request import Output, Places, Request, check_html
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
 
-Result = dict[str, Any]
+Found = dict[str, Any]
 
 
 def run_paper(request: Request, where: Places, output: Output) -> None:
@@ -92,7 +93,7 @@ def _begin(request: Request, where: Places, output: Output) -> tuple[types.Origi
 
 
 def _emit(
-    found: Result,
+    found: Found,
     output: Output,
     table: Any,
     pictures: list[tuple[str, str, str]],
@@ -112,7 +113,7 @@ def _emit(
             console.out.print(Text(note, "dim"), soft_wrap=True)
 
 
-def matrix_table(found: Result) -> Any:
+def matrix_table(found: Found) -> Any:
     """All cells, the best of each kind first; those on the Pareto front are marked."""
     synthetic = " (synthetic weights)" if found["synthetic"] else ""
     device = found["machine"]["device"]
@@ -132,7 +133,7 @@ def matrix_table(found: Result) -> Any:
     return table
 
 
-def matrix_pictures(found: Result) -> list[tuple[str, str, str]]:
+def matrix_pictures(found: Found) -> list[tuple[str, str, str]]:
     """Speed against memory, and against divergence."""
     return [
         ("Speed and memory", charts.front(found["cells"], "peak_rss_bytes"), "filled: the front"),
@@ -140,7 +141,7 @@ def matrix_pictures(found: Result) -> list[tuple[str, str, str]]:
     ]
 
 
-def paper_table(found: Result) -> Any:
+def paper_table(found: Found) -> Any:
     """Two lines for each device and type: prefill by the prompt's length, decode by the cache's."""
     lengths = ["0", *map(str, paper.LENGTHS)]
     table = console.table(
@@ -159,7 +160,7 @@ def paper_table(found: Result) -> Any:
     return table
 
 
-def paper_notes(found: Result) -> list[str]:
+def paper_notes(found: Found) -> list[str]:
     """What the figures follow, and what of it could not be found or measured."""
     notes = [f"after {found['source']}; tokens: of the prompt, or cached before 128 new ones"]
     notes += [f"not found there: {line}" for line in found["unknown"]]
@@ -168,7 +169,7 @@ def paper_notes(found: Result) -> list[str]:
     return notes
 
 
-def paper_pictures(found: Result) -> list[tuple[str, str, str]]:
+def paper_pictures(found: Found) -> list[tuple[str, str, str]]:
     """Prefill and decode by length, a line for each device and type; then by layers offloaded."""
     whole = [row for row in found["rows"] if row["gpu_layers"] is None]
     parts = [row for row in found["rows"] if row["gpu_layers"] is not None]

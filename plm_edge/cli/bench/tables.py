@@ -7,8 +7,8 @@ from typing import Any
 from rich.text import Text
 
 from plm_edge.base import console
-
-Result = dict[str, Any]
+from plm_edge.bench.result.shape import Comparison, Machine, Point, Result
+from plm_edge.bench.summary import lacking_energy, medians, milliseconds, remarks
 
 
 def show(result: Result) -> None:
@@ -17,68 +17,47 @@ def show(result: Result) -> None:
     for remark in remarks(result):
         console.out.print(Text("note: ", "yellow").append(console.printable(remark), "default"))
     console.out.print()
-    if "emulation" in result:
+    if result.emulation:
         console.out.print(instructions_table(result))
         return
     console.out.print(speed_table(result))
     console.out.print()
-    if any("memory" in point for point in result["points"]):
+    if any(point.memory for point in result.points):
         console.out.print(memory_table(result))
         console.out.print()
-    if "capability" in result:
+    if result.capability:
         console.out.print(bounds_table(result))
         console.out.print()
     console.out.print(power_table(result))
-    if "sustained" in result:
+    if result.sustained:
         console.out.print()
         console.out.print(sustained_line(result))
-    if "comparison" in result:
+    if result.comparison:
         console.out.print()
-        console.out.print(comparison_table(result["comparison"]))
+        console.out.print(comparison_table(result.comparison))
 
 
 def _headline(result: Result) -> Text:
-    model, machine, settings = result["model"], result["machine"], result["settings"]
-    synthetic = " (synthetic weights)" if model["synthetic"] else ""
-    line = console.cell(f"{model['name']} {model['quant']}{synthetic}", "bold")
+    model, settings = result.model, result.settings
+    synthetic = " (synthetic weights)" if model.synthetic else ""
+    line = console.cell(f"{model.name} {model.quant}{synthetic}", "bold")
     line.append(
         console.printable(
-            f"  {model['layout']} layout, {console.size(model['tensor_bytes'])}; "
-            f"{result['engine']['name']} on {_place(machine)}, {settings['threads']} threads, "
-            f"KV {settings['kv']}"
+            f"  {model.layout} layout, {console.size(model.tensor_bytes)}; "
+            f"{result.engine.name} on {_place(result.machine)}, {settings.threads} threads, "
+            f"KV {settings.kv}"
         ),
         style="dim",
     )
     return line
 
 
-BUSY = 0.5  # load average by logical core from which other programs spoil the figures
+def _place(machine: Machine) -> str:
+    device = machine.device
+    return machine.cpu if device == "local" else f"{device} ({machine.cpu})"
 
 
-def remarks(result: Result) -> list[str]:
-    """What a reader has to know beside the figures."""
-    made = []
-    load, cores = result["machine"]["load_before"], result["machine"]["cores_logical"]
-    if load and cores and load[0] / cores > BUSY:
-        made.append(
-            f"other programs were busy: a load of {load[0]:.1f} on {cores} CPUs when it began"
-        )
-    wide = [p["name"] for p in result["points"] if p.get("interval_reached") is False]
-    share = 100 * result["settings"]["workload"]["interval"]
-    if wide and share:
-        made.append(f"time ran out before the mean was known to {share:.0f} %: {', '.join(wide)}")
-    hot = [p["name"] for p in result["points"] if (p.get("power") or {}).get("throttled")]
-    if hot:
-        made.append(f"the device throttled itself at {', '.join(hot)}: these figures are too low")
-    return made
-
-
-def _place(machine: Result) -> str:
-    device = machine["device"]
-    return str(machine["cpu"]) if device == "local" else f"{device} ({machine['cpu']})"
-
-
-def estimate_table(found: Result) -> Any:
+def estimate_table(found: dict[str, Any]) -> Any:
     """An estimate; the word and its formula stand on every line."""
     model, machine = found["model"], found["machine"]
     synthetic = " (synthetic weights)" if model["synthetic"] else ""
@@ -90,7 +69,7 @@ def estimate_table(found: Result) -> Any:
     def line(name: str, value: str, note: str) -> None:
         table.add_row(f"estimate: {name}", Text(value, "bold"), console.cell(note, "dim"))
 
-    def bounds(where: str, one: Result) -> None:
+    def bounds(where: str, one: dict[str, Any]) -> None:
         how = "measured, in caches" if where else "the share of F that kernels reach here"
         rates = ", ".join(f"{kind} {ops / 1e9:,.0f}" for kind, ops in one["kernels"].items())
         line(f"K{where}", "GOP/s" if rates else "-", f"{rates}; {how}" if rates else "F is lacking")
@@ -132,24 +111,26 @@ def estimate_table(found: Result) -> Any:
 
 def instructions_table(result: Result) -> Any:
     """Of an emulated device: whether its tokens are right, and what they take."""
-    said = result["emulation"]
-    tokens = said["tokens"]
+    emulation = result.emulation
+    assert emulation is not None
+    tokens = emulation.tokens
     table = console.table(
-        f"emulated: {said['emulator']} -cpu {said['cpu']}", "instructions a token", "", right=(1,)
-    )
-    for point in result["points"]:
-        counted = point.get("instructions", {}).get("a_token")
+        f"emulated: {emulation.emulator} -cpu {emulation.cpu}", "instructions a token", "",
+        right=(1,),
+    )  # fmt: skip
+    for point in result.points:
+        counted = point.instructions.a_token if point.instructions else None
         shown = Text("not counted" if counted is None else f"{counted:,.0f}", "bold")
-        note = "all of it" if point["kind"] == "load" else ""
-        zeros = point.get("zeros")
+        note = "all of it" if point.kind == "load" else ""
+        zeros = point.skipped_rows
         note = f"{100 * zeros:.0f} % of W_down skipped" if zeros else note
-        table.add_row(console.cell(point["name"]), shown, console.cell(note, "dim"))
-    if said["not_counted"]:
-        table.add_row(Text("not counted", "dim"), "", console.cell(said["not_counted"], "dim"))
+        table.add_row(console.cell(point.name), shown, console.cell(note, "dim"))
+    if emulation.not_counted:
+        table.add_row(Text("not counted", "dim"), "", console.cell(emulation.not_counted, "dim"))
     table.add_row(
         "tokens",
-        Text("equal" if tokens["equal"] else "others", "bold"),
-        console.cell(f"{len(tokens['there'])} greedy ones after {tokens['prompt']!r}", "dim"),
+        Text("equal" if tokens.equal else "others", "bold"),
+        console.cell(f"{len(tokens.there)} greedy ones after {tokens.prompt!r}", "dim"),
     )
     table.add_row("speed", Text("not measured", "dim"), console.cell("qemu's is not its", "dim"))
     return table
@@ -157,27 +138,11 @@ def instructions_table(result: Result) -> Any:
 
 def side_by_side(results: list[Result]) -> Any:
     """Medians of all devices, a column each."""
-    names = [str(one["machine"]["device"]) for one in results]
+    names = [one.machine.device for one in results]
     table = console.table("side by side", *names, right=tuple(range(1, len(names) + 1)))
     for name, cells in medians(results):
         table.add_row(console.cell(name), *cells)
     return table
-
-
-def medians(results: list[Result]) -> list[tuple[str, list[str]]]:
-    """Of each point its name, and for each result what it came to, in words."""
-    names = dict.fromkeys(point["name"] for one in results for point in one["points"])
-    return [(name, [_median(one, name) for one in results]) for name in names]
-
-
-def _median(result: Result, name: str) -> str:
-    point: Result = next((p for p in result["points"] if p["name"] == name), {})
-    if "tps" in point:
-        return f"{point['tps']['median']:,.1f} t/s"
-    if "seconds" in point:
-        return console.duration(point["seconds"]["median"])
-    counted = (point.get("instructions") or {}).get("a_token")
-    return f"{counted:,.0f} instructions" if counted else "-"
 
 
 def speed_table(result: Result) -> Any:
@@ -185,47 +150,42 @@ def speed_table(result: Result) -> Any:
     table = console.table(
         "", "median", "min", "max", "±", "n", "TTFT", "p50", "p95", "p99", right=tuple(range(1, 10))
     )
-    for point in result["points"]:
-        if point["skipped"]:
-            table.add_row(console.cell(point["name"], "dim"), Text("not measured here", "dim"))
+    for point in result.points:
+        if point.skipped:
+            table.add_row(console.cell(point.name, "dim"), Text("not measured here", "dim"))
             continue
-        table.add_row(console.cell(point["name"]), *_figures(point))
+        table.add_row(console.cell(point.name), *_figures(point))
     return table
 
 
-def _figures(point: Result) -> list[Text]:
-    known = point.get("tps") or point["seconds"]
-    show = (lambda v: f"{v:,.1f} t/s") if "tps" in point else console.duration
-    plain = (lambda v: f"{v:,.1f}") if "tps" in point else console.duration
-    spread = "-" if known["interval"] is None else f"{100 * known['interval']:.1f} %"
-    wide = point["interval_reached"] is False
-    ttft = console.duration(point["ttft_s"]["median"]) if "ttft_s" in point else ""
-    steps = point.get("inter_token_s", {})
-    latencies = [milliseconds(steps[name]) if steps else "" for name in ("p50", "p95", "p99")]
+def _figures(point: Point) -> list[Text]:
+    known = point.known
+    assert known is not None
+    show = (lambda v: f"{v:,.1f} t/s") if point.tps else console.duration
+    plain = (lambda v: f"{v:,.1f}") if point.tps else console.duration
+    spread = "-" if known.interval is None else f"{100 * known.interval:.1f} %"
+    wide = point.interval_reached is False
+    ttft = console.duration(point.ttft_s.median) if point.ttft_s else ""
+    steps = point.inter_token_s
+    latencies = [milliseconds(s) for s in (steps.p50, steps.p95, steps.p99)] if steps else [""] * 3
     return [
-        Text(show(known["median"]), style="bold"),
-        Text(plain(known["minimum"]), style="dim"),
-        Text(plain(known["maximum"]), style="dim"),
+        Text(show(known.median), style="bold"),
+        Text(plain(known.minimum), style="dim"),
+        Text(plain(known.maximum), style="dim"),
         Text(spread, style="yellow" if wide else "dim"),
-        Text(str(known["n"]), style="dim"),
+        Text(str(known.n), style="dim"),
         *(Text(text) for text in (ttft, *latencies)),
     ]
 
 
-def milliseconds(seconds: float) -> str:
-    """Always in milliseconds, so that a column can be compared by eye."""
-    return f"{1000 * seconds:.2f} ms" if seconds < 0.1 else f"{1000 * seconds:,.0f} ms"
-
-
 def memory_table(result: Result) -> Any:
     """What it took of memory, at the point that took most."""
-    measured = [point for point in result["points"] if "memory" in point]
-    worst = max(measured, key=lambda point: point["memory"]["peak_rss_bytes"])
-    memory = worst["memory"]
-    weights = memory["weights_bytes"]
+    measured = [(point.name, point.memory) for point in result.points if point.memory]
+    worst, memory = max(measured, key=lambda one: one[1].peak_rss_bytes or 0)
+    weights = memory.weights_bytes
     table = console.table("memory", "", "", right=(1,))
     rows = [
-        ("peak RSS", memory["peak_rss_bytes"], f"of the process, at {worst['name']}"),
+        ("peak RSS", memory.peak_rss_bytes or 0, f"of the process, at {worst}"),
         (
             "weights",
             sum(weights.values()),
@@ -233,11 +193,11 @@ def memory_table(result: Result) -> Any:
         ),
         (
             "KV cache",
-            memory["kv_bytes"],
-            f"{memory['kv_cells']:,} cells, {memory['kv_type']}, "
-            f"{memory['kv_bytes_per_token']:,.0f} B a token",
+            memory.kv_bytes,
+            f"{memory.kv_cells:,} cells, {memory.kv_type}, "
+            f"{memory.kv_bytes_per_token:,.0f} B a token",
         ),
-        ("compute", memory["compute_bytes"], "the engine's buffers"),
+        ("compute", memory.compute_bytes, "the engine's buffers"),
     ]
     for name, size, detail in rows:
         table.add_row(name, Text(console.size(size), "bold"), console.cell(detail, "dim"))
@@ -246,73 +206,69 @@ def memory_table(result: Result) -> Any:
 
 def bounds_table(result: Result) -> Any:
     """What each point reached of the machine's bandwidth and arithmetic."""
-    machine = result["capability"]
+    machine = result.capability
+    assert machine is not None
     table = console.table(
         "bound", "a step reads", "reached", "of read", "of f32", "", right=(1, 2, 3, 4)
     )
-    for point in result["points"]:
-        if "bounds" not in point:
+    for point in result.points:
+        bound = point.bounds
+        if bound is None:
             continue
-        bound = point["bounds"]
-        zeros = f", {100 * point['zeros']:.0f} % of W_down skipped" if point["zeros"] else ""
+        share = point.skipped_rows
+        zeros = f", {100 * share:.0f} % of W_down skipped" if share else ""
         table.add_row(
-            point["name"],
-            console.size(bound["bytes_a_step"]),
-            f"{bound['bytes_s'] / 1e9:.1f} GB/s",
-            Text(f"{100 * bound['bandwidth_share']:.0f} %", "bold"),
-            f"{100 * bound['compute_share']:.0f} %",
-            console.cell(f"{bound['bound_by']}{zeros}", "dim"),
+            point.name,
+            console.size(bound.bytes_a_step),
+            f"{bound.bytes_s / 1e9:.1f} GB/s",
+            Text(f"{100 * bound.bandwidth_share:.0f} %", "bold"),
+            f"{100 * bound.compute_share:.0f} %",
+            console.cell(f"{bound.bound_by}{zeros}", "dim"),
         )
     table.add_row(
         Text("machine", "dim"),
         "",
-        f"{machine['read_bytes_s'] / 1e9:.1f} GB/s",
+        f"{machine.read_bytes_s / 1e9:.1f} GB/s",
         "",
         "",
-        console.cell(f"{machine['flops'] / 1e9:,.3g} GFLOP/s f32, both measured", "dim"),
+        console.cell(f"{machine.flops / 1e9:,.3g} GFLOP/s f32, both measured", "dim"),
     )
     return table
 
 
-NO_POWER = ("thermal zones", "CPU clock", "throttling")  # lacking, but no meters of energy
-
-
 def power_table(result: Result) -> Any:
     """Energy, temperature and throttling; or what is not measured here, and why."""
-    power = result["power"]
+    power = result.power
     table = console.table("power", "", "", "", right=(1, 2))
-    if power["meters"]:
-        cost = power["overhead"]
-        share = max(cost["thread_cpu_share"], 0.0)
+    if power.meters:
+        cost = power.overhead
+        share = max(cost.thread_cpu_share, 0.0)
         table.add_row(
             "sampling", f"{100 * share:.2f} %", "",
             console.cell(
-                f"of one core here: {len(power['meters'])} meters every {cost['interval_s']:g} s, "
-                f"{console.duration(cost['seconds_a_round'])} a round", "dim",
+                f"of one core here: {len(power.meters)} meters every {cost.interval_s:g} s, "
+                f"{console.duration(cost.seconds_a_round)} a round", "dim",
             ),
         )  # fmt: skip
-    if not power["counted"]:
-        lacking = ", ".join(
-            item["what"] for item in power["lacking"] if item["what"] not in NO_POWER
-        )
+    if not power.counted:
+        lacking = ", ".join(item.what for item in lacking_energy(result))
         why = f"none of {lacking} (--json says why)"
         table.add_row("energy", Text("not measured here", "dim"), "", console.cell(why, "dim"))
         return table
-    if power["idle_watts"] is not None:
-        table.add_row("idle", f"{power['idle_watts']:.2f} W", "", ", ".join(power["counted"]))
-    for point in result["points"]:
-        said = point.get("power")
-        if not said:
+    if power.idle_watts is not None:
+        table.add_row("idle", f"{power.idle_watts:.2f} W", "", ", ".join(power.counted))
+    for point in result.points:
+        if point.power is None:
             continue
-        energy = said["energy"]
-        notes = "throttled" if said["throttled"] else ""
+        energy = point.power.energy
+        notes = "throttled" if point.power.throttled else ""
         if energy is None:
-            table.add_row(point["name"], Text("too short", "dim"), "", Text(notes, "yellow"))
+            table.add_row(point.name, Text("too short", "dim"), "", Text(notes, "yellow"))
             continue
         table.add_row(
-            point["name"],
-            f"{energy['watts']:.2f} W",
-            Text(f"{energy['joules_a_token']:.4f} J/token", "bold"),
+            point.name,
+            f"{energy.watts:.2f} W",
+            Text(f"{energy.joules_a_token:.4f} J/token", "bold"),
             Text(notes, "yellow"),
         )
     return table
@@ -320,28 +276,24 @@ def power_table(result: Result) -> Any:
 
 def sustained_line(result: Result) -> Text:
     """How the rate held, in words."""
-    said = result["sustained"]
-    minutes = console.duration(said["rates"][-1][0])
-    style = "yellow" if said["held"] < 0.95 else "bold"
-    line = Text(f"held {100 * said['held']:.0f} %", style)
+    run = result.sustained
+    assert run is not None
+    minutes = console.duration(run.rates[-1][0])
+    style = "yellow" if run.held < 0.95 else "bold"
+    line = Text(f"held {100 * run.held:.0f} %", style)
     return line.append(f" of its first rate after {minutes} of decode", "default")
 
 
-def comparison_table(comparison: Result) -> Any:
+def comparison_table(comparison: Comparison) -> Any:
     """Ours and the other side by side."""
-    other = comparison["with"]["engine"]["name"]
-    other = other if other == "stock" else f"{other} of {comparison['with']['created'][:10]}"
+    other = comparison.other.engine.name
+    other = other if other == "stock" else f"{other} of {comparison.other.created[:10]}"
     table = console.table(f"against {other}", "here", "there", "ratio", "", right=(1, 2, 3))
-    for point in comparison["points"]:
-        load = point["kind"] == "load"
-        a, b = (
-            console.duration(v) if load else f"{v:,.1f} t/s"
-            for v in (point["ours"], point["other"])
-        )
-        noise = "" if point["beyond_noise"] else "within noise"
-        table.add_row(
-            point["name"], a, b, Text(f"{point['ratio']:.2f}x", "bold"), Text(noise, "dim")
-        )
-    for line in comparison["differences"]:
+    for point in comparison.points:
+        load = point.kind == "load"
+        a, b = (console.duration(v) if load else f"{v:,.1f} t/s" for v in (point.ours, point.other))
+        noise = "" if point.beyond_noise else "within noise"
+        table.add_row(point.name, a, b, Text(f"{point.ratio:.2f}x", "bold"), Text(noise, "dim"))
+    for line in comparison.differences:
         table.add_row(Text("differs", "dim"), "", "", "", console.cell(line, "dim"))
     return table
