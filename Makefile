@@ -16,7 +16,9 @@ help: ## this list
 
 demo: engine ## set up, build, convert tiny-plm to q4_k, run a prompt
 	@$(VENV)/plm-edge convert examples/tiny-plm/checkpoint --quant q4_k --out build/tiny-plm-q4_k.gguf
-	@$(VENV)/plm-edge run build/tiny-plm-q4_k.gguf --prompt 'def fibonacci(n):' -n 80 --temp 0 --stats
+	@$(VENV)/plm-edge run build/tiny-plm-q4_k.gguf --prompt - -n 13 --temp 0 --stats < examples/tiny-plm/showcase.txt
+	@echo "tiny-plm has 6 million weights and was trained on Python's standard library: it completes short Python."
+	@echo "A PLM-1.8B checkpoint goes the same way: plm-edge convert FOLDER, then plm-edge run --prompt TEXT"
 
 engine: .bootstrap ## build the engine alone
 	@$(PYTHON) bootstrap.py
