@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from plm_edge.bench.cost import Cost
+from plm_edge.bench.analyse.cost import Cost
 from plm_edge.bench.workload import Point, Workload
 
 # A small machine's, until points of this run tell better: what is said first is rather too long.

@@ -13,7 +13,7 @@ import msgspec
 
 from plm_edge.base import folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench.compare import compare
+from plm_edge.bench.analyse.compare import compare
 from plm_edge.bench.result.shape import ComparedPoint, Result, as_json, of_text
 
 # A machine's own drift from day to day is of this size: smaller losses are not called one.

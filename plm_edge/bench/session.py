@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import structs
 
-from plm_edge.bench import bounds, cost, duration, energy, meters, sustained
+from plm_edge.bench import duration, meters, sustained
+from plm_edge.bench.analyse import bounds, cost, energy
 from plm_edge.bench.meters.meter import Finding
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.result import gather, shape

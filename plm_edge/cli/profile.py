@@ -23,8 +23,8 @@ def profile(
 ) -> None:
     """Show where a token's time goes: by ggml's operations, by the graph's parts, by layer."""
     from plm_edge.base import console
-    from plm_edge.bench import flame, report
     from plm_edge.bench import profile as profiling
+    from plm_edge.bench.render import flame, report
     from plm_edge.bench.runner import Setting
     from plm_edge.cli.model import say_which
     from plm_edge.store import choice as model_choice

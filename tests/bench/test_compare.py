@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.bench import compare, history
+from plm_edge.bench import history
+from plm_edge.bench.analyse import compare
 from plm_edge.bench.result.shape import Result, of_json
-from plm_edge.bench.statistics_ import summarise
+from plm_edge.bench.statistics import summarise
 from plm_edge.cli.bench.history import shortened
 
 

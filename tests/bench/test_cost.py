@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from plm_edge.bench import bounds, cost
+from plm_edge.bench.analyse import bounds, cost
 from plm_edge.bench.result.shape import Capability, Point
-from plm_edge.bench.statistics_ import summarise
+from plm_edge.bench.statistics import summarise
 from plm_edge.model import gguf_file
 
 

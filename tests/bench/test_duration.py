@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from plm_edge.bench import duration
-from plm_edge.bench.cost import Cost
+from plm_edge.bench.analyse.cost import Cost
 from plm_edge.bench.duration import FLOPS, POINT_OVERHEAD_S, READ_BYTES_S, Clock
 from plm_edge.bench.workload import Point, Workload
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.bench import cost, estimate, kernels
-from plm_edge.bench.cost import Cost
-from plm_edge.bench.estimate import Machine
+from plm_edge.bench import kernels
+from plm_edge.bench.analyse import cost, estimate
+from plm_edge.bench.analyse.cost import Cost
+from plm_edge.bench.analyse.estimate import Machine
 from plm_edge.bench.result.shape import Result
 from plm_edge.devices.profiles import profile
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from plm_edge.bench import energy, meters
+from plm_edge.bench import meters
+from plm_edge.bench.analyse import energy
 from plm_edge.bench.meters import battery, boards, counters, nvidia, thermal
 from plm_edge.bench.meters.host import LocalHost, RemoteHost
 from plm_edge.bench.meters.meter import UNITS, Meter

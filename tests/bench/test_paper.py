@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from plm_edge.bench import charts, paper
+from plm_edge.bench import paper
+from plm_edge.bench.render import charts
 from plm_edge.bench.result.shape import Result, of_json
 from plm_edge.bench.workload import Workload
 from plm_edge.cli.bench import suites

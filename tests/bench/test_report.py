@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.bench import charts, compare, report, sustained
+from plm_edge.bench import sustained
+from plm_edge.bench.analyse import compare
 from plm_edge.bench.meters.recorder import Recorder
+from plm_edge.bench.render import charts, report
 from plm_edge.bench.result.shape import as_json, of_json
 from plm_edge.bench.worker.events import Measured, Sample
 from plm_edge.bench.workload import WORKLOADS, Point

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plm_edge.bench.statistics_ import interval, percentile, summarise
+from plm_edge.bench.statistics import interval, percentile, summarise
 from plm_edge.bench.worker import client, process
 
 

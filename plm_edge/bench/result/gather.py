@@ -17,7 +17,7 @@ from plm_edge.bench.result.shape import (
     Settings,
 )
 from plm_edge.bench.runner import Measured, Setting
-from plm_edge.bench.statistics_ import percentile, summarise
+from plm_edge.bench.statistics import percentile, summarise
 from plm_edge.bench.workload import Workload
 from plm_edge.engine import library
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from plm_edge.bench.statistics_ import Summary
+from plm_edge.bench.statistics import Summary
 from plm_edge.bench.workload import Kind, Workload
 
 SCHEMA = "plm-edge/bench/1"
@@ -333,7 +333,7 @@ class Result(Part, frozen=True, kw_only=True):
     capability: Capability | None = None
     cost: Annotated[
         dict[str, int] | None,
-        Meta(description="bytes and parameters a token uses (plm_edge/bench/cost.py)"),
+        Meta(description="bytes and parameters a token uses (plm_edge/bench/analyse/cost.py)"),
     ] = None
     sustained: Sustained | None = None
     comparison: Comparison | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench.statistics_ import T95
+from plm_edge.bench.statistics import T95
 from plm_edge.bench.worker.clock import Clock
 from plm_edge.bench.worker.events import Event, Measured
 from plm_edge.bench.workload import Point, Workload

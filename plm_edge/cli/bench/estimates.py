@@ -8,7 +8,8 @@ from typing import Any
 import psutil
 
 from plm_edge.base import console
-from plm_edge.bench import cost, estimate, kernels, session
+from plm_edge.bench import kernels, session
+from plm_edge.bench.analyse import cost, estimate
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import find
 from plm_edge.cli.bench import progress

@@ -74,7 +74,7 @@ def slower(run: Run, runs: list[Run]) -> list[str]:
 
 def _write(path: Path, runs: list[Run]) -> None:
     """The plots: decode and prefill from run to run, a line for each setting."""
-    from plm_edge.bench import charts, report
+    from plm_edge.bench.render import charts, report
     from plm_edge.cli.bench.request import check_html
 
     check_html(path)

@@ -9,8 +9,9 @@ from msgspec import structs
 
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import against_stock, history, report, session, sustained
-from plm_edge.bench import compare as comparing
+from plm_edge.bench import against_stock, history, session, sustained
+from plm_edge.bench.analyse import compare as comparing
+from plm_edge.bench.render import report
 from plm_edge.bench.result.shape import Comparison, Result, as_json
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here

@@ -136,7 +136,7 @@ def check_html(path: Path | None) -> None:
     Raises:
         PlmEdgeError: matplotlib is not installed, or the place cannot be written.
     """
-    from plm_edge.bench import charts, report
+    from plm_edge.bench.render import charts, report
 
     if path is not None:
         with charts.canvas():

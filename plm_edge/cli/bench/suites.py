@@ -11,7 +11,8 @@ from rich.text import Text
 
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import charts, matrix, paper, report, types
+from plm_edge.bench import matrix, paper, types
+from plm_edge.bench.render import charts, report
 from plm_edge.bench.result.shape import Result
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import find

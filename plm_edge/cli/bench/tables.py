@@ -7,8 +7,8 @@ from typing import Any
 from rich.text import Text
 
 from plm_edge.base import console
+from plm_edge.bench.render.summary import lacking_energy, medians, milliseconds, remarks
 from plm_edge.bench.result.shape import Comparison, Machine, Point, Result
-from plm_edge.bench.summary import lacking_energy, medians, milliseconds, remarks
 
 
 def show(result: Result) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from plm_edge.bench import charts
+from plm_edge.bench.render import charts
 
 _TEMPLATE = Path(__file__).with_name("flame.html.j2")
 _COLOURS = ("#d1495b", "#edae49", "#66a182", "#2e86ab", "#8d96a3", "#a06cd5", "#f18f01", "#5b8e7d")

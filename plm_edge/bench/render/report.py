@@ -12,7 +12,7 @@ import jinja2
 
 from plm_edge.base import console, files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import charts, summary
+from plm_edge.bench.render import charts, summary
 from plm_edge.bench.result.shape import Point, Result
 
 _TEMPLATES = Path(__file__).parent

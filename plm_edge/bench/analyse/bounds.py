@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from plm_edge.bench.cost import Cost
+from plm_edge.bench.analyse.cost import Cost
 from plm_edge.bench.result.shape import Bounds, Capability, Point
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench.result.shape import SCHEMA, ComparedPoint, Result, of_json
-from plm_edge.bench.statistics_ import Summary
+from plm_edge.bench.statistics import Summary
 
 
 def compare(ours: Result, other: Result) -> list[ComparedPoint]:

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.bench.cost import Cost
+from plm_edge.bench.analyse.cost import Cost
 from plm_edge.bench.result.shape import Result, as_json
 from plm_edge.devices.profiles.profile import Profile
 
