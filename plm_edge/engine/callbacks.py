@@ -15,13 +15,12 @@ class Callbacks:
 
     Args:
         bindings: llama-cpp-python's module (`library.Engine.bindings`).
-        options: whose `stop`, `on_load` and `observe` are called.
+        options: whose `stop` and `on_load` are called.
 
     Attributes:
         progress: a llama_progress_callback.
         abort: a ggml_abort_callback that asks `options.stop`.
         no_abort: the null ggml_abort_callback.
-        observe: a ggml_backend_sched_eval_callback; null where nobody observes.
     """
 
     def __init__(self, bindings: Any, options: Options) -> None:
@@ -30,8 +29,6 @@ class Callbacks:
         self.progress = bindings.llama_progress_callback(self._loading)
         self.abort = bindings.ggml_abort_callback(self._asked_to_stop)
         self.no_abort = bindings.ggml_abort_callback()
-        observer = bindings.ggml_backend_sched_eval_callback
-        self.observe = observer(self._observed) if options.observe else observer()
 
     def reraise(self) -> None:
         """Raise what a callback raised since the last time."""
@@ -56,11 +53,3 @@ class Callbacks:
         except BaseException as error:
             self._raised = error
             return True
-
-    def _observed(self, node: int | None, ask: bool, _user_data: object) -> bool:
-        try:
-            assert self._options.observe is not None
-            return self._options.observe(node or 0, ask)
-        except BaseException as error:
-            self._raised = error
-            return False

@@ -73,7 +73,6 @@ class Context:
         params.type_k = params.type_v = KV_NUMBERS[options.kv]
         params.n_outputs_max = options.max_outputs
         params.n_seq_max = options.n_seq_max
-        params.cb_eval = callbacks.observe
         self._handle = bindings.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise load_error(model.header, "the engine cannot make a context for")

@@ -35,8 +35,6 @@ class Options:
             resident against 1.2, for 0.6 s less of loading.
         check_memory: refuse in advance what will not fit.
         n_seq_max: most sequences at once; each has its share of `n_ctx`.
-        observe: asked and told of every node of the graph, which then runs alone (a
-            ggml_backend_sched_eval_callback; slow, for profiling).
         stop: asked often, also within a long prefill; True stops loading or generating.
         on_load: told the share loaded, 0 to 1.
     """
@@ -51,7 +49,6 @@ class Options:
     mmap: bool = False
     check_memory: bool = True
     n_seq_max: int = 1
-    observe: Callable[[int, bool], bool] | None = None
     stop: Callable[[], bool] = never
     on_load: Callable[[float], None] | None = None
 

@@ -70,13 +70,11 @@ class Session:
         cls,
         path: Path | GGUFFile,
         options: Options | None = None,
-        engine: library.Engine | None = None,
     ) -> Session:
         """Load a GGUF.
 
         Args:
             path: the file, or its header where that was read already.
-            engine: the libraries to run it; None takes ours, checked. One kind a process.
 
         Raises:
             PlmEdgeError: not a usable model (INPUT), no engine (ENVIRONMENT), or it will not fit
@@ -92,7 +90,7 @@ class Session:
         if not engine_log.echo:
             # An assertion in ggml would call a debugger and print pages of stack.
             os.environ.setdefault("GGML_NO_BACKTRACE", "1")
-        engine = engine or library.load()
+        engine = library.load()
         engine_log.install(engine.bindings)
         return cls(header, options, engine)
 

@@ -1,11 +1,14 @@
 """Generating here: a session's context computes, one token after the other.
 
-with Session.open(Path("model.gguf")) as session:
-    generator = LocalGenerator(session)
-    generation = generator.generate(Request(session.tokenize("def add(a, b):"), n_predict=32))
-    for text in generation:
-        print(text, end="", flush=True)
-    print(generation.stats)
+    with Session.open(Path("model.gguf")) as session:
+        generator = LocalGenerator(session)
+        generation = generator.generate(Request(session.tokenize("def add(a, b):"), n_predict=32))
+        for text in generation:
+            print(text, end="", flush=True)
+        print(generation.stats)
+
+A generation is timed between two calls of the engine: what the reader does with the text is not
+counted.
 """
 
 from __future__ import annotations
