@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -68,6 +69,7 @@ def serving(
                     break
             else:
                 pytest.fail("llama-server ended")
+            Thread(target=process.stderr.read, daemon=True).start()  # its log fills no pipe
             yield Server(int(found[1]), family)
         finally:
             process.kill()
