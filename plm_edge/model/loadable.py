@@ -8,6 +8,7 @@ all that a header can say; of other architectures only what they have in common 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from plm_edge.base.errors import PlmEdgeError
@@ -18,6 +19,9 @@ MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 _EPSILONS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
+_MULTIPLIED = re.compile(
+    r"(token_embd|output|output_norm|blk\.\d+\.(attn_\w+|ffn_(norm|up|down|gate)))\.weight$"
+)
 _NORM_TYPES = ("f32", "f16", "bf16")
 _MATRIX_TYPES = (
     "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_K", "q3_K", "q4_K", "q5_K",
@@ -36,9 +40,8 @@ def check(model: GGUFFile) -> None:
     _check_layers(model)
     _check_experts(model)
     _check_numbers(model)
-    if model.architecture == "plm":
-        for tensor in model.tensors:
-            _check_type(model, tensor)
+    for tensor in model.tensors:
+        _check_type(model, tensor)
     vocabulary.check(model)
 
 
@@ -82,6 +85,9 @@ def _check_numbers(model: GGUFFile) -> None:
 
 
 def _check_type(model: GGUFFile, tensor: Tensor) -> None:
+    # Other architectures have tables of whole numbers too; what is multiplied has these names.
+    if model.architecture != "plm" and not _MULTIPLIED.match(tensor.name):
+        return
     known = _NORM_TYPES if len(tensor.shape) == 1 else _MATRIX_TYPES
     if tensor.type not in known:
         raise PlmEdgeError(

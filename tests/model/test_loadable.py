@@ -106,6 +106,18 @@ def test_it_is_refused(valid: Path, tmp_path: Path, change: Change, said: str) -
     assert str(caught.value).count("\n") == 2
 
 
+@pytest.mark.parametrize("number", [26, 15, 9, 28])  # i32, q8_K, q8_1, f64
+def test_types_that_nothing_multiplies(tmp_path: Path, number: int) -> None:
+    def change(parts: Parts) -> None:
+        tensor = parts.tensor("blk.1.attn_k.weight")
+        tensor.type, tensor.shape = number, [256, 32]
+
+    llama = plm_gguf.write(tmp_path / "llama.gguf", arch="llama")
+    loadable.check(gguf_file.read(llama))
+    with pytest.raises(PlmEdgeError, match="in which the engine cannot compute it"):
+        loadable.check(gguf_file.read(changed(llama, tmp_path, change)))
+
+
 @pytest.mark.parametrize("use", [inspect, Session.open, lambda path: convert(path, quant="q8_0")])
 @pytest.mark.parametrize("change", [twice, lambda p: p.set("plm.block_count", U32, 0)])
 def test_by_whoever_uses_it(

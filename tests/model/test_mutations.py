@@ -19,9 +19,9 @@ pytestmark = pytest.mark.slow
 COUNT = 200
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_no_file_ends_the_process(tmp_path: Path, seed: int) -> None:
-    valid = plm_gguf.write(tmp_path / "valid.gguf")
+@pytest.mark.parametrize(("arch", "seed"), [("plm", 1), ("plm", 2), ("llama", 3)])
+def test_no_file_ends_the_process(tmp_path: Path, arch: str, seed: int) -> None:
+    valid = plm_gguf.write(tmp_path / "valid.gguf", arch=arch)
     accepted: dict[str, str] = {}
     refused = []
     for number, (what, data) in enumerate(mutations.mutants(valid, seed, COUNT)):
