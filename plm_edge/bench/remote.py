@@ -35,8 +35,8 @@ from plm_edge.devices.connect import Opened
 from plm_edge.devices.facts import Facts
 from plm_edge.devices.transports.failures import CommandFailed
 from plm_edge.devices.transports.transport import Done
-from plm_edge.engine import memory
 from plm_edge.model import gguf_file
+from plm_edge.model import need as needs
 
 # A reading is a way there and back; twice a second would be work for a small board.
 REMOTE_INTERVAL = 2.0
@@ -215,7 +215,7 @@ class Device:
         if not self.setting.check_memory or room is None or point.kind == "load":
             return
         header = gguf_file.read(self.setting.model)
-        need = memory.need(header, point.n_ctx, self.setting.kv, self.setting.n_ubatch)
+        need = needs.of(header, point.n_ctx, self.setting.kv, self.setting.n_ubatch)
         if need.total > room:
             raise PlmEdgeError(
                 f"{self.setting.model.name} does not fit the memory of {self.opened.name}",

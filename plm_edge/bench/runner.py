@@ -13,9 +13,9 @@ from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import SMALLER, OnSample, PointReader, Setting, point_request
 from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
-from plm_edge.engine import memory
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
+from plm_edge.model import need as needs
 
 __all__ = ["Measured", "Setting", "measure"]
 
@@ -68,7 +68,7 @@ def _require_memory(setting: Setting, point: Point) -> None:
     if not setting.check_memory:
         return
     try:
-        memory.check(header, point.n_ctx, setting.kv, setting.n_ubatch)
+        needs.check(header, point.n_ctx, setting.kv, setting.n_ubatch)
     except PlmEdgeError as error:
         if error.code != ExitCode.RESOURCES:
             raise

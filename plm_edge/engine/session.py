@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from plm_edge.engine import library, memory
+from plm_edge.engine import library
 from plm_edge.engine.callbacks import Callbacks
 from plm_edge.engine.context import Context
 from plm_edge.engine.log import KVReport, engine_log
@@ -26,6 +26,7 @@ from plm_edge.engine.sparsity import RowCounts
 from plm_edge.engine.vocabulary import Vocabulary
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file, loadable
+from plm_edge.model import need as needs
 from plm_edge.model.gguf_file import GGUFFile
 
 
@@ -86,7 +87,7 @@ class Session:
         loadable.check(header)
         if options.check_memory:
             n_ctx = choose_ctx(header, options.n_ctx)
-            memory.check(header, n_ctx, options.kv, options.n_ubatch)
+            needs.check(header, n_ctx, options.kv, options.n_ubatch)
         if not engine_log.echo:
             # An assertion in ggml would call a debugger and print pages of stack.
             os.environ.setdefault("GGML_NO_BACKTRACE", "1")

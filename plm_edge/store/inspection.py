@@ -16,10 +16,10 @@ from plm_edge.converters.sources.checkpoint import Checkpoint
 from plm_edge.converters.sources.shard import ShardTensor
 from plm_edge.converters.tensors import Tensor
 from plm_edge.converters.write.provenance import is_synthetic
-from plm_edge.engine import memory
-from plm_edge.engine.memory import KVShape
 from plm_edge.model import gguf_file, loadable
+from plm_edge.model import need as needs
 from plm_edge.model.gguf_file import Array
+from plm_edge.model.need import KVShape
 
 SCHEMA = "plm-edge/inspect/1"
 _MLA_SIZES = (
@@ -103,7 +103,7 @@ def _gguf(path: Path) -> dict[str, Any]:
             for name, value in model.keys.items()
         ],
         "tensors": tensors,
-        "kv_per_1000_tokens": _kv_cost(memory.kv_shape(model)),
+        "kv_per_1000_tokens": _kv_cost(needs.kv_shape(model)),
     }
 
 
@@ -201,7 +201,7 @@ def _kv_cost(shape: KVShape | None) -> dict[str, Any] | None:
     if shape is None:
         return None
     costs: dict[str, Any] = {}
-    for kv_type in memory.KV_TYPES:
+    for kv_type in needs.KV_TYPES:
         try:
             costs[kv_type] = {"bytes": 1000 * shape.bytes_per_token(kv_type)}
         except PlmEdgeError:

@@ -17,8 +17,9 @@ from plm_edge.bench.runner import Setting
 from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import Answers
 from plm_edge.bench.workload import Point
-from plm_edge.engine import memory
+from plm_edge.machine.memory import Room
 from plm_edge.model import gguf_file
+from plm_edge.model import need as needs
 from testkit import page_cache
 from tests.bench.conftest import SHORT, Silent, check
 
@@ -66,7 +67,7 @@ def test_the_first_token_comes_after_the_prefill(result: dict[str, Any]) -> None
 
 def test_memory_is_what_the_engine_says(result: dict[str, Any], tiny_gguf: Path) -> None:
     header = gguf_file.read(tiny_gguf)
-    shape = memory.kv_shape(header)
+    shape = needs.kv_shape(header)
     assert shape is not None
     found = point(result, "tg4 x2")["memory"]
     assert found["kv_bytes_per_token"] == shape.bytes_per_token("f16")
@@ -173,7 +174,7 @@ def test_too_little_memory_names_options_that_bench_has(
     answers = Answers()
     said = {"what": "w", "why": "y", "fix": "use --ctx 4096", "code": int(ExitCode.RESOURCES)}
     answers.out(json.dumps({"event": "error", "now": 1.0, **said}).encode() + b"\n")
-    monkeypatch.setattr(memory, "available", lambda: 1 << 20)
+    monkeypatch.setattr(needs, "available", lambda: Room(1 << 20, "this machine"))
     with pytest.raises(PlmEdgeError, match="not enough memory") as caught:
         runner.measure(Setting(tiny_gguf), SHORT, Point("decode", 4))
     assert answers.error is not None

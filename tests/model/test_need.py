@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.engine import memory
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.machine.memory import Room
 from plm_edge.model import gguf_file
+from plm_edge.model import need as needs
 from testkit import plm_gguf
 
 MIB = 2**20
@@ -52,7 +52,7 @@ PLM = {
 
 
 def test_plm_1_8b(tmp_path: Path) -> None:
-    shape = memory.kv_shape(header(tmp_path / "m.gguf", "plm", **PLM))
+    shape = needs.kv_shape(header(tmp_path / "m.gguf", "plm", **PLM))
     assert shape is not None
     assert shape.latent
     assert shape.rows == (576,)
@@ -65,7 +65,7 @@ def test_plm_1_8b(tmp_path: Path) -> None:
 def test_deepseek2(tmp_path: Path) -> None:
     keys = {**PLM, "attention__key_length": 576, "attention__value_length": 512}
     keys |= {"attention__key_length_mla": 192, "attention__value_length_mla": 128}
-    shape = memory.kv_shape(header(tmp_path / "m.gguf", "deepseek2", **keys))
+    shape = needs.kv_shape(header(tmp_path / "m.gguf", "deepseek2", **keys))
     assert shape is not None
     assert shape.latent
     assert shape.rows == (576,)
@@ -75,7 +75,7 @@ def test_deepseek2(tmp_path: Path) -> None:
 def test_grouped_queries(tmp_path: Path) -> None:
     keys = {"block_count": 28, "embedding_length": 1536, "attention__head_count": 12}
     model = header(tmp_path / "m.gguf", "qwen2", **keys, attention__head_count_kv=2)
-    shape = memory.kv_shape(model)
+    shape = needs.kv_shape(model)
     assert shape is not None
     assert not shape.latent
     assert shape.bytes_per_token("f16") == 28 * 2 * 2 * 128 * 2
@@ -84,28 +84,28 @@ def test_grouped_queries(tmp_path: Path) -> None:
 def test_heads_that_differ_by_layer(tmp_path: Path) -> None:
     keys = {"block_count": 4, "embedding_length": 256, "attention__head_count": 4}
     model = header(tmp_path / "m.gguf", "x", **keys, attention__head_count_kv=[4, 2, 4, 2])
-    shape = memory.kv_shape(model)
+    shape = needs.kv_shape(model)
     assert shape is not None
     assert shape.bytes_per_token("f16") == (4 + 2 + 4 + 2) * 64 * 2 * 2
 
 
 def test_a_model_that_does_not_say(tmp_path: Path) -> None:
     model = header(tmp_path / "m.gguf", "mamba", block_count=4)
-    assert memory.kv_shape(model) is None
-    assert memory.need(model, 4096, "f16").kv == 0
+    assert needs.kv_shape(model) is None
+    assert needs.of(model, 4096, "f16").kv == 0
 
 
 def test_hostile_sizes_are_ignored(tmp_path: Path) -> None:
     keys = {**PLM, "attention__kv_lora_rank": 2**32 - 1}
-    shape = memory.kv_shape(header(tmp_path / "m.gguf", "plm", **keys))
+    shape = needs.kv_shape(header(tmp_path / "m.gguf", "plm", **keys))
     assert shape is not None
     assert not shape.latent
     zero = {**PLM, "attention__head_count": 0}
-    assert memory.kv_shape(header(tmp_path / "z.gguf", "plm", **zero)) is None
+    assert needs.kv_shape(header(tmp_path / "z.gguf", "plm", **zero)) is None
 
 
 def test_a_row_that_is_not_whole_blocks(tmp_path: Path) -> None:
-    shape = memory.kv_shape(
+    shape = needs.kv_shape(
         header(tmp_path / "m.gguf", "plm", **{**PLM, "rope__dimension_count": 40})
     )
     assert shape is not None
@@ -114,10 +114,10 @@ def test_a_row_that_is_not_whole_blocks(tmp_path: Path) -> None:
         shape.bytes_per_token("q8_0")
 
 
-@pytest.mark.parametrize("kv", memory.KV_TYPES)
+@pytest.mark.parametrize("kv", needs.KV_TYPES)
 def test_kv_bytes_are_the_engines(tmp_path: Path, kv: str) -> None:
     path = plm_gguf.write(tmp_path / "m.gguf")
-    need = memory.need(gguf_file.read(path), 1024, kv)
+    need = needs.of(gguf_file.read(path), 1024, kv)
     with Session.open(path, Options(n_ctx=1024, kv=kv, threads=1)) as session:
         assert session.kv is not None
         assert session.kv.n_bytes == need.kv
@@ -126,7 +126,7 @@ def test_kv_bytes_are_the_engines(tmp_path: Path, kv: str) -> None:
 @pytest.mark.parametrize("n_ctx", [512, 2048, 8192])
 def test_the_compute_estimate_is_near_and_not_below(tmp_path: Path, n_ctx: int) -> None:
     path = plm_gguf.write(tmp_path / "m.gguf", n_ctx=n_ctx)
-    estimate = memory.compute_estimate(gguf_file.read(path), n_ctx, 512)
+    estimate = needs.compute_estimate(gguf_file.read(path), n_ctx, 512)
     with Session.open(path, Options(n_ctx=n_ctx, threads=1)) as session:
         compute = session.context.compute_bytes
         assert compute > 0
@@ -137,10 +137,10 @@ def test_weights_of_all_shards(tmp_path: Path) -> None:
     for i in (1, 2):
         header(tmp_path / f"m-0000{i}-of-00002.gguf", "plm", **PLM)
     model = gguf_file.read(tmp_path / "m-00001-of-00002.gguf")
-    assert memory.need(model, 256, "f16").weights == 2 * (2 * 32 * 4)
+    assert needs.of(model, 256, "f16").weights == 2 * (2 * 32 * 4)
     (tmp_path / "m-00002-of-00002.gguf").unlink()
     with pytest.raises(PlmEdgeError, match="00002-of-00002"):
-        memory.need(model, 256, "f16")
+        needs.of(model, 256, "f16")
 
 
 class TestRefusal:
@@ -150,31 +150,31 @@ class TestRefusal:
 
     def test_names_the_numbers(self, model: gguf_file.GGUFFile) -> None:
         with pytest.raises(PlmEdgeError) as caught:
-            memory.check(model, 4096, "f16", room=100 * MIB)
+            needs.check(model, 4096, "f16", room=100 * MIB)
         error = caught.value
         assert error.code is ExitCode.RESOURCES
         assert "KV cache 144 for 4,096 tokens in f16" in error.why
         assert "100 MiB are available" in error.why
 
     def test_the_remedy_is_enough(self, model: gguf_file.GGUFFile) -> None:
-        whole = memory.need(model, 4096, "f16").total
-        assert memory.check(model, 4096, "f16", room=whole).total == whole
+        whole = needs.of(model, 4096, "f16").total
+        assert needs.check(model, 4096, "f16", room=whole).total == whole
         with pytest.raises(PlmEdgeError) as caught:
-            memory.check(model, 4096, "f16", room=whole - 1)
+            needs.check(model, 4096, "f16", room=whole - 1)
         assert "--ctx 2048" in caught.value.fix
-        room = memory.need(model, 512, "q8_0").total
+        room = needs.of(model, 512, "q8_0").total
         with pytest.raises(PlmEdgeError) as caught:
-            memory.check(model, 4096, "f16", room=room)
+            needs.check(model, 4096, "f16", room=room)
         assert "--ctx 512 --kv q8_0" in caught.value.fix
 
     def test_nothing_helps(self, model: gguf_file.GGUFFile) -> None:
         with pytest.raises(PlmEdgeError) as caught:
-            memory.check(model, 4096, "f16", room=MIB)
+            needs.check(model, 4096, "f16", room=MIB)
         assert "--quant q4_k" in caught.value.fix
 
     def test_a_session_asks_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = plm_gguf.write(tmp_path / "p.gguf")
-        monkeypatch.setattr(memory, "available", lambda: Room(10 * MIB, "this machine"))
+        monkeypatch.setattr(needs, "available", lambda: Room(10 * MIB, "this machine"))
         options = Options(n_ctx=512, threads=1)
         with pytest.raises(PlmEdgeError) as caught:
             Session.open(path, options)

@@ -138,7 +138,7 @@ def _vocabulary(model: GGUFFile) -> int:
     return tokens.length if isinstance(tokens, gguf_file.Array) else 0
 
 
-def need(model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int = 512) -> Need:
+def of(model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int = 512) -> Need:
     """What running `model` takes with a context of `n_ctx` tokens.
 
     Raises:
@@ -164,7 +164,7 @@ def check(
     Raises:
         PlmEdgeError: it will not fit; names the numbers and what to lower (code RESOURCES).
     """
-    wanted = need(model, n_ctx, kv_type, n_ubatch)
+    wanted = of(model, n_ctx, kv_type, n_ubatch)
     room = available().bytes if room is None else room
     if wanted.total <= room:
         return wanted
@@ -185,7 +185,7 @@ def _what_to_lower(
     """The first remedy that is enough, mildest first."""
     for kv in KV_TYPES[KV_TYPES.index(kv_type) :]:
         for ctx in (n_ctx, *(c for c in (4096, 2048, 1024, 512) if c < n_ctx)):
-            if need(model, ctx, kv, n_ubatch).total <= room:
+            if of(model, ctx, kv, n_ubatch).total <= room:
                 flags = [f"--ctx {ctx}"] if ctx != n_ctx else []
                 flags += [f"--kv {kv}"] if kv != kv_type else []
                 return f"use {' '.join(flags)}, close other programs, or insist with --force"
