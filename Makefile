@@ -58,7 +58,7 @@ hooks: .linters ## let git run what `make lint` runs before each commit
 
 bench-kernels: .bootstrap ## ours against stock llama.cpp, 20 minutes (BENCH_ARGS=--quick: a trial)
 	@$(PYTHON) bootstrap.py --bench
-	@$(VENV)/python benchmarks/kernels.py $(BENCH_ARGS)
+	@$(VENV)/python -m benchmarks.kernels $(BENCH_ARGS)
 
 clean: ## remove what was built
 	rm -rf build dist plm_edge/bin plm_edge/bindings plm_edge/lib plm_edge/data

@@ -1,6 +1,6 @@
 """Do `plm-edge bench` and llama-bench agree on the same model and engine? In turns, run by run.
 
-    python benchmarks/against_llama_bench.py MODEL [--rounds N] [--threads N]
+    python -m benchmarks.against_llama_bench MODEL [--rounds N] [--threads N]
 
 Runs both with llama-bench's settings (pp512, tg128), and prints the ratios of the medians and of
 the fastest samples, and how far each program is from itself. Needs build/engine/bin/llama-bench:
@@ -18,18 +18,15 @@ import math
 import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 
+from plm_edge.bench import runner
+from plm_edge.bench.workload import WORKLOADS, Point, Workload
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from plm_edge.bench import runner  # noqa: E402
-from plm_edge.bench.workload import WORKLOADS, Point, Workload  # noqa: E402
-
 STEADY = 0.05  # how far a program may be from itself, as a logarithm of the ratio
 Run = list[float]  # samples of one call of a program, t/s
 

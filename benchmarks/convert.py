@@ -1,6 +1,6 @@
 """Time and memory of a conversion, against upstream's converter followed by llama-quantize.
 
-    python benchmarks/convert.py CKPT [--quant q4_k_m] [--threads 2] [--rounds 3] [--out FILE.json]
+    python -m benchmarks.convert CKPT [--quant q4_k_m] [--threads 2] [--rounds 3] [--out FILE.json]
 
 The programs run in turns, each in a process of its own, from the same checkpoint to the same disk,
 so that what else the machine does falls on all of them. Raw samples are written, not averages: wall
@@ -107,7 +107,6 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="folder for the files; default: temporary")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/convert.json")
     given = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
     from plm_edge import __version__
     from plm_edge.engine.library import read_pin
 

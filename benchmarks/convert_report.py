@@ -1,6 +1,6 @@
 """BENCHMARKS.md's section on conversion, from what convert.py measured.
 
-    python benchmarks/convert_report.py [--results FILE.json] [--document FILE.md]
+    python -m benchmarks.convert_report [--results FILE.json] [--document FILE.md]
 
 Replaces what stands between the markers in the document, and nothing else.
 """
@@ -60,7 +60,7 @@ def section(data: dict[str, Any]) -> str:
         "transformers, which its converter imports.",
         "",
         "Raw samples: `benchmarks/results/convert.json`; again: "
-        "`python benchmarks/synthetic.py`, `python benchmarks/convert.py`.",
+        "`python -m benchmarks.synthetic`, `python -m benchmarks.convert`.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,6 +1,6 @@
 """Ours against stock llama.cpp of the same pin, in turns, on a synthetic PLM-1.8B.
 
-    python benchmarks/kernels.py [--quick] [--minutes 18]     (make bench-kernels does all of it)
+    python -m benchmarks.kernels [--quick] [--minutes 18]     (make bench-kernels does all of it)
 
 Prefill, decode, memory, ablations of ours, what decode must read and how fast this machine reads.
 Writes raw samples to benchmarks/results/kernels.json and makes BENCHMARKS.md from them again.
@@ -21,17 +21,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from benchmarks import machine, prepare, report, required_bytes
+from benchmarks.campaign import Campaign, Plan
+from benchmarks.turns import EngineEnded
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.bench.stock import build_stock
+from plm_edge.engine import library
+from plm_edge.machine.threads import default_threads
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import machine, prepare, report, required_bytes  # noqa: E402
-from benchmarks.campaign import Campaign, Plan  # noqa: E402
-from benchmarks.turns import EngineEnded  # noqa: E402
-from plm_edge.base.errors import ExitCode, PlmEdgeError  # noqa: E402
-from plm_edge.bench.stock import build_stock  # noqa: E402
-from plm_edge.engine import library  # noqa: E402
-from plm_edge.machine.threads import default_threads  # noqa: E402
-
 SCHEMA = "plm-edge/benchmark-kernels/2"
 PROGRAMS = ROOT / "build/engine/bin"
 BANDWIDTH = "bench-plm-bandwidth"

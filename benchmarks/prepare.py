@@ -56,7 +56,7 @@ def prepare(
     _check_disk(folder, (0 if written else CHECKPOINT_BYTES) + len(missing) * MODEL_BYTES)
     if not written:
         shutil.rmtree(source, ignore_errors=True)
-        command = [str(ROOT / "benchmarks/synthetic.py"), str(source), "--seed", str(SEED)]
+        command = ["-m", "benchmarks.synthetic", str(source), "--seed", str(SEED)]
         seconds["write the checkpoint"] = _run("write the synthetic checkpoint", command)
         (source / "whole.json").write_text(json.dumps(made_from))
     for layout in missing:
@@ -73,7 +73,7 @@ def prepare(
 def _inputs(checkpoint: Path | None) -> dict[str, Any]:
     """What decides the files' content: the code that makes them, and the checkpoint."""
     digest = hashlib.sha256()
-    for path in (ROOT / "benchmarks/synthetic.py", *sorted((ROOT / "converters").glob("*.py"))):
+    for path in (ROOT / "benchmarks/synthetic.py", *sorted((ROOT / "converters").rglob("*.py"))):
         digest.update(path.read_bytes())
     source = str(checkpoint.resolve()) if checkpoint else f"synthetic, seed {SEED}"
     return {"code": digest.hexdigest(), "quant": QUANT, "checkpoint": source}

@@ -1,6 +1,6 @@
 """Searches the mixtures of the edge layout, and measures them and llama.cpp's on tiny-plm.
 
-    python benchmarks/recipes.py [--windows 24] [--candidates 4] [--out FILE.json]
+    python -m benchmarks.recipes [--windows 24] [--candidates 4] [--out FILE.json]
 
 For each K-quant of `converters/recipes.py`:
 
@@ -29,17 +29,15 @@ from typing import Any
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from benchmarks import report
+from benchmarks.divergence import CHECKPOINT, WINDOW, Divergence, held_out_windows
+from plm_edge.converters.convert import convert
+from plm_edge.converters.plan.catalogue import PLM_1_8B
+from plm_edge.converters.plan.config import PlmConfig, read_config
+from plm_edge.converters.plan.plm import Kind, tensor_specs
+from plm_edge.converters.plan.recipes import RECIPES, wanted_type
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import report  # noqa: E402
-from benchmarks.divergence import CHECKPOINT, WINDOW, Divergence, held_out_windows  # noqa: E402
-from plm_edge.converters.convert import convert  # noqa: E402
-from plm_edge.converters.plan.catalogue import PLM_1_8B  # noqa: E402
-from plm_edge.converters.plan.config import PlmConfig, read_config  # noqa: E402
-from plm_edge.converters.plan.plm import Kind, tensor_specs  # noqa: E402
-from plm_edge.converters.plan.recipes import RECIPES, wanted_type  # noqa: E402
-
 SCHEMA = "plm-edge/benchmark-recipes/1"
 Q = GGMLQuantizationType
 QUANTS = ("q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k")

@@ -91,6 +91,6 @@ def section(data: dict[str, Any]) -> str:
         "",
         f"plm-edge {data['plm_edge']}, llama.cpp of {pin['package']} {pin['version']}, the "
         f"standard library of Python {data['python']}. Raw figures, with the candidates that were "
-        "not chosen: `benchmarks/results/recipes.json`; again: `python benchmarks/recipes.py`.",
+        "not chosen: `benchmarks/results/recipes.json`; again: `python -m benchmarks.recipes`.",
     ]
     return "\n".join(lines) + "\n"

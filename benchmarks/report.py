@@ -1,7 +1,7 @@
 """BENCHMARKS.md, made from the raw results: one section for each file of benchmarks/results.
 
-    python benchmarks/report.py            write it
-    python benchmarks/report.py --check    end with 1 when it is not what the results give
+    python -m benchmarks.report            write it
+    python -m benchmarks.report --check    end with 1 when it is not what the results give
 
 results/NAME.json is rendered by `section(data) -> str` of benchmarks/NAME_report.py, between
 `<!-- NAME -->` and `<!-- /NAME -->`. Nothing else is in the page, and nobody edits it by hand.
@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "BENCHMARKS.md"
 HEAD = """# Benchmarks
@@ -72,7 +70,7 @@ def main() -> None:
         sys.exit(
             "error: BENCHMARKS.md is not what the results give\n"
             "  why: it or benchmarks/results was edited\n"
-            "  fix: python benchmarks/report.py"
+            "  fix: python -m benchmarks.report"
         )
 
 

@@ -1,7 +1,7 @@
 """A synthetic full-size PLM-1.8B checkpoint with a chosen share of zeros after ReLU.
 
-    python benchmarks/synthetic.py OUT [--layers N ...] [--seed N] [--vocab GGUF]
-    python benchmarks/synthetic.py OUT --measure
+    python -m benchmarks.synthetic OUT [--layers N ...] [--seed N] [--vocab GGUF]
+    python -m benchmarks.synthetic OUT --measure
 
 For speed and memory, weights need the right shapes, not the right values. What a synthetic model
 says is noise, and any figure taken with it carries the word "synthetic".
@@ -33,8 +33,6 @@ import numpy as np
 import torch
 from gguf import GGUFReader, TokenType
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plm_edge.converters.write.provenance import SYNTHETIC_NOTE
 from testkit import reference
