@@ -55,10 +55,8 @@ def interval(samples: Sequence[float]) -> float | None:
     return t * statistics.stdev(samples) / math.sqrt(n) / abs(mean) if mean else None
 
 
-def percentile(samples: Sequence[float], share: float) -> float:
-    """The value that `share` (0 to 1) of the samples do not exceed, interpolated."""
-    ordered = sorted(samples)
-    at = share * (len(ordered) - 1)
-    low = math.floor(at)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (at - low) * (ordered[high] - ordered[low])
+def percentile(samples: Sequence[float], percent: int) -> float:
+    """The value that `percent` (1 to 99) of a hundred samples do not exceed, interpolated."""
+    if len(samples) == 1:  # Python 3.12 and older ask for two
+        return samples[0]
+    return statistics.quantiles(samples, n=100, method="inclusive")[percent - 1]

@@ -23,9 +23,9 @@ def test_many_samples_use_the_normal_limit() -> None:
 
 def test_percentiles() -> None:
     samples = [4.0, 1.0, 3.0, 2.0, 5.0]
-    assert percentile(samples, 0.5) == 3
-    assert percentile(samples, 0.95) == pytest.approx(4.8)
-    assert percentile([7.0], 0.99) == 7
+    assert percentile(samples, 50) == 3
+    assert percentile(samples, 95) == pytest.approx(4.8)
+    assert percentile([7.0], 99) == 7
 
 
 def test_a_summary() -> None:

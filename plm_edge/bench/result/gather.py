@@ -77,7 +77,7 @@ def _times(measured: Measured) -> dict[str, Any]:
     elif at.kind == "decode" and samples[0].steps:
         steps = [step for sample in samples for step in sample.steps]
         made["step_samples_s"] = [sample.steps for sample in samples]
-        p50, p95, p99 = (percentile(steps, share) for share in (0.5, 0.95, 0.99))
+        p50, p95, p99 = (percentile(steps, percent) for percent in (50, 95, 99))
         made["inter_token_s"] = Latencies(p50=p50, p95=p95, p99=p99, n=len(steps))
     return made
 
