@@ -14,12 +14,12 @@ from typing import Any
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import types
+from plm_edge.bench import variants
 from plm_edge.bench.result import gather
 from plm_edge.bench.result.shape import as_json
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here, Site
-from plm_edge.bench.types import Origin
+from plm_edge.bench.variants import Origin
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.engine.options import KV_NUMBERS
 from plm_edge.machine.threads import default_threads
@@ -107,7 +107,7 @@ def measure(
     Raises:
         PlmEdgeError: a type cannot be made or run.
     """
-    reference = types.made(source, source.best, step)
+    reference = variants.made(source, source.best, step)
     step("the reference's predictions")
     windows = windows_of(reference, setting.text)
     divergence = Divergence(reference, windows, min(max(wanted.threads), default_threads()))
@@ -115,7 +115,7 @@ def measure(
     models: dict[str, Any] = {}
     head: dict[str, Any] = {}
     for quant in wanted.quants:
-        model = types.made(source, quant, step)
+        model = variants.made(source, quant, step)
         kl = {}
         for kv in wanted.kvs:
             step(f"divergence of {quant}, KV {kv}")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import matrix, types
+from plm_edge.bench import matrix, variants
 from plm_edge.bench.matrix import Sweep, front, sweep
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import Workload
@@ -51,7 +51,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_cell_has_speed_memory_and_divergence(cache: None) -> None:
     said: list[str] = []
     wanted = Sweep(("q2_k", "q8_0"), (1,), ("f16", "q4_0"))
-    found = matrix.measure(types.origin(None), wanted, SHORT, Setting(Path()), said.append)
+    found = matrix.measure(variants.origin(None), wanted, SHORT, Setting(Path()), said.append)
     assert [(c["quant"], c["kv"], c["threads"]) for c in found["cells"]] == [*wanted.cells()]
     by = {(cell["quant"], cell["kv"]): cell for cell in found["cells"]}
     assert found["reference"]["type"] == "f32"
@@ -69,7 +69,7 @@ def test_every_cell_has_speed_memory_and_divergence(cache: None) -> None:
 
 
 def test_a_model_does_not_diverge_from_itself(cache: None) -> None:
-    model = types.made(types.origin(None), "f32")
+    model = variants.made(variants.origin(None), "f32")
     measure = Divergence(model, windows_of(model)[:2])
     assert measure.of(model) == pytest.approx(0, abs=1e-9)
     assert (measure.of(model, "q4_0") > 1e-6).all()
@@ -82,8 +82,8 @@ def test_divergence_by_hand(cache: None) -> None:
     from plm_edge.engine.session import Session
     from plm_edge.quality.divergence import logits
 
-    good = types.made(types.origin(None), "f32")
-    poor = types.made(types.origin(None), "q2_k")
+    good = variants.made(variants.origin(None), "f32")
+    poor = variants.made(variants.origin(None), "q2_k")
     window = windows_of(good)[0][:70]  # more than a chunk
     found = []
     for path in (good, poor):
@@ -96,17 +96,17 @@ def test_divergence_by_hand(cache: None) -> None:
 
 
 def test_the_reference_is_the_file_itself_when_it_is_good(tiny_gguf: Path, cache: None) -> None:
-    best = types.made(types.origin(None), "q8_0")
-    found = types.origin(best)
+    best = variants.made(variants.origin(None), "q8_0")
+    found = variants.origin(best)
     assert (found.best, found.quantised) == ("q8_0", True)
-    assert types.made(found, "q8_0") == best
+    assert variants.made(found, "q8_0") == best
     with pytest.raises(PlmEdgeError, match="too few bits"):
-        types.origin(tiny_gguf)
+        variants.origin(tiny_gguf)
 
 
 def test_a_type_is_made_once(cache: None) -> None:
-    source = types.origin(None)
-    first = types.made(source, "q8_0")
+    source = variants.origin(None)
+    first = variants.made(source, "q8_0")
     written = first.stat().st_mtime_ns
-    assert types.made(source, "q8_0") == first
+    assert variants.made(source, "q8_0") == first
     assert first.stat().st_mtime_ns == written

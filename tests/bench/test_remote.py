@@ -17,7 +17,7 @@ import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.base.files import sha256
-from plm_edge.bench import matrix, remote, runner, session, types
+from plm_edge.bench import matrix, remote, runner, session, variants
 from plm_edge.bench.result.shape import as_json
 from plm_edge.bench.worker.client import PointReader, Setting, point_request
 from plm_edge.bench.workload import Point
@@ -182,7 +182,7 @@ def test_a_matrix_is_measured_there(
 
     wanted = matrix.Sweep(("q2_k", "q8_0"), (1,), ("f16",))
     found = matrix.measure(
-        types.origin(None), wanted, SHORT, Setting(Path()), lambda what: None, at
+        variants.origin(None), wanted, SHORT, Setting(Path()), lambda what: None, at
     )
     assert [len(names) for names in there] == [1, 1]
     assert not [*folder.rglob("*.gguf")]

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import matrix, paper, types
+from plm_edge.bench import matrix, paper, variants
 from plm_edge.bench.render import charts, report
 from plm_edge.bench.result.shape import Result
 from plm_edge.bench.runner import Setting
@@ -33,7 +33,7 @@ def run_paper(request: Request, where: Places, output: Output) -> None:
     source, common = _begin(request, where, output)
 
     def run(quant: str, workload: Any, gpu_layers: int | None) -> list[Result]:
-        model = types.made(source, quant, console.note)
+        model = variants.made(source, quant, console.note)
         setting = replace(common, model=model)
         if gpu_layers is not None:
             setting = replace(setting, gpu_layers=gpu_layers)
@@ -42,7 +42,7 @@ def run_paper(request: Request, where: Places, output: Output) -> None:
             return places.measure(where, setting, workload)
         return measure.measure_here(setting, workload)
 
-    first = gguf_file.read(types.made(source, paper.QUANTS[0][1], console.note))
+    first = gguf_file.read(variants.made(source, paper.QUANTS[0][1], console.note))
     layers = first.arch_key("block_count")
     found = paper.measure(
         run, paper.workload(request.budget), layers if isinstance(layers, int) else 0, paper.on_gpu
@@ -79,7 +79,7 @@ def run_matrix(words: tuple[str, ...], request: Request, where: Places, output: 
     _emit(found, output, matrix_table(found), matrix_pictures(found), [note])
 
 
-def _begin(request: Request, where: Places, output: Output) -> tuple[types.Origin, Setting]:
+def _begin(request: Request, where: Places, output: Output) -> tuple[variants.Origin, Setting]:
     """What the types are made from, and what all runs have in common: each puts its model in."""
     where.check()
     check_html(output.html)
@@ -90,7 +90,7 @@ def _begin(request: Request, where: Places, output: Output) -> tuple[types.Origi
             "give one, or none for the bundled tiny-plm",
             ExitCode.INPUT,
         )
-    return types.origin(request.model), request.setting_of(Path())
+    return variants.origin(request.model), request.setting_of(Path())
 
 
 def _emit(

@@ -14,7 +14,7 @@ from plm_edge.model import gguf_file
 from plm_edge.store import bundled
 
 UNQUANTISED = ("F32", "BF16", "F16")
-Told = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def origin(given: Path | None) -> Origin:
     return Origin(given, given.stem, quant)
 
 
-def made(source: Origin, quant: str, told: Told | None = None) -> Path:
+def made(source: Origin, quant: str, progress: Progress | None = None) -> Path:
     """The model in a type: kept from an earlier call, or converted now (edge layout).
 
     Args:
-        told: what is done now, where it takes time.
+        progress: told what is done now, where it takes time.
 
     Raises:
         PlmEdgeError: it cannot be converted so.
@@ -77,8 +77,8 @@ def made(source: Origin, quant: str, told: Told | None = None) -> Path:
     digest = hashlib.sha256(f"{_identity(source.path)} {__version__}".encode()).hexdigest()[:12]
     target = folders.cache() / "types" / f"{source.name}-{quant}-{digest}.gguf"
     if not target.is_file():
-        if told:
-            told(f"converting {source.name} to {quant}")
+        if progress:
+            progress(f"converting {source.name} to {quant}")
         folders.made(target.parent)
         convert(source.path, quant=quant, out=target, allow_requantize=source.quantised)
     return target
