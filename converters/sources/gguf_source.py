@@ -22,9 +22,9 @@ from plm_edge.converters.plan.plm import ARCH, TensorSpec, tensor_specs
 from plm_edge.converters.tensors import Bytes, Tensor, columns
 from plm_edge.converters.transposed import Transposed
 from plm_edge.converters.write.provenance import PREFIX
-from plm_edge.model import gguf_file
+from plm_edge.model import ggml_types, gguf_file
 
-_TYPES = {name: GGMLQuantizationType(n) for n, (name, _, _) in gguf_file.TENSOR_TYPES.items()
+_TYPES = {name: GGMLQuantizationType(n) for n, (name, _, _) in ggml_types.TENSOR_TYPES.items()
           if n in GGMLQuantizationType._value2member_map_}  # fmt: skip
 _VALUE_TYPES = {
     **{"u8": GGUFValueType.UINT8, "i8": GGUFValueType.INT8, "u16": GGUFValueType.UINT16},

@@ -24,7 +24,7 @@ from plm_edge.converters.write.pipeline import Job, Written
 from plm_edge.converters.write.provenance import HASHES_KEY
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.writer import AtomicFile
-from plm_edge.model import gguf_file
+from plm_edge.model import ggml_types, gguf_file
 
 Q = GGMLQuantizationType
 _CHUNK = 1 << 20
@@ -74,7 +74,7 @@ def _check_header(path: Path, plan: Plan, infos: Sequence[TensorInfo]) -> None:
     content = gguf_file.read(path)
     found = [(t.name, tuple(reversed(t.shape)), t.type, t.offset) for t in content.tensors]
     expected = [
-        (info.name, info.shape, gguf_file.TENSOR_TYPES[info.type][0], offset)
+        (info.name, info.shape, ggml_types.TENSOR_TYPES[info.type][0], offset)
         for info, offset in zip(infos, plan.offsets, strict=True)
     ]
     if found != expected or content.file_bytes != plan.size:
@@ -181,8 +181,8 @@ def verify_file(path: Path, quantizer: Quantizer) -> Verdict:
 
 def _digest(fd: int, tensor: gguf_file.Tensor, quantizer: Quantizer) -> tuple[str, bool]:
     """SHA-256 of a tensor's data, and whether every block of it is finite."""
-    _, size = gguf_file.TYPE_SIZES[tensor.type]
-    type_ = next(n for n, entry in gguf_file.TENSOR_TYPES.items() if entry[0] == tensor.type)
+    _, size = ggml_types.TYPE_SIZES[tensor.type]
+    type_ = ggml_types.NUMBERS[tensor.type]
     digest, sound, done = hashlib.sha256(), True, 0
     buffer = np.empty(_CHUNK // size * size, np.uint8)
     while done < tensor.n_bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from plm_edge.model.ggml_types import NUMBERS
 from plm_edge.model.gguf_file import GGUFFile
 
 DEFAULT_CTX = 4096  # PLM's own; a model trained for more gets it only when asked (--ctx)
-KV_NUMBERS = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "bf16": 30}  # ggml_type
+# ggml_type by name
+KV_NUMBERS = {name: NUMBERS[name] for name in ("f32", "f16", "q4_0", "q8_0", "bf16")}
 FLASH_NUMBERS = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.machine.memory import available
-from plm_edge.model import gguf_file
+from plm_edge.model import ggml_types, gguf_file
 from plm_edge.model.gguf_file import GGUFFile
 
 KV_TYPES = ("f16", "q8_0", "q4_0")
@@ -45,7 +45,7 @@ class KVShape:
         Raises:
             PlmEdgeError: a row is not whole blocks of this type (code INPUT).
         """
-        block, _ = gguf_file.TYPE_SIZES[kv_type]
+        block, _ = ggml_types.TYPE_SIZES[kv_type]
         for row in self.rows:
             if row % block:
                 raise PlmEdgeError(
@@ -53,11 +53,11 @@ class KVShape:
                     f"a token's row of {row} values is not whole blocks of {block}",
                     "use --kv f16",
                 )
-        return self.n_layers * sum(gguf_file.type_bytes(kv_type, row) for row in self.rows)
+        return self.n_layers * sum(ggml_types.type_bytes(kv_type, row) for row in self.rows)
 
     def expanded_bytes_per_token(self, kv_type: str) -> int:
         """What a token would cost with every head's own K and V in the cache (rounded up)."""
-        block, size = gguf_file.TYPE_SIZES[kv_type]
+        block, size = ggml_types.TYPE_SIZES[kv_type]
         return -(-self.expanded // block) * size
 
 

@@ -16,7 +16,7 @@ from plm_edge.converters.sources.checkpoint import Checkpoint
 from plm_edge.converters.sources.shard import ShardTensor
 from plm_edge.converters.tensors import Tensor
 from plm_edge.converters.write.provenance import is_synthetic
-from plm_edge.model import gguf_file, loadable
+from plm_edge.model import ggml_types, gguf_file, loadable
 from plm_edge.model import need as needs
 from plm_edge.model.gguf_file import Array
 from plm_edge.model.need import KVShape
@@ -149,7 +149,7 @@ def _stored(tensor: Tensor) -> dict[str, Any]:
     if isinstance(tensor, ShardTensor):
         return {"type": tensor.dtype.lower(), "bytes": tensor.size}
     name = tensor.type.name.lower()
-    return {"type": name, "bytes": math.prod(tensor.shape) * gguf_file.TYPE_SIZES[name][1]}
+    return {"type": name, "bytes": math.prod(tensor.shape) * ggml_types.TYPE_SIZES[name][1]}
 
 
 def _totals(tensors: list[dict[str, Any]]) -> dict[str, Any]:

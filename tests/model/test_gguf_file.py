@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import library
-from plm_edge.model import gguf_file
+from plm_edge.model import ggml_types, gguf_file
 from testkit import plm_gguf
 
 
@@ -36,7 +36,7 @@ def test_the_type_table_is_ggmls() -> None:
         if name and ggml.ggml_type_size(number):  # types that ggml removed have no size
             sizes = ggml.ggml_blck_size(number), ggml.ggml_type_size(number)
             theirs[number] = (name.decode(), *sizes)
-    assert theirs == gguf_file.TENSOR_TYPES
+    assert theirs == ggml_types.TENSOR_TYPES
 
 
 def test_same_as_the_gguf_package(model: Path) -> None:
