@@ -136,29 +136,6 @@ def load() -> Engine:
     return Engine(folder, info, ggml, library)
 
 
-def load_foreign(folder: Path) -> Engine:
-    """Loads a llama.cpp that is not ours, built from the same pin, to compare with.
-
-    A process that loads it must not load ours: both define the same symbols.
-
-    Raises:
-        PlmEdgeError: it is not there, or does not load.
-    """
-    try:
-        ggml = ctypes.CDLL(str(folder / f"libggml-base{_SUFFIX}"), mode=ctypes.RTLD_GLOBAL)
-        llama = ctypes.CDLL(str(folder / f"libllama{_SUFFIX}"), mode=ctypes.RTLD_GLOBAL)
-    except OSError as error:
-        raise PlmEdgeError(
-            "the llama.cpp to compare with does not load",
-            f"{error}",
-            f"remove {folder} and let it be built again",
-            ExitCode.ENVIRONMENT,
-        ) from error
-    pin = read_pin()
-    info = EngineInfo("stock", f"{pin.package} {pin.version}", "unpatched", "", frozenset())
-    return Engine(folder, info, ggml, llama)
-
-
 def _read_info(library: ctypes.CDLL, path: Path) -> EngineInfo:
     try:
         function = library.plm_edge_build_info
