@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.metadata
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,11 +130,20 @@ def load() -> Engine:
         library = ctypes.CDLL(str(llama), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
         raise PlmEdgeError(
-            "the plm-edge engine does not load", f"{error}", _REBUILD, ExitCode.ENVIRONMENT
+            "the plm-edge engine does not load", f"{error}", _fix(error), ExitCode.ENVIRONMENT
         ) from error
     info = _read_info(library, llama)
     _check(info, read_pin(), llama)
     return Engine(folder, info, ggml, library)
+
+
+def _fix(error: OSError) -> str:
+    """What helps against a library that does not load: a wheel leaves the compiler's own out."""
+    found = re.match(r"lib(gomp|stdc\+\+|gcc_s)\.so\.(\d+): cannot open", str(error))
+    if found is None:
+        return _REBUILD
+    debian = {"gomp": "libgomp1", "stdc++": "libstdc++6", "gcc_s": "libgcc-s1"}[found[1]]
+    return f"install the library (Debian: apt install {debian})"
 
 
 def _read_info(library: ctypes.CDLL, path: Path) -> EngineInfo:

@@ -78,6 +78,19 @@ def test_broken_library(copy: Path) -> None:
     assert "does not load" in load_in_child(copy).stdout
 
 
+def test_the_compilers_own_library_is_missing(copy: Path) -> None:
+    """As on a slim system: the library asks for one that is not there."""
+    file = copy / "libggml-base.so"
+    data = file.read_bytes()
+    assert b"libstdc++.so.6" in data
+    file.write_bytes(data.replace(b"libstdc++.so.6", b"libstdc++.so.0"))
+    code, what, why, fix = load_in_child(copy).stdout.splitlines()
+    assert int(code) == ExitCode.ENVIRONMENT
+    assert what == "the plm-edge engine does not load"
+    assert "libstdc++.so.0" in why
+    assert fix == "install the library (Debian: apt install libstdc++6)"
+
+
 def test_other_tree(copy: Path) -> None:
     file = copy / "libllama.so"
     data = file.read_bytes()
