@@ -1,1 +1,1 @@
-"""From a PLM checkpoint (or GGUF) to a quantised GGUF."""
+"""The converter makes a quantised GGUF of a PLM checkpoint or of another GGUF."""

@@ -1,4 +1,4 @@
-"""From a checkpoint to a GGUF, in the order of a careful person: check everything, then convert.
+"""`convert` makes a GGUF of a checkpoint: it checks everything first, then converts.
 
     source -> config, tokenizer, tensor map -> types, forms, plan of the file -> blocks of rows
            -> read again and compared

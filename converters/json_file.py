@@ -1,4 +1,4 @@
-"""Read a JSON file of a checkpoint, and say precisely what is wrong with it when it cannot be."""
+"""This module reads a checkpoint's JSON files and says precisely what is wrong with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF keys: a name, a value, and the type that the value has in the file."""
+"""A GGUF key has a name, a value, and the type that the value has in the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source of weights looks like to the converter, whatever file it comes from."""
+"""A tensor looks the same to the converter, whatever file it comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A matrix of the checkpoint read by its columns, in bounded memory."""
+"""A matrix of the checkpoint can be read by its columns, in bounded memory."""
 
 from __future__ import annotations
 

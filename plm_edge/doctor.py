@@ -1,4 +1,4 @@
-"""What this machine and installation have, and what is missing, with the remedy for each."""
+"""`doctor` examines what this machine and installation have, and what is missing."""
 
 from __future__ import annotations
 

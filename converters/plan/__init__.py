@@ -1,1 +1,1 @@
-"""What a conversion makes: which tensor, in which layout and type, with which metadata."""
+"""A plan says what a conversion makes: each tensor's layout and type, and the metadata."""

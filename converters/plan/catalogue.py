@@ -1,4 +1,4 @@
-"""Every type that --quant takes: how large PLM-1.8B becomes with it, and when to pick it."""
+"""The catalogue lists what --quant takes: each type, PLM-1.8B's size in it, and its use."""
 
 from __future__ import annotations
 

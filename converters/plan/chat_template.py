@@ -1,4 +1,4 @@
-"""The chat template: in tokenizer_config.json, or in a file of its own."""
+"""A chat template stands in tokenizer_config.json or in a file of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A quantised tensor read as f32, by any piece of a row: what turning a matrix asks for."""
+"""A quantised tensor can be read as f32, by any piece of a row, so that it can be transposed."""
 
 from __future__ import annotations
 

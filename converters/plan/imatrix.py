@@ -1,4 +1,4 @@
-"""An importance matrix: for each column of a weight matrix, how much it matters.
+"""An importance matrix says of each column of a weight matrix how much it matters.
 
 llama-imatrix runs a text through the model and writes the mean square of what each column is
 multiplied by. Both of its formats are read: a GGUF with the sums and the counts, and the older

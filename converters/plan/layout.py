@@ -1,4 +1,4 @@
-"""stock | edge: which form each tensor takes in the file.
+"""A layout, stock or edge, says which form each tensor takes in the file.
 
 `stock` is what upstream's own tools write, bit for bit. `edge` holds what our kernels want, and a
 key with a version that says so:

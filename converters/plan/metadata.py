@@ -1,4 +1,4 @@
-"""general.*: the model's name, size, licence and origin, and how its authors sample from it."""
+"""The keys general.* name the model, its size, licence, origin, and its authors' sampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of llama.cpp's pre-tokenizers splits text as this tokenizer.json does.
+"""This module finds the llama.cpp pre-tokenizer that splits text as a tokenizer.json does.
 
 llama.cpp has each split written in code and picks one by name. The name is found from the split
 itself, so that it works for a vocabulary of any size; an unknown split is an error, as a wrong one

@@ -1,4 +1,4 @@
-"""A recipe of a person's own: a named one, and types for the tensors that some patterns match.
+"""A person's own recipe is a named one with types for the tensors that some patterns match.
 
 base = "q4_k_m"              # llama.cpp's mixture of this name, in both layouts
 

@@ -1,4 +1,4 @@
-"""Which type each tensor gets, as a table that a person can read.
+"""A recipe says which type each kind of tensor gets, in a table that a person can read.
 
 A recipe has a type for every matrix, and exceptions for those that suffer most from few bits. They
 are llama.cpp's mixtures (its src/llama-quant.cpp, as far as they concern PLM), so that a file in

@@ -1,1 +1,1 @@
-"""Where tensors, metadata and vocabulary come from: a checkpoint, the Hugging Face hub, a GGUF."""
+"""A source gives tensors, metadata and vocabulary: a checkpoint, the hub, or a GGUF."""

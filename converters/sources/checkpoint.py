@@ -1,4 +1,4 @@
-"""A checkpoint folder: which weight files it has, and where each tensor lies in them."""
+"""A checkpoint folder has weight files; this module knows where each tensor lies in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring one large file over HTTP, in as many pieces as the connection breaks it into.
+"""`download` brings one large file over HTTP, and goes on where a connection broke.
 
 huggingface_hub goes on after a break within one run, and since version 2 begins anew in the next
 one. Gigabytes over a thin line need better: the unfinished file stays, and counts.

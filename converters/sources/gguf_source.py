@@ -1,4 +1,4 @@
-"""A GGUF as the source: of another type, another layout, or by another tool.
+"""A GGUF can be a source too: of another type, another layout, or by another tool.
 
 Its tensors are offered in the checkpoint's form, whatever layout they lie in; a tensor that is
 turned twice on its way is not turned at all (`layout.Form.of`).

@@ -1,4 +1,4 @@
-"""A checkpoint from the Hugging Face hub by its name: only the files that a conversion reads.
+"""A checkpoint can come from the Hugging Face hub: only the files that a conversion reads.
 
 huggingface_hub keeps them in its own cache, and is where a person's token and mirror (HF_ENDPOINT)
 are set. Large files are brought to that cache by `download`, which goes on where a broken download

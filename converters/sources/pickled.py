@@ -1,4 +1,4 @@
-"""Weights in pytorch_model*.bin: pickles, of which nothing but tensors is made.
+"""pytorch_model*.bin are pickles; this module makes nothing but tensors of them.
 
 A pickle is a program, and may do anything to whom it is opened by. torch's own restricted reader
 (weights_only) builds tensors and plain containers and refuses all else; torch is an extra, as

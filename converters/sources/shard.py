@@ -1,4 +1,4 @@
-"""One safetensors file: an 8-byte length, a JSON header, and the tensors' bytes.
+"""A safetensors file is an 8-byte length, a JSON header, and the tensors' bytes.
 
 https://huggingface.co/docs/safetensors: little-endian, row-major, offsets relative to the end of
 the header, no holes and no overlaps. All of that is checked before anything is read by it.

@@ -1,1 +1,1 @@
-"""How the planned file comes to be: quantised, written in one pass, and read again."""
+"""The planned file is quantised, written in one pass, and read again."""

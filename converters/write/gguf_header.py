@@ -1,4 +1,4 @@
-"""Everything of a GGUF that comes before its tensors' data, and where those data go."""
+"""A GGUF's header is everything before its tensors' data, and says where those data go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read, convert, write: tensors by blocks of rows, on all cores, each thread with its own buffers.
+"""The pipeline reads, converts and writes tensors by blocks of rows, on all cores.
 
 Every tensor's place in the file is known beforehand, so a thread writes what it made by itself, and
 memory is bounded by threads times block size.

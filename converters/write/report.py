@@ -1,4 +1,4 @@
-"""What a conversion made, and what it took."""
+"""A report says what a conversion made, and what it took."""
 
 from __future__ import annotations
 

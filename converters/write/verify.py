@@ -1,4 +1,4 @@
-"""Re-read what was written: nothing is called done on the word of the code that wrote it.
+"""`verify` reads a written file again, because its writer's word alone proves nothing.
 
 Right after a conversion, everything is at hand to compare with: each block's hash as it was meant
 to be, and the source. Later, a file is checked against the hashes that it carries.

@@ -1,4 +1,4 @@
-"""A file that is written beside its target and takes its place when it is whole.
+"""A file is written beside its target and takes its place when it is whole.
 
 Whatever happens, the target is either the old file or the new one. The unfinished file has one name
 per target and is locked while it is written: a run that was killed leaves one, and the next run to

@@ -1,4 +1,4 @@
-"""Errors meant for a person: three lines, and a stable exit code."""
+"""An error for a person has three lines and a stable exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where plm-edge keeps its files: the user's folders, or what a variable names instead."""
+"""plm-edge keeps its files in the user's folders, or where a variable says."""
 
 from __future__ import annotations
 

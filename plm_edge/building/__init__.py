@@ -1,1 +1,1 @@
-"""Builds of the engine, for this machine and for others: checked, and kept by what made them."""
+"""This room builds the engine for this machine and for others, and checks each build."""

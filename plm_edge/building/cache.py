@@ -1,4 +1,4 @@
-"""Builds that are kept: the user's cache folder, one folder a build, named after what made it."""
+"""The cache keeps one folder a build, named after all that made the build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs cmake: its output to a log, its progress to whoever asks, its errors in short.
+"""This module runs cmake, logs its output, reports its progress, and shortens its errors.
 
 No compiler outlives the program that wanted it, whether that ends by an error, Ctrl-C, SIGTERM, or
 with its terminal.

@@ -1,4 +1,4 @@
-"""From cmake's folder to what is kept: programs and libraries, read, stripped and hashed."""
+"""`collect` takes what cmake made, and reads, strips and hashes each file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build needs of ELF files: code, symbols, the glibc they ask for; and stripping them."""
+"""This module reads ELF files' code, symbols and wanted glibc, and strips programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a build runs on a device: asked before it is put there, and before it runs."""
+"""`fits` says whether a device can run a build, before the build is sent or started."""
 
 from __future__ import annotations
 

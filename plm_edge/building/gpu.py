@@ -1,4 +1,4 @@
-"""The toolchain of a GPU backend: found and told to cmake, or an error naming what to install."""
+"""This module finds a GPU backend's toolchain for cmake, or names what to install."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which instructions a program holds: read from the binary, by the extension that has them."""
+"""This module disassembles a program and counts its instructions by extension."""
 
 from __future__ import annotations
 

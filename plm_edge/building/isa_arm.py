@@ -1,4 +1,4 @@
-"""aarch64 instructions by the extension that they belong to, by Linux's names (HWCAP)."""
+"""These tables give the extension of aarch64 instructions, by Linux's names (HWCAP)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""x86-64 instructions by the extension that they belong to, by Linux's names (/proc/cpuinfo)."""
+"""These tables give the extension of x86-64 instructions, by Linux's names (/proc/cpuinfo)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build holds: manifest.json beside its programs."""
+"""manifest.json, beside a build's programs, says what the build holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device's features, as compilers and ggml's cmake name them."""
+"""This module translates a device's features to the names of compilers and ggml's cmake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a person types to what is built."""
+"""A request is what a person typed, turned into what is to be built."""
 
 from __future__ import annotations
 

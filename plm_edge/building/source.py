@@ -1,4 +1,4 @@
-"""The engine's source: the checkout's, or what the wheel brings of it, laid out in the cache."""
+"""The engine's source is the checkout's, or the wheel's copy laid out in the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to build for a device: compiler, CPU, linkage and cmake's settings, from its profile."""
+"""A target says what to build for a device: compiler, CPU, linkage and cmake's settings."""
 
 from __future__ import annotations
 

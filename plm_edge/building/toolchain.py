@@ -1,4 +1,4 @@
-"""The CMake toolchain file of a build, and the compiler commands that it names."""
+"""This module writes a build's CMake toolchain file and the compiler scripts it names."""
 
 from __future__ import annotations
 

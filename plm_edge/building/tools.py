@@ -1,4 +1,4 @@
-"""The programs that a build needs: found, or an error that names what to install."""
+"""This module finds the programs that a build needs, or names what to install."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `plm-edge` command: one thin module a command, and the only place that ends the program."""
+"""This room is the `plm-edge` command; only it ends the program."""
 
 from __future__ import annotations
 

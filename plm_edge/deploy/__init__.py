@@ -1,1 +1,1 @@
-"""Engine and model on a device: put there, proven, run from here, and taken away again."""
+"""This room puts engine and model on a device, proves them, runs them, and removes them."""

@@ -1,4 +1,4 @@
-"""llama-server's HTTP API, as far as plm-edge speaks it, at a port of this machine's loopback."""
+"""This client speaks the part of llama-server's HTTP API that plm-edge needs, on loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine that a device gets: the build of its profile, made now if there is none."""
+"""A device gets the engine build of its profile, which is made now if there is none."""
 
 from __future__ import annotations
 

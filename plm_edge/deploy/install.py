@@ -1,4 +1,4 @@
-"""Puts engine and model on a device: checked first, sent, proven, and only then in place."""
+"""`install` checks, sends and proves engine and model, and only then puts them in place."""
 
 from __future__ import annotations
 

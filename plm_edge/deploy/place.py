@@ -1,4 +1,4 @@
-"""What stands on a device: the names of our files there, a list of them, and their removal.
+"""A place is our folder on a device: the names of our files, their list, their removal.
 
 FOLDER/manifest.json     written last: what is not in it is not used
 FOLDER/engine/KEY/…      one build of the engine

@@ -1,4 +1,4 @@
-"""The proof that a device computes what this machine does: the same greedy tokens.
+"""The proof that a device computes what this machine does is the same greedy tokens.
 
 Kernels of another CPU add in another order, so that logits differ in their last digits, and where
 two tokens are all but equally likely either may win. So the reference, computed here by our engine

@@ -1,4 +1,4 @@
-"""The manifest on a device: what is there, what it is made of, when it came and from where."""
+"""The manifest on a device says what is there, of what it is made, when it came, whence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is deployed on a device, and how it is to be run there."""
+"""This module finds what is deployed on a device, and decides how it runs there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""llama-server on a device: started, led to a port here, watched, and surely ended.
+"""A server is llama-server on a device: started, forwarded, watched, and surely ended.
 
 It lives as long as its standard input: when this program ends in whatever way, or the connection
 breaks, a watcher beside it there reads the end of it and stops the server.

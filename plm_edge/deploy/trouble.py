@@ -1,4 +1,4 @@
-"""What goes wrong on a device while a model runs there, and whether it slows itself down."""
+"""This module says what went wrong on a device that ran a model, or why it was slow."""
 
 from __future__ import annotations
 

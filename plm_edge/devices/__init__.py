@@ -1,4 +1,4 @@
-"""The machines that a model can run on: what they are (profiles), and how to reach them.
+"""This room knows the machines that a model can run on, and how to reach them.
 
 This room knows no model. What it offers above it: `profiles` (devices/*.toml), `detect` (a profile
 from what a machine reports), `known` (devices that a person added), and `connect`, which opens any

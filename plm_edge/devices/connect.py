@@ -1,4 +1,4 @@
-"""Opens a device by its name: one that was added, or a profile with an address."""
+"""`connect` opens a device by its name: one that was added, or a profile with an address."""
 
 from __future__ import annotations
 

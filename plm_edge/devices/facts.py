@@ -1,4 +1,4 @@
-"""What a machine says of itself: one shell script, sent through a transport, and its parsing.
+"""One shell script, sent through a transport, makes a machine say what it is.
 
 The script uses what every Linux, Android and macOS has; whatever is missing is left out.
 """

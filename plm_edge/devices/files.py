@@ -1,4 +1,4 @@
-"""Files to a device and back: resumed, checked by SHA-256, in place only when whole.
+"""Files go to a device and back: resumed, checked by SHA-256, in place only when whole.
 
 A file on its way is called after the hash of what it will be, so that another version never
 continues it; whatever arrived of an older version is removed.

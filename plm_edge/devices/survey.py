@@ -1,4 +1,4 @@
-"""Asks one machine what it is and writes the profile that follows."""
+"""A survey asks one machine what it is, and writes the profile that follows."""
 
 from __future__ import annotations
 

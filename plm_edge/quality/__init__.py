@@ -1,1 +1,1 @@
-"""How close a model is to a better one."""
+"""This room measures how close a model is to a better one."""

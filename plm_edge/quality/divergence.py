@@ -1,4 +1,4 @@
-"""How far a model's predictions are from a better one's: KL divergence over a text.
+"""KL divergence over a text says how far a model's predictions are from a better one's.
 
 windows = windows_of(reference, text)
 measure = Divergence(reference, windows)

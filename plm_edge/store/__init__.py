@@ -1,1 +1,1 @@
-"""The models that a person has on this machine: which there are, which is meant, what is in one."""
+"""The store knows the models that a person has: which there are, which is meant."""

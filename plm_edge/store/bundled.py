@@ -1,4 +1,4 @@
-"""The bundled tiny model: a trained PLM of a few megabytes, so that everything runs at once.
+"""The bundled model is a trained PLM of a few megabytes, so that everything runs at once.
 
 It is shipped as a checkpoint and converted at its first use into the user's cache folder, under
 a name that holds the checkpoint's hash: a new checkpoint or version makes a new file.

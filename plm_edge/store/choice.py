@@ -1,4 +1,4 @@
-"""Which model a command means when it is given a path, or none."""
+"""`choose` says which model a command means when it is given a path, or none."""
 
 from __future__ import annotations
 

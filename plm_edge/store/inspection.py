@@ -1,4 +1,4 @@
-"""What a GGUF or a checkpoint holds, as plain data: `plm-edge inspect` renders it or dumps it."""
+"""`inspect` tells what a GGUF or a checkpoint holds, as plain data that the CLI renders."""
 
 from __future__ import annotations
 

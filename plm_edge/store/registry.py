@@ -1,4 +1,4 @@
-"""The GGUFs that `convert` made, remembered under the user's data folder (XDG).
+"""The registry remembers the GGUFs that `convert` made, in the user's data folder.
 
 A convenience and nothing more: a registry that is missing, damaged or cannot be written never
 stops a command. The file is written beside its target and renamed, so it is whole or absent.

@@ -1,1 +1,1 @@
-"""What a device is: its profile (devices/*.toml), checked, found out or added by a person."""
+"""A profile (devices/*.toml) says what a device is; it is checked, detected or added here."""

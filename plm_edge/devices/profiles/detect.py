@@ -1,4 +1,4 @@
-"""A profile of a machine, from what it reports."""
+"""`detect` makes a machine's profile from what the machine reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The devices that a person added, remembered in their config folder as devices.json."""
+"""devices.json in the config folder remembers the devices that a person added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Device profiles: devices/*.toml, checked, found by name; a person's own come first."""
+"""Profiles are read from devices/*.toml, checked, and found by name; a person's own first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Devices told to people and programs: the content of tables and of JSON, without any drawing."""
+"""This module gives the content of the tables and JSON about devices, and draws nothing."""
 
 from __future__ import annotations
 

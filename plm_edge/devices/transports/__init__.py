@@ -1,1 +1,1 @@
-"""How a device is reached: one interface over this machine, ssh, adb and qemu."""
+"""A transport reaches a device: one interface to this machine, ssh, adb and qemu."""

@@ -1,4 +1,4 @@
-"""An Android phone, by the system's adb."""
+"""This transport reaches an Android phone by the system's adb."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong on the way to a device, or there: one class each, each with three lines."""
+"""Each class is one thing that can go wrong on the way to a device, or there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This machine, by the same interface as any other."""
+"""This transport is this machine itself, by the same interface as any other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands through a program of this machine: a shell, or adb."""
+"""This module runs commands through a program of this machine: a shell, or adb."""
 
 from __future__ import annotations
 

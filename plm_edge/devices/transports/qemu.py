@@ -1,4 +1,4 @@
-"""A device that is not here: its programs run under qemu's user-mode emulation.
+"""This transport emulates a device: its programs run under qemu's user-mode emulation.
 
 It tells whether a program is right for that CPU and answers as it should, never how fast.
 """

@@ -1,4 +1,4 @@
-"""A machine reached by ssh: keys, agent, ports and jump hosts as the user's ssh config says.
+"""This transport reaches a machine by ssh, as the user's ssh config says.
 
 asyncssh speaks the protocol, in a thread of its own; host keys are verified against the user's
 known_hosts, and nothing is ever added to it.

@@ -1,4 +1,4 @@
-"""One small interface to any machine: put, get, run, alive, facts.
+"""A transport is one small interface to any machine: put, get, run, alive, facts.
 
 Everything is done by POSIX shell commands over one primitive, `_execute`: a command line, its
 input, its output as it comes, its exit code. So a file is pushed, resumed and checked in the same
