@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from plm_edge.building import build, gpu, tools
-from plm_edge.building.cache import Kept
+from plm_edge.building.cache import KeptBuild
 from plm_edge.building.target import target_of
 from plm_edge.devices.profiles.detect import described
 from plm_edge.devices.profiles.profile import find
@@ -26,7 +26,7 @@ PROBE = "plm-edge-bench"  # generates, and needs the libraries alone
 
 
 @functools.cache
-def engine(device: str) -> Kept:
+def engine(device: str) -> KeptBuild:
     """The engine for a profile's device."""
     programs = (*build.PROGRAMS, *KERNELS) if device == "rpi5" else (PROBE, *KERNELS)
     with pytest.MonkeyPatch.context() as patch:

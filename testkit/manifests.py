@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge.base.files import sha256
-from plm_edge.building.manifest import File, Manifest
+from plm_edge.building.manifest import BuiltFile, Manifest
 from plm_edge.engine import library
 
 A76 = ("asimddp", "asimdhp", "atomics", "lrcpc")
@@ -31,6 +31,6 @@ def kept(cache: Path, **changed: Any) -> Path:
     program = folder / "bin/llama-bench"
     program.parent.mkdir(parents=True)
     program.write_bytes(b"program")
-    file = File("bin/llama-bench", 7, sha256(program), {}, {})
+    file = BuiltFile("bin/llama-bench", 7, sha256(program), {}, {})
     manifest(**(changed | {"files": (file,)})).write(folder)
     return folder

@@ -17,9 +17,9 @@ from plm_edge.bench.worker import counting
 from plm_edge.bench.worker.client import Answers, Setting, greedy_request
 from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
-from plm_edge.building.cache import Kept
+from plm_edge.building.cache import KeptBuild
 from plm_edge.deploy import proof
-from plm_edge.devices.connect import Opened
+from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.facts import Facts
 from plm_edge.devices.transports.qemu import QemuTransport
 
@@ -31,7 +31,9 @@ class Emulated(Device):
         opened: its transport is qemu.
     """
 
-    def __init__(self, opened: Opened, built: Kept, setting: Setting, facts: Facts) -> None:
+    def __init__(
+        self, opened: OpenDevice, built: KeptBuild, setting: Setting, facts: Facts
+    ) -> None:
         # One thread: emulated ones that wait for each other would be counted as they wait.
         super().__init__(opened, built, replace(setting, threads=1), facts)
         self.host = None

@@ -27,14 +27,14 @@ from plm_edge.bench.worker.client import (
 )
 from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
-from plm_edge.building.cache import Kept
+from plm_edge.building.cache import KeptBuild
 from plm_edge.deploy import install
 from plm_edge.deploy.engine import is_library
 from plm_edge.deploy.place import Place
-from plm_edge.devices.connect import Opened
+from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.facts import Facts
 from plm_edge.devices.transports.failures import CommandFailed
-from plm_edge.devices.transports.transport import Done
+from plm_edge.devices.transports.transport import CommandResult
 from plm_edge.model import gguf_file
 from plm_edge.model import need as needs
 
@@ -43,7 +43,7 @@ REMOTE_INTERVAL = 2.0
 _BUFFER = 256 << 20  # bytes that a thread reads to measure bandwidth: no cache holds them
 
 
-def _folder_of(built: Kept) -> str:
+def _folder_of(built: KeptBuild) -> str:
     """Where our programs go where nothing was deployed."""
     return f"bench/{built.manifest.key[:16]}"
 
@@ -63,7 +63,9 @@ class Device:
 
     extra: Mapping[str, str] = MappingProxyType({})  # variables that the worker gets besides
 
-    def __init__(self, opened: Opened, built: Kept, setting: Setting, facts: Facts) -> None:
+    def __init__(
+        self, opened: OpenDevice, built: KeptBuild, setting: Setting, facts: Facts
+    ) -> None:
         self.opened, self.built, self.facts = opened, built, facts
         self.transport = opened.transport
         self.setting = replace(
@@ -193,7 +195,7 @@ class Device:
         if error:
             raise self._ended(answers, what, error.why)
 
-    def _run(self, requests: list[Request], answers: Answers) -> Done:
+    def _run(self, requests: list[Request], answers: Answers) -> CommandResult:
         return self.transport.run(
             [self.path(PROGRAM)],
             env={**self.environment(), **self.extra},

@@ -26,7 +26,7 @@ from plm_edge.building import (
     toolchain,
     tools,
 )
-from plm_edge.building.cache import Kept
+from plm_edge.building.cache import KeptBuild
 from plm_edge.building.cmake import Progress
 from plm_edge.building.manifest import Manifest
 from plm_edge.building.target import Target
@@ -47,7 +47,7 @@ def build(
     jobs: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
-) -> tuple[Kept, bool]:
+) -> tuple[KeptBuild, bool]:
     """The engine for a target: from the cache, else built.
 
     Args:
@@ -142,7 +142,7 @@ def _build(
     place: Path,
     jobs: int | None,
     progress: Progress | None,
-) -> Kept:
+) -> KeptBuild:
     began = time.monotonic()
     folder = cache.work(place.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def _build(
     shutil.rmtree(place, ignore_errors=True)
     ready.replace(place)
     shutil.rmtree(folder, ignore_errors=True)
-    return Kept(place, record)
+    return KeptBuild(place, record)
 
 
 def _require_own(record: Manifest, wanted: Target) -> None:

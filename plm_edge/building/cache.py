@@ -16,7 +16,7 @@ from plm_edge.engine import library
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptBuild:
     """A build in the cache. `folder` holds bin/ and manifest.json."""
 
     folder: Path
@@ -53,25 +53,25 @@ def zig_cache() -> Path:
     return folder() / ".zig"
 
 
-def kept(place: Path) -> Kept | None:
+def kept(place: Path) -> KeptBuild | None:
     """The build in a folder, if it is whole."""
     try:
-        return Kept(place, manifest.read(place))
+        return KeptBuild(place, manifest.read(place))
     except PlmEdgeError:
         return None
 
 
-def builds() -> list[Kept]:
+def builds() -> list[KeptBuild]:
     """All builds, by device, the newest first."""
     found = [build for place in folder().glob("*-*/") if (build := kept(place))]
     return sorted(found, key=lambda build: (build.manifest.device, -_age(build)))
 
 
-def _age(build: Kept) -> float:
+def _age(build: KeptBuild) -> float:
     return (build.folder / manifest.NAME).stat().st_mtime
 
 
-def find(device: str) -> Kept:
+def find(device: str) -> KeptBuild:
     """The newest build for a device that is of this plm-edge's tree.
 
     Raises:

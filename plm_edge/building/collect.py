@@ -11,8 +11,8 @@ from pathlib import Path
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.files import sha256
 from plm_edge.building import elf, tools
-from plm_edge.building.instructions import held
-from plm_edge.building.manifest import File, Manifest
+from plm_edge.building.instructions import scan
+from plm_edge.building.manifest import BuiltFile, Manifest
 from plm_edge.building.target import Target
 
 # cmake target → the program's name here, where it differs
@@ -21,16 +21,16 @@ LICENCE = "LICENSE.llama.cpp"
 
 
 @dataclass(frozen=True)
-class Result:
+class CollectedBuild:
     """`requires`: features that the CPU must have; `glibc`: the newest version asked for."""
 
-    files: tuple[File, ...]
+    files: tuple[BuiltFile, ...]
     requires: frozenset[str]
     glibc: str
     checked: str
 
 
-def collect(target: Target, made: Path, programs: Sequence[str], folder: Path) -> Result:
+def collect(target: Target, made: Path, programs: Sequence[str], folder: Path) -> CollectedBuild:
     """Copy what was built, and read which instructions it holds.
 
     Args:
@@ -53,7 +53,7 @@ def collect(target: Target, made: Path, programs: Sequence[str], folder: Path) -
         counts, guarded = {}, {}
         chosen = target.kernels == "chosen" and name.startswith("libggml-cpu-")
         if read:
-            found = held(path)
+            found = scan(path)
             if found.arch != target.arch:
                 raise _wrong(target, f"{name} is for {found.arch}")
             counts, guarded = found.counts, found.guarded
@@ -61,11 +61,11 @@ def collect(target: Target, made: Path, programs: Sequence[str], folder: Path) -
             requires |= set() if chosen else found.requires
         _strip(target, path)
         files.append(
-            File(f"bin/{name}", path.stat().st_size, sha256(path), counts, guarded, chosen)
+            BuiltFile(f"bin/{name}", path.stat().st_size, sha256(path), counts, guarded, chosen)
         )
     newest = max(versions, key=lambda text: [int(part) for part in text.split(".") if part])
     checked = "read" if read else f"not read: {target.system}'s programs are no ELF files"
-    return Result(tuple(files), frozenset(requires), newest, checked)
+    return CollectedBuild(tuple(files), frozenset(requires), newest, checked)
 
 
 def programs_of(made: Manifest) -> set[str]:

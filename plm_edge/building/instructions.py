@@ -22,7 +22,7 @@ _GUARDED = re.compile(
 
 
 @dataclass(frozen=True)
-class Held:
+class InstructionScan:
     """What a file holds: architecture as uname says, and instructions by extension.
 
     `counts`: those that run wherever the program does; `guarded`: those in functions that are
@@ -40,7 +40,7 @@ class Held:
         return frozenset(self.counts)
 
 
-def held(path: Path) -> Held:
+def scan(path: Path) -> InstructionScan:
     """Read a program or library. Takes some seconds for 10 MB.
 
     Functions are told apart by their names: in a stripped file none is known to be guarded.
@@ -49,9 +49,11 @@ def held(path: Path) -> Held:
         PlmEdgeError: it is no ELF file for aarch64 or x86_64, or a Python package is missing.
     """
     code = elf.read(path)
-    reader = isa_arm.found if code.arch == "aarch64" else isa_x86.found
+    reader = isa_arm.count if code.arch == "aarch64" else isa_x86.count
     counts: Counter[str] = Counter()
     guarded: Counter[str] = Counter()
     for name, function, count in reader(code.blocks, code.symbols):
         (guarded if _GUARDED.match(function) else counts)[name] += count
-    return Held(code.arch, dict(sorted(counts.items())), dict(sorted(guarded.items())), code.glibc)
+    return InstructionScan(
+        code.arch, dict(sorted(counts.items())), dict(sorted(guarded.items())), code.glibc
+    )

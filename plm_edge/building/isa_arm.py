@@ -149,7 +149,7 @@ def extensions(mnemonic: str, operands: str) -> tuple[str, ...]:
     return ("atomics",) if _ATOMIC.match(mnemonic) else ()
 
 
-def found(blocks: Iterable[tuple[int, bytes]], symbols: Symbols) -> Iterator[tuple[str, str, int]]:
+def count(blocks: Iterable[tuple[int, bytes]], symbols: Symbols) -> Iterator[tuple[str, str, int]]:
     """Instructions that armv8.0-a lacks.
 
     Args:

@@ -25,7 +25,7 @@ _NAMES = {
 }  # fmt: skip
 
 
-def found(blocks: Iterable[tuple[int, bytes]], symbols: Symbols) -> Iterator[tuple[str, str, int]]:
+def count(blocks: Iterable[tuple[int, bytes]], symbols: Symbols) -> Iterator[tuple[str, str, int]]:
     """Instructions that plain x86-64 lacks.
 
     Args:

@@ -15,7 +15,7 @@ NAME = "manifest.json"
 
 
 @dataclass(frozen=True)
-class File:
+class BuiltFile:
     """One file of a build. `path` relative to its folder, `size` in bytes.
 
     `instructions`: how many by extension (Linux's names), `guarded` those that run only where the
@@ -56,7 +56,7 @@ class Manifest:
     requires: tuple[str, ...]
     glibc: str
     checked: str
-    files: tuple[File, ...]
+    files: tuple[BuiltFile, ...]
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def read(folder: Path) -> Manifest:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data.pop("schema") != SCHEMA:
             raise ValueError(f"its schema is not {SCHEMA}")
-        files = tuple(File(**item) for item in data.pop("files"))
+        files = tuple(BuiltFile(**item) for item in data.pop("files"))
         return Manifest(files=files, requires=tuple(data.pop("requires")), **data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlmEdgeError(

@@ -11,9 +11,9 @@ from plm_edge.base import console
 from plm_edge.cli import options
 
 if TYPE_CHECKING:
-    from plm_edge.building.cache import Kept
-    from plm_edge.deploy.install import Deployed
-    from plm_edge.devices.connect import Opened
+    from plm_edge.building.cache import KeptBuild
+    from plm_edge.deploy.install import DeployResult
+    from plm_edge.devices.connect import OpenDevice
 
 
 def deploy(
@@ -71,7 +71,7 @@ def deploy(
         _show(opened, done)
 
 
-def _engine(profile: str, folder: Path | None) -> Kept:
+def _engine(profile: str, folder: Path | None) -> KeptBuild:
     """The engine for a profile; a build says so, and shows how far it is."""
     from plm_edge.building import cmake
     from plm_edge.deploy import engine
@@ -95,7 +95,7 @@ def _engine(profile: str, folder: Path | None) -> Kept:
             raise
 
 
-def _details(device: str, done: Deployed) -> dict[str, object]:
+def _details(device: str, done: DeployResult) -> dict[str, object]:
     return {
         "schema": "plm-edge/deploy/1",
         "device": device,
@@ -106,7 +106,7 @@ def _details(device: str, done: Deployed) -> dict[str, object]:
     }
 
 
-def _show(opened: Opened, done: Deployed) -> None:
+def _show(opened: OpenDevice, done: DeployResult) -> None:
     model = done.record.current
     if done.sent:
         console.note(f"sent {len(done.sent)} files, {console.size(done.bytes_sent)}")

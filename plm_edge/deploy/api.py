@@ -16,7 +16,7 @@ _POLL = 0.1  # seconds between looks whether to stop
 _END: dict[str, Any] = {}
 
 
-class Broken(Exception):
+class BrokenAnswer(Exception):
     """The answer ended before its end: the server or the way to it is gone."""
 
 
@@ -36,7 +36,7 @@ class Api:
         """Token ids; names of special tokens in the text become those tokens.
 
         Raises:
-            Broken
+            BrokenAnswer
         """
         # as Session.tokenize does: JSON can hold no lone surrogate that the server would take
         text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
@@ -47,7 +47,7 @@ class Api:
         """A completion, whole.
 
         Raises:
-            Broken
+            BrokenAnswer
         """
         return self._ask("/completion", body | {"stream": False})
 
@@ -58,7 +58,7 @@ class Api:
             stop: asked often; True ends the stream, and the work there.
 
         Raises:
-            Broken
+            BrokenAnswer
         """
         found: queue.Queue[dict[str, Any] | BaseException] = queue.Queue()
         with closing(self._connection()) as connection:
@@ -88,7 +88,7 @@ class Api:
                 answer = connection.getresponse()
                 data = json.loads(answer.read())
             except (OSError, http.client.HTTPException, ValueError) as error:
-                raise Broken(str(error)) from error
+                raise BrokenAnswer(str(error)) from error
         _refuse_errors(answer.status, data)
         return dict(data)
 
@@ -120,12 +120,12 @@ def _read(
             if event.get("stop"):
                 found.put(_END)
                 return
-        raise Broken("the answer broke off")
+        raise BrokenAnswer("the answer broke off")
     except PlmEdgeError as error:
         found.put(error)
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-        found.put(Broken(str(error)))  # AttributeError: closed from the other thread
-    except Broken as error:
+        found.put(BrokenAnswer(str(error)))  # AttributeError: closed from the other thread
+    except BrokenAnswer as error:
         found.put(error)
     finally:
         with suppress(Exception):

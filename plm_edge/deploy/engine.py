@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import cache, cmake, fits, manifest
 from plm_edge.building.build import build
-from plm_edge.building.cache import Kept
+from plm_edge.building.cache import KeptBuild
 from plm_edge.building.request import target_for
 from plm_edge.devices.facts import Facts
 
@@ -23,7 +23,7 @@ def of(
     folder: Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     program: str = PROGRAM,
-) -> Kept:
+) -> KeptBuild:
     """The engine for a device, by the name of its profile.
 
     Args:
@@ -36,7 +36,7 @@ def of(
         PlmEdgeError: it is damaged, lacks the program, or cannot be built.
     """
     if folder is not None:
-        found = Kept(folder, manifest.read(folder))
+        found = KeptBuild(folder, manifest.read(folder))
         manifest.verify(folder, found.manifest)
     else:
         found = _ours(device, progress)
@@ -49,7 +49,7 @@ def of(
     return found
 
 
-def _ours(device: str, progress: Callable[[int, int, str], None] | None) -> Kept:
+def _ours(device: str, progress: Callable[[int, int, str], None] | None) -> KeptBuild:
     try:
         return build(target_for(device), progress=progress)[0]
     except cmake.BuildFailed:
@@ -63,7 +63,7 @@ def _ours(device: str, progress: Callable[[int, int, str], None] | None) -> Kept
             raise error from None
 
 
-def parts(built: Kept) -> list[manifest.File]:
+def parts(built: KeptBuild) -> list[manifest.BuiltFile]:
     """What of an engine goes to a device: PROGRAMS, and libraries where it has any."""
     return [item for item in built.manifest.files if item.path in PROGRAMS or is_library(item.path)]
 
@@ -73,7 +73,7 @@ def is_library(path: str) -> bool:
     return PurePosixPath(path).name.startswith("lib")
 
 
-def require_fits(built: Kept, device: str, facts: Facts) -> None:
+def require_fits(built: KeptBuild, device: str, facts: Facts) -> None:
     """Refuse an engine that a device cannot run, by what the device says of itself.
 
     Raises:

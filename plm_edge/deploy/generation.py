@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from plm_edge.deploy.api import Broken
-from plm_edge.deploy.record import Model
+from plm_edge.deploy.api import BrokenAnswer
+from plm_edge.deploy.record import DeployedModel
 from plm_edge.deploy.server import Server
 from plm_edge.engine.log import read_log
 from plm_edge.generate import prompt
@@ -32,7 +32,7 @@ class RemoteGenerator:
     """
 
     def __init__(
-        self, server: Server, model: Model, stop: Callable[[], bool], load_s: float
+        self, server: Server, model: DeployedModel, stop: Callable[[], bool], load_s: float
     ) -> None:
         self._server, self._model, self._stop, self._load_s = server, model, stop, load_s
         self._last: RemoteGeneration | None = None
@@ -49,7 +49,7 @@ class RemoteGenerator:
             return prompt.encode(
                 text, self._server.api.tokenize, template, bos=model.bos, eos=model.eos
             )
-        except Broken:
+        except BrokenAnswer:
             raise self._server.failure() from None
 
     def generate(self, request: Request) -> RemoteGeneration:
@@ -124,7 +124,7 @@ class RemoteGeneration:
                 if event.get("stop"):
                     self._end(event)
                     ended = True
-        except Broken:
+        except BrokenAnswer:
             raise self._server.failure() from None
         if not ended:
             self.stop_reason = "interrupted"
@@ -151,7 +151,7 @@ class RemoteGeneration:
                     int(token) for token in self._server.api.complete(self._body())["tokens"]
                 ]
                 del self.tokens[self._n_tokens :]
-        except Broken:
+        except BrokenAnswer:
             raise self._server.failure() from None
         return text
 

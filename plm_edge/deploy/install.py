@@ -8,13 +8,13 @@ from pathlib import Path
 
 from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.building.cache import Kept
+from plm_edge.building.cache import KeptBuild
 from plm_edge.deploy import engine as engines
 from plm_edge.deploy import proof, record, trouble
 from plm_edge.deploy.place import INCOMING, Place
-from plm_edge.deploy.record import Engine, File, Model, Record
+from plm_edge.deploy.record import DeployedEngine, DeployedFile, DeployedModel, Record
 from plm_edge.deploy.server import Server, Settings
-from plm_edge.devices.connect import Opened
+from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.facts import Facts
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.qemu import QemuTransport
@@ -26,7 +26,7 @@ _SLACK = 16 * 2**20  # bytes that stay free
 
 
 @dataclass(frozen=True)
-class Item:
+class PlannedFile:
     """A file to be there: `source` here, `place` relative to our folder, once it is proven."""
 
     source: Path
@@ -46,7 +46,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Deployed:
+class DeployResult:
     """`record` is the manifest there now; `sent` what was sent, `bytes_sent` how much."""
 
     record: Record
@@ -56,14 +56,14 @@ class Deployed:
 
 
 def deploy(
-    opened: Opened,
-    built: Kept,
+    opened: OpenDevice,
+    built: KeptBuild,
     model: Path,
     facts: Facts,
     *,
     progress: Progress,
     step: Step,
-) -> Deployed:
+) -> DeployResult:
     """Put an engine and a model on a device.
 
     Args:
@@ -88,7 +88,7 @@ def deploy(
     missing = [item for item in items if item.unit not in ready]
     kept = _proven(before, built, items[-1])
     if not missing and before and kept:
-        return Deployed(before, [], 0, trouble.throttled(opened.transport))
+        return DeployResult(before, [], 0, trouble.throttled(opened.transport))
     _require_room(place, missing)
     step("computing the reference here")
     wanted = proof.reference(model)
@@ -112,9 +112,9 @@ def deploy(
     place.drop(INCOMING)
     after = _record(opened, built, items, before, threads)
     after.models.pop(items[-1].sha256, None)  # the newest is the last
-    after.models[items[-1].sha256] = Model(
+    after.models[items[-1].sha256] = DeployedModel(
         name=model.name,
-        file=File(items[-1].place, items[-1].size, items[-1].sha256),
+        file=DeployedFile(items[-1].place, items[-1].size, items[-1].sha256),
         when=record.now(),
         proof=shown,
         **asdict(wanted.header),
@@ -122,10 +122,10 @@ def deploy(
     record.write(place, after)
     if before and before.engine.key != after.engine.key:
         place.drop(f"engine/{_short(before.engine.key)}")
-    return Deployed(after.signed(), sent, bytes_sent, trouble.throttled(opened.transport))
+    return DeployResult(after.signed(), sent, bytes_sent, trouble.throttled(opened.transport))
 
 
-def threads_for(opened: Opened, facts: Facts) -> int:
+def threads_for(opened: OpenDevice, facts: Facts) -> int:
     """Threads that suit a device: what its profile says, and no more than it has cores."""
     if isinstance(opened.transport, QemuTransport):
         return 1  # emulated threads that wait for each other take turns on the cores here
@@ -138,26 +138,28 @@ def _short(key: str) -> str:
     return key[:16]
 
 
-def _engine_items(built: Kept) -> list[Item]:
+def _engine_items(built: KeptBuild) -> list[PlannedFile]:
     folder = f"engine/{_short(built.manifest.key)}"
     return [
-        Item(built.folder / item.path, f"{folder}/{item.path}", item.size, item.sha256, 0o755)
+        PlannedFile(
+            built.folder / item.path, f"{folder}/{item.path}", item.size, item.sha256, 0o755
+        )
         for item in engines.parts(built)
     ]
 
 
-def _program(built: Kept) -> str:
+def _program(built: KeptBuild) -> str:
     return f"engine/{_short(built.manifest.key)}/{engines.PROGRAM}"
 
 
-def _model_item(model: Path) -> Item:
+def _model_item(model: Path) -> PlannedFile:
     try:
         size, digest = model.stat().st_size, files.sha256(model)
     except OSError as error:
         raise PlmEdgeError(
             f"{model} cannot be read", str(error.strerror or error), "check the path"
         ) from error
-    return Item(model, f"models/{digest[:16]}/{model.name}", size, digest, 0o644)
+    return PlannedFile(model, f"models/{digest[:16]}/{model.name}", size, digest, 0o644)
 
 
 def _known(place: Place) -> Record | None:
@@ -170,7 +172,7 @@ def _known(place: Place) -> Record | None:
         return None
 
 
-def _proven(before: Record | None, built: Kept, model: Item) -> bool:
+def _proven(before: Record | None, built: KeptBuild, model: PlannedFile) -> bool:
     """Whether this very engine was proven there with this very model, which is the current one."""
     found = before.models.get(model.sha256) if before else None
     return bool(
@@ -182,7 +184,7 @@ def _proven(before: Record | None, built: Kept, model: Item) -> bool:
     )
 
 
-def _require_room(place: Place, missing: list[Item]) -> None:
+def _require_room(place: Place, missing: list[PlannedFile]) -> None:
     """See that all that is to be sent has room, less what of it is there already.
 
     Raises:
@@ -197,7 +199,7 @@ def _require_room(place: Place, missing: list[Item]) -> None:
         raise failures.disk_full(place.device.device, place.folder, needed, free)
 
 
-def _arrived(place: Place, missing: list[Item]) -> int:
+def _arrived(place: Place, missing: list[PlannedFile]) -> int:
     """Bytes of files on their way that are there already."""
     names = [quote(place.path(item.staged)) for item in missing]
     listed = " ".join(f"{name} {name}.*.part" for name in names)
@@ -206,7 +208,7 @@ def _arrived(place: Place, missing: list[Item]) -> int:
 
 
 def _send(
-    place: Place, missing: list[Item], there: dict[str, str | None], progress: Progress
+    place: Place, missing: list[PlannedFile], there: dict[str, str | None], progress: Progress
 ) -> tuple[list[str], int]:
     """Send what is missing to where it waits; the files sent, and their bytes."""
     sent, bytes_sent = [], 0
@@ -215,7 +217,9 @@ def _send(
             _stage(place, item)
         started: list[int] = []
 
-        def told(done: int, total: int, item: Item = item, started: list[int] = started) -> None:
+        def told(
+            done: int, total: int, item: PlannedFile = item, started: list[int] = started
+        ) -> None:
             started.append(done)
             progress(item.place, done, total)
 
@@ -225,7 +229,7 @@ def _send(
     return sent, bytes_sent
 
 
-def _stage(place: Place, item: Item) -> None:
+def _stage(place: Place, item: PlannedFile) -> None:
     """A file that is good, of a folder that is not: beside the others of the new one."""
     source, target = quote(place.path(item.place)), quote(place.path(item.staged))
     script = f"mkdir -p {quote(place.path(item.staged.rsplit('/', 1)[0]))}"
@@ -235,13 +239,17 @@ def _stage(place: Place, item: Item) -> None:
 
 
 def _record(
-    opened: Opened, built: Kept, items: list[Item], before: Record | None, threads: int
+    opened: OpenDevice,
+    built: KeptBuild,
+    items: list[PlannedFile],
+    before: Record | None,
+    threads: int,
 ) -> Record:
     """The manifest to be, with the models that were there before."""
     what = built.manifest
-    engine = Engine(
+    engine = DeployedEngine(
         key=what.key, tree=what.tree, pin=what.pin, arch=what.arch, version=what.version,
-        files=[File(item.place, item.size, item.sha256) for item in items[:-1]],
+        files=[DeployedFile(item.place, item.size, item.sha256) for item in items[:-1]],
         when=record.now(),
     )  # fmt: skip
     if before and before.engine.key == engine.key:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy import record
-from plm_edge.deploy.api import Broken
-from plm_edge.deploy.record import Header, Proof
+from plm_edge.deploy.api import BrokenAnswer
+from plm_edge.deploy.record import ModelHeader, Proof
 from plm_edge.deploy.server import Server
 from plm_edge.engine.greedy import greedy
 from plm_edge.engine.options import Options
@@ -43,7 +43,7 @@ class Reference:
     prompt_tokens: list[int]
     tokens: list[int]
     margin: float
-    header: Header
+    header: ModelHeader
 
 
 def reference(model: Path) -> Reference:
@@ -67,7 +67,7 @@ def reference(model: Path) -> Reference:
         trained = session.header.arch_key("context_length")
         bos, eos = session.vocabulary.bos_eos
         kv = session.kv
-        header = Header(
+        header = ModelHeader(
             architecture=str(session.header.architecture),
             description=session.description,
             n_ctx_train=trained if isinstance(trained, int) else None,
@@ -101,7 +101,7 @@ def prove(server: Server, wanted: Reference, engine: str) -> Proof:
     }  # fmt: skip
     try:
         got = [int(token) for token in server.api.complete(body)["tokens"]][: len(wanted.tokens)]
-    except Broken:
+    except BrokenAnswer:
         raise server.failure() from None
     if got != wanted.tokens:
         at = next(

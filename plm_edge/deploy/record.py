@@ -17,7 +17,7 @@ SCHEMA = "plm-edge/deployed/1"
 
 
 @dataclass(frozen=True)
-class File:
+class DeployedFile:
     """A file there: `path` relative to our folder, `size` in bytes."""
 
     path: str
@@ -40,7 +40,7 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Engine:
+class DeployedEngine:
     """The engine there: `key` and `tree` of its build."""
 
     key: str
@@ -48,12 +48,12 @@ class Engine:
     pin: str
     arch: str
     version: str
-    files: list[File]
+    files: list[DeployedFile]
     when: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class ModelHeader:
     """What of a model's header is needed to run it from afar. `chat_template`: None for none.
     `synthetic`: its weights were drawn, not trained.
 
@@ -71,11 +71,11 @@ class Header:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Header):
+class DeployedModel(ModelHeader):
     """A model there. It extends its header, since the manifest names all of it on one level."""
 
     name: str
-    file: File
+    file: DeployedFile
     when: str
     proof: Proof
 
@@ -87,14 +87,14 @@ class Record:
     device: str
     profile: str
     threads: int
-    engine: Engine
-    models: dict[str, Model] = field(default_factory=dict)
+    engine: DeployedEngine
+    models: dict[str, DeployedModel] = field(default_factory=dict)
     when: str = ""
     sender: str = ""
     version: str = ""
 
     @property
-    def current(self) -> Model:
+    def current(self) -> DeployedModel:
         """The model that came last."""
         return list(self.models.values())[-1]
 
@@ -135,15 +135,15 @@ def _parse(data: dict[str, Any]) -> Record:
     if data.pop("schema") != SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}")
     engine = data.pop("engine")
-    files = [File(**item) for item in engine.pop("files")]
+    files = [DeployedFile(**item) for item in engine.pop("files")]
     models = {}
     for sha256, item in data.pop("models").items():
-        file, proof = File(**item.pop("file")), Proof(**item.pop("proof"))
-        models[sha256] = Model(file=file, proof=proof, **item)
+        file, proof = DeployedFile(**item.pop("file")), Proof(**item.pop("proof"))
+        models[sha256] = DeployedModel(file=file, proof=proof, **item)
     if not models:
         raise ValueError("it names no model")
     data["sender"] = data.pop("from")
-    return Record(engine=Engine(files=files, **engine), models=models, **data)
+    return Record(engine=DeployedEngine(files=files, **engine), models=models, **data)
 
 
 def write(place: Place, record: Record) -> None:

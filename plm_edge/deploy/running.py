@@ -10,9 +10,9 @@ from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy import record
 from plm_edge.deploy.place import MANIFEST, SERVING, Place
-from plm_edge.deploy.record import Model, Record
+from plm_edge.deploy.record import DeployedModel, Record
 from plm_edge.deploy.server import Settings, noted, program_of
-from plm_edge.devices.connect import Opened
+from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.transport import quote
 from plm_edge.engine.options import DEFAULT_CTX
@@ -20,16 +20,16 @@ from plm_edge.machine.memory import proc_table
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is deployed on a device, and the model that is meant. `said`: see connect.Opened."""
+class Deployment:
+    """What is deployed on a device, and the model that is meant. `said`: see connect.OpenDevice."""
 
     place: Place
     record: Record
-    model: Model
+    model: DeployedModel
     said: str
 
 
-def find(opened: Opened, model: Path | None) -> Found:
+def find(opened: OpenDevice, model: Path | None) -> Deployment:
     """What stands on a device, ready to run.
 
     Args:
@@ -58,10 +58,10 @@ def find(opened: Opened, model: Path | None) -> Found:
             )
         chosen = known.models[digest]
     _require_unchanged(place, opened, [*known.engine.files, chosen.file])
-    return Found(place, known, chosen, opened.said)
+    return Deployment(place, known, chosen, opened.said)
 
 
-def _require_unchanged(place: Place, opened: Opened, wanted: list[record.File]) -> None:
+def _require_unchanged(place: Place, opened: OpenDevice, wanted: list[record.DeployedFile]) -> None:
     """Sizes as recorded, and nothing written after the manifest: hashing would take too long.
 
     Raises:
@@ -85,7 +85,7 @@ def _require_unchanged(place: Place, opened: Opened, wanted: list[record.File]) 
 
 
 def settings(
-    found: Found,
+    found: Deployment,
     *,
     n_ctx: int | None = None,
     threads: int | None = None,
@@ -104,7 +104,7 @@ def settings(
     )
 
 
-def require_memory(found: Found, settings: Settings) -> None:
+def require_memory(found: Deployment, settings: Settings) -> None:
     """Refuse in advance what will not fit the device's memory, as far as it says how much is free.
 
     Raises:
@@ -126,7 +126,7 @@ def require_memory(found: Found, settings: Settings) -> None:
         )
 
 
-def require_no_server(found: Found) -> None:
+def require_no_server(found: Deployment) -> None:
     """
     Raises:
         PlmEdgeError: `devices serve` runs there already.

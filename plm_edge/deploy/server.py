@@ -24,7 +24,7 @@ from plm_edge.deploy import trouble
 from plm_edge.deploy.api import Api
 from plm_edge.deploy.place import SERVING, Place
 from plm_edge.devices.transports import failures
-from plm_edge.devices.transports.transport import Done, quote
+from plm_edge.devices.transports.transport import CommandResult, quote
 
 _PORT = re.compile(r"listening on http://\S+:(\d+)")
 _PID = "plm-edge-server:"
@@ -103,7 +103,7 @@ class Server:
         self._partial = ""
         self._input: queue.Queue[bytes | None] = queue.Queue()
         self._changed = threading.Condition()
-        self._done: Done | None = None
+        self._done: CommandResult | None = None
         self._raised: BaseException | None = None
         self._ended = False
         self._stack = ExitStack()

@@ -7,7 +7,7 @@ import re
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.devices import throttling
 from plm_edge.devices.transports import failures
-from plm_edge.devices.transports.transport import Done, Transport
+from plm_edge.devices.transports.transport import CommandResult, Transport
 
 _NO_MEMORY = re.compile(
     r"failed to allocate|unable to allocate|bad_alloc|out of memory|cannot allocate memory", re.I
@@ -25,7 +25,7 @@ for zone in /sys/class/thermal/thermal_zone*/temp; do echo "temp=$(cat "$zone")"
 exit 0"""
 
 
-def of_server(device: Transport, done: Done, log: str) -> PlmEdgeError:
+def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
     """The error for a llama-server that ended by itself; `log` is what it wrote."""
     causes = [line for line in log.splitlines() if " E " in f" {line} " or "error" in line.lower()]
     told = next((found[1] for line in causes if (found := _CAUSE.search(line))), "")
@@ -38,7 +38,9 @@ def of_server(device: Transport, done: Done, log: str) -> PlmEdgeError:
         why = "another program listens there, or it is one that only root may take"
         return failures.port_taken(int(found[1]), why)
     last = [line for line in log.splitlines() if line.strip()][-3:]
-    heard = Done("llama-server", done.exit_code, b"", "\n".join(last).encode(), done.seconds)
+    heard = CommandResult(
+        "llama-server", done.exit_code, b"", "\n".join(last).encode(), done.seconds
+    )
     error = device.failure(heard)
     if error is not None and not isinstance(error, failures.CommandFailed):
         return error

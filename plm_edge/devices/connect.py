@@ -15,7 +15,7 @@ from plm_edge.devices.transports.transport import Transport
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenDevice:
     """A device that can be used: what it is, and how to reach it (nothing was sent yet).
 
     `said`: what names it on a command line, such as `rpi5 --emulate`, for a remedy to be typed.
@@ -32,7 +32,7 @@ class Opened:
         return self.profile.folder
 
 
-def device(name: str, *, host: str | None = None, emulate: bool = False) -> Opened:
+def device(name: str, *, host: str | None = None, emulate: bool = False) -> OpenDevice:
     """The device that is meant by a name.
 
     Args:
@@ -55,7 +55,7 @@ def device(name: str, *, host: str | None = None, emulate: bool = False) -> Open
                 ExitCode.USAGE,
             )
         transport = open_transport("qemu", "", described)
-        return Opened(name, described, transport, f"{name} --emulate")
+        return OpenDevice(name, described, transport, f"{name} --emulate")
     kind = found.transport if found else described.transport
     address = host if host is not None else (found.host if found else "")
     if kind == "ssh" and not address:
@@ -67,10 +67,10 @@ def device(name: str, *, host: str | None = None, emulate: bool = False) -> Open
             ExitCode.USAGE,
         )
     said = name if host is None else f"{name}@{host}"
-    return Opened(name, described, open_transport(kind, address, described), said)
+    return OpenDevice(name, described, open_transport(kind, address, described), said)
 
 
-def describe(name: str) -> tuple[Profile, known.Device | None]:
+def describe(name: str) -> tuple[Profile, known.AddedDevice | None]:
     """What a name means: its profile, and the device where one of that name was added.
 
     Raises:
@@ -83,7 +83,9 @@ def describe(name: str) -> tuple[Profile, known.Device | None]:
     return detect.described(found.profile if found else name), found
 
 
-def to_remember(name: str, profile_name: str, host: str, transport: str | None) -> known.Device:
+def to_remember(
+    name: str, profile_name: str, host: str, transport: str | None
+) -> known.AddedDevice:
     """A device as it will be remembered; the profile says how it is reached unless told.
 
     Raises:
@@ -108,10 +110,10 @@ def to_remember(name: str, profile_name: str, host: str, transport: str | None) 
         )
     if host:
         open_transport(kind, host, described)
-    return known.Device(name, profile_name, kind, host)
+    return known.AddedDevice(name, profile_name, kind, host)
 
 
-def check_fits(remembered: known.Device) -> None:
+def check_fits(remembered: known.AddedDevice) -> None:
     """Reach a device and see that it is what its profile says.
 
     Raises:
@@ -152,7 +154,7 @@ def open_transport(kind: str, host: str, described: Profile | None = None) -> Tr
     """A transport by its kind: local, ssh, adb or qemu. Nothing is sent yet.
 
     Args:
-        host: see known.Device.
+        host: see known.AddedDevice.
         described: what qemu emulates.
 
     Raises:

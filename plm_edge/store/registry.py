@@ -18,7 +18,7 @@ SCHEMA = "plm-edge/registry/1"
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegisteredModel:
     """One converted model. `added` is UTC, ISO 8601; `n_bytes` the file's size when added."""
 
     path: str
@@ -44,7 +44,7 @@ def add_model(path: Path, source: str | Path, quant: str) -> None:
         OSError: the data folder cannot be written; the caller may say so and go on.
     """
     path = path.resolve()
-    entry = Entry(
+    entry = RegisteredModel(
         path=str(path),
         source=str(source),
         quant=quant,
@@ -59,7 +59,7 @@ def add_model(path: Path, source: str | Path, quant: str) -> None:
         _write(target, [*kept, entry])
 
 
-def entries() -> list[Entry]:
+def entries() -> list[RegisteredModel]:
     """All remembered models, oldest first; those whose file has gone are left out."""
     return [entry for entry in _read(registry_path()) if Path(entry.path).is_file()]
 
@@ -70,24 +70,24 @@ def newest() -> Path | None:
     return Path(known[-1].path) if known else None
 
 
-def _read(path: Path) -> list[Entry]:
+def _read(path: Path) -> list[RegisteredModel]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
             return []
-        return [Entry(**_strings(item)) for item in data["models"]]
+        return [RegisteredModel(**_strings(item)) for item in data["models"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
 def _strings(item: dict[str, Any]) -> dict[str, Any]:
-    """`item` if its values have the types of an Entry. Raises TypeError."""
+    """`item` if its values have the types of an RegisteredModel. Raises TypeError."""
     for name in ("path", "source", "quant", "added"):
         if not isinstance(item[name], str):
             raise TypeError(name)
     return item
 
 
-def _write(target: Path, models: list[Entry]) -> None:
+def _write(target: Path, models: list[RegisteredModel]) -> None:
     data = {"schema": SCHEMA, "models": [asdict(entry) for entry in models]}
     files.write_text(target, json.dumps(data, indent=2), files.PRIVATE)

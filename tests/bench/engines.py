@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from plm_edge.base.files import sha256
-from plm_edge.building.cache import Kept
-from plm_edge.building.manifest import File
+from plm_edge.building.cache import KeptBuild
+from plm_edge.building.manifest import BuiltFile
 from plm_edge.building.target import machine
 from testkit import manifests
 from testkit.checkout import ROOT
@@ -17,7 +17,7 @@ BUILT = ROOT / "build/engine/bin"
 LIBRARIES = ("llama", "ggml", "ggml-base", "ggml-cpu", "ggml-rpc")
 
 
-def native(folder: Path) -> Kept:
+def native(folder: Path) -> KeptBuild:
     """The build for this very machine, as `engine build` would leave it in `folder`."""
     bin_ = folder / "bin"
     bin_.mkdir(parents=True)
@@ -25,7 +25,7 @@ def native(folder: Path) -> Kept:
     for name in ("plm-edge-bench", *(f"lib{library}.{suffix}" for library in LIBRARIES)):
         shutil.copy(BUILT / name, bin_ / name)
     files = tuple(
-        File(f"bin/{path.name}", path.stat().st_size, sha256(path), {}, {})
+        BuiltFile(f"bin/{path.name}", path.stat().st_size, sha256(path), {}, {})
         for path in sorted(bin_.iterdir())
     )
     made = manifests.manifest(
@@ -33,4 +33,4 @@ def native(folder: Path) -> Kept:
         requires=(), glibc="", files=files,
     )  # fmt: skip
     made.write(folder)
-    return Kept(folder, made)
+    return KeptBuild(folder, made)

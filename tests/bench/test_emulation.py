@@ -14,7 +14,7 @@ from plm_edge.bench.runner import Setting
 from plm_edge.bench.worker import counting
 from plm_edge.bench.workload import Workload
 from plm_edge.deploy import proof
-from plm_edge.devices.connect import Opened
+from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.profiles import profile
 from plm_edge.devices.transports.qemu import QemuTransport
 from testkit import needs
@@ -29,7 +29,7 @@ SHORT = emulation.workload(Workload("short", (16,), (0, 64), (1,), 2, loads=True
 def site(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> emulation.Emulated:
     described = profile.find("rpi5")
     transport = QemuTransport(described, tmp_path_factory.mktemp("pi"))
-    opened = Opened("rpi5", described, transport, "rpi5 --emulate")
+    opened = OpenDevice("rpi5", described, transport, "rpi5 --emulate")
     made = emulation.Emulated(
         opened, engine("rpi5"), Setting(tiny_gguf, threads=4), transport.facts()
     )

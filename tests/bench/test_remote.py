@@ -21,8 +21,8 @@ from plm_edge.bench import matrix, remote, runner, session, variants
 from plm_edge.bench.result.shape import as_json
 from plm_edge.bench.worker.client import PointReader, Setting, point_request
 from plm_edge.bench.workload import Point
-from plm_edge.building.cache import Kept
-from plm_edge.devices.connect import Opened
+from plm_edge.building.cache import KeptBuild
+from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.profiles import profile
 from plm_edge.devices.profiles.profile import Profile
 from testkit.devices.sshd import Sshd, ssh
@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+def built(tmp_path_factory: pytest.TempPathFactory) -> KeptBuild:
     return engines.native(tmp_path_factory.mktemp("engine"))
 
 
@@ -51,9 +51,9 @@ def placed(folder: Path) -> Profile:
     return replace(found, data=found.data | {"transport": transport})
 
 
-def on(server: Sshd, built: Kept, folder: Path, setting: Setting) -> remote.Device:
+def on(server: Sshd, built: KeptBuild, folder: Path, setting: Setting) -> remote.Device:
     """A device with everything on it; its transport is open."""
-    opened = Opened(folder.name, placed(folder), ssh(server), folder.name)
+    opened = OpenDevice(folder.name, placed(folder), ssh(server), folder.name)
     opened.transport.__enter__()
     made = remote.Device(opened, built, setting, opened.transport.facts())
     made.send(lambda what, done, total: None)
@@ -62,7 +62,7 @@ def on(server: Sshd, built: Kept, folder: Path, setting: Setting) -> remote.Devi
 
 @pytest.fixture(scope="module")
 def two(
-    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory
+    server: Sshd, built: KeptBuild, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[str, Any]]:
     """Results of two devices that were measured side by side."""
     folder = tmp_path_factory.mktemp("devices")
@@ -114,7 +114,7 @@ def test_its_clock_is_brought_to_ours(two: list[dict[str, Any]]) -> None:
 
 
 def test_options_reach_the_device(
-    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path: Path
+    server: Sshd, built: KeptBuild, tiny_gguf: Path, tmp_path: Path
 ) -> None:
     setting = Setting(tiny_gguf, threads=2, kv="q8_0", text=TEXT)
     site = on(server, built, tmp_path / "options", setting)
@@ -133,7 +133,7 @@ def test_options_reach_the_device(
 
 
 def test_what_was_sent_is_not_sent_again_and_clean_removes_it(
-    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path: Path
+    server: Sshd, built: KeptBuild, tiny_gguf: Path, tmp_path: Path
 ) -> None:
     from plm_edge.deploy.place import Place
 
@@ -146,7 +146,7 @@ def test_what_was_sent_is_not_sent_again_and_clean_removes_it(
 
 
 def test_what_was_deployed_is_used_and_stays(
-    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path: Path
+    server: Sshd, built: KeptBuild, tiny_gguf: Path, tmp_path: Path
 ) -> None:
     """The build and the model where deploy puts them: nothing is sent, nothing is taken back."""
     folder = tmp_path / "deployed"
@@ -165,7 +165,7 @@ def test_what_was_deployed_is_used_and_stays(
 
 
 def test_a_matrix_is_measured_there(
-    server: Sshd, built: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Sshd, built: KeptBuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each type goes there for its cells and is gone afterwards; divergence is computed here."""
     monkeypatch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "cache"))
@@ -193,7 +193,7 @@ def test_a_matrix_is_measured_there(
 
 
 def test_what_does_not_fit_is_refused_before_it_runs(
-    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path: Path
+    server: Sshd, built: KeptBuild, tiny_gguf: Path, tmp_path: Path
 ) -> None:
     site = on(server, built, tmp_path / "small", Setting(tiny_gguf))
     with site.transport:
@@ -204,7 +204,7 @@ def test_what_does_not_fit_is_refused_before_it_runs(
 
 
 def test_an_error_of_the_worker_comes_back(
-    server: Sshd, built: Kept, tiny_gguf: Path, tmp_path: Path
+    server: Sshd, built: KeptBuild, tiny_gguf: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(tiny_gguf.read_bytes()[:4096])

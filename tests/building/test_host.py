@@ -20,7 +20,7 @@ from elftools.elf.elffile import ELFFile
 
 from plm_edge.bench.worker.client import greedy_request, written
 from plm_edge.building import build, collect
-from plm_edge.building.cache import Kept
+from plm_edge.building.cache import KeptBuild
 from plm_edge.building.request import target_for
 from plm_edge.engine.session import Session
 from plm_edge.generate.local import LocalGenerator
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.full, pytest.mark.xdist_group("cross")]
 
 
 @pytest.fixture(scope="module")
-def host() -> Kept:
+def host() -> KeptBuild:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLM_EDGE_CACHE_DIR", str(ENGINES))
         target = target_for("host", gpu=False)
@@ -59,7 +59,7 @@ def expected(tiny_gguf: Path) -> tuple[list[int], list[int], str]:
     return prompt, generation.tokens, text
 
 
-def test_programs_and_libraries_stripped_and_read(host: Kept) -> None:
+def test_programs_and_libraries_stripped_and_read(host: KeptBuild) -> None:
     names = {path.name for path in host.programs.iterdir()}
     libraries = {name for name in names if name.startswith("lib")}
     assert libraries == {
@@ -75,7 +75,7 @@ def test_programs_and_libraries_stripped_and_read(host: Kept) -> None:
 
 
 def test_a_program_where_it_was_never_built(
-    host: Kept, tiny_gguf: Path, tmp_path: Path, expected: tuple[list[int], list[int], str]
+    host: KeptBuild, tiny_gguf: Path, tmp_path: Path, expected: tuple[list[int], list[int], str]
 ) -> None:
     """Its libraries are found beside it, not where cmake had them."""
     prompt, tokens, _ = expected
@@ -90,7 +90,7 @@ def test_a_program_where_it_was_never_built(
 
 
 def test_python_runs_its_libraries(
-    host: Kept, tiny_gguf: Path, expected: tuple[list[int], list[int], str]
+    host: KeptBuild, tiny_gguf: Path, expected: tuple[list[int], list[int], str]
 ) -> None:
     command = [sys.executable, "-m", "plm_edge", "run", str(tiny_gguf), "--prompt", PROMPT]
     command += ["-n", str(COUNT), "--temp", "0", "-q"]
@@ -100,7 +100,7 @@ def test_python_runs_its_libraries(
     assert done.stdout.rstrip("\n") == expected[2].rstrip("\n")
 
 
-def test_the_rpc_server_listens(host: Kept, tmp_path: Path) -> None:
+def test_the_rpc_server_listens(host: KeptBuild, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -9,7 +9,7 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import elf, isa_arm, tools
-from plm_edge.building.instructions import held
+from plm_edge.building.instructions import scan
 
 LOOP = """
 int sum(const signed char * a, const signed char * b, int n) {
@@ -62,8 +62,8 @@ def built(folder: Path, source: str, triple: str, cpu: str, *flags: str) -> Path
 
 
 def test_dot_products(tmp_path: Path) -> None:
-    with_them = held(built(tmp_path, LOOP, ARM, "cortex_a76", *CODE))
-    without = held(built(tmp_path, LOOP, ARM, "cortex_a72", *CODE))
+    with_them = scan(built(tmp_path, LOOP, ARM, "cortex_a76", *CODE))
+    without = scan(built(tmp_path, LOOP, ARM, "cortex_a72", *CODE))
     assert with_them.arch == without.arch == "aarch64"
     assert with_them.counts["asimddp"] > 0
     assert "asimddp" not in without.requires
@@ -71,26 +71,26 @@ def test_dot_products(tmp_path: Path) -> None:
 
 
 def test_half_precision(tmp_path: Path) -> None:
-    assert "asimdhp" in held(built(tmp_path, HALF, ARM, "cortex_a76", *CODE)).requires
-    assert not held(built(tmp_path, HALF, ARM, "cortex_a72", *CODE)).requires
+    assert "asimdhp" in scan(built(tmp_path, HALF, ARM, "cortex_a76", *CODE)).requires
+    assert not scan(built(tmp_path, HALF, ARM, "cortex_a72", *CODE)).requires
 
 
 def test_functions_that_ask_the_cpu_first_are_told_apart(tmp_path: Path) -> None:
     path = built(tmp_path, ATOMIC, ARM, "cortex_a72", *CODE)
-    found = held(path)
+    found = scan(path)
     assert found.guarded["atomics"] > 0
     assert "atomics" not in found.requires
     # in a stripped program nobody can tell
     elf.strip(path)
-    assert "atomics" in held(path).requires
+    assert "atomics" in scan(path).requires
     # and any other function is one that runs
     other = ATOMIC.replace("__aarch64_ldadd4_acq_rel", "add")
-    assert "atomics" in held(built(tmp_path, other, ARM, "cortex_a72", *CODE)).requires
+    assert "atomics" in scan(built(tmp_path, other, ARM, "cortex_a72", *CODE)).requires
 
 
 def test_x86_levels(tmp_path: Path) -> None:
     levels = {
-        level: held(built(tmp_path, LOOP + WHOLE, X86, f"x86_64{level}", *CODE)).requires
+        level: scan(built(tmp_path, LOOP + WHOLE, X86, f"x86_64{level}", *CODE)).requires
         for level in ("", "_v2", "_v3", "_v4")
     }
     assert not levels[""]
@@ -153,7 +153,7 @@ def test_what_is_no_program(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"\x7fELF" + bytes(8))
     with pytest.raises(PlmEdgeError, match="no program"):
-        held(path)
+        scan(path)
     path.write_text("text")
     with pytest.raises(PlmEdgeError, match="no program"):
-        held(path)
+        scan(path)

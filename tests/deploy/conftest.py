@@ -13,12 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
-from plm_edge.building.cache import Kept
+from plm_edge.building.cache import KeptBuild
 from plm_edge.deploy import install
 from plm_edge.deploy.engine import parts
-from plm_edge.deploy.install import Deployed
+from plm_edge.deploy.install import DeployResult
 from plm_edge.devices import connect
-from plm_edge.devices.connect import Opened
+from plm_edge.devices.connect import OpenDevice
 from testkit import engines
 from testkit.checkout import ROOT
 from testkit.cli import Cli
@@ -30,7 +30,7 @@ SURE = "1, 2, 3, 4, 5, 6,"  # tiny-plm prefers each of its next tokens by more t
 
 
 @pytest.fixture(scope="session")
-def engine() -> Kept:
+def engine() -> KeptBuild:
     """The engine for a Raspberry Pi 5, built by zig unless it was before."""
     return engines.engine("rpi5")
 
@@ -41,7 +41,7 @@ class Pi:
 
     server: Sshd
     cli: Cli
-    engine: Kept
+    engine: KeptBuild
 
     @property
     def folder(self) -> Path:
@@ -61,11 +61,11 @@ class Pi:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
-    def opened(self) -> Opened:
+    def opened(self) -> OpenDevice:
         """For a test that calls the functions itself."""
-        return Opened("pi", connect.describe("rpi5")[0], ssh(self.server), "pi")
+        return OpenDevice("pi", connect.describe("rpi5")[0], ssh(self.server), "pi")
 
-    def deploy_here(self, model: Path, progress: install.Progress) -> Deployed:
+    def deploy_here(self, model: Path, progress: install.Progress) -> DeployResult:
         """Deploy in this process, told of its progress; one attempt at a broken connection."""
         opened = self.opened()
         with opened.transport as transport:
@@ -102,7 +102,7 @@ class Pi:
         return False
 
 
-def made(folder: Path, cli: Cli, engine: Kept) -> Pi:
+def made(folder: Path, cli: Cli, engine: KeptBuild) -> Pi:
     """A Pi that listens; plm-edge finds it by the user's own ssh settings."""
     server = Sshd(folder / "sshd").start(arm=True)
     home = folder / "home"
@@ -121,7 +121,7 @@ def made(folder: Path, cli: Cli, engine: Kept) -> Pi:
 
 
 @pytest.fixture
-def pi(tmp_path: Path, engine: Kept) -> Iterator[Pi]:
+def pi(tmp_path: Path, engine: KeptBuild) -> Iterator[Pi]:
     """A Pi with nothing on it."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     found = made(tmp_path, Cli(env), engine)
@@ -130,7 +130,9 @@ def pi(tmp_path: Path, engine: Kept) -> Iterator[Pi]:
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory, engine: Kept, tiny_gguf: Path) -> Iterator[Pi]:
+def ready(
+    tmp_path_factory: pytest.TempPathFactory, engine: KeptBuild, tiny_gguf: Path
+) -> Iterator[Pi]:
     """A Pi with tiny-plm deployed; its tests leave that as it is."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     found = made(tmp_path_factory.mktemp("pi"), Cli(env), engine)

@@ -10,15 +10,15 @@ import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import cache, cmake, tools
-from plm_edge.building.cache import Kept
-from plm_edge.building.manifest import File
+from plm_edge.building.cache import KeptBuild
+from plm_edge.building.manifest import BuiltFile
 from plm_edge.cli import deploy as command
 from plm_edge.deploy import engine
 from plm_edge.devices import facts
 from plm_edge.devices.facts import Facts
 from testkit import manifests
 
-SERVER = File("bin/llama-server", 1, "", {}, {})
+SERVER = BuiltFile("bin/llama-server", 1, "", {}, {})
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,11 @@ def of_pi(**changed: object) -> Facts:
 def test_one_is_built_when_there_is_none(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    made = Kept(tmp_path, manifests.manifest(files=(SERVER,)))
+    made = KeptBuild(tmp_path, manifests.manifest(files=(SERVER,)))
 
-    def build(wanted: object, *, progress: Callable[[int, int, str], None]) -> tuple[Kept, bool]:
+    def build(
+        wanted: object, *, progress: Callable[[int, int, str], None]
+    ) -> tuple[KeptBuild, bool]:
         progress(1, 2, "a.o")
         progress(2, 2, "b.o")
         return made, False
@@ -90,7 +92,7 @@ def test_a_folder_that_holds_no_engine(tmp_path: Path) -> None:
 def test_what_goes_to_a_device() -> None:
     names = ("llama-cli", "plm-edge-bench", "llama-server", "libllama.so.0", "rpc-server")
     made = manifests.manifest(files=tuple(replace(SERVER, path=f"bin/{name}") for name in names))
-    paths = [item.path for item in engine.parts(Kept(Path(), made))]
+    paths = [item.path for item in engine.parts(KeptBuild(Path(), made))]
     assert paths == ["bin/plm-edge-bench", "bin/llama-server", "bin/libllama.so.0"]
 
 
@@ -105,7 +107,7 @@ def test_what_goes_to_a_device() -> None:
     ],
 )
 def test_a_mismatch_is_found_before_anything_is_sent(changed: dict[str, object], word: str) -> None:
-    built = Kept(Path(), manifests.manifest())
+    built = KeptBuild(Path(), manifests.manifest())
     engine.require_fits(built, "pi", of_pi())
     with pytest.raises(PlmEdgeError, match=word):
         engine.require_fits(built, "pi", replace(of_pi(), **changed))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from plm_edge.building.cache import Kept
+from plm_edge.building.cache import KeptBuild
 from plm_edge.deploy.engine import parts
 from testkit.checkout import ROOT
 from testkit.cli import Cli
@@ -40,7 +40,7 @@ def phone(tmp_path: Path) -> Iterator[Adbd]:
     made.stop()
 
 
-def test_a_phone(phone: Adbd, cli: Cli, engine: Kept, tiny_gguf: Path, tmp_path: Path) -> None:
+def test_a_phone(phone: Adbd, cli: Cli, engine: KeptBuild, tiny_gguf: Path, tmp_path: Path) -> None:
     """The phone runs the Pi's engine: as its own would, which takes five minutes more to build."""
     on_its_net = Cli({**cli.env, "HOME": str(phone.folder)}, [*phone.enter, *cli.command])
     cli("devices", "add", "phone", "--profile", "android-arm64", "--host", phone.serial)
@@ -70,7 +70,7 @@ def test_a_phone(phone: Adbd, cli: Cli, engine: Kept, tiny_gguf: Path, tmp_path:
     assert "llama-server\0--model" not in running
 
 
-def test_emulated(cli: Cli, engine: Kept, tiny_gguf: Path, tmp_path: Path) -> None:
+def test_emulated(cli: Cli, engine: KeptBuild, tiny_gguf: Path, tmp_path: Path) -> None:
     cli.env["PLM_EDGE_CACHE_DIR"] = str(tmp_path / "cache")
     where = ("--device", "rpi5", "--emulate")
     _, _, fix = cli.fails("run", *where, "-p", "x", code=3)

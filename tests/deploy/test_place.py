@@ -14,7 +14,7 @@ from plm_edge.deploy import record, trouble
 from plm_edge.deploy.place import MANIFEST, Place
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.local import LocalTransport
-from plm_edge.devices.transports.transport import Done
+from plm_edge.devices.transports.transport import CommandResult
 
 # what llama-server of the pinned version writes
 NO_MEMORY = """0.00.1 I load_tensors: loading model tensors
@@ -102,10 +102,12 @@ def test_a_damaged_manifest(place: Place, text: str) -> None:
 
 def test_a_manifest_comes_back_as_it_was(place: Place) -> None:
     place.announce([])
-    engine = record.Engine("k", "t", "p", "aarch64", "0.1.0", [record.File("e", 1, "h")], "now")
+    engine = record.DeployedEngine(
+        "k", "t", "p", "aarch64", "0.1.0", [record.DeployedFile("e", 1, "h")], "now"
+    )
     proof = record.Proof("k", "prompt", [1, 2], 0.5, "now")
-    model = record.Model(
-        name="m.gguf", file=record.File("m", 2, "g"), when="now", proof=proof,
+    model = record.DeployedModel(
+        name="m.gguf", file=record.DeployedFile("m", 2, "g"), when="now", proof=proof,
         architecture="plm", description="PLM", n_ctx_train=4096, kv_bytes_per_token=3456.0,
         chat_template=None, bos="", eos="",
     )  # fmt: skip
@@ -143,7 +145,7 @@ def test_a_manifest_comes_back_as_it_was(place: Place) -> None:
 def test_why_a_server_ended(
     place: Place, code: int, log: str, kind: type[PlmEdgeError], word: str
 ) -> None:
-    error = trouble.of_server(place.device, Done("x", code, b"", b"", 1), log)
+    error = trouble.of_server(place.device, CommandResult("x", code, b"", b"", 1), log)
     assert isinstance(error, kind)
     if word == "137":  # the kernel's own words stand there, where its log can be read
         assert "memory" in error.what
@@ -154,7 +156,7 @@ def test_why_a_server_ended(
 
 def test_a_port_here_that_is_taken(place: Place) -> None:
     log = "E srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 8080"
-    error = trouble.of_server(place.device, Done("x", 1, b"", b"", 1), log)
+    error = trouble.of_server(place.device, CommandResult("x", 1, b"", b"", 1), log)
     assert "port 8080 of this machine" in error.what
     assert "--port" in error.fix
 

@@ -21,7 +21,7 @@ from plm_edge.devices import connect
 from plm_edge.devices.transports.qemu import QemuTransport
 
 if TYPE_CHECKING:
-    from plm_edge.building.cache import Kept
+    from plm_edge.building.cache import KeptBuild
 
 
 def measure(places: Places, setting: Setting, workload: Workload) -> list[Result]:
@@ -54,8 +54,8 @@ def measure(places: Places, setting: Setting, workload: Workload) -> list[Result
 
 def _site(
     name: str,
-    opened: connect.Opened,
-    built: Kept,
+    opened: connect.OpenDevice,
+    built: KeptBuild,
     setting: Setting,
     facts: Any,
     display: progress.TerminalDisplay,
@@ -94,7 +94,9 @@ def one(places: Places, display: progress.TerminalDisplay) -> Iterator[tuple[int
         yield install.threads_for(opened, facts), at
 
 
-def _engine(opened: connect.Opened, folder: Path | None, display: progress.TerminalDisplay) -> Kept:
+def _engine(
+    opened: connect.OpenDevice, folder: Path | None, display: progress.TerminalDisplay
+) -> KeptBuild:
     """The engine for a device, with the worker in it."""
     from plm_edge.deploy import engine
 
@@ -106,7 +108,7 @@ def _engine(opened: connect.Opened, folder: Path | None, display: progress.Termi
         )  # fmt: skip
 
 
-def open_device(name: str, emulate: bool = False) -> connect.Opened:
+def open_device(name: str, emulate: bool = False) -> connect.OpenDevice:
     """A device that can be reached.
 
     Raises:

@@ -10,7 +10,7 @@ from plm_edge.base import console
 from plm_edge.cli import options
 
 if TYPE_CHECKING:
-    from plm_edge.building.cache import Kept
+    from plm_edge.building.cache import KeptBuild
 
 
 def build(
@@ -64,14 +64,14 @@ def build(
         _show(built, cached)
 
 
-def details(built: Kept, cached: bool | None = None) -> dict[str, Any]:
+def details(built: KeptBuild, cached: bool | None = None) -> dict[str, Any]:
     """A build as JSON (plm-edge/engine-build/1): its manifest, and where it is."""
     found = {**built.manifest.as_json(), "schema": "plm-edge/engine-build/1"}
     found |= {"folder": str(built.folder), "programs": str(built.programs)}
     return found if cached is None else found | {"cached": cached}
 
 
-def _show(built: Kept, cached: bool) -> None:
+def _show(built: KeptBuild, cached: bool) -> None:
     what = built.manifest
     spent = "was there already" if cached else f"built in {what.seconds:.0f} s"
     console.note(f"engine for {what.device}, {built.size / 2**20:.1f} MiB: {spent}")

@@ -19,7 +19,7 @@ KINDS = ("local", "ssh", "adb", "qemu")
 
 
 @dataclass(frozen=True)
-class Device:
+class AddedDevice:
     """A machine by a name of one's own.
 
     `transport`: local, ssh, adb or qemu (emulated here). `host` is [USER@]HOST[:PORT] for ssh,
@@ -37,7 +37,7 @@ def path() -> Path:
     return folders.config() / "devices.json"
 
 
-def devices() -> dict[str, Device]:
+def devices() -> dict[str, AddedDevice]:
     """All that were added, by name.
 
     Raises:
@@ -48,7 +48,7 @@ def devices() -> dict[str, Device]:
         data = json.loads(place.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
             raise ValueError(f"its schema is {data['schema']!r}, not {SCHEMA}")
-        found = {name: Device(name=name, **item) for name, item in data["devices"].items()}
+        found = {name: AddedDevice(name=name, **item) for name, item in data["devices"].items()}
         for device in found.values():
             if not all(isinstance(value, str) for value in asdict(device).values()):
                 raise ValueError(f"{device.name} holds something else than text")
@@ -66,7 +66,7 @@ def devices() -> dict[str, Device]:
     return found
 
 
-def add(device: Device) -> bool:
+def add(device: AddedDevice) -> bool:
     """Remember a device; one of the same name is replaced.
 
     Returns:
@@ -97,7 +97,7 @@ def add(device: Device) -> bool:
     return replaced
 
 
-def remove(name: str) -> Device:
+def remove(name: str) -> AddedDevice:
     """Forget a device, and return what it was. Nothing is done to the device itself.
 
     Raises:
@@ -116,7 +116,7 @@ def remove(name: str) -> Device:
     return device
 
 
-def _write(known: dict[str, Device]) -> None:
+def _write(known: dict[str, AddedDevice]) -> None:
     items = {}
     for name, device in sorted(known.items()):
         items[name] = asdict(device)

@@ -49,7 +49,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Meter:
+class MeterSource:
     """A figure that the device can give while it works: how to read it, and its unit as read.
 
     `kind`: "command" (a command line whose output is read) or "files" (a pattern of files).
@@ -109,10 +109,10 @@ class Profile:
         return sum(cluster.count for cluster in self.clusters)
 
     @property
-    def meters(self) -> dict[str, Meter]:
+    def meters(self) -> dict[str, MeterSource]:
         """By what they measure: energy, temperature, frequency, throttling."""
         return {
-            name: Meter(item["kind"], item["read"], item["unit"], item.get("note", ""))
+            name: MeterSource(item["kind"], item["read"], item["unit"], item.get("note", ""))
             for name, item in self.section("meters").items()
         }
 

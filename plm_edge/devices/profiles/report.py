@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge.devices.facts import Facts
-from plm_edge.devices.profiles.known import Device
+from plm_edge.devices.profiles.known import AddedDevice
 from plm_edge.devices.profiles.profile import Profile
 
 Row = tuple[str, Any, str]  # what, figure with unit, name of its source or ""
 
 
-def listing(profiles: list[Profile], own: dict[str, Device]) -> dict[str, Any]:
+def listing(profiles: list[Profile], own: dict[str, AddedDevice]) -> dict[str, Any]:
     """What `plm-edge devices --json` prints."""
     return {
         "schema": "plm-edge/devices-list/1",
@@ -22,7 +22,7 @@ def listing(profiles: list[Profile], own: dict[str, Device]) -> dict[str, Any]:
     }
 
 
-def remembered(device: Device) -> dict[str, Any]:
+def remembered(device: AddedDevice) -> dict[str, Any]:
     return asdict(device)
 
 
@@ -44,7 +44,7 @@ def summary(found: Profile) -> dict[str, Any]:
     }
 
 
-def details(found: Profile, device: Device | None) -> dict[str, Any]:
+def details(found: Profile, device: AddedDevice | None) -> dict[str, Any]:
     """What `plm-edge devices show --json` prints."""
     return {
         "schema": "plm-edge/device-details/1",
@@ -65,12 +65,12 @@ def detected(facts: Facts, found: Profile, path: Path | None) -> dict[str, Any]:
     }
 
 
-def changed(device: Device, what: str) -> dict[str, Any]:
+def changed(device: AddedDevice, what: str) -> dict[str, Any]:
     """What `plm-edge devices add` and `remove --json` print."""
     return {"schema": "plm-edge/device-changed/1", "change": what, "device": remembered(device)}
 
 
-def explained(found: Profile, device: Device | None = None) -> dict[str, list[Row]]:
+def explained(found: Profile, device: AddedDevice | None = None) -> dict[str, list[Row]]:
     """A profile as headings with rows, in the order in which a person reads."""
     return {
         f"{found.name}: {found.title}": _head(found, device),
@@ -83,7 +83,7 @@ def explained(found: Profile, device: Device | None = None) -> dict[str, list[Ro
     }
 
 
-def _head(found: Profile, device: Device | None) -> list[Row]:
+def _head(found: Profile, device: AddedDevice | None) -> list[Row]:
     rows: list[Row] = [("note", found.data["note"], "")] if "note" in found.data else []
     if device:
         address = f" {device.host}" if device.host else ""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from plm_edge.devices.transports.transport import Expired, Output
+from plm_edge.devices.transports.transport import Output, TimeUp
 
 _CHUNK = 64 * 1024
 
@@ -27,7 +27,7 @@ def execute(
     """Run `command` here, in a session of its own; its exit code, 128 + n for signal n.
 
     Raises:
-        Expired: `timeout` seconds are over; it and its children were killed.
+        TimeUp: `timeout` seconds are over; it and its children were killed.
         OSError: it cannot be started.
     """
     process = subprocess.Popen(
@@ -57,7 +57,7 @@ def execute(
         for worker in workers[1:]:
             worker.join(timeout)
     except subprocess.TimeoutExpired:
-        raise Expired from None
+        raise TimeUp from None
     finally:
         if process.poll() is None:
             with suppress(ProcessLookupError):

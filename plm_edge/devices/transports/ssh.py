@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.devices.transports import failures
-from plm_edge.devices.transports.transport import Expired, Output, Transport
+from plm_edge.devices.transports.transport import Output, TimeUp, Transport
 
 if TYPE_CHECKING:
     import asyncssh
@@ -170,7 +170,7 @@ class SshTransport(Transport):
                 if sending.done():
                     sending.result()  # what is read to be sent may have failed
             except asyncio.TimeoutError:
-                raise Expired from None
+                raise TimeUp from None
             finally:
                 for task in (sending, *reading):
                     task.cancel()

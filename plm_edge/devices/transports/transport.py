@@ -34,12 +34,12 @@ _STARTED = b"plm-edge-pid:"  # first line on stderr: which process to stop when 
 _ANSWER_TIME = 20.0  # seconds for a command that does next to nothing
 
 
-class Expired(Exception):
+class TimeUp(Exception):
     """`_execute` ran out of time; for this package only."""
 
 
 @dataclass(frozen=True)
-class Done:
+class CommandResult:
     """A command that ended.
 
     `exit_code` is the shell's: 128 + n when signal n ended it. `stdout` and `stderr` are empty
@@ -85,7 +85,7 @@ class Transport(ABC):
         """Run `script` by a POSIX shell there; its exit code, 128 + n for signal n.
 
         Raises:
-            Expired: `timeout` seconds have passed; what runs there may still run.
+            TimeUp: `timeout` seconds have passed; what runs there may still run.
             DeviceError: it cannot be reached, or the connection broke.
         """
 
@@ -141,7 +141,7 @@ class Transport(ABC):
         on_stdout: Output | None = None,
         on_stderr: Output | None = None,
         check: bool = False,
-    ) -> Done:
+    ) -> CommandResult:
         """Run one program there to its end.
 
         Args:
@@ -173,7 +173,7 @@ class Transport(ABC):
         on_stdout: Output | None = None,
         on_stderr: Output | None = None,
         check: bool = False,
-    ) -> Done:
+    ) -> CommandResult:
         """Run a POSIX shell script there; as `run` otherwise. Never through an emulator."""
         return self._finish(script.strip(), script, stdin, timeout, on_stdout, on_stderr, check)
 
@@ -240,7 +240,7 @@ class Transport(ABC):
 
         return files.pull(self, source, target, progress, attempts)
 
-    def failure(self, done: Done) -> DeviceError | None:
+    def failure(self, done: CommandResult) -> DeviceError | None:
         """Why a command failed, as well as can be told; None when it did not."""
         if done.exit_code == 0:
             return None
@@ -279,7 +279,7 @@ class Transport(ABC):
         on_stdout: Output | None,
         on_stderr: Output | None,
         check: bool,
-    ) -> Done:
+    ) -> CommandResult:
         stdout, stderr = bytearray(), bytearray()
         errors = _Stderr(on_stderr or stderr.extend)
         began = time.monotonic()
@@ -291,7 +291,7 @@ class Transport(ABC):
                 errors,
                 timeout,
             )
-        except Expired:
+        except TimeUp:
             self._stop(errors.pid)
             raise failures.timed_out(self.device, command, timeout or 0) from None
         except KeyboardInterrupt:
@@ -299,7 +299,7 @@ class Transport(ABC):
             raise
         errors.flush()
         seconds = time.monotonic() - began
-        done = Done(command, code, bytes(stdout), bytes(stderr), seconds)
+        done = CommandResult(command, code, bytes(stdout), bytes(stderr), seconds)
         error = self.failure(done) if check else None
         if error:
             raise error
@@ -315,7 +315,7 @@ class Transport(ABC):
             f"group=$(ps -o pgid= -p {pid} || cut -d' ' -f5 /proc/{pid}/stat);"
             f"kill -s KILL -- -$((${{group:-{pid}}})); kill -s KILL {pid}"
         )
-        with suppress(DeviceError, Expired):
+        with suppress(DeviceError, TimeUp):
             self._execute(script, [], _ignore, _ignore, _ANSWER_TIME)
 
 

@@ -14,7 +14,7 @@ from plm_edge.devices.transports.ssh import SshTransport
 
 
 def test_a_device_that_was_added() -> None:
-    known.add(known.Device("kitchen", "rpi5", "ssh", "pi@kitchen"))
+    known.add(known.AddedDevice("kitchen", "rpi5", "ssh", "pi@kitchen"))
     opened = connect.device("kitchen")
     assert isinstance(opened.transport, SshTransport)
     assert (opened.name, opened.profile.name) == ("kitchen", "rpi5")
@@ -45,13 +45,13 @@ def test_the_other_ways() -> None:
     assert isinstance(emulated.transport, QemuTransport)
     with pytest.raises(PlmEdgeError, match="--emulate has no effect with an address"):
         connect.device("rpi5@pi@kitchen", emulate=True)
-    known.add(known.Device("toy", "rpi4", "qemu"))
+    known.add(known.AddedDevice("toy", "rpi4", "qemu"))
     assert isinstance(connect.device("toy").transport, QemuTransport)
 
 
 def test_how_it_is_named_again() -> None:
     """A remedy is typed as it stands: it reaches the device that the failed command reached."""
-    known.add(known.Device("kitchen", "rpi5", "ssh", "pi@kitchen"))
+    known.add(known.AddedDevice("kitchen", "rpi5", "ssh", "pi@kitchen"))
     for said in ("kitchen", "rpi5@pi@kitchen:2222"):
         assert connect.device(said).said == said
     assert connect.device("rpi5", host="pi@kitchen").said == "rpi5@pi@kitchen"
