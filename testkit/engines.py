@@ -16,7 +16,7 @@ import pytest
 from plm_edge.building import build, gpu, tools
 from plm_edge.building.cache import KeptBuild
 from plm_edge.building.target import target_of
-from plm_edge.devices.profiles.detect import described
+from plm_edge.devices.detect import described
 from plm_edge.devices.profiles.profile import find
 from testkit.checkout import ROOT
 

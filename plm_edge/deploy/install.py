@@ -18,7 +18,7 @@ from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.facts import Facts
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.qemu import QemuTransport
-from plm_edge.devices.transports.transport import quote
+from plm_edge.devices.transports.words import quote
 
 Progress = Callable[[str, int, int], None]  # what, done, in all (bytes)
 Step = Callable[[str], None]

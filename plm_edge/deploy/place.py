@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from plm_edge.devices import files
+from plm_edge.devices.transports import files
 from plm_edge.devices.transports.failures import DeviceError
-from plm_edge.devices.transports.transport import Transport, quote
+from plm_edge.devices.transports.transport import Transport
+from plm_edge.devices.transports.words import quote
 
 MANIFEST, PLACED, SERVING = "manifest.json", "placed.txt", "serving.json"
 INCOMING = "incoming"

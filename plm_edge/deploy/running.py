@@ -14,7 +14,7 @@ from plm_edge.deploy.record import DeployedModel, Record
 from plm_edge.deploy.server import Settings, noted, program_of
 from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.transports import failures
-from plm_edge.devices.transports.transport import quote
+from plm_edge.devices.transports.words import quote
 from plm_edge.engine.options import DEFAULT_CTX
 from plm_edge.machine.memory import proc_table
 

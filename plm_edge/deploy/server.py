@@ -24,7 +24,8 @@ from plm_edge.deploy import trouble
 from plm_edge.deploy.api import Api
 from plm_edge.deploy.place import SERVING, Place
 from plm_edge.devices.transports import failures
-from plm_edge.devices.transports.transport import CommandResult, quote
+from plm_edge.devices.transports.transport import CommandResult
+from plm_edge.devices.transports.words import quote
 
 _PORT = re.compile(r"listening on http://\S+:(\d+)")
 _PID = "plm-edge-server:"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from plm_edge.base import folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.devices import detect
 from plm_edge.devices.facts import Facts
-from plm_edge.devices.profiles import detect, known, profile
+from plm_edge.devices.profiles import known, profile
 from plm_edge.devices.profiles.profile import Profile
 from plm_edge.devices.transports.transport import Transport
 

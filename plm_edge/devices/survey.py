@@ -7,9 +7,9 @@ from pathlib import Path
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.devices import connect
+from plm_edge.devices import connect, detect
 from plm_edge.devices.facts import Facts
-from plm_edge.devices.profiles import detect, profile, toml_writer
+from plm_edge.devices.profiles import profile, toml_writer
 from plm_edge.devices.profiles.profile import Profile
 
 

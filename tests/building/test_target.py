@@ -11,7 +11,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import toolchain
 from plm_edge.building.march import gcc_march
 from plm_edge.building.target import Target, machine, require_buildable, target_of
-from plm_edge.devices.profiles.detect import described
+from plm_edge.devices.detect import described
 from plm_edge.devices.profiles.profile import find
 
 PHONES = ("android-arm64", "oneplus12", "pixel8")

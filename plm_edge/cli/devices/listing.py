@@ -12,7 +12,8 @@ from plm_edge.base.errors import PlmEdgeError
 
 def listing(json: bool) -> None:
     """All of them, in one table each, or as JSON (plm-edge/devices-list/1)."""
-    from plm_edge.devices.profiles import detect, known, profile, report
+    from plm_edge.devices import detect
+    from plm_edge.devices.profiles import known, profile, report
 
     broken: list[PlmEdgeError] = []
     profiles = [

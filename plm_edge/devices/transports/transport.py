@@ -20,8 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from plm_edge.devices.transports import failures
+from plm_edge.devices.transports import failures, files
 from plm_edge.devices.transports.failures import DeviceError
+from plm_edge.devices.transports.words import quote
 
 if TYPE_CHECKING:
     from plm_edge.devices.facts import Facts
@@ -219,8 +220,6 @@ class Transport(ABC):
             Damaged: what arrived is not what was sent; it was removed.
             PlmEdgeError: `source` cannot be read, or `target` not be written.
         """
-        from plm_edge.devices import files
-
         return files.push(self, source, target, mode, progress, attempts)
 
     def get(
@@ -236,8 +235,6 @@ class Transport(ABC):
         Returns:
             Whether it was fetched; False: the same file was here already.
         """
-        from plm_edge.devices import files
-
         return files.pull(self, source, target, progress, attempts)
 
     def failure(self, done: CommandResult) -> DeviceError | None:
@@ -348,8 +345,3 @@ class _Stderr:
 
 def _ignore(data: bytes) -> None:
     del data
-
-
-def quote(path: str) -> str:
-    """A path on the device as a word of its shell, never an option."""
-    return shlex.quote(f"./{path}" if path.startswith("-") else path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plm_edge.devices.profiles import detect
+from plm_edge.devices import detect
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.adb import AdbTransport
 from testkit.devices.adbd import Adbd

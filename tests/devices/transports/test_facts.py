@@ -8,9 +8,9 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.devices import cores as cores_of
-from plm_edge.devices import facts
+from plm_edge.devices import detect, facts
 from plm_edge.devices.facts import Gpu, Group
-from plm_edge.devices.profiles import detect, profile
+from plm_edge.devices.profiles import profile
 
 A76 = (
     "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop"

@@ -11,12 +11,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.files import sha256
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.failures import ConnectionLost
-from plm_edge.devices.transports.transport import Progress, Transport, quote
+from plm_edge.devices.transports.words import quote
+
+if TYPE_CHECKING:
+    from plm_edge.devices.transports.transport import Progress, Transport
 
 CHUNK = 256 * 1024  # bytes sent at once
 HASH_TIME = 600.0  # seconds for a device to hash a file
