@@ -14,12 +14,14 @@ from plm_edge.building import build, cache, cmake
 from plm_edge.building.target import target_of
 from plm_edge.devices.profiles.profile import find
 from plm_edge.engine import library
+from testkit import needs
 from testkit.manifests import kept
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_what_tells_builds_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.program("aarch64-linux-gnu-gcc")
     target = target_of(find("rpi5"))
     first = build.key_of(target)
     assert build.key_of(target_of(find("rpi5"))) == first

@@ -10,6 +10,7 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import elf, isa_arm, tools
 from plm_edge.building.instructions import scan
+from testkit import needs
 
 LOOP = """
 int sum(const signed char * a, const signed char * b, int n) {
@@ -101,11 +102,12 @@ def test_x86_levels(tmp_path: Path) -> None:
 
 
 def test_stripped_programs_run(tmp_path: Path) -> None:
+    qemu = needs.program("qemu-aarch64")
     path = built(tmp_path, PROGRAM, ARM, "cortex_a72", "-static", "-nostdlib")
     before = path.stat().st_size
     elf.strip(path)
     assert path.stat().st_size < before
-    assert subprocess.run(["qemu-aarch64", path]).returncode == 7
+    assert subprocess.run([qemu, path]).returncode == 7
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from plm_edge.building.march import gcc_march
 from plm_edge.building.target import Target, machine, require_buildable, target_of
 from plm_edge.devices.detect import described
 from plm_edge.devices.profiles.profile import find
+from testkit import needs
 
 PHONES = ("android-arm64", "oneplus12", "pixel8")
 BOARDS = ("rpi4", "rpi5")
@@ -114,6 +115,7 @@ def test_toolchain_of_zig(name: str, tmp_path: Path) -> None:
 
 
 def test_toolchain_of_gcc(tmp_path: Path) -> None:
+    needs.program("aarch64-linux-gnu-gcc")
     toolchain.write(target("rpi5", "gcc"), tmp_path)
     assert "-static" in (tmp_path / toolchain.FILE).read_text()
     source = tmp_path / "main.c"

@@ -11,6 +11,7 @@ from plm_edge.devices.transports.adb import AdbTransport
 from plm_edge.devices.transports.local import LocalTransport
 from plm_edge.devices.transports.qemu import QemuTransport
 from plm_edge.devices.transports.ssh import SshTransport
+from testkit import needs
 
 
 def test_a_device_that_was_added() -> None:
@@ -39,6 +40,7 @@ def test_a_profile_without_an_address() -> None:
 
 
 def test_the_other_ways() -> None:
+    needs.program("qemu-aarch64")
     assert isinstance(connect.device("host").transport, LocalTransport)
     assert isinstance(connect.device("oneplus12").transport, AdbTransport)
     emulated = connect.device("rpi5", emulate=True)
@@ -51,6 +53,7 @@ def test_the_other_ways() -> None:
 
 def test_how_it_is_named_again() -> None:
     """A remedy is typed as it stands: it reaches the device that the failed command reached."""
+    needs.program("qemu-aarch64")
     known.add(known.AddedDevice("kitchen", "rpi5", "ssh", "pi@kitchen"))
     for said in ("kitchen", "rpi5@pi@kitchen:2222"):
         assert connect.device(said).said == said
