@@ -19,9 +19,9 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.keys import Keys
 from plm_edge.converters.plan.choice import COPY, DEFAULT, Choice, choose
 from plm_edge.converters.plan.decoded import turnable
-from plm_edge.converters.plan.layout import Form, Layout, check_layout, form, layout_keys
+from plm_edge.converters.plan.layout import Form, check_layout, form, layout_keys
 from plm_edge.converters.plan.metadata import file_keys, model_name
-from plm_edge.converters.plan.plm import ARCH, Kind, TensorSpec
+from plm_edge.converters.plan.plm import Kind, TensorSpec
 from plm_edge.converters.plan.recipes import FLOATS, typical_error
 from plm_edge.converters.sources import hub
 from plm_edge.converters.sources.source import Snapshot, Source, is_gguf, open_source
@@ -39,6 +39,7 @@ from plm_edge.converters.write.writer import AtomicFile
 from plm_edge.engine import library
 from plm_edge.machine.memory import peak_rss
 from plm_edge.machine.threads import default_jobs
+from plm_edge.model.description import ARCH, Layout
 
 Q = GGMLQuantizationType
 

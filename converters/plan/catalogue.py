@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from plm_edge.converters.plan.config import PlmConfig
-from plm_edge.converters.plan.layout import Layout, form
+from plm_edge.converters.plan.layout import form
 from plm_edge.converters.plan.plm import tensor_specs
 from plm_edge.converters.plan.recipes import ALIASES, RECIPES, Recipe, fitting_type, wanted_type
 from plm_edge.converters.tensors import columns
 from plm_edge.converters.write.gguf_header import TensorInfo
+from plm_edge.model.description import Layout
 
 PLM_1_8B = PlmConfig(
     layers=32, hidden=2048, heads=16, nope=128, rope=64, v=128, kv_lora=512, ffn=8192,

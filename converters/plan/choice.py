@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType, LlamaFileType
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.plan.imatrix import ImportanceMatrix, read_imatrix
-from plm_edge.converters.plan.layout import Form, Layout
+from plm_edge.converters.plan.layout import Form
 from plm_edge.converters.plan.plm import Kind, TensorSpec
 from plm_edge.converters.plan.recipe_file import RecipeFile, read_recipe
 from plm_edge.converters.plan.recipes import (
@@ -23,6 +23,7 @@ from plm_edge.converters.plan.recipes import (
     wanted_type,
 )
 from plm_edge.converters.tensors import Floats, columns
+from plm_edge.model.description import Layout
 
 DEFAULT = "q4_k"
 COPY = "copy"  # of a GGUF: each tensor keeps its type

@@ -12,17 +12,16 @@ key with a version that says so:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.keys import Keys, u32
 from plm_edge.converters.plan.plm import Kind, TensorSpec
 from plm_edge.converters.tensors import Tensor
 from plm_edge.converters.transposed import Transposed
+from plm_edge.model.description import LAYOUT_VERSION_KEY, Layout
 
-Layout = Literal["stock", "edge"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
-EDGE_VERSION_KEY = "plm_edge.layout.version"
 # Goes up by one whenever a file of this layout would be read wrongly by an older engine.
 EDGE_VERSION = 1
 
@@ -71,4 +70,4 @@ def form(spec: TensorSpec, layout: Layout) -> Form:
 
 def layout_keys(layout: Layout) -> Keys:
     """The keys by which a reader tells the layouts apart."""
-    return {EDGE_VERSION_KEY: u32(EDGE_VERSION)} if layout == "edge" else {}
+    return {LAYOUT_VERSION_KEY: u32(EDGE_VERSION)} if layout == "edge" else {}

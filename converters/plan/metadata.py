@@ -10,7 +10,7 @@ from gguf import GGML_QUANT_VERSION, GGUFValueType, GGUFWriter, LlamaFileType, M
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.json_file import read_json
 from plm_edge.converters.keys import Keys, u32
-from plm_edge.converters.plan.plm import ARCH
+from plm_edge.model.description import ARCH
 
 _NUMBERS = {GGUFValueType.FLOAT32: (float, int), GGUFValueType.INT32: (int,)}
 # Folder names that say nothing about the model in them.

@@ -19,7 +19,6 @@ from plm_edge.converters.keys import Keys, f32, u32
 from plm_edge.converters.plan.config import PlmConfig
 from plm_edge.converters.tensors import Bytes, Tensor, rows
 
-ARCH = "plm"
 LM_HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
 # Buffers that old versions of transformers saved along with the weights.

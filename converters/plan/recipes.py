@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.converters.plan.layout import Layout
 from plm_edge.converters.plan.plm import Kind, TensorSpec
+from plm_edge.model.description import Layout
 
 Q = GGMLQuantizationType
 F = LlamaFileType

@@ -17,12 +17,12 @@ from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.keys import Keys
 from plm_edge.converters.plan.config import PlmConfig
-from plm_edge.converters.plan.layout import EDGE_VERSION, EDGE_VERSION_KEY, Layout, form
-from plm_edge.converters.plan.plm import ARCH, TensorSpec, tensor_specs
+from plm_edge.converters.plan.layout import EDGE_VERSION, form
+from plm_edge.converters.plan.plm import TensorSpec, tensor_specs
 from plm_edge.converters.tensors import Bytes, Tensor, columns
 from plm_edge.converters.transposed import Transposed
-from plm_edge.converters.write.provenance import PREFIX
 from plm_edge.model import ggml_types, gguf_file
+from plm_edge.model.description import ARCH, PREFIX, Layout, describe
 
 _TYPES = {name: GGMLQuantizationType(n) for n, (name, _, _) in ggml_types.TENSOR_TYPES.items()
           if n in GGMLQuantizationType._value2member_map_}  # fmt: skip
@@ -121,14 +121,13 @@ def read_layout(content: gguf_file.GGUFFile) -> Layout:
     Raises:
         PlmEdgeError: it has an edge layout of a later version.
     """
-    version = content.keys.get(EDGE_VERSION_KEY)
-    if version is None:
-        return "stock"
-    if version != EDGE_VERSION:
+    said = describe(content)
+    if said.layout == "edge" and said.layout_version != EDGE_VERSION:
         raise _unfit(
-            content.path, f"its edge layout has version {version}, known is {EDGE_VERSION}"
+            content.path,
+            f"its edge layout has version {said.layout_version}, known is {EDGE_VERSION}",
         )
-    return "edge"
+    return said.layout
 
 
 def match_tensors(

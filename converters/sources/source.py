@@ -19,8 +19,9 @@ from plm_edge.converters.plan.tokenizer import tokenizer_keys
 from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.sources.checkpoint import Checkpoint, check_folder
 from plm_edge.converters.tensors import Tensor
-from plm_edge.converters.write.provenance import HASHES_KEY, Origin, is_synthetic
+from plm_edge.converters.write.provenance import Origin, is_synthetic
 from plm_edge.model import gguf_file, loadable
+from plm_edge.model.description import describe
 
 Q = GGMLQuantizationType
 # What a checkpoint has beside its weights, as far as a conversion reads it.
@@ -104,16 +105,16 @@ def _open_gguf(path: Path) -> Iterator[Source]:
     config = gguf_source.read_config(content)
     layout = gguf_source.read_layout(content)
     keys = gguf_source.model_keys(content)
-    file_type = content.keys.get("general.file_type")
+    said = describe(content)
     with path.open("rb", buffering=0) as file:
         yield Source(
             config,
             gguf_source.match_tensors(config, content, layout, file.fileno()),
             keys,
             None,
-            Origin(path.name, files=(path,), synthetic=content.synthetic),
-            file_type if isinstance(file_type, int) else None,
-            HASHES_KEY in content.keys,
+            Origin(path.name, files=(path,), synthetic=said.synthetic),
+            said.file_type,
+            said.tensor_hashes is not None,
         )
 
 

@@ -17,16 +17,16 @@ from plm_edge import __version__
 from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.keys import Keys, array, boolean, string
-from plm_edge.model.gguf_file import SYNTHETIC_KEY
+from plm_edge.model.description import (
+    HASHES_KEY,
+    RECIPE_KEY,
+    REVISION_KEY,
+    SOURCE_HASH_KEY,
+    SOURCE_KEY,
+    SYNTHETIC_KEY,
+    VERSION_KEY,
+)
 
-PREFIX = "plm_edge."
-VERSION_KEY = PREFIX + "version"
-RECIPE_KEY = PREFIX + "recipe"
-SOURCE_KEY = PREFIX + "source"
-REVISION_KEY = PREFIX + "source.revision"
-SOURCE_HASH_KEY = PREFIX + "source.sha256"
-# One SHA-256 a tensor, of its data as they lie in the file, in the order of the file.
-HASHES_KEY = PREFIX + "tensors.sha256"
 # How config.json's "_note" begins in a checkpoint of random weights (benchmarks/synthetic.py).
 SYNTHETIC_NOTE = "SYNTHETIC"
 _UNKNOWN = "0" * 64

@@ -21,10 +21,10 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.tensors import Bytes, Floats, columns, rows
 from plm_edge.converters.write.gguf_header import Plan, TensorInfo
 from plm_edge.converters.write.pipeline import Job, Written
-from plm_edge.converters.write.provenance import HASHES_KEY
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.writer import AtomicFile
 from plm_edge.model import ggml_types, gguf_file
+from plm_edge.model.description import describe
 
 Q = GGMLQuantizationType
 _CHUNK = 1 << 20
@@ -164,8 +164,8 @@ def verify_file(path: Path, quantizer: Quantizer) -> Verdict:
         PlmEdgeError: the file is damaged; names the first tensor that is.
     """
     content = gguf_file.read(path)
-    kept = content.keys.get(HASHES_KEY)
-    hashes = kept.values() if isinstance(kept, gguf_file.Array) else None
+    listed = describe(content).tensor_hashes
+    hashes = None if listed is None else listed.values()
     if hashes is not None and len(hashes) != len(content.tensors):
         raise _damaged(path, f"{len(hashes)} hashes for {len(content.tensors)} tensors")
     with path.open("rb", buffering=0) as file:

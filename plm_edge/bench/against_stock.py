@@ -8,8 +8,8 @@ from pathlib import Path
 from plm_edge.base import files, folders
 from plm_edge.bench import stock
 from plm_edge.bench.runner import Setting
-from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from plm_edge.model import gguf_file
+from plm_edge.model.description import ARCH, describe
 
 
 def setting(ours: Setting) -> Setting:
@@ -19,11 +19,11 @@ def setting(ours: Setting) -> Setting:
     Raises:
         PlmEdgeError: it cannot be built here.
     """
-    header = gguf_file.read(ours.model)
-    flash = "off" if header.architecture == "plm" else ours.flash_attn
+    said = describe(gguf_file.read(ours.model))
+    flash = "off" if said.architecture == ARCH else ours.flash_attn
     return replace(
         ours,
-        model=readable(ours.model, EDGE_VERSION_KEY in header.keys),
+        model=readable(ours.model, said.layout == "edge"),
         engine=stock.build_stock(),
         flash_attn=flash,
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge.base import files
-from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from plm_edge.machine import cores, cpu, memory
 from plm_edge.model import gguf_file
+from plm_edge.model.description import describe
 
 _CPUS = Path("/sys/devices/system/cpu")
 
@@ -39,34 +39,22 @@ def machine() -> dict[str, Any]:
 def model(path: Path) -> dict[str, Any]:
     """The model's identity and size; reads the whole file for its SHA-256."""
     header = gguf_file.read(path)
-    layout = header.keys.get(EDGE_VERSION_KEY)
-    source = str(header.keys.get("plm_edge.source", ""))
-    name = source or str(header.keys.get("general.name", "")) or path.stem
+    said = describe(header)
+    name = said.source or said.name or path.stem
     return {
         "path": str(path),
         "name": name,
         "sha256": files.sha256(path),
         "file_bytes": path.stat().st_size,
-        "architecture": header.architecture,
-        "quant": quant(header),
-        "layout": "stock" if layout is None else "edge",
+        "architecture": said.architecture,
+        "quant": said.quant,
+        "layout": said.layout,
         "params": header.n_params,
         "tensor_bytes": header.tensor_bytes,
         "bits_per_weight": 8 * header.tensor_bytes / header.n_params if header.n_params else None,
-        "context_length": header.arch_key("context_length"),
-        "synthetic": header.synthetic or "synthetic" in f"{name} {source} {path.name}".lower(),
+        "context_length": said.context_length,
+        "synthetic": said.synthetic or "synthetic" in f"{name} {path.name}".lower(),
     }
-
-
-def quant(header: gguf_file.GGUFFile) -> str:
-    """The recipe that it was made with, such as q4_k_m; else the type of most of its bytes."""
-    recipe = header.keys.get("plm_edge.recipe")
-    if isinstance(recipe, str) and recipe:
-        return recipe
-    sizes: dict[str, int] = {}
-    for tensor in header.tensors:
-        sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.n_bytes
-    return max(sizes, key=lambda name: sizes[name]) if sizes else ""
 
 
 def _text(path: Path) -> str | None:

@@ -20,9 +20,9 @@ from plm_edge.bench.result.shape import Capability, Result
 from plm_edge.bench.runner import Measured, Setting
 from plm_edge.bench.site import Here, Site
 from plm_edge.bench.workload import Point, Workload
-from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
+from plm_edge.model.description import describe
 
 
 class Display(Protocol):
@@ -71,7 +71,7 @@ class Bench:
         """What a token costs the model here."""
         setting = self.site.setting
         header = gguf_file.read(setting.model)
-        sparse = EDGE_VERSION_KEY in header.keys and setting.engine is None
+        sparse = describe(header).layout == "edge" and setting.engine is None
         return cost.of(header, setting.kv, sparse)
 
     def finish(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from plm_edge.base import folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import environment
 from plm_edge.model import gguf_file
+from plm_edge.model.description import describe
 from plm_edge.store import bundled
 
 UNQUANTISED = ("F32", "BF16", "F16")
@@ -48,7 +48,7 @@ def origin(given: Path | None) -> Origin:
     if given.is_dir():
         return Origin(given, given.resolve().name, "f32")
     header = gguf_file.read(given)
-    quant = environment.quant(header).lower()
+    quant = describe(header).quant.lower()
     bits = 8 * header.tensor_bytes / header.n_params if header.n_params else 0
     if bits < 8:
         raise PlmEdgeError(

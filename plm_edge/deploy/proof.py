@@ -19,6 +19,7 @@ from plm_edge.deploy.server import Server
 from plm_edge.engine.greedy import greedy
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
+from plm_edge.model.description import describe
 
 MARGIN = 0.2  # nats
 LENGTH = 16  # tokens that are compared at most
@@ -64,18 +65,18 @@ def reference(model: Path) -> Reference:
                 best = prompt, tokens, [step.token for step in chosen], least
             if best and len(best[2]) >= ENOUGH:
                 break
-        trained = session.header.arch_key("context_length")
+        said = describe(session.header)
         bos, eos = session.vocabulary.bos_eos
         kv = session.kv
         header = ModelHeader(
-            architecture=str(session.header.architecture),
+            architecture=said.architecture,
             description=session.description,
-            n_ctx_train=trained if isinstance(trained, int) else None,
+            n_ctx_train=said.context_length,
             kv_bytes_per_token=kv.n_bytes / kv.cells if kv and kv.cells else 0.0,
             chat_template=session.model.chat_template,
             bos=bos,
             eos=eos,
-            synthetic=session.header.synthetic,
+            synthetic=said.synthetic,
         )
     if best is None:
         raise PlmEdgeError(

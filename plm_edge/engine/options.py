@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from plm_edge.model.description import describe
 from plm_edge.model.ggml_types import NUMBERS
 from plm_edge.model.gguf_file import GGUFFile
 
@@ -59,5 +60,5 @@ def choose_ctx(header: GGUFFile, wanted: int | None) -> int:
     """Tokens of context: `wanted`, or what the model was trained for, at most 4096."""
     if wanted is not None:
         return wanted
-    trained = header.arch_key("context_length")
-    return min(trained, DEFAULT_CTX) if isinstance(trained, int) and trained > 0 else DEFAULT_CTX
+    trained = describe(header).context_length or 0
+    return min(trained, DEFAULT_CTX) if trained > 0 else DEFAULT_CTX

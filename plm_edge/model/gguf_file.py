@@ -19,7 +19,6 @@ from typing import Any
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.model.ggml_types import TENSOR_TYPES
 
-SYNTHETIC_KEY = "plm_edge.synthetic"
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
@@ -108,11 +107,6 @@ class GGUFFile:
     @cached_property
     def n_params(self) -> int:
         return sum(tensor.n_values for tensor in self.tensors)
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether it says that its weights are random: good for measuring speed and memory."""
-        return self.keys.get(SYNTHETIC_KEY) is True
 
     def arch_key(self, name: str, default: Any = None) -> Any:
         """The value of `{architecture}.{name}`."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.model import vocabulary
+from plm_edge.model.description import ARCH
 from plm_edge.model.gguf_file import Array, GGUFFile, Tensor
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
@@ -86,7 +87,7 @@ def _check_numbers(model: GGUFFile) -> None:
 
 def _check_type(model: GGUFFile, tensor: Tensor) -> None:
     # Other architectures have tables of whole numbers too; what is multiplied has these names.
-    if model.architecture != "plm" and not _MULTIPLIED.match(tensor.name):
+    if model.architecture != ARCH and not _MULTIPLIED.match(tensor.name):
         return
     known = _NORM_TYPES if len(tensor.shape) == 1 else _MATRIX_TYPES
     if tensor.type not in known:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.machine.memory import available
 from plm_edge.model import ggml_types, gguf_file
+from plm_edge.model.description import ARCH
 from plm_edge.model.gguf_file import GGUFFile
 
 KV_TYPES = ("f16", "q8_0", "q4_0")
@@ -90,7 +91,7 @@ def kv_shape(model: GGUFFile) -> KVShape | None:
     # deepseek2 keeps the per-head sizes under *_mla and the latent's under key_length.
     key_mla = _count(model, "attention.key_length_mla")
     value_mla = _count(model, "attention.value_length_mla")
-    if lora and rope and (model.architecture == "plm" or key_mla):
+    if lora and rope and (model.architecture == ARCH or key_mla):
         expanded = sum(heads) * ((key_mla or key) + (value_mla or value))
         return KVShape(True, (lora + rope,), expanded, n_layers)
     expanded = sum(kv_heads) * (key + value)

@@ -11,13 +11,13 @@ from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.json_file import read_json
-from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from plm_edge.converters.sources.checkpoint import Checkpoint
 from plm_edge.converters.sources.shard import ShardTensor
 from plm_edge.converters.tensors import Tensor
 from plm_edge.converters.write.provenance import is_synthetic
 from plm_edge.model import ggml_types, gguf_file, loadable
 from plm_edge.model import need as needs
+from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import Array
 from plm_edge.model.need import KVShape
 
@@ -75,7 +75,7 @@ def verify(path: Path) -> dict[str, Any]:
 def _gguf(path: Path) -> dict[str, Any]:
     model = gguf_file.read(path)
     loadable.check(model)
-    layout = model.keys.get(EDGE_VERSION_KEY)
+    said = describe(model)
     tensors = [
         {
             "name": tensor.name,
@@ -90,13 +90,13 @@ def _gguf(path: Path) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": "gguf",
         "path": str(path),
-        "name": str(model.keys.get("general.name", "")),
-        "synthetic": model.synthetic,
-        "architecture": model.architecture,
+        "name": said.name,
+        "synthetic": said.synthetic,
+        "architecture": said.architecture,
         "gguf_version": model.version,
-        "layout": {"name": "stock" if layout is None else "edge", "version": layout},
+        "layout": {"name": said.layout, "version": said.layout_version},
         "file_bytes": model.file_bytes,
-        "tokenizer_note": NFC_NOTE if model.keys.get("tokenizer.ggml.pre") == "qwen2" else "",
+        "tokenizer_note": NFC_NOTE if said.pretokenizer == "qwen2" else "",
         **_totals(tensors),
         "keys": [
             {"name": name, "type": model.key_types[name], **_value(value)}

@@ -11,8 +11,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, dequantize
 from numpy.typing import NDArray
 
-from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
-from plm_edge.converters.write.provenance import PREFIX
+from plm_edge.model.description import LAYOUT_VERSION_KEY, PREFIX
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def about_model(content: Content) -> dict[str, tuple[list[str], Any]]:
     return {
         name: key
         for name, key in content.keys.items()
-        if not name.startswith(PREFIX) or name == EDGE_VERSION_KEY
+        if not name.startswith(PREFIX) or name == LAYOUT_VERSION_KEY
     }
 
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.convert import convert, default_out
 from plm_edge.converters.plan.config import read_config
-from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from plm_edge.converters.plan.plm import Kind, tensor_specs
 from plm_edge.converters.plan.recipes import RECIPES
+from plm_edge.model.description import LAYOUT_VERSION_KEY
 from testkit.checkpoints import PlmShape, write_checkpoint
 from tests.converters.conftest import SHAPE_256, TINY_PLM, Edit, edit_weights, said
 from tests.converters.gguf_content import assert_same, read
@@ -52,11 +52,11 @@ def test_edge_differs_from_stock_by_ffn_down(large: Path, tmp_path: Path) -> Non
     for layout in ("edge", "stock"):
         convert(large, quant="q4_0", layout=layout, out=tmp_path / layout)
     edge, stock = read(tmp_path / "edge"), read(tmp_path / "stock")
-    assert edge.keys[EDGE_VERSION_KEY] == (["UINT32"], 1)
+    assert edge.keys[LAYOUT_VERSION_KEY] == (["UINT32"], 1)
     for name in [name for name in stock.tensors if "ffn_down" in name]:
         assert edge.tensors[name].values.shape == stock.tensors[name].values.shape[::-1]
         del edge.tensors[name], stock.tensors[name]
-    assert_same(edge, stock, also=frozenset({EDGE_VERSION_KEY}))
+    assert_same(edge, stock, also=frozenset({LAYOUT_VERSION_KEY}))
 
 
 def test_edge_keeps_a_square_ffn_down(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_edge_keeps_a_square_ffn_down(tmp_path: Path) -> None:
     convert(source, quant="f32", layout="edge", out=tmp_path / "edge")
     convert(source, quant="f32", layout="stock", out=tmp_path / "stock")
     edge, stock = read(tmp_path / "edge"), read(tmp_path / "stock")
-    assert_same(edge, stock, also=frozenset({EDGE_VERSION_KEY}))
+    assert_same(edge, stock, also=frozenset({LAYOUT_VERSION_KEY}))
 
 
 def test_sizes_reach_the_keys(large: Path, tmp_path: Path) -> None:

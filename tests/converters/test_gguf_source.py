@@ -12,7 +12,7 @@ from gguf import GGUFReader, GGUFWriter
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import main
 from plm_edge.converters.convert import convert
-from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
+from plm_edge.model.description import LAYOUT_VERSION_KEY
 from testkit.checkout import Upstream
 from tests.converters.conftest import said
 from tests.converters.gguf_content import assert_same, read
@@ -236,4 +236,4 @@ def test_provenance_of_a_gguf(made: Made, tmp_path: Path) -> None:
     content = read(tmp_path / "m.gguf")
     assert content.value("plm_edge.source") == "f16-stock.gguf"
     assert content.value("plm_edge.recipe") == "q8_0"
-    assert content.value(EDGE_VERSION_KEY) == 1
+    assert content.value(LAYOUT_VERSION_KEY) == 1

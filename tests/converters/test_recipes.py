@@ -8,7 +8,6 @@ from gguf import GGMLQuantizationType as Q
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.plan.catalogue import catalogue
 from plm_edge.converters.plan.config import parse_config
-from plm_edge.converters.plan.layout import Layout
 from plm_edge.converters.plan.plm import Kind, tensor_specs
 from plm_edge.converters.plan.recipes import (
     ALIASES,
@@ -18,6 +17,7 @@ from plm_edge.converters.plan.recipes import (
     wanted_type,
 )
 from plm_edge.converters.tensors import columns
+from plm_edge.model.description import Layout
 from testkit.checkpoints import PlmShape
 
 PLM_1_8B = PlmShape(

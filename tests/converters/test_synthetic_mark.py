@@ -14,6 +14,7 @@ from plm_edge.bench import environment
 from plm_edge.cli import main
 from plm_edge.converters.convert import convert
 from plm_edge.model import gguf_file
+from plm_edge.model.description import describe
 from tests.converters.test_tokenizer import change
 
 
@@ -27,7 +28,7 @@ def marked(checkpoint: Path) -> Path:
 def test_the_file_says_so_and_so_does_what_is_made_from_it(marked: Path, tmp_path: Path) -> None:
     for layout in ("stock", "edge"):
         convert(marked, quant="q8_0", layout=layout, out=tmp_path / "other.gguf")
-        assert gguf_file.read(tmp_path / "other.gguf").synthetic
+        assert describe(gguf_file.read(tmp_path / "other.gguf")).synthetic
     assert environment.model(tmp_path / "other.gguf")["synthetic"] is True
 
 

@@ -17,12 +17,12 @@ from plm_edge.converters import convert as conversion
 from plm_edge.converters.convert import convert
 from plm_edge.converters.write.gguf_header import Plan
 from plm_edge.converters.write.pipeline import Job, Written
-from plm_edge.converters.write.provenance import HASHES_KEY
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.verify import verify_file, verify_written
 from plm_edge.converters.write.writer import AtomicFile
 from plm_edge.engine import library
 from plm_edge.model import gguf_file
+from plm_edge.model.description import HASHES_KEY
 from tests.converters.conftest import said
 from tests.converters.gguf_content import read
 

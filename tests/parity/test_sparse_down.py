@@ -9,7 +9,7 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, dequantize
 
 from plm_edge.converters.convert import convert
-from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
+from plm_edge.model.description import LAYOUT_VERSION_KEY
 from tests.parity.engine import Engine, Logits, Model, Setting, rows
 from tests.parity.subjects import TINY
 
@@ -41,7 +41,7 @@ def rewrite(source: Path, target: Path, *, edge: bool) -> None:
     for field in reader.fields.values():
         if field.name.startswith("GGUF.") or field.name == "general.architecture":
             continue
-        if field.name == EDGE_VERSION_KEY and not edge:
+        if field.name == LAYOUT_VERSION_KEY and not edge:
             continue
         array = field.types[0] == GGUFValueType.ARRAY
         writer.add_key_value(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from plm_edge.model import gguf_file
 from plm_edge.model import need as needs
+from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import GGUFFile, Tensor
 
 # As `plm-edge profile` counts them in a step of PLM, views apart; others have about as many.
@@ -84,15 +85,10 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
         down_params=sum(tensor.n_values for tensor in down),
         kv_bytes=shape.bytes_per_token(kv) if shape else 0,
         attention_products=products,
-        nodes=NODES_A_LAYER * _layers(header) + NODES_BESIDES,
+        nodes=NODES_A_LAYER * (describe(header).n_layers or 0) + NODES_BESIDES,
         types=_by_type(used, down),
         attention=latent,
     )
-
-
-def _layers(header: GGUFFile) -> int:
-    found = header.arch_key("block_count")
-    return found if isinstance(found, int) else 0
 
 
 def _by_type(used: list[Tensor], down: list[Tensor]) -> tuple[tuple[str, int, int], ...]:

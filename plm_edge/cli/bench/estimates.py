@@ -13,10 +13,10 @@ from plm_edge.bench.analyse import cost, estimate
 from plm_edge.bench.runner import Setting
 from plm_edge.bench.workload import find
 from plm_edge.cli.bench import progress
-from plm_edge.converters.plan.layout import EDGE_VERSION_KEY
 from plm_edge.devices import connect
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
+from plm_edge.model.description import describe
 
 DEPTHS = (0, 512, 2048, 4096)
 
@@ -26,15 +26,13 @@ def of(names: tuple[str, ...], setting: Setting) -> list[dict[str, Any]]:
     profiles = [connect.describe(name.partition("@")[0])[0] for name in names]
     run_here = replace(find("quick"), prefill=(512,), depths=(0, 512), loads=False)
     header = gguf_file.read(setting.model)
-    edge = EDGE_VERSION_KEY in header.keys
-    price = cost.of(header, setting.kv, sparse=edge)
+    said = describe(header)
+    price = cost.of(header, setting.kv, sparse=said.layout == "edge")
     kinds = [kind for kind, _, _ in price.types]
-    columns = header.arch_key("embedding_length")
     threads = setting.threads or default_threads()
 
     def kernels_here() -> dict[str, Any]:
-        wide = columns if isinstance(columns, int) else 2048
-        return kernels.measure(kinds, wide, threads, price.attention)
+        return kernels.measure(kinds, said.n_embd or 2048, threads, price.attention)
 
     # before the run and after it: other machines may take from the memory that this one shares
     console.note("measuring this machine's kernels, and the model here for the check")

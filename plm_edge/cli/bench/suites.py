@@ -20,6 +20,7 @@ from plm_edge.cli.bench import measure, places, progress
 from plm_edge.cli.bench.request import Output, Places, Request, check_html
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
+from plm_edge.model.description import describe
 
 Found = dict[str, Any]
 
@@ -43,10 +44,8 @@ def run_paper(request: Request, where: Places, output: Output) -> None:
         return measure.measure_here(setting, workload)
 
     first = gguf_file.read(variants.made(source, paper.QUANTS[0][1], console.note))
-    layers = first.arch_key("block_count")
-    found = paper.measure(
-        run, paper.workload(request.budget), layers if isinstance(layers, int) else 0, paper.on_gpu
-    )
+    layers = describe(first).n_layers or 0
+    found = paper.measure(run, paper.workload(request.budget), layers, paper.on_gpu)
     _emit(found, output, paper_table(found), paper_pictures(found), paper_notes(found))
 
 

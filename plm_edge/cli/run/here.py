@@ -14,6 +14,7 @@ from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.generate.local import LocalGenerator
 from plm_edge.machine import cores
+from plm_edge.model.description import Description, describe
 from plm_edge.store import choice as model_choice
 
 
@@ -40,21 +41,20 @@ def opened(setting: Setting) -> Iterator[Place]:
                 ),
             )
         with session:
-            _remark(session)
+            said = describe(session.header)
+            _remark(session, said)
             model = {
                 "path": str(choice.path),
                 "origin": choice.origin,
-                "architecture": session.header.architecture,
+                "architecture": said.architecture,
                 "description": session.description,
-                "synthetic": session.header.synthetic,
+                "synthetic": said.synthetic,
             }
             yield Place(LocalGenerator(session), model, session.engine)
 
 
-def _remark(session: Session) -> None:
-    header = session.header
-    trained = header.arch_key("context_length")
-    output.remarks(header.architecture, header.synthetic, session.n_ctx, trained)
+def _remark(session: Session, said: Description) -> None:
+    output.remarks(said.architecture, said.synthetic, session.n_ctx, said.context_length)
     cpus = cores.logical()
     if session.threads > cpus:
         console.warn(f"{session.threads} threads on {cpus} CPUs: fewer are faster")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.model.description import ARCH
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -64,21 +65,21 @@ def loading(path: Path) -> Iterator[Callable[[float], None]]:
         yield on_load
 
 
-def remarks(architecture: str | None, synthetic: bool, n_ctx: int, trained: object) -> None:
+def remarks(architecture: str | None, synthetic: bool, n_ctx: int, trained: int | None) -> None:
     """What is unusual about a model and the context that it is given, and works all the same.
 
     Args:
         n_ctx: tokens of context.
-        trained: tokens that the model was trained for; no int where nothing tells.
+        trained: tokens that the model was trained for; None where nothing tells.
     """
-    if architecture != "plm":
+    if architecture != ARCH:
         console.note(
             f"this is a {architecture} model, not a PLM: it runs as in any llama.cpp, without "
             "the latent cache and the sparse kernels"
         )
     if synthetic:
         console.warn("the weights are synthetic, random: what it says is noise, its speed is not")
-    if isinstance(trained, int) and n_ctx > trained:
+    if trained is not None and n_ctx > trained:
         console.warn(
             f"the context of {n_ctx:,} tokens is more than the {trained:,} that the "
             "model was trained for: text beyond them degrades"
