@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from plm_edge.devices.profiles import report  # noqa: E402
+from plm_edge.devices.profiles import presentation  # noqa: E402
 from plm_edge.devices.profiles.profile import Profile, builtin_dir, load  # noqa: E402
 
 TARGET = ROOT / "docs/devices.md"
@@ -45,7 +45,7 @@ def _overview(profiles: list[Profile]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for found in profiles:
-        item = report.summary(found)
+        item = presentation.summary(found)
         figures = [item["memory"] or item["ram"], item["bandwidth"], item["reached"]]
         cells = [f"`{found.name}`", found.title, str(item["cores"] or "")]
         cells += [f"{figure['value']:g} {figure['unit']}" if figure else "" for figure in figures]
@@ -60,7 +60,7 @@ def _section(found: Profile) -> str:
     if "note" in found.data:
         lines += [found.data["note"][0].upper() + found.data["note"][1:] + ".", ""]
     lines += ["| | | | source |", "|---|---|---|---|"]
-    for heading, rows in [*report.explained(found).items()][1:]:
+    for heading, rows in [*presentation.sections(found).items()][1:]:
         for label, value, source in rows:
             text = str(value).replace("|", "\\|")
             mark = str(numbers[source]) if source in numbers else ""

@@ -16,7 +16,7 @@ import pytest
 from plm_edge.building import build, gpu, tools
 from plm_edge.building.cache import KeptBuild
 from plm_edge.building.target import target_of
-from plm_edge.devices.detect import described
+from plm_edge.devices.detect import profile_by_name
 from plm_edge.devices.profiles.profile import find
 from testkit.checkout import ROOT
 
@@ -41,7 +41,7 @@ def vulkan() -> Path:
     Raises:
         PlmEdgeError: its shader compiler or headers are missing.
     """
-    made = target_of(described("host"), gpu=False)
+    made = target_of(profile_by_name("host"), gpu=False)
     settings = (*made.settings, ("GGML_VULKAN", "ON"))
     made = dataclasses.replace(made, backend="vulkan", settings=settings)
     folder = ENGINES / "vulkan"

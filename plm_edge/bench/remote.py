@@ -29,7 +29,7 @@ from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.building.cache import KeptBuild
 from plm_edge.deploy import install
-from plm_edge.deploy.engine import is_library
+from plm_edge.deploy.device_engine import is_library
 from plm_edge.deploy.place import Place
 from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.facts import Facts
@@ -53,7 +53,7 @@ class Device:
 
     Args:
         opened: reached; its transport stays the caller's to close.
-        built: an engine that fits it (`deploy.engine.require_fits`), with the worker.
+        built: an engine that fits it (`deploy.device_engine.require_fits`), with the worker.
         setting: the model is the file here; its threads are chosen where they are not said.
         facts: what it says of itself.
 

@@ -22,14 +22,13 @@ from plm_edge.building import (
     gpu,
     manifest,
     source,
-    target,
     toolchain,
     tools,
 )
 from plm_edge.building.cache import KeptBuild
 from plm_edge.building.cmake import Progress
 from plm_edge.building.manifest import Manifest
-from plm_edge.building.target import Target
+from plm_edge.building.target import Target, require_buildable
 from plm_edge.engine import library
 from plm_edge.machine.threads import default_jobs
 
@@ -41,7 +40,7 @@ LOG = "build.log"
 
 
 def build(
-    wanted: Target,
+    target: Target,
     programs: Sequence[str] = PROGRAMS,
     *,
     jobs: int | None = None,
@@ -51,7 +50,7 @@ def build(
     """The engine for a target: from the cache, else built.
 
     Args:
-        wanted: what to build.
+        target: what to build.
         programs: cmake targets; a kept build that has more serves as well.
         jobs: compilers at a time; None: one a CPU.
         force: build although the cache has it.
@@ -64,64 +63,65 @@ def build(
         PlmEdgeError: a tool is missing, it does not compile (cmake.BuildFailed), or the result
             holds instructions that the device lacks.
     """
-    target.require_buildable(wanted)
-    extra = gpu.settings(wanted)
-    key = key_of(wanted, extra)
-    name = f"{wanted.device}-{key[:12]}"
+    require_buildable(target)
+    extra = gpu.settings(target)
+    key = key_of(target, extra)
+    name = f"{target.device}-{key[:12]}"
     with cache.lock(name):
         place = cache.folder() / name
-        found = cache.kept(place)
+        found = cache.read(place)
         if found and not force:
             manifest.verify(place, found.manifest)
             had = collect.programs_of(found.manifest)
             if had >= set(programs):
                 return found, True
             programs = [*programs, *sorted(had - set(programs))]
-        return _build(wanted, programs, extra, key, place, jobs, progress), False
+        return _build(target, programs, extra, key, place, jobs, progress), False
 
 
-def key_of(wanted: Target, extra: dict[str, str] | None = None) -> str:
+def key_of(target: Target, extra: dict[str, str] | None = None) -> str:
     """What tells builds apart: tree, recipe, target, settings and compiler (sha256)."""
     parts = {
         "tree": library.read_pin().tree,
         "recipe": source.recipe_digest(source.root()),
         "target": [
-            wanted.device, wanted.triple, wanted.cpu, wanted.linkage, wanted.kernels,
-            sorted(wanted.features), wanted.settings,
+            target.device, target.triple, target.cpu, target.linkage, target.kernels,
+            sorted(target.features), target.settings,
         ],
         "extra": extra or {},
-        "compiler": compiler_version(wanted),
+        "compiler": compiler_version(target),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def compiler_version(wanted: Target) -> str:
+def compiler_version(target: Target) -> str:
     """Such as "zig 0.17.0", or the first line that the system's compiler says of itself."""
-    zig = wanted.compiler == "zig"
-    command = [str(tools.zig()), "version"] if zig else [str(tools.gcc(wanted)["c++"]), "--version"]
+    zig = target.compiler == "zig"
+    command = [str(tools.zig()), "version"] if zig else [str(tools.gcc(target)["c++"]), "--version"]
     said = subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()
     return ("zig " if zig else "") + (said[0] if said else "of an unknown version")
 
 
-def configure(wanted: Target, programs: Sequence[str], extra: dict[str, str], folder: Path) -> Path:
+def configure(target: Target, programs: Sequence[str], extra: dict[str, str], folder: Path) -> Path:
     """Write the toolchain file and run cmake in `folder`; returns the build folder.
 
     Raises:
         PlmEdgeError: a tool is missing, or cmake failed.
     """
-    file = toolchain.write(wanted, folder / "toolchain")
-    settings = dict(wanted.settings) | extra
+    file = toolchain.write(target, folder / "toolchain")
+    settings = dict(target.settings) | extra
     settings |= {
         "CMAKE_TOOLCHAIN_FILE": str(file),
         "CMAKE_MAKE_PROGRAM": str(tools.needed("ninja")),
         "Python_EXECUTABLE": sys.executable,
         "PLM_EDGE_TOOLS": ";".join(programs),
     }
-    made = folder / "build"
-    command = [str(tools.needed("cmake")), "-S", str(source.root()), "-B", str(made), "-G", "Ninja"]
+    build_folder = folder / "build"
+    command = [str(tools.needed("cmake")), "-S", str(source.root()), "-B", str(build_folder)]
+    command += ["-G", "Ninja"]
     command += [f"-D{name}={value}" for name, value in sorted(settings.items())]
-    cmake.run(wanted.device, command, _environment(), folder / LOG)
-    return made
+    cmake.run(target.device, command, _environment(), folder / LOG)
+    return build_folder
 
 
 def _environment() -> dict[str, str]:
@@ -135,7 +135,7 @@ def _environment() -> dict[str, str]:
 
 
 def _build(
-    wanted: Target,
+    target: Target,
     programs: Sequence[str],
     extra: dict[str, str],
     key: str,
@@ -147,28 +147,28 @@ def _build(
     folder = cache.work(place.name)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOG).write_text("")
-    made = configure(wanted, programs, extra, folder)
+    build_folder = configure(target, programs, extra, folder)
     # where libraries are kept as well, all of them
-    goals = ["plm-edge-engine"] if wanted.shared else [*programs]
-    command = [str(tools.needed("cmake")), "--build", str(made), "--target", *goals]
+    goals = ["plm-edge-engine"] if target.shared else [*programs]
+    command = [str(tools.needed("cmake")), "--build", str(build_folder), "--target", *goals]
     command += ["--parallel", str(jobs or default_jobs())]
-    cmake.run(wanted.device, command, _environment(), folder / LOG, progress)
+    cmake.run(target.device, command, _environment(), folder / LOG, progress)
 
     ready = folder / "ready"
     shutil.rmtree(ready, ignore_errors=True)
-    result = collect.collect(wanted, made, programs, ready)
+    result = collect.collect(target, build_folder, programs, ready)
     pin = library.read_pin()
     record = Manifest(
-        device=wanted.device, key=key, arch=wanted.arch, system=wanted.system,
-        triple=wanted.triple, cpu=wanted.cpu, linkage=wanted.linkage,
-        compiler=compiler_version(wanted), kernels=wanted.kernels, backend=wanted.backend,
+        device=target.device, key=key, arch=target.arch, system=target.system,
+        triple=target.triple, cpu=target.cpu, linkage=target.linkage,
+        compiler=compiler_version(target), kernels=target.kernels, backend=target.backend,
         version=plm_edge.__version__, pin=f"{pin.package} {pin.version}", tree=pin.tree,
-        settings=dict(wanted.settings) | extra, requires=tuple(sorted(result.requires)),
+        settings=dict(target.settings) | extra, requires=tuple(sorted(result.requires)),
         glibc=result.glibc, checked=result.checked, files=result.files,
         seconds=round(time.monotonic() - began, 1),
     )  # fmt: skip
     if result.checked == "read":
-        _require_own(record, wanted)
+        _require_own(record, target)
     record.write(ready)
     shutil.copyfile(folder / LOG, ready / LOG)
     shutil.rmtree(place, ignore_errors=True)
@@ -177,14 +177,14 @@ def _build(
     return KeptBuild(place, record)
 
 
-def _require_own(record: Manifest, wanted: Target) -> None:
+def _require_own(record: Manifest, target: Target) -> None:
     """The device that it was built for must have all that it holds."""
     try:
-        fits.require_fits(record, wanted.device, wanted.arch, wanted.features)
+        fits.require_fits(record, target.device, target.arch, target.features)
     except PlmEdgeError as error:
         raise PlmEdgeError(
-            f"the engine for {wanted.device} was built wrong, and is not kept",
+            f"the engine for {target.device} was built wrong, and is not kept",
             error.why,
-            f"compare [cpu] features and [build]: plm-edge devices show {wanted.device}",
+            f"compare [cpu] features and [build]: plm-edge devices show {target.device}",
             error.code,
         ) from error

@@ -53,7 +53,7 @@ def zig_cache() -> Path:
     return folder() / ".zig"
 
 
-def kept(place: Path) -> KeptBuild | None:
+def read(place: Path) -> KeptBuild | None:
     """The build in a folder, if it is whole."""
     try:
         return KeptBuild(place, manifest.read(place))
@@ -63,7 +63,7 @@ def kept(place: Path) -> KeptBuild | None:
 
 def builds() -> list[KeptBuild]:
     """All builds, by device, the newest first."""
-    found = [build for place in folder().glob("*-*/") if (build := kept(place))]
+    found = [build for place in folder().glob("*-*/") if (build := read(place))]
     return sorted(found, key=lambda build: (build.manifest.device, -_age(build)))
 
 

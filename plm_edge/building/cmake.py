@@ -52,7 +52,7 @@ def run(
         SystemExit: this program was told to end (SIGTERM, SIGHUP).
     """
     tail: list[str] = []
-    with _told_to_end(), log.open("a", encoding="utf-8", buffering=1) as file:
+    with _signals_as_exit(), log.open("a", encoding="utf-8", buffering=1) as file:
         file.write(f"$ {' '.join(command)}\n")
         process = subprocess.Popen(
             command,
@@ -80,7 +80,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[None]:
+def _signals_as_exit() -> Iterator[None]:
     """While entered, SIGTERM and SIGHUP are exceptions: by themselves they end this program alone.
 
     Does nothing off the main thread, or where somebody else listens to them, or ignores them.
@@ -113,7 +113,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _failed(device: str, tail: list[str], log: Path, code: int) -> BuildFailed:
-    lines = said(tail)
+    lines = error_lines(tail)
     first = next((line.strip() for line in lines if line.strip()), f"it ended with {code}")
     error = BuildFailed(
         f"the engine for {device} does not build",
@@ -125,7 +125,7 @@ def _failed(device: str, tail: list[str], log: Path, code: int) -> BuildFailed:
     return error
 
 
-def said(output: Sequence[str]) -> list[str]:
+def error_lines(output: Sequence[str]) -> list[str]:
     """The last lines that tell of errors, each with what follows it; without any, the last ten."""
     at = [index for index, line in enumerate(output) if _ERROR.search(line)][-5:]
     wanted = sorted({index + more for index in at for more in range(_AROUND)})

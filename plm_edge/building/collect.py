@@ -30,12 +30,14 @@ class CollectedBuild:
     checked: str
 
 
-def collect(target: Target, made: Path, programs: Sequence[str], folder: Path) -> CollectedBuild:
+def collect(
+    target: Target, build_folder: Path, programs: Sequence[str], folder: Path
+) -> CollectedBuild:
     """Copy what was built, and read which instructions it holds.
 
     Args:
         target: what it was built for.
-        made: cmake's build folder.
+        build_folder: cmake's build folder.
         programs: cmake's targets.
         folder: where to; programs and libraries go to its bin/, side by side.
 
@@ -46,7 +48,7 @@ def collect(target: Target, made: Path, programs: Sequence[str], folder: Path) -
     bin_.mkdir(parents=True)
     read = target.system == "Linux"
     files, requires, versions = [], set[str](), {""}
-    for origin, name in [*_programs(made, programs), *_libraries(target, made)]:
+    for origin, name in [*_programs(build_folder, programs), *_libraries(target, build_folder)]:
         path = bin_ / name
         shutil.copyfile(origin, path)
         path.chmod(0o755)
@@ -75,17 +77,17 @@ def programs_of(made: Manifest) -> set[str]:
     return {targets.get(name, name) for name in names if not name.startswith("lib")}
 
 
-def _programs(made: Path, programs: Sequence[str]) -> Iterator[tuple[Path, str]]:
+def _programs(build_folder: Path, programs: Sequence[str]) -> Iterator[tuple[Path, str]]:
     for program in programs:
-        yield made / "bin" / program, NAMES.get(program, program)
+        yield build_folder / "bin" / program, NAMES.get(program, program)
 
 
-def _libraries(target: Target, made: Path) -> Iterator[tuple[Path, str]]:
+def _libraries(target: Target, build_folder: Path) -> Iterator[tuple[Path, str]]:
     """Each library once, under the name by which programs ask for it."""
     if not target.shared:
         return
     suffix = ".dylib" if target.system == "Darwin" else ".so"
-    for path in sorted((made / "bin").glob(f"lib*{suffix}*")):
+    for path in sorted((build_folder / "bin").glob(f"lib*{suffix}*")):
         wanted = elf.soname(path) if target.system == "Linux" else path.name
         if path.name == (wanted or path.name):
             yield path, path.name

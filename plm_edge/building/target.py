@@ -61,7 +61,7 @@ def target_of(profile: Profile, compiler: str | None = None, *, gpu: bool = True
     """The build that a profile asks for.
 
     Args:
-        profile: a device's; the host's must have been read from it (`detect.described`).
+        profile: a device's; the host's must have been read from it (`detect.profile_by_name`).
         compiler: "zig" or "gcc"; None takes zig where the result is static, else the system's.
         gpu: False leaves the profile's GPU backend out.
 

@@ -79,7 +79,7 @@ def _register() -> None:
     from plm_edge.cli.devices import devices
     from plm_edge.cli.doctor import doctor
     from plm_edge.cli.engine import engine
-    from plm_edge.cli.inspect_ import inspect
+    from plm_edge.cli.inspection import inspect
     from plm_edge.cli.profile import profile
     from plm_edge.cli.run import run
 

@@ -38,8 +38,7 @@ def deploy(
     built if there is none for this device.
     """
     from plm_edge.cli.model import say_which
-    from plm_edge.deploy import engine as engines
-    from plm_edge.deploy import install
+    from plm_edge.deploy import device_engine, install
     from plm_edge.devices import connect
     from plm_edge.engine.log import engine_log
     from plm_edge.store import choice as model_choice
@@ -47,13 +46,13 @@ def deploy(
     engine_log.echo = options.debug_wanted
     choice = model_choice.choose(model)
     say_which(choice)
-    opened = connect.device(device, emulate=emulate)
+    opened = connect.open_device(device, emulate=emulate)
     with opened.transport as transport:
         facts = transport.facts()
         if engine is None:  # before minutes of building
             connect.require_arch(opened.name, opened.profile, facts)
         built = _engine(opened.profile.name, engine)
-        engines.require_fits(built, opened.name, facts)
+        device_engine.require_fits(built, opened.name, facts)
         with console.progress() as display:
             tasks: dict[str, int] = {}
 
@@ -74,7 +73,7 @@ def deploy(
 def _engine(profile: str, folder: Path | None) -> KeptBuild:
     """The engine for a profile; a build says so, and shows how far it is."""
     from plm_edge.building import cmake
-    from plm_edge.deploy import engine
+    from plm_edge.deploy import device_engine
 
     with console.progress(in_bytes=False) as display:
         task = display.add_task(f"engine for {profile}", total=None)
@@ -88,7 +87,7 @@ def _engine(profile: str, folder: Path | None) -> KeptBuild:
             display.update(task, completed=done, total=steps, description=shown)
 
         try:
-            return engine.of(profile, folder, step)
+            return device_engine.find_or_build(profile, folder, step)
         except cmake.BuildFailed as error:
             for line in error.lines:
                 console.note(line)
@@ -119,4 +118,4 @@ def _show(opened: OpenDevice, done: DeployResult) -> None:
     )
     if done.throttled:
         console.warn(f"{opened.name} is slower than it could be: {done.throttled}")
-    console.note(f'next: plm-edge run --device {opened.said} --prompt "…"')
+    console.note(f'next: plm-edge run --device {opened.cli_name} --prompt "…"')

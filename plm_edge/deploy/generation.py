@@ -72,7 +72,7 @@ class RemoteGenerator:
         trace: TracebackType | None,
     ) -> None:
         if kind is None and self._last is not None:
-            self._last.look()
+            self._last.read_memory()
 
 
 class RemoteGeneration:
@@ -178,7 +178,7 @@ class RemoteGeneration:
             self.stop_reason = "context"
         self._n_tokens = made
 
-    def look(self) -> None:
+    def read_memory(self) -> None:
         """Note what only a server that still runs can tell: its memory."""
         self._peak_rss = _peak_rss(self._server)
 

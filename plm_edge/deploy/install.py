@@ -9,8 +9,7 @@ from pathlib import Path
 from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building.cache import KeptBuild
-from plm_edge.deploy import engine as engines
-from plm_edge.deploy import proof, record, trouble
+from plm_edge.deploy import device_engine, proof, record, trouble
 from plm_edge.deploy.place import INCOMING, Place
 from plm_edge.deploy.record import DeployedEngine, DeployedFile, DeployedModel, Record
 from plm_edge.deploy.server import Server, Settings
@@ -56,8 +55,8 @@ class DeployResult:
 
 
 def deploy(
-    opened: OpenDevice,
-    built: KeptBuild,
+    device: OpenDevice,
+    build: KeptBuild,
     model: Path,
     facts: Facts,
     *,
@@ -67,7 +66,7 @@ def deploy(
     """Put an engine and a model on a device.
 
     Args:
-        built: fits the device (engine.require_fits).
+        build: fits the device (device_engine.require_fits).
         facts: what the device said of itself.
         progress: told of each file on its way.
         step: told what is done now, for a person.
@@ -77,40 +76,40 @@ def deploy(
         PlmEdgeError: the model cannot be used, or the proof fails. What was there before works on.
         DeviceError: see failures.
     """
-    place = Place(opened.transport, opened.folder)
+    place = Place(device.transport, device.folder)
     step("looking what is there")
-    items = [*_engine_items(built), _model_item(model)]
+    items = [*_engine_items(build), _model_item(model)]
     before = _known(place)
     there = place.hashes([item.place for item in items])
     units = dict.fromkeys(item.unit for item in items)
     # a unit is renamed as a whole, so one changed file sends it again, but not its other files
     ready = {u for u in units if all(there[i.place] == i.sha256 for i in items if i.unit == u)}
     missing = [item for item in items if item.unit not in ready]
-    kept = _proven(before, built, items[-1])
+    kept = _proven(before, build, items[-1])
     if not missing and before and kept:
-        return DeployResult(before, [], 0, trouble.throttled(opened.transport))
+        return DeployResult(before, [], 0, trouble.throttling_reason(device.transport))
     _require_room(place, missing)
     step("computing the reference here")
     wanted = proof.reference(model)
     place.announce([path for item in missing for path in (item.staged, item.place)])
     sent, bytes_sent = _send(place, missing, there, progress)
-    threads = threads_for(opened, facts)
+    threads = threads_for(device, facts)
     step("proving it there")
     where = {item.place: item.place if item.unit in ready else item.staged for item in items}
     settings = Settings(
-        program=place.path(where[_program(built)]),
+        program=place.path(where[_program(build)]),
         model=place.path(where[items[-1].place]),
         n_ctx=proof.CTX,
         threads=threads,
     )
     with Server(place, settings) as server:
-        shown = proof.prove(server, wanted, built.manifest.key)
+        shown = proof.prove(server, wanted, build.manifest.key)
     for unit in units:
         if unit not in ready:
             place.move(f"{INCOMING}/{unit}", unit)
     # what of another version began to come is of no use any more
     place.drop(INCOMING)
-    after = _record(opened, built, items, before, threads)
+    after = _record(device, build, items, before, threads)
     after.models.pop(items[-1].sha256, None)  # the newest is the last
     after.models[items[-1].sha256] = DeployedModel(
         name=model.name,
@@ -122,15 +121,17 @@ def deploy(
     record.write(place, after)
     if before and before.engine.key != after.engine.key:
         place.drop(f"engine/{_short(before.engine.key)}")
-    return DeployResult(after.signed(), sent, bytes_sent, trouble.throttled(opened.transport))
+    return DeployResult(
+        after.signed(), sent, bytes_sent, trouble.throttling_reason(device.transport)
+    )
 
 
-def threads_for(opened: OpenDevice, facts: Facts) -> int:
+def threads_for(device: OpenDevice, facts: Facts) -> int:
     """Threads that suit a device: what its profile says, and no more than it has cores."""
-    if isinstance(opened.transport, QemuTransport):
+    if isinstance(device.transport, QemuTransport):
         return 1  # emulated threads that wait for each other take turns on the cores here
     cores = sum(group.count for group in facts.groups)
-    wanted = int(opened.profile.section("defaults").get("threads", 0)) or cores or 1
+    wanted = int(device.profile.section("defaults").get("threads", 0)) or cores or 1
     return min(wanted, cores) if cores else wanted
 
 
@@ -138,18 +139,18 @@ def _short(key: str) -> str:
     return key[:16]
 
 
-def _engine_items(built: KeptBuild) -> list[PlannedFile]:
-    folder = f"engine/{_short(built.manifest.key)}"
+def _engine_items(build: KeptBuild) -> list[PlannedFile]:
+    folder = f"engine/{_short(build.manifest.key)}"
     return [
         PlannedFile(
-            built.folder / item.path, f"{folder}/{item.path}", item.size, item.sha256, 0o755
+            build.folder / item.path, f"{folder}/{item.path}", item.size, item.sha256, 0o755
         )
-        for item in engines.parts(built)
+        for item in device_engine.parts(build)
     ]
 
 
-def _program(built: KeptBuild) -> str:
-    return f"engine/{_short(built.manifest.key)}/{engines.PROGRAM}"
+def _program(build: KeptBuild) -> str:
+    return f"engine/{_short(build.manifest.key)}/{device_engine.PROGRAM}"
 
 
 def _model_item(model: Path) -> PlannedFile:
@@ -172,13 +173,13 @@ def _known(place: Place) -> Record | None:
         return None
 
 
-def _proven(before: Record | None, built: KeptBuild, model: PlannedFile) -> bool:
+def _proven(before: Record | None, build: KeptBuild, model: PlannedFile) -> bool:
     """Whether this very engine was proven there with this very model, which is the current one."""
     found = before.models.get(model.sha256) if before else None
     return bool(
         before
         and found
-        and before.engine.key == found.proof.engine == built.manifest.key
+        and before.engine.key == found.proof.engine == build.manifest.key
         and found.file.path == model.place
         and before.current == found
     )
@@ -239,14 +240,14 @@ def _stage(place: Place, item: PlannedFile) -> None:
 
 
 def _record(
-    opened: OpenDevice,
-    built: KeptBuild,
+    device: OpenDevice,
+    build: KeptBuild,
     items: list[PlannedFile],
     before: Record | None,
     threads: int,
 ) -> Record:
     """The manifest to be, with the models that were there before."""
-    what = built.manifest
+    what = build.manifest
     engine = DeployedEngine(
         key=what.key, tree=what.tree, pin=what.pin, arch=what.arch, version=what.version,
         files=[DeployedFile(item.place, item.size, item.sha256) for item in items[:-1]],
@@ -255,4 +256,4 @@ def _record(
     if before and before.engine.key == engine.key:
         engine = replace(engine, when=before.engine.when)
     models = dict(before.models) if before else {}
-    return Record(opened.name, opened.profile.name, threads, engine, models)
+    return Record(device.name, device.profile.name, threads, engine, models)

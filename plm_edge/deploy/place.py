@@ -71,7 +71,7 @@ cat >> {placed}"""
     def hashes(self, paths: Iterable[str]) -> dict[str, str | None]:
         """SHA-256 of files below the folder, by relative path; None: not there."""
         wanted = {self.path(path): path for path in paths}
-        return {wanted[path]: found for path, found in files.look(self.device, [*wanted]).items()}
+        return {wanted[path]: found for path, found in files.hashes(self.device, [*wanted]).items()}
 
     def free(self) -> int | None:
         """Bytes free for the folder, or for what will hold it; None when it cannot be told."""

@@ -11,7 +11,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy import record
 from plm_edge.deploy.place import MANIFEST, SERVING, Place
 from plm_edge.deploy.record import DeployedModel, Record
-from plm_edge.deploy.server import Settings, noted, program_of
+from plm_edge.deploy.server import Settings, program_of, serving_pid
 from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.words import quote
@@ -21,15 +21,18 @@ from plm_edge.machine.memory import proc_table
 
 @dataclass(frozen=True)
 class Deployment:
-    """What is deployed on a device, and the model that is meant. `said`: see connect.OpenDevice."""
+    """What is deployed on a device, and the model that is meant.
+
+    `cli_name`: see connect.OpenDevice.
+    """
 
     place: Place
     record: Record
     model: DeployedModel
-    said: str
+    cli_name: str
 
 
-def find(opened: OpenDevice, model: Path | None) -> Deployment:
+def find(device: OpenDevice, model: Path | None) -> Deployment:
     """What stands on a device, ready to run.
 
     Args:
@@ -38,13 +41,13 @@ def find(opened: OpenDevice, model: Path | None) -> Deployment:
     Raises:
         PlmEdgeError: nothing is deployed there, not this model, or a file there was changed.
     """
-    place = Place(opened.transport, opened.folder)
+    place = Place(device.transport, device.folder)
     known = record.read(place)
     if known is None:
         raise PlmEdgeError(
-            f"nothing is deployed on {opened.name}",
+            f"nothing is deployed on {device.name}",
             f"there is no {place.path(MANIFEST)} on {place.device.device}",
-            f"put engine and model there first: plm-edge deploy --device {opened.said}",
+            f"put engine and model there first: plm-edge deploy --device {device.cli_name}",
         )
     chosen = known.current
     if model is not None:
@@ -52,16 +55,16 @@ def find(opened: OpenDevice, model: Path | None) -> Deployment:
         if digest not in known.models:
             names = ", ".join(item.name for item in known.models.values())
             raise PlmEdgeError(
-                f"{model.name} is not on {opened.name}",
+                f"{model.name} is not on {device.name}",
                 f"there are {names}, and none has its content",
-                f"put it there first: plm-edge deploy {model} --device {opened.said}",
+                f"put it there first: plm-edge deploy {model} --device {device.cli_name}",
             )
         chosen = known.models[digest]
-    _require_unchanged(place, opened, [*known.engine.files, chosen.file])
-    return Deployment(place, known, chosen, opened.said)
+    _require_unchanged(place, device, [*known.engine.files, chosen.file])
+    return Deployment(place, known, chosen, device.cli_name)
 
 
-def _require_unchanged(place: Place, opened: OpenDevice, wanted: list[record.DeployedFile]) -> None:
+def _require_unchanged(place: Place, device: OpenDevice, wanted: list[record.DeployedFile]) -> None:
     """Sizes as recorded, and nothing written after the manifest: hashing would take too long.
 
     Raises:
@@ -77,9 +80,10 @@ def _require_unchanged(place: Place, opened: OpenDevice, wanted: list[record.Dep
     broken = place.device.shell(f"{checks}\nexit 0", check=True).text.split("\n")[0]
     if broken:
         raise PlmEdgeError(
-            f"what is on {opened.name} is not what was deployed",
+            f"what is on {device.name} is not what was deployed",
             f"{broken} is missing there, or was changed since",
-            f"deploy it again: only what differs is sent: plm-edge deploy --device {opened.said}",
+            "deploy it again: only what differs is sent: "
+            f"plm-edge deploy --device {device.cli_name}",
             ExitCode.DEVICE,
         )
 
@@ -131,11 +135,11 @@ def require_no_server(found: Deployment) -> None:
     Raises:
         PlmEdgeError: `devices serve` runs there already.
     """
-    pid = noted(found.place)
+    pid = serving_pid(found.place)
     if pid is not None:
         raise PlmEdgeError(
             f"a server runs on {found.record.device} already",
             f"its process there is {pid}, says {found.place.path(SERVING)}",
-            f"stop it: plm-edge devices serve {found.said} --stop",
+            f"stop it: plm-edge devices serve {found.cli_name} --stop",
             ExitCode.DEVICE,
         )

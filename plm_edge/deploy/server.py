@@ -53,7 +53,7 @@ class Settings:
     """How to run a model there.
 
     `model` is its path; `n_ctx` tokens of context, `kv` the cache's type. `port` there, 0 for any
-    that is free; `key` must be sent with each request, unless empty. `noted`: others may find it.
+    that is free; `key` must be sent with each request, unless empty. `serving`: others may find it.
     """
 
     program: str
@@ -63,7 +63,7 @@ class Settings:
     kv: str = "f16"
     port: int = 0
     key: str = ""
-    noted: bool = False
+    serving: bool = False
 
     def words(self) -> list[str]:
         """The command line."""
@@ -94,7 +94,7 @@ class Server:
         self.place = place
         self.device = place.device
         self.settings = settings
-        if not settings.noted and not settings.key:
+        if not settings.serving and not settings.key:
             self.settings = replace(settings, key=secrets.token_urlsafe(24))
         self.pid = 0
         self.echo = False
@@ -178,8 +178,8 @@ class Server:
             command=shlex.join(self.device.program(settings.words())),
             mark=_PID,
             grace=_GRACE,
-            note=f"printf {shlex.quote(note)} $server > {serving}" if settings.noted else ":",
-            forget=f"rm -f {serving}" if settings.noted else ":",
+            note=f"printf {shlex.quote(note)} $server > {serving}" if settings.serving else ":",
+            forget=f"rm -f {serving}" if settings.serving else ":",
         )
         try:
             self._done = self.device.shell(
@@ -213,7 +213,7 @@ class Server:
                     self._changed.notify_all()
 
 
-def stop_noted(place: Place) -> bool:
+def stop_serving(place: Place) -> bool:
     """Stop the server that `devices serve` runs there.
 
     Returns:
@@ -222,7 +222,7 @@ def stop_noted(place: Place) -> bool:
     Raises:
         DeviceError: the device cannot be reached.
     """
-    pid = noted(place)
+    pid = serving_pid(place)
     if pid is None:
         return False
     place.device.shell(f"""kill {pid}
@@ -232,7 +232,7 @@ rm -f {quote(place.path(SERVING))}""")
     return True
 
 
-def noted(place: Place) -> int | None:
+def serving_pid(place: Place) -> int | None:
     """The process of the server that `devices serve` runs there; a note that outlived it goes.
 
     Raises:

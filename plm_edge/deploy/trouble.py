@@ -58,7 +58,7 @@ def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
     )
 
 
-def throttled(device: Transport) -> str:
+def throttling_reason(device: Transport) -> str:
     """Why a device runs slower than it could now; empty when it does not, or does not say."""
     text = device.shell(_THROTTLE_SCRIPT, timeout=20).text
     cooling = re.findall(r"^cooling=(\d+) (.*)$", text, re.M)

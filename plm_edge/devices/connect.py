@@ -19,13 +19,13 @@ from plm_edge.devices.transports.transport import Transport
 class OpenDevice:
     """A device that can be used: what it is, and how to reach it (nothing was sent yet).
 
-    `said`: what names it on a command line, such as `rpi5 --emulate`, for a remedy to be typed.
+    `cli_name`: what names it on a command line, such as `rpi5 --emulate`, for a remedy to be typed.
     """
 
     name: str
     profile: Profile
     transport: Transport
-    said: str
+    cli_name: str
 
     @property
     def folder(self) -> str:
@@ -33,7 +33,7 @@ class OpenDevice:
         return self.profile.folder
 
 
-def device(name: str, *, host: str | None = None, emulate: bool = False) -> OpenDevice:
+def open_device(name: str, *, host: str | None = None, emulate: bool = False) -> OpenDevice:
     """The device that is meant by a name.
 
     Args:
@@ -67,8 +67,8 @@ def device(name: str, *, host: str | None = None, emulate: bool = False) -> Open
             f"--profile {name} --host USER@HOST",
             ExitCode.USAGE,
         )
-    said = name if host is None else f"{name}@{host}"
-    return OpenDevice(name, described, open_transport(kind, address, described), said)
+    cli_name = name if host is None else f"{name}@{host}"
+    return OpenDevice(name, described, open_transport(kind, address, described), cli_name)
 
 
 def describe(name: str) -> tuple[Profile, known.AddedDevice | None]:
@@ -81,7 +81,7 @@ def describe(name: str) -> tuple[Profile, known.AddedDevice | None]:
     found = remembered.get(name)
     if found is None and name not in profile.names():
         raise _unknown(name, [*remembered, *profile.names()])
-    return detect.described(found.profile if found else name), found
+    return detect.profile_by_name(found.profile if found else name), found
 
 
 def to_remember(
@@ -122,7 +122,7 @@ def check_fits(remembered: known.AddedDevice) -> None:
         PlmEdgeError: another architecture, or features of the CPU that the profile promises and
             the machine lacks.
     """
-    described = detect.described(remembered.profile)
+    described = detect.profile_by_name(remembered.profile)
     with open_transport(remembered.transport, remembered.host, described) as transport:
         facts = transport.facts()
     require_arch(remembered.name, described, facts)

@@ -76,7 +76,7 @@ def profile_of_host() -> Profile:
     return found
 
 
-def described(name: str) -> Profile:
+def profile_by_name(name: str) -> Profile:
     """The profile of that name, with this machine's own facts for one that is detected.
 
     Raises:

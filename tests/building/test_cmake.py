@@ -43,13 +43,13 @@ def test_a_compiler_error_is_told(tmp_path: Path) -> None:
 
 
 def test_without_an_error_line_the_end_is_told() -> None:
-    assert cmake.said([f"line {index}" for index in range(30)])[-1] == "line 29"
-    assert cmake.said([]) == []
+    assert cmake.error_lines([f"line {index}" for index in range(30)])[-1] == "line 29"
+    assert cmake.error_lines([]) == []
 
 
 def test_cmakes_own_errors() -> None:
     output = ["-- looking", "CMake Error at CMakeLists.txt:7 (message):", "  no source", ""]
-    assert cmake.said(output)[:2] == output[1:3]
+    assert cmake.error_lines(output)[:2] == output[1:3]
 
 
 @pytest.fixture

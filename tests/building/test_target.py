@@ -11,7 +11,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import toolchain
 from plm_edge.building.march import gcc_march
 from plm_edge.building.target import Target, machine, require_buildable, target_of
-from plm_edge.devices.detect import described
+from plm_edge.devices.detect import profile_by_name
 from plm_edge.devices.profiles.profile import find
 from testkit import needs
 
@@ -22,7 +22,7 @@ CUDA = ("a100", "h200", "jetson-agx-orin", "jetson-orin-nano", "rtx3060", "rtx40
 
 
 def target(name: str, compiler: str | None = None, *, gpu: bool = True) -> Target:
-    return target_of(described(name), compiler, gpu=gpu)
+    return target_of(profile_by_name(name), compiler, gpu=gpu)
 
 
 def settings(made: Target) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pytest
 
 from plm_edge.building.cache import KeptBuild
 from plm_edge.deploy import install
-from plm_edge.deploy.engine import parts
+from plm_edge.deploy.device_engine import parts
 from plm_edge.deploy.install import DeployResult
 from plm_edge.devices import connect
 from plm_edge.devices.connect import OpenDevice

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plm_edge.building.cache import KeptBuild
-from plm_edge.deploy.engine import parts
+from plm_edge.deploy.device_engine import parts
 from testkit.checkout import ROOT
 from testkit.cli import Cli
 from testkit.devices.adbd import Adbd

@@ -179,6 +179,6 @@ def test_throttling(
     path.write_text(f"#!/bin/sh\necho '{says}'\n")
     path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert trouble.throttled(place.device).startswith(expected)
+    assert trouble.throttling_reason(place.device).startswith(expected)
     if not expected:
-        assert "thermal" not in trouble.throttled(place.device)
+        assert "thermal" not in trouble.throttling_reason(place.device)

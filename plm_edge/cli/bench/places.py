@@ -60,9 +60,9 @@ def _site(
     facts: Any,
     display: progress.TerminalDisplay,
 ) -> remote.Device:
-    from plm_edge.deploy import engine
+    from plm_edge.deploy import device_engine
 
-    engine.require_fits(built, name, facts)
+    device_engine.require_fits(built, name, facts)
     emulated = isinstance(opened.transport, QemuTransport)
     kind = emulation.Emulated if emulated else remote.Device
     site = kind(opened, built, setting, facts)
@@ -98,10 +98,10 @@ def _engine(
     opened: connect.OpenDevice, folder: Path | None, display: progress.TerminalDisplay
 ) -> KeptBuild:
     """The engine for a device, with the worker in it."""
-    from plm_edge.deploy import engine
+    from plm_edge.deploy import device_engine
 
     with display.sending() as show:
-        return engine.of(
+        return device_engine.find_or_build(
             opened.profile.name, folder,
             lambda done, steps, what: show(f"engine for {opened.name}: {what}", done, steps),
             program=f"bin/{remote.PROGRAM}",
@@ -115,7 +115,7 @@ def open_device(name: str, emulate: bool = False) -> connect.OpenDevice:
         PlmEdgeError: none of that name, or no address for it: names the ways out.
     """
     try:
-        return connect.device(name, emulate=emulate)
+        return connect.open_device(name, emulate=emulate)
     except PlmEdgeError as error:
         if "no address" not in error.what:
             raise

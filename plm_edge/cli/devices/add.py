@@ -30,14 +30,14 @@ def add(
 ) -> None:
     """Remember a device, so that --device NAME means it."""
     from plm_edge.devices import connect
-    from plm_edge.devices.profiles import known, report
+    from plm_edge.devices.profiles import known, presentation
 
     device = connect.to_remember(name, profile, host, transport)
     if check:
         connect.check_fits(device)
     replaced = known.add(device)
     if json:
-        console.emit_json(report.changed(device, "replaced" if replaced else "added"))
+        console.emit_json(presentation.change(device, "replaced" if replaced else "added"))
     else:
         verb = "replaced" if replaced else "added"
         console.note(f"{verb}: {name}, a {profile}, by {device.transport} {host}".rstrip())
@@ -50,10 +50,10 @@ def remove(
     debug: options.Debug = False,
 ) -> None:
     """Forget a device. Nothing is deleted on it."""
-    from plm_edge.devices.profiles import known, report
+    from plm_edge.devices.profiles import known, presentation
 
     device = known.remove(name)
     if json:
-        console.emit_json(report.changed(device, "removed"))
+        console.emit_json(presentation.change(device, "removed"))
     else:
         console.note(f"removed: {name}")

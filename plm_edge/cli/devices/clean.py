@@ -18,10 +18,10 @@ def clean(
     from plm_edge.deploy.place import Place
     from plm_edge.devices import connect
 
-    opened = connect.device(name, emulate=emulate)
+    opened = connect.open_device(name, emulate=emulate)
     with opened.transport as transport:
         place = Place(transport, opened.folder)
-        server.stop_noted(place)
+        server.stop_serving(place)
         lines = place.clean()
     kept = [line.removeprefix("kept ") for line in lines if line.startswith("kept ")]
     removed = [line for line in lines if not line.startswith("kept ")]

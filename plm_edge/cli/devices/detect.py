@@ -36,11 +36,11 @@ def detect(
 ) -> None:
     """Ask a machine what it is, and write a profile of it."""
     from plm_edge.devices import survey
-    from plm_edge.devices.profiles import report, toml_writer
+    from plm_edge.devices.profiles import presentation, toml_writer
 
     facts, found, path = survey.survey(host, adb, name, out, save)
     if json:
-        console.emit_json(report.detected(facts, found, path))
+        console.emit_json(presentation.detection(facts, found, path))
         return
     if path is None:
         console.out.print(toml_writer.dumps(found.data), end="", markup=False, soft_wrap=True)

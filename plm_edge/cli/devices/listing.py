@@ -13,7 +13,7 @@ from plm_edge.base.errors import PlmEdgeError
 def listing(json: bool) -> None:
     """All of them, in one table each, or as JSON (plm-edge/devices-list/1)."""
     from plm_edge.devices import detect
-    from plm_edge.devices.profiles import known, profile, report
+    from plm_edge.devices.profiles import known, presentation, profile
 
     broken: list[PlmEdgeError] = []
     profiles = [
@@ -22,11 +22,11 @@ def listing(json: bool) -> None:
     ]
     own = known.devices()
     if json:
-        console.emit_json(report.listing(profiles, own))
+        console.emit_json(presentation.listing(profiles, own))
     else:
         if own:
-            _show_own([report.remembered(device) for device in own.values()])
-        _show_profiles([report.summary(found) for found in profiles])
+            _show_own([presentation.added_device(device) for device in own.values()])
+        _show_profiles([presentation.summary(found) for found in profiles])
     for error in broken:
         console.warn(f"{error.what}: {error.why}")
 

@@ -32,10 +32,10 @@ def serve(
     from plm_edge.devices import connect
     from plm_edge.engine.interrupt import Interrupt
 
-    opened = connect.device(name, emulate=emulate)
+    opened = connect.open_device(name, emulate=emulate)
     with opened.transport as transport:
         if stop:
-            found_one = server.stop_noted(Place(transport, opened.folder))
+            found_one = server.stop_serving(Place(transport, opened.folder))
             if json:
                 _say(name, "stopped" if found_one else "none", None, None)
             console.note(f"stopped on {name}" if found_one else f"no server runs on {name}")
@@ -43,7 +43,7 @@ def serve(
         found = running.find(opened, model)
         running.require_no_server(found)
         settings = running.settings(
-            found, n_ctx=ctx, threads=threads, port=port if transport.here else 0, noted=True
+            found, n_ctx=ctx, threads=threads, port=port if transport.here else 0, serving=True
         )
         with server.Server(found.place, settings, local_port=port) as runs, Interrupt() as pressed:
             url = f"http://127.0.0.1:{runs.port}"

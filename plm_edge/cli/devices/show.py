@@ -11,7 +11,7 @@ from plm_edge.base import console
 from plm_edge.cli import options
 
 if TYPE_CHECKING:
-    from plm_edge.devices.profiles.report import Row
+    from plm_edge.devices.profiles.presentation import Row
 
 
 def show(
@@ -25,15 +25,15 @@ def show(
 ) -> None:
     """Explain a device: CPU, memory, GPU, build, meters, defaults; and whence each figure is."""
     from plm_edge.devices import connect
-    from plm_edge.devices.profiles import report, toml_writer
+    from plm_edge.devices.profiles import presentation, toml_writer
 
     found, device = connect.describe(name)
     if json:
-        console.emit_json(report.details(found, device))
+        console.emit_json(presentation.details(found, device))
     elif toml:
         console.out.print(toml_writer.dumps(found.data), end="", markup=False, soft_wrap=True)
     else:
-        _show(report.explained(found, device), found.sources)
+        _show(presentation.sections(found, device), found.sources)
 
 
 def _show(parts: dict[str, list[Row]], sources: dict[str, str]) -> None:

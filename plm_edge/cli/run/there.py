@@ -28,7 +28,7 @@ def opened(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
     """
     if setting.model is not None:
         model_choice.check_is_gguf(setting.model)
-    reached = connect.device(device, emulate=emulate)
+    reached = connect.open_device(device, emulate=emulate)
     with reached.transport as transport:
         found = running.find(reached, setting.model)
         model = found.model
@@ -65,6 +65,6 @@ def opened(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
                     {"version": engine.version, "pin": engine.pin, "tree": engine.tree},
                     about,
                 )
-            about["throttled"] = trouble.throttled(transport)
+            about["throttled"] = trouble.throttling_reason(transport)
         if about["throttled"]:
             console.warn(f"{device} is slower than it could be: {about['throttled']}")

@@ -185,7 +185,7 @@ def _hash_there(device: Transport, path: str) -> str:
     return found[0]
 
 
-def look(device: Transport, paths: Sequence[str]) -> dict[str, str | None]:
+def hashes(device: Transport, paths: Sequence[str]) -> dict[str, str | None]:
     """The SHA-256 of files there, by path; None for one that is not there.
 
     Raises:

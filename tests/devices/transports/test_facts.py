@@ -220,7 +220,7 @@ def test_a_machine_that_says_nothing() -> None:
 
 
 def test_this_machine() -> None:
-    made = detect.described("host")
+    made = detect.profile_by_name("host")
     profile.check(made.data, Path("host.toml"))
     assert made.name == "host"
     assert made.cores >= 1

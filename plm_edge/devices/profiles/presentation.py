@@ -17,12 +17,12 @@ def listing(profiles: list[Profile], own: dict[str, AddedDevice]) -> dict[str, A
     """What `plm-edge devices --json` prints."""
     return {
         "schema": "plm-edge/devices-list/1",
-        "devices": [remembered(device) for device in own.values()],
+        "devices": [added_device(device) for device in own.values()],
         "profiles": [summary(found) for found in profiles],
     }
 
 
-def remembered(device: AddedDevice) -> dict[str, Any]:
+def added_device(device: AddedDevice) -> dict[str, Any]:
     return asdict(device)
 
 
@@ -48,14 +48,14 @@ def details(found: Profile, device: AddedDevice | None) -> dict[str, Any]:
     """What `plm-edge devices show --json` prints."""
     return {
         "schema": "plm-edge/device-details/1",
-        "device": remembered(device) if device else None,
+        "device": added_device(device) if device else None,
         "origin": found.origin,
         "path": str(found.path) if found.path else None,
         "profile": found.data,
     }
 
 
-def detected(facts: Facts, found: Profile, path: Path | None) -> dict[str, Any]:
+def detection(facts: Facts, found: Profile, path: Path | None) -> dict[str, Any]:
     """What `plm-edge devices detect --json` prints. Sizes of `facts` in bytes, clocks in GHz."""
     return {
         "schema": "plm-edge/device-detected/1",
@@ -65,12 +65,12 @@ def detected(facts: Facts, found: Profile, path: Path | None) -> dict[str, Any]:
     }
 
 
-def changed(device: AddedDevice, what: str) -> dict[str, Any]:
+def change(device: AddedDevice, what: str) -> dict[str, Any]:
     """What `plm-edge devices add` and `remove --json` print."""
-    return {"schema": "plm-edge/device-changed/1", "change": what, "device": remembered(device)}
+    return {"schema": "plm-edge/device-changed/1", "change": what, "device": added_device(device)}
 
 
-def explained(found: Profile, device: AddedDevice | None = None) -> dict[str, list[Row]]:
+def sections(found: Profile, device: AddedDevice | None = None) -> dict[str, list[Row]]:
     """A profile as headings with rows, in the order in which a person reads."""
     return {
         f"{found.name}: {found.title}": _head(found, device),

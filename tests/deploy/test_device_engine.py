@@ -13,7 +13,7 @@ from plm_edge.building import cache, cmake, tools
 from plm_edge.building.cache import KeptBuild
 from plm_edge.building.manifest import BuiltFile
 from plm_edge.cli import deploy as command
-from plm_edge.deploy import engine
+from plm_edge.deploy import device_engine
 from plm_edge.devices import facts
 from plm_edge.devices.facts import Facts
 from testkit import manifests
@@ -46,7 +46,7 @@ def test_one_is_built_when_there_is_none(
         progress(2, 2, "b.o")
         return made, False
 
-    monkeypatch.setattr(engine, "build", build)
+    monkeypatch.setattr(device_engine, "build", build)
     assert command._engine("rpi5", None) == made
     assert capsys.readouterr().err.count("there is no engine for rpi5 yet: building it") == 1
 
@@ -61,7 +61,7 @@ def test_what_the_compiler_said_is_shown(
         error.lines = ("a.cpp:1: error: no",)
         raise error
 
-    monkeypatch.setattr(engine, "build", build)
+    monkeypatch.setattr(device_engine, "build", build)
     with pytest.raises(cmake.BuildFailed):
         command._engine("rpi5", None)
     assert "a.cpp:1: error: no" in capsys.readouterr().err
@@ -73,26 +73,26 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, own_cache: Path) ->
 
     monkeypatch.setattr(tools, "zig", missing)
     with pytest.raises(PlmEdgeError) as caught:
-        engine.of("rpi5")
+        device_engine.find_or_build("rpi5")
     assert caught.value.what == "the engine cannot be built: zig is missing"
     assert caught.value.code == ExitCode.ENVIRONMENT
     # one that is kept serves, if it is of this version and has what is needed
     folder = manifests.kept(own_cache)
     with pytest.raises(PlmEdgeError, match="lacks llama-server"):
-        engine.of("rpi5")
+        device_engine.find_or_build("rpi5")
     replace(cache.find("rpi5").manifest, files=(SERVER,)).write(folder)
-    assert engine.of("rpi5").folder == folder
+    assert device_engine.find_or_build("rpi5").folder == folder
 
 
 def test_a_folder_that_holds_no_engine(tmp_path: Path) -> None:
     with pytest.raises(PlmEdgeError, match="is no build of the engine"):
-        engine.of("rpi5", tmp_path)
+        device_engine.find_or_build("rpi5", tmp_path)
 
 
 def test_what_goes_to_a_device() -> None:
     names = ("llama-cli", "plm-edge-bench", "llama-server", "libllama.so.0", "rpc-server")
     made = manifests.manifest(files=tuple(replace(SERVER, path=f"bin/{name}") for name in names))
-    paths = [item.path for item in engine.parts(KeptBuild(Path(), made))]
+    paths = [item.path for item in device_engine.parts(KeptBuild(Path(), made))]
     assert paths == ["bin/plm-edge-bench", "bin/llama-server", "bin/libllama.so.0"]
 
 
@@ -108,6 +108,6 @@ def test_what_goes_to_a_device() -> None:
 )
 def test_a_mismatch_is_found_before_anything_is_sent(changed: dict[str, object], word: str) -> None:
     built = KeptBuild(Path(), manifests.manifest())
-    engine.require_fits(built, "pi", of_pi())
+    device_engine.require_fits(built, "pi", of_pi())
     with pytest.raises(PlmEdgeError, match=word):
-        engine.require_fits(built, "pi", replace(of_pi(), **changed))  # type: ignore[arg-type]
+        device_engine.require_fits(built, "pi", replace(of_pi(), **changed))  # type: ignore[arg-type]

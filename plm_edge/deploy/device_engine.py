@@ -18,7 +18,7 @@ PROGRAM = "bin/llama-server"
 PROGRAMS = (PROGRAM, "bin/plm-edge-bench")
 
 
-def of(
+def find_or_build(
     device: str,
     folder: Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -63,9 +63,11 @@ def _ours(device: str, progress: Callable[[int, int, str], None] | None) -> Kept
             raise error from None
 
 
-def parts(built: KeptBuild) -> list[manifest.BuiltFile]:
+def parts(engine: KeptBuild) -> list[manifest.BuiltFile]:
     """What of an engine goes to a device: PROGRAMS, and libraries where it has any."""
-    return [item for item in built.manifest.files if item.path in PROGRAMS or is_library(item.path)]
+    return [
+        item for item in engine.manifest.files if item.path in PROGRAMS or is_library(item.path)
+    ]
 
 
 def is_library(path: str) -> bool:
@@ -73,12 +75,12 @@ def is_library(path: str) -> bool:
     return PurePosixPath(path).name.startswith("lib")
 
 
-def require_fits(built: KeptBuild, device: str, facts: Facts) -> None:
+def require_fits(engine: KeptBuild, device: str, facts: Facts) -> None:
     """Refuse an engine that a device cannot run, by what the device says of itself.
 
     Raises:
         PlmEdgeError: another architecture or system, or instructions or a C library that it lacks.
     """
     fits.require_fits(
-        built.manifest, device, facts.machine, facts.features, facts.libc, facts.system
+        engine.manifest, device, facts.machine, facts.features, facts.libc, facts.system
     )
