@@ -15,8 +15,9 @@ from plm_edge.machine.cores import Core, big
 SOURCE = "reported"
 _STATIC = ["-DGGML_NATIVE=OFF", "-DGGML_OPENMP=OFF", "-DBUILD_SHARED_LIBS=OFF"]
 _SYSFS_CLOCK = "/sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq"
-# What a machine has to measure itself with → meter: what it measures, how it is read, its unit
-_METERS = (
+# Mark in `Facts.meters` → meter: what it measures, how bench reads it, its unit
+# (tests/bench/test_profile_meters.py: each is one that bench or run --device reads)
+METERS = (
     ("vcgencmd", "throttling", "command", "vcgencmd get_throttled", "bits, see get_throttled"),
     ("core_throttle_count", "throttling", "files",
      "/sys/devices/system/cpu/cpu*/thermal_throttle/core_throttle_count", "events since boot"),
@@ -27,7 +28,7 @@ _METERS = (
     ("current_now", "energy", "files",
      "/sys/class/power_supply/battery/{current_now,voltage_now}", "µA and µV"),
     ("ina3221", "energy", "files",
-     "/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/{in,curr}[123]_input", "mV and mA a rail"),
+     "/sys/class/hwmon/hwmon*/{in,curr}[123]_input", "mV and mA a rail, where name is ina3221"),
 )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def _triple(facts: Facts, arch: str) -> str:
 
 def _meters(facts: Facts) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for mark, measures, kind, read, unit in _METERS:
+    for mark, measures, kind, read, unit in METERS:
         if measures not in found and any(mark in path for path in facts.meters):
             found[measures] = {"kind": kind, "read": read, "unit": unit, "source": SOURCE}
     if facts.gpus and "energy" not in found:

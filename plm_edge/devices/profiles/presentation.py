@@ -164,8 +164,8 @@ def _defaults(found: Profile) -> list[Row]:
 
 def _meters(found: Profile) -> list[Row]:
     return [
-        (name, f"{item['read']}  in {item['unit']}", item["source"])
-        for name, item in found.section("meters").items()
+        (name, f"{meter.read}  in {meter.unit}", meter.source)
+        for name, meter in found.meters.items()
     ]
 
 

@@ -50,15 +50,17 @@ class Cluster:
 
 @dataclass(frozen=True)
 class MeterSource:
-    """A figure that the device can give while it works: how to read it, and its unit as read.
+    """What a meter of `bench` or `run --device` reads on the device, and the unit as it is read.
 
-    `kind`: "command" (a command line whose output is read) or "files" (a pattern of files).
+    `kind` is "command" (a command line whose output is read) or "files" (a pattern of files).
+    `source` names what explains it, as in [sources].
     """
 
     kind: str
     read: str
     unit: str
-    note: str
+    source: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,8 @@ class Profile:
 
     @property
     def meters(self) -> dict[str, MeterSource]:
-        """By what they measure: energy, temperature, frequency, throttling."""
-        return {
-            name: MeterSource(item["kind"], item["read"], item["unit"], item.get("note", ""))
-            for name, item in self.section("meters").items()
-        }
+        """Meters by what they measure: energy, temperature, frequency, throttling."""
+        return {name: MeterSource(**item) for name, item in self.section("meters").items()}
 
     @property
     def transport(self) -> str:
