@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from plm_edge.machine import cores, cpu
+
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-convert/1"
 OURS = "from plm_edge.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
@@ -82,14 +84,9 @@ def upstream(checkpoint: Path, out: Path, quant: str, threads: int) -> dict[str,
 
 
 def machine() -> dict[str, Any]:
-    cpu = "unknown"
-    for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-        if line.startswith("model name"):
-            cpu = line.split(":", 1)[1].strip()
-            break
     return {
-        "cpu": cpu,
-        "cpus": os.cpu_count(),
+        "cpu": cpu.name() or "unknown",
+        "cpus": cores.logical(),
         "load_before": os.getloadavg(),
         "python": platform.python_version(),
         "system": platform.platform(),

@@ -5,30 +5,25 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import subprocess
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from plm_edge.machine import cores, cpu, memory
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def facts(threads: int) -> dict[str, Any]:
     """The machine as the result file records it; "unknown" where the system does not tell."""
-    cpuinfo = _read("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", cpuinfo)
-    memory = re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo"))
-    flags = re.search(r"flags\s*: (.*)", cpuinfo)
     return {
-        "cpu": model[1] if model else platform.processor() or "unknown",
-        "cpu_flags": [
-            f for f in (flags[1].split() if flags else []) if f.startswith(("avx", "amx"))
-        ],
-        "virtual": bool(flags and "hypervisor" in flags[1].split()),
-        "cpus": os.cpu_count(),
+        "cpu": cpu.name() or "unknown",
+        "cpu_flags": [flag for flag in cpu.flags() if flag.startswith(("avx", "amx"))],
+        "virtual": cpu.is_virtual(),
+        "cpus": cores.logical(),
         "threads": threads,
-        "memory_bytes": int(memory[1]) * 1024 if memory else None,
+        "memory_bytes": memory.total(),
         "kernel": platform.release(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
         "transparent_huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled") or "unknown",

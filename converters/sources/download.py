@@ -21,6 +21,7 @@ from plm_edge.converters.write.pipeline import Progress
 from plm_edge.converters.write.provenance import file_hash
 from plm_edge.converters.write.writer import mebibytes
 
+MORE_ROOM = "free some space, or set HF_HOME to a folder on another disk"
 ATTEMPTS = 5  # without a byte of progress
 PAUSE = 1.0  # seconds before the second attempt, twice as many before each further one
 _CHUNK = 1 << 18
@@ -82,7 +83,7 @@ def _fill(address: Address, fd: int, size: int, name: str, progress: Progress) -
             problem = f"the server answered {error.code} {error.reason}"
         except (OSError, HTTPException) as error:
             if files.is_full(error):
-                raise _full(name, size) from error
+                raise disk_full(name, f"it takes {mebibytes(size)}") from error
             problem = str(error) or type(error).__name__
         failed = 0 if os.fstat(fd).st_size > done else failed + 1
         if failed == ATTEMPTS:
@@ -122,10 +123,8 @@ def _first(answer: HTTPResponse) -> int:
     return int(value) if value.isdecimal() else -1
 
 
-def _full(name: str, size: int) -> PlmEdgeError:
+def disk_full(name: str, why: str) -> PlmEdgeError:
+    """The error of a download that the disk has no room for (code RESOURCES)."""
     return PlmEdgeError(
-        f"the disk is full while {name} was downloaded",
-        f"it takes {mebibytes(size)}",
-        "free some space, or set HF_HOME to a folder on another disk",
-        ExitCode.RESOURCES,
+        f"the disk is full while {name} was downloaded", why, MORE_ROOM, ExitCode.RESOURCES
     )

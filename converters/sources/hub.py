@@ -19,9 +19,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.base.files import is_full
 from plm_edge.converters.plan.config import read_config
 from plm_edge.converters.sources.checkpoint import INDEX, PICKLED_INDEX
-from plm_edge.converters.sources.download import ATTEMPTS, download, not_the_file, pause
+from plm_edge.converters.sources.download import (
+    ATTEMPTS,
+    MORE_ROOM,
+    disk_full,
+    download,
+    not_the_file,
+    pause,
+)
 from plm_edge.converters.sources.source import TEXTS, Snapshot
 from plm_edge.converters.write.pipeline import Progress, Silent
 from plm_edge.converters.write.provenance import file_hash
@@ -188,13 +196,8 @@ def _asked(what: str, ask: Callable[[], T]) -> T:
                 f"cannot get {what}", _first_line(error), "a name is OWNER/NAME", ExitCode.USAGE
             ) from error
         except OSError as error:  # also what the hub answers, and what the network throws
-            if getattr(error, "errno", None) in (28, 122):  # no space, quota
-                raise PlmEdgeError(
-                    f"the disk is full while {what} was downloaded",
-                    _first_line(error),
-                    "free some space, or set HF_HOME to a folder on another disk",
-                    ExitCode.RESOURCES,
-                ) from error
+            if is_full(error):
+                raise disk_full(what, _first_line(error)) from error
             _give_up_or_pause(what, error, attempt)
         except Exception as error:  # the errors of its HTTP library, which changes between versions
             if not type(error).__module__.startswith(("http", "requests", "urllib3")):
@@ -231,6 +234,6 @@ def _check_space(repository: str, folder: Path, files: list[RepoSibling]) -> Non
         raise PlmEdgeError(
             f"not enough disk space for {repository}",
             f"its weights take {mebibytes(needed)}, and {folder} has {mebibytes(free)} left",
-            "free some space, or set HF_HOME to a folder on another disk",
+            MORE_ROOM,
             ExitCode.RESOURCES,
         )

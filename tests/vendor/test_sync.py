@@ -107,7 +107,8 @@ def vendor(tmp_path: Path) -> Vendor:
         (made.folder / name).mkdir(parents=True)
     shutil.copy(SYNC, made.folder)
     shutil.copytree(ROOT / "plm_edge/upstream", tmp_path / "plm_edge/upstream")
-    for name in ("__init__.py", "base/__init__.py", "base/errors.py"):  # nothing else is needed
+    # nothing else is needed
+    for name in ("__init__.py", "base/__init__.py", "base/errors.py", "base/files.py"):
         (tmp_path / "plm_edge" / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "plm_edge" / name, tmp_path / "plm_edge" / name)
     made.sdist.parent.mkdir(parents=True)

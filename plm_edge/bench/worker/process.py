@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from plm_edge.base import place
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.worker.client import PROGRAM, SMALLER, Answers, Request, written
 from plm_edge.bench.worker.events import Event
@@ -28,11 +29,10 @@ def program() -> Path:
         PlmEdgeError: it is not there (code ENVIRONMENT).
     """
     folder = library.find()
-    package = Path(__file__).resolve().parents[2]
-    places = [folder, folder.parent / "bin", package / "bin"]
-    for place in places:
-        if (place / PROGRAM).is_file():
-            return place / PROGRAM
+    places = [folder, folder.parent / "bin", place.PACKAGE / "bin"]
+    for one in places:
+        if (one / PROGRAM).is_file():
+            return one / PROGRAM
     raise PlmEdgeError(
         "nothing can be measured here",
         f"{PROGRAM} is not in {', '.join(map(str, places))}",
