@@ -18,7 +18,7 @@ from gguf import GGMLQuantizationType
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.keys import Keys
 from plm_edge.converters.plan.choice import COPY, DEFAULT, Choice, choose
-from plm_edge.converters.plan.decoded import turnable
+from plm_edge.converters.plan.decoded_tensor import turnable
 from plm_edge.converters.plan.layout import Form, check_layout, form, layout_keys
 from plm_edge.converters.plan.metadata import file_keys, model_name
 from plm_edge.converters.plan.plm import Kind, TensorSpec
@@ -26,11 +26,11 @@ from plm_edge.converters.plan.recipes import FLOATS, typical_error
 from plm_edge.converters.sources import hub
 from plm_edge.converters.sources.source import Snapshot, Source, is_gguf, open_source
 from plm_edge.converters.tensors import Floats, Tensor
-from plm_edge.converters.transposed import Transposed
+from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.converters.write import provenance
 from plm_edge.converters.write.gguf_header import Plan, TensorInfo, plan_file
 from plm_edge.converters.write.memory import check_memory, out_of_memory
-from plm_edge.converters.write.pipeline import Job, Progress, Silent, buffer_bytes, run
+from plm_edge.converters.write.pipeline import Job, NoProgress, Progress, buffer_bytes, run
 from plm_edge.converters.write.provenance import SourceHash
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.report import Report, type_totals
@@ -106,7 +106,7 @@ def convert(
             verify_file(source, quantizer)
         with AtomicFile(out, plan.size) as file, SourceHash(opened.origin.files) as source_hash:
             file.write_at(0, plan.header)
-            written = run(jobs, quantizer, file, workers, progress or Silent())
+            written = run(jobs, quantizer, file, workers, progress or NoProgress())
             hashes = verify_written(file, plan, jobs, written, quantizer, workers)
             known = provenance.keys(opened.origin, choice.description, hashes, source_hash.result())
             file.write_at(0, _plan(opened, choice, form_layout, parts, known).header)
@@ -162,7 +162,7 @@ class _Part:
         """Whether weights that lost something to quantisation lose more. f32 holds any of them."""
         if self.present in FLOATS:
             return False
-        turned = isinstance(self.tensor, Transposed)
+        turned = isinstance(self.tensor, TransposedTensor)
         return self.info.type not in (Q.F32, *([] if turned else [self.present]))
 
 
@@ -175,7 +175,7 @@ def _parts(source: Source, choice: Choice, layout: Layout, quantizer: Quantizer)
     parts = []
     for spec, tensor in source.pairs:
         stored = form(spec, layout)
-        present = tensor.source.type if isinstance(tensor, Transposed) else tensor.type
+        present = tensor.source.type if isinstance(tensor, TransposedTensor) else tensor.type
         wanted, type_ = choice.types(spec, stored, layout, source.config.layers, present)
         rounded = spec.kind is not Kind.NORM and (choice.quantised or type_ not in FLOATS)
         parts.append(
@@ -204,7 +204,7 @@ def _plan(source: Source, choice: Choice, layout: Layout, parts: list[_Part], ma
 
 def _needs_leave(source: Path, lossy: list[_Part]) -> PlmEdgeError:
     part = lossy[0]
-    turned = isinstance(part.tensor, Transposed)
+    turned = isinstance(part.tensor, TransposedTensor)
     return PlmEdgeError(
         f"{source.name} is quantised already; {len(lossy)} of its tensors would be a second time",
         f"{part.spec.name} is {part.present.name.lower()}"

@@ -18,7 +18,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.keys import Keys, u32
 from plm_edge.converters.plan.plm import Kind, TensorSpec
 from plm_edge.converters.tensors import Tensor
-from plm_edge.converters.transposed import Transposed
+from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.model.description import LAYOUT_VERSION_KEY, Layout
 
 LAYOUTS: tuple[str, ...] = get_args(Layout)
@@ -40,7 +40,7 @@ class Form:
         if not self.transposed:
             return source
         # A file of the edge layout has it in this form already.
-        return source.source if isinstance(source, Transposed) else Transposed(source)
+        return source.source if isinstance(source, TransposedTensor) else TransposedTensor(source)
 
 
 def check_layout(name: str) -> Layout:

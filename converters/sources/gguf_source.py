@@ -20,7 +20,7 @@ from plm_edge.converters.plan.config import PlmConfig
 from plm_edge.converters.plan.layout import EDGE_VERSION, form
 from plm_edge.converters.plan.plm import TensorSpec, tensor_specs
 from plm_edge.converters.tensors import Bytes, Tensor, columns
-from plm_edge.converters.transposed import Transposed
+from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.model import ggml_types, gguf_file
 from plm_edge.model.description import ARCH, PREFIX, Layout, describe
 
@@ -154,7 +154,7 @@ def match_tensors(
         if entry.type not in _TYPES:
             raise _unfit(content.path, f"{spec.name} has the type {entry.type}")
         tensor = GgufTensor(content.path, fd, spec.name, _TYPES[entry.type], shape, entry.offset)
-        pairs.append((spec, Transposed(tensor) if lies.transposed else tensor))
+        pairs.append((spec, TransposedTensor(tensor) if lies.transposed else tensor))
     return pairs
 
 

@@ -31,7 +31,7 @@ from plm_edge.converters.sources.download import (
     pause,
 )
 from plm_edge.converters.sources.source import TEXTS, Snapshot
-from plm_edge.converters.write.pipeline import Progress, Silent
+from plm_edge.converters.write.pipeline import NoProgress, Progress
 from plm_edge.converters.write.provenance import file_hash
 from plm_edge.converters.write.writer import mebibytes
 
@@ -76,7 +76,7 @@ def fetch(
             f"at {commit} it has {', '.join(sorted(files)[:4]) or 'no files'}",
             "give a repository with the original checkpoint, not one of GGUFs",
         )
-    take = _Taker(repository, commit, progress or Silent())
+    take = _Taker(repository, commit, progress or NoProgress())
     texts = [name for name in TEXTS if name in files]
     folder = take(files["config.json"]).parent
     read_config(folder)  # what is no PLM is told before gigabytes of it are there

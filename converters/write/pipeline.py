@@ -18,7 +18,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.tensors import Bytes, Floats, Tensor, columns, rows
-from plm_edge.converters.transposed import Transposed
+from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.converters.write.gguf_header import TensorInfo
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.writer import AtomicFile
@@ -40,7 +40,7 @@ class Progress(Protocol):
         """`count`: bytes read and converted since the last call."""
 
 
-class Silent:
+class NoProgress:
     """Nobody wants to know."""
 
     def begin(self, total: int) -> None:
@@ -66,7 +66,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenBlock:
     """A block as it was meant to be written. `job` is its index, `offset` and `size` are in bytes,
     `digest` is SHA-256."""
 
@@ -78,7 +78,7 @@ class Written:
 
 def run(
     jobs: Sequence[Job], quantizer: Quantizer, file: AtomicFile, threads: int, progress: Progress
-) -> list[Written]:
+) -> list[WrittenBlock]:
     """Convert all jobs into `file`.
 
     Returns: every block that was written, in no order.
@@ -121,7 +121,7 @@ def source_bytes(tensor: Tensor, count: int) -> int:
 
 def _blocks(tensor: Tensor) -> Iterator[tuple[int, int]]:
     """(first row, rows) of each block."""
-    values = BLOCK_TRANSPOSED if isinstance(tensor, Transposed) else BLOCK
+    values = BLOCK_TRANSPOSED if isinstance(tensor, TransposedTensor) else BLOCK
     total, step = rows(tensor.shape), max(1, values // columns(tensor.shape))
     for first in range(0, total, step):
         yield first, min(step, total - first)
@@ -144,7 +144,7 @@ class _Worker:
         self._quantizer = quantizer
         self._file = file
         self._buffers = _Buffers()
-        self.written: list[Written] = []
+        self.written: list[WrittenBlock] = []
 
     def convert(self, index: int, job: Job, first: int, count: int) -> int:
         """Convert `count` rows from `first` on; returns the bytes that were read."""
@@ -180,7 +180,7 @@ class _Worker:
 
     def _write(self, index: int, offset: int, data: Bytes) -> None:
         digest = hashlib.sha256(data.data).digest()
-        self.written.append(Written(index, offset, data.size, digest))
+        self.written.append(WrittenBlock(index, offset, data.size, digest))
         self._file.write_at(offset, data.data)
 
 
@@ -195,7 +195,7 @@ def _check_finite(
     place = int(np.flatnonzero(~np.isfinite(values))[0])
     row, column = divmod(place, columns(tensor.shape))
     row += first
-    if isinstance(tensor, Transposed):
+    if isinstance(tensor, TransposedTensor):
         row, column = column, row  # as the checkpoint has it
     raise PlmEdgeError(
         f"{tensor.name} has a weight that is no finite number",

@@ -20,7 +20,7 @@ from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.tensors import Bytes, Floats, columns, rows
 from plm_edge.converters.write.gguf_header import Plan, TensorInfo
-from plm_edge.converters.write.pipeline import Job, Written
+from plm_edge.converters.write.pipeline import Job, WrittenBlock
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.writer import AtomicFile
 from plm_edge.model import ggml_types, gguf_file
@@ -45,7 +45,7 @@ def verify_written(
     file: AtomicFile,
     plan: Plan,
     jobs: Sequence[Job],
-    written: Sequence[Written],
+    written: Sequence[WrittenBlock],
     quantizer: Quantizer,
     threads: int,
 ) -> list[str]:
@@ -57,7 +57,7 @@ def verify_written(
         PlmEdgeError: it differs: the disk, the memory or this program is at fault.
     """
     _check_header(file.partial, plan, [job.target for job in jobs])
-    blocks: dict[int, list[Written]] = {index: [] for index in range(len(jobs))}
+    blocks: dict[int, list[WrittenBlock]] = {index: [] for index in range(len(jobs))}
     for block in written:
         blocks[block.job].append(block)
     checker = _Checker(file, quantizer)
@@ -87,7 +87,7 @@ class _Checker:
         self._file = file
         self._quantizer = quantizer
 
-    def check(self, job: Job, blocks: list[Written]) -> str:
+    def check(self, job: Job, blocks: list[WrittenBlock]) -> str:
         whole = hashlib.sha256()
         position = job.offset
         for block in sorted(blocks, key=lambda b: b.offset):

@@ -25,7 +25,7 @@ def config() -> Path:
     return Path(os.environ.get("PLM_EDGE_CONFIG_DIR") or platformdirs.user_config_dir("plm-edge"))
 
 
-def made(place: Path, variable: str = "PLM_EDGE_CACHE_DIR") -> Path:
+def ensure(place: Path, variable: str = "PLM_EDGE_CACHE_DIR") -> Path:
     """A folder of ours, made if it is not there.
 
     Args:

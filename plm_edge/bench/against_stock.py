@@ -38,7 +38,7 @@ def readable(model: Path, edge: bool) -> Path:
     digest = files.sha256(model)[:16]
     target = folders.cache() / f"stock-layout-{digest}.gguf"
     if not target.is_file():
-        folders.made(target.parent)
+        folders.ensure(target.parent)
         # W_down is turned, so its values are rounded once more: no matter for speed
         convert(model, layout="stock", out=target, allow_requantize=True)
     return target

@@ -66,7 +66,7 @@ def build_stock(folder: Path | None = None) -> Path:
     built = folder / "build/bin"
     if _read(stamp) == record and (built / "llama-bench").is_file():
         return built
-    folders.made(folder, "PLM_EDGE_STOCK_DIR")
+    folders.ensure(folder, "PLM_EDGE_STOCK_DIR")
     tree = folder / f"source-{pin.sha256[:12]}"
     if not tree.is_dir():
         sdist.unpack(sdist.fetch(pin), pin.subtree, tree)

@@ -79,7 +79,7 @@ def made(source: Origin, quant: str, progress: Progress | None = None) -> Path:
     if not target.is_file():
         if progress:
             progress(f"converting {source.name} to {quant}")
-        folders.made(target.parent)
+        folders.ensure(target.parent)
         convert(source.path, quant=quant, out=target, allow_requantize=source.quantised)
     return target
 

@@ -114,5 +114,5 @@ def clean(device: str | None = None, *, everything: bool = False) -> tuple[int, 
 @contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
     """One process at a time makes a build; the others wait, and find it."""
-    with files.locked(folders.made(folder() / ".locks") / name):
+    with files.locked(folders.ensure(folder() / ".locks") / name):
         yield

@@ -54,7 +54,7 @@ def _laid_out(shipped: Path) -> Path:
     target = cache.folder() / f"source-{library.read_pin().tree[:12]}-{_digest(shipped)}"
     if target.is_dir():
         return target
-    beside = Path(tempfile.mkdtemp(prefix=".source-", dir=folders.made(target.parent)))
+    beside = Path(tempfile.mkdtemp(prefix=".source-", dir=folders.ensure(target.parent)))
     shutil.copytree(shipped, beside, dirs_exist_ok=True)
     for name in from_package():
         (beside / name).parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from plm_edge.deploy.record import DeployedModel
 from plm_edge.deploy.server import Server
 from plm_edge.engine.log import read_log
 from plm_edge.generate import prompt
-from plm_edge.generate.prompt import Encoded
+from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.protocol import Request, StopReason
 from plm_edge.generate.stats import Stats
 
@@ -37,7 +37,7 @@ class RemoteGenerator:
         self._server, self._model, self._stop, self._load_s = server, model, stop, load_s
         self._last: RemoteGeneration | None = None
 
-    def encode(self, text: str, *, raw: bool = False) -> Encoded:
+    def encode(self, text: str, *, raw: bool = False) -> Prompt:
         """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
 
         Raises:

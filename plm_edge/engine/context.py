@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.batch import Batch
 from plm_edge.engine.callbacks import Callbacks
+from plm_edge.engine.kv_report import kv_report
 from plm_edge.engine.log import KVReport, engine_log
 from plm_edge.engine.model import Model, load_error
 from plm_edge.engine.options import FLASH_NUMBERS, KV_NUMBERS, Options
-from plm_edge.engine.reported import kv_report
 from plm_edge.engine.sampler import Sampler
 
 Logits = NDArray[np.float32]

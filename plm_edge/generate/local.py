@@ -19,7 +19,7 @@ from dataclasses import asdict
 
 from plm_edge.engine.session import Session
 from plm_edge.generate import prompt
-from plm_edge.generate.prompt import Encoded
+from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.protocol import Request, StopReason
 from plm_edge.generate.stats import Stats
 from plm_edge.generate.text import TextDecoder
@@ -37,7 +37,7 @@ class LocalGenerator:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def encode(self, text: str, *, raw: bool = False) -> Encoded:
+    def encode(self, text: str, *, raw: bool = False) -> Prompt:
         """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
 
         Raises:

@@ -9,7 +9,7 @@ from plm_edge.engine import chat
 
 
 @dataclass(frozen=True)
-class Encoded:
+class Prompt:
     """A prompt as token ids, and whether the chat template was put around it."""
 
     tokens: list[int]
@@ -24,7 +24,7 @@ class Tokenize(Protocol):
 
 def encode(
     text: str, tokenize: Tokenize, template: str | None, *, bos: str = "", eos: str = ""
-) -> Encoded:
+) -> Prompt:
     """Token ids of a user's prompt.
 
     Args:
@@ -36,7 +36,7 @@ def encode(
         PlmEdgeError: the template is broken.
     """
     if template is None:
-        return Encoded(tokenize(text, add_special=True), False)
+        return Prompt(tokenize(text, add_special=True), False)
     prompt = chat.render(template, [{"role": "user", "content": text}], bos=bos, eos=eos)
     # A template writes the begin token itself where its model wants one.
-    return Encoded(tokenize(prompt, add_special=False), True)
+    return Prompt(tokenize(prompt, add_special=False), True)

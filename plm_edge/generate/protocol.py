@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.generate.prompt import Encoded
+from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.sampling import Sampling
 from plm_edge.generate.stats import Stats
 
@@ -104,7 +104,7 @@ class Generation(Protocol):
 class Generator(Protocol):
     """A model that is ready to generate, wherever it runs."""
 
-    def encode(self, text: str, *, raw: bool = False) -> Encoded:
+    def encode(self, text: str, *, raw: bool = False) -> Prompt:
         """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
 
         Raises:

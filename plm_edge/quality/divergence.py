@@ -95,7 +95,7 @@ class Divergence:
                 session.context.clear()
                 for start in range(0, len(tokens), session.context.n_batch):
                     made = logits(session, tokens[start : start + session.context.n_batch], start)
-                    yield window, normalised(made)
+                    yield window, log_softmax(made)
 
 
 def logits(session: Session, tokens: Sequence[int], position: int) -> Logits:
@@ -110,7 +110,7 @@ def logits(session: Session, tokens: Sequence[int], position: int) -> Logits:
     return np.array(session.context.logits())
 
 
-def normalised(made: Logits) -> Logits:
+def log_softmax(made: Logits) -> Logits:
     """Logarithms of probabilities, in place of logits."""
     made -= made.max(1, keepdims=True)
     total = np.exp(made).sum(1, keepdims=True, dtype=np.float64)

@@ -51,7 +51,7 @@ def model() -> Path:
         return target
     from plm_edge.converters.convert import convert
 
-    folders.made(target.parent)
+    folders.ensure(target.parent)
     convert(checkpoint(), quant=QUANT, out=target)  # writes beside the target and renames
     return target
 

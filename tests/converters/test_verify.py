@@ -16,7 +16,7 @@ from plm_edge.cli import main
 from plm_edge.converters import convert as conversion
 from plm_edge.converters.convert import convert
 from plm_edge.converters.write.gguf_header import Plan
-from plm_edge.converters.write.pipeline import Job, Written
+from plm_edge.converters.write.pipeline import Job, WrittenBlock
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.verify import verify_file, verify_written
 from plm_edge.converters.write.writer import AtomicFile
@@ -143,7 +143,7 @@ def test_rows_in_a_wrong_order(
     name = "blk.4.ffn_down.weight"
 
     def swapped(
-        file: AtomicFile, plan: Plan, jobs: list[Job], written: list[Written], *rest: object
+        file: AtomicFile, plan: Plan, jobs: list[Job], written: list[WrittenBlock], *rest: object
     ) -> object:
         index = next(i for i, job in enumerate(jobs) if job.target.name == name)
         job = jobs[index]
@@ -153,7 +153,7 @@ def test_rows_in_a_wrong_order(
         file.write_at(job.offset, turned.data)
         digest = hashlib.sha256(turned.data).digest()
         written = [block for block in written if block.job != index]
-        written.append(Written(index, job.offset, turned.size, digest))
+        written.append(WrittenBlock(index, job.offset, turned.size, digest))
         return verify_written(file, plan, jobs, written, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(conversion, "verify_written", swapped)

@@ -17,8 +17,8 @@ from plm_edge.bench.statistics import T95
 from plm_edge.bench.worker.clock import Clock
 from plm_edge.bench.worker.events import Event, Measured
 from plm_edge.bench.workload import Point, Workload
+from plm_edge.engine.kv_report import kv_report
 from plm_edge.engine.log import EngineLog, KVReport, read_log
-from plm_edge.engine.reported import kv_report
 from plm_edge.model import gguf_file
 
 PROGRAM = "plm-edge-bench"

@@ -57,7 +57,7 @@ def _plugin(emulator: str, folder: Path) -> Path:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise NotCounted("a C compiler is needed for qemu's plugin, and there is none (cc)")
-    folders.made(folder)
+    folders.ensure(folder)
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         made = Path(beside) / "count.so"
         complaint = ""

@@ -11,7 +11,7 @@ from plm_edge.base import console
 
 if TYPE_CHECKING:
     from plm_edge.cli.run.place import Place
-    from plm_edge.generate.prompt import Encoded
+    from plm_edge.generate.prompt import Prompt
     from plm_edge.generate.protocol import Generation
     from plm_edge.generate.stats import Stats
 
@@ -57,7 +57,7 @@ def show_stats(stats: Stats) -> None:
     console.err.print(table)
 
 
-def write_json(place: Place, encoded: Encoded, generation: Generation, text: str) -> None:
+def write_json(place: Place, encoded: Prompt, generation: Generation, text: str) -> None:
     """The result of --json on stdout.
 
     Args:

@@ -50,7 +50,7 @@ class QemuTransport(LocalTransport):
             )
         self.emulator = found
         self._libraries = _LIBRARIES.get(name)
-        folders.made(home)
+        folders.ensure(home)
 
     def program(self, command: Sequence[str]) -> list[str]:
         prefix = [self.emulator, "-cpu", self.cpu]

@@ -9,12 +9,12 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from plm_edge.converters.plan.recipes import FLOATS
 from plm_edge.converters.tensors import Bytes, Tensor, columns
-from plm_edge.converters.transposed import Transposed
+from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.converters.write.quantize import Quantizer
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedTensor:
     """A `tensors.Tensor` of f32 over one of another type."""
 
     source: Tensor
@@ -50,6 +50,6 @@ class Decoded:
 
 def turnable(tensor: Tensor, quantizer: Quantizer) -> Tensor:
     """`tensor`; where it is a quantised one turned, the same in a form that can be read so."""
-    if isinstance(tensor, Transposed) and tensor.source.type not in FLOATS:
-        return Transposed(Decoded(tensor.source, quantizer))
+    if isinstance(tensor, TransposedTensor) and tensor.source.type not in FLOATS:
+        return TransposedTensor(DecodedTensor(tensor.source, quantizer))
     return tensor

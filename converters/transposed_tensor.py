@@ -14,7 +14,7 @@ _STRIP = 64
 
 
 @dataclass(frozen=True)
-class Transposed:
+class TransposedTensor:
     """A `tensors.Tensor`: row i is column i of `source`, a matrix of f32, f16 or bf16.
 
     Reading k rows takes one small read for each row of `source`, of k values: ask for many rows at
