@@ -32,7 +32,7 @@ from plm_edge.building.target import Target, require_buildable
 from plm_edge.engine import library
 from plm_edge.machine.threads import default_jobs
 
-# cmake's targets; collect.NAMES says where a program's name differs
+# cmake targets; where a program has another name, collect.NAMES has it
 PROGRAMS = (
     "llama-bench", "llama-server", "llama-cli", "ggml-rpc-server", "plm-edge-bench",
 )  # fmt: skip
@@ -47,21 +47,21 @@ def build(
     force: bool = False,
     progress: Progress | None = None,
 ) -> tuple[KeptBuild, bool]:
-    """The engine for a target: from the cache, else built.
+    """Take the engine for a target from the cache, or build it.
 
     Args:
         target: what to build.
-        programs: cmake targets; a kept build that has more serves as well.
-        jobs: compilers at a time; None: one a CPU.
-        force: build although the cache has it.
-        progress: told of each step.
+        programs: cmake targets. A kept build that has more of them serves as well.
+        jobs: how many compilers run at a time. None means one a CPU.
+        force: build even if the cache has it.
+        progress: is called at each step of ninja.
 
     Returns:
         The build, and whether it was in the cache.
 
     Raises:
-        PlmEdgeError: a tool is missing, it does not compile (cmake.BuildFailed), or the result
-            holds instructions that the device lacks.
+        PlmEdgeError: a tool is missing, the engine does not compile (cmake.BuildFailed), or the
+            result holds instructions that the device lacks.
     """
     require_buildable(target)
     extra = gpu.settings(target)
@@ -80,7 +80,7 @@ def build(
 
 
 def key_of(target: Target, extra: dict[str, str] | None = None) -> str:
-    """What tells builds apart: tree, recipe, target, settings and compiler (sha256)."""
+    """SHA-256, in hex, of what makes builds differ: tree, recipe, target, settings, compiler."""
     parts = {
         "tree": library.read_pin().tree,
         "recipe": source.recipe_digest(source.root()),
@@ -95,7 +95,7 @@ def key_of(target: Target, extra: dict[str, str] | None = None) -> str:
 
 
 def compiler_version(target: Target) -> str:
-    """Such as "zig 0.17.0", or the first line that the system's compiler says of itself."""
+    """The compiler's version: "zig 0.17.0", or the first line that gcc prints for --version."""
     zig = target.compiler == "zig"
     command = [str(tools.zig()), "version"] if zig else [str(tools.gcc(target)["c++"]), "--version"]
     said = subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()
@@ -103,7 +103,7 @@ def compiler_version(target: Target) -> str:
 
 
 def configure(target: Target, programs: Sequence[str], extra: dict[str, str], folder: Path) -> Path:
-    """Write the toolchain file and run cmake in `folder`; returns the build folder.
+    """Write the toolchain file, run cmake in `folder`, and return the folder to build in.
 
     Raises:
         PlmEdgeError: a tool is missing, or cmake failed.
@@ -126,7 +126,7 @@ def configure(target: Target, programs: Sequence[str], extra: dict[str, str], fo
 
 def _environment() -> dict[str, str]:
     zig = os.environ.get("ZIG_GLOBAL_CACHE_DIR") or str(cache.zig_cache())
-    # the commands are scripts of ours: what they run is what ccache must compare
+    # The compiler commands are our scripts, so ccache must compare what the scripts contain.
     return {
         "ZIG_GLOBAL_CACHE_DIR": zig,
         "ZIG_LOCAL_CACHE_DIR": zig,
@@ -148,7 +148,7 @@ def _build(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOG).write_text("")
     build_folder = configure(target, programs, extra, folder)
-    # where libraries are kept as well, all of them
+    # A shared build keeps its libraries too, so it builds all of them.
     goals = ["plm-edge-engine"] if target.shared else [*programs]
     command = [str(tools.needed("cmake")), "--build", str(build_folder), "--target", *goals]
     command += ["--parallel", str(jobs or default_jobs())]
@@ -178,7 +178,7 @@ def _build(
 
 
 def _require_own(record: Manifest, target: Target) -> None:
-    """The device that it was built for must have all that it holds."""
+    """Refuse a build that needs more than the device it was built for has."""
     try:
         fits.require_fits(record, target.device, target.arch, target.features)
     except PlmEdgeError as error:

@@ -17,44 +17,44 @@ from plm_edge.engine import library
 
 @dataclass(frozen=True)
 class KeptBuild:
-    """A build in the cache. `folder` holds bin/ and manifest.json."""
+    """A build in the cache: `folder` holds bin/ and manifest.json."""
 
     folder: Path
     manifest: Manifest
 
     @property
     def programs(self) -> Path:
-        """The folder of the programs, and of the libraries where there are any."""
+        """The folder with the programs, and with the libraries if there are any."""
         return self.folder / "bin"
 
     @property
     def size(self) -> int:
-        """Of its files, in bytes."""
+        """The size of all its files, in bytes."""
         return sum(item.size for item in self.manifest.files)
 
     @property
     def current(self) -> bool:
-        """Whether it is of the tree that this plm-edge brings."""
+        """Whether it was built from the source tree of this plm-edge."""
         return self.manifest.tree == library.read_pin().tree
 
 
 def folder() -> Path:
-    """Where builds are kept."""
+    """The folder in which builds are kept."""
     return folders.cache() / "engines"
 
 
 def work(name: str) -> Path:
-    """Where a build is made: what it left when it failed is gone on with."""
+    """The folder in which a build is made. After a failure the next try continues there."""
     return folder() / ".work" / name
 
 
 def zig_cache() -> Path:
-    """zig's own: its C library and C++ library for each target are built once."""
+    """The folder of zig's cache: zig builds its C and C++ libraries once for each target."""
     return folder() / ".zig"
 
 
 def read(place: Path) -> KeptBuild | None:
-    """The build in a folder, if it is whole."""
+    """The build in a folder; None if its manifest is missing or cannot be read."""
     try:
         return KeptBuild(place, manifest.read(place))
     except PlmEdgeError:
@@ -62,7 +62,7 @@ def read(place: Path) -> KeptBuild | None:
 
 
 def builds() -> list[KeptBuild]:
-    """All builds, by device, the newest first."""
+    """All builds, sorted by device, for each device the newest first."""
     found = [build for place in folder().glob("*-*/") if (build := read(place))]
     return sorted(found, key=lambda build: (build.manifest.device, -_age(build)))
 
@@ -72,7 +72,7 @@ def _age(build: KeptBuild) -> float:
 
 
 def find(device: str) -> KeptBuild:
-    """The newest build for a device that is of this plm-edge's tree.
+    """The newest build for a device that was made from this plm-edge's source tree.
 
     Raises:
         PlmEdgeError: there is none.
@@ -92,11 +92,12 @@ def clean(device: str | None = None, *, everything: bool = False) -> tuple[int, 
     """Remove builds.
 
     Args:
-        device: of this one alone, all of them; None: of every device, those of another tree.
-        everything: all builds, what failed builds left, and zig's cache.
+        device: remove all builds for this device, and no others. None removes, for every device,
+            the builds from another source tree.
+        everything: remove all builds, what failed builds left, and zig's cache.
 
     Returns:
-        How many builds, and the bytes that all removed files took.
+        How many builds were removed, and how many bytes all removed files took.
     """
     chosen = [
         build.folder
@@ -113,6 +114,6 @@ def clean(device: str | None = None, *, everything: bool = False) -> tuple[int, 
 
 @contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
-    """One process at a time makes a build; the others wait, and find it."""
+    """Hold the lock on a build: one process makes it, the others wait and then find it."""
     with files.locked(folders.ensure(folder() / ".locks") / name):
         yield

@@ -26,7 +26,7 @@ _GRACE = 10  # seconds for compilers to end by themselves
 
 
 class BuildFailed(PlmEdgeError):
-    """cmake or the compiler failed. `lines` is what the compiler said last."""
+    """cmake or the compiler failed. `lines` holds the compiler's error messages."""
 
     lines: tuple[str, ...] = ()
 
@@ -41,15 +41,15 @@ def run(
     """Run one command of a build.
 
     Args:
-        device: what is built for, for the error.
+        device: what the build is for; the error names it.
         command: a program and its arguments.
-        environment: added to this process's.
-        log: its output is appended there.
-        progress: told of each step of ninja's.
+        environment: variables to add to those of this process.
+        log: the file to which the output is appended.
+        progress: is called at each step of ninja with the steps done, all steps, and the file.
 
     Raises:
-        BuildFailed: it ended with an error.
-        SystemExit: this program was told to end (SIGTERM, SIGHUP).
+        BuildFailed: the command ended with an error.
+        SystemExit: this program received SIGTERM or SIGHUP.
     """
     tail: list[str] = []
     with _signals_as_exit(), log.open("a", encoding="utf-8", buffering=1) as file:
@@ -61,7 +61,7 @@ def run(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # a group, to be ended as one
+            start_new_session=True,  # so that one signal ends the whole group
         )
         try:
             assert process.stdout is not None
@@ -81,9 +81,9 @@ def run(
 
 @contextlib.contextmanager
 def _signals_as_exit() -> Iterator[None]:
-    """While entered, SIGTERM and SIGHUP are exceptions: by themselves they end this program alone.
+    """Turn SIGTERM and SIGHUP into SystemExit: by default they would leave the compilers running.
 
-    Does nothing off the main thread, or where somebody else listens to them, or ignores them.
+    This does nothing off the main thread, or where the program handles or ignores a signal already.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -103,7 +103,7 @@ def _signals_as_exit() -> Iterator[None]:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a command's whole group; ninja, which is of it, ends the groups of its compilers."""
+    """End the command and its process group; ninja then ends the groups of its compilers."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -126,7 +126,7 @@ def _failed(device: str, tail: list[str], log: Path, code: int) -> BuildFailed:
 
 
 def error_lines(output: Sequence[str]) -> list[str]:
-    """The last lines that tell of errors, each with what follows it; without any, the last ten."""
+    """The last five error lines, each with the two lines after it; without errors, the last ten."""
     at = [index for index, line in enumerate(output) if _ERROR.search(line)][-5:]
     wanted = sorted({index + more for index in at for more in range(_AROUND)})
     found = [output[index] for index in wanted if index < len(output)]

@@ -15,14 +15,18 @@ from plm_edge.building.instructions import scan
 from plm_edge.building.manifest import BuiltFile, Manifest
 from plm_edge.building.target import Target
 
-# cmake target → the program's name here, where it differs
+# cmake target → name of its program, where the two differ
 NAMES = {"ggml-rpc-server": "rpc-server"}
 LICENCE = "LICENSE.llama.cpp"
 
 
 @dataclass(frozen=True)
 class CollectedBuild:
-    """`requires`: features that the CPU must have; `glibc`: the newest version asked for."""
+    """The files of a build, and what they need.
+
+    `requires` names the features that the CPU must have (Linux's names), `glibc` is the oldest
+    version that all files run with, or empty. `checked` is "read", or why they were not read.
+    """
 
     files: tuple[BuiltFile, ...]
     requires: frozenset[str]
@@ -33,16 +37,17 @@ class CollectedBuild:
 def collect(
     target: Target, build_folder: Path, programs: Sequence[str], folder: Path
 ) -> CollectedBuild:
-    """Copy what was built, and read which instructions it holds.
+    """Copy what was built, and find the instructions that each file holds.
 
     Args:
         target: what it was built for.
         build_folder: cmake's build folder.
-        programs: cmake's targets.
-        folder: where to; programs and libraries go to its bin/, side by side.
+        programs: cmake targets.
+        folder: gets a bin/ with programs and libraries side by side.
 
     Raises:
-        PlmEdgeError: a program is missing, or is for another architecture.
+        PlmEdgeError: a file is for another architecture, or cannot be read or stripped.
+        OSError: cmake did not make one of the programs.
     """
     bin_ = folder / "bin"
     bin_.mkdir(parents=True)
@@ -83,7 +88,7 @@ def _programs(build_folder: Path, programs: Sequence[str]) -> Iterator[tuple[Pat
 
 
 def _libraries(target: Target, build_folder: Path) -> Iterator[tuple[Path, str]]:
-    """Each library once, under the name by which programs ask for it."""
+    """Each library once, under the name that programs load it by."""
     if not target.shared:
         return
     suffix = ".dylib" if target.system == "Darwin" else ".so"

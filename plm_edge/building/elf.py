@@ -17,22 +17,23 @@ _RUNNABLE = 1  # PF_X
 
 @dataclass
 class Symbols:
-    """Functions by address, and where data lies between them; both empty in a stripped file."""
+    """Names by address: functions, and marks for data between them. A stripped file has none."""
 
     starts: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
 
     def at(self, address: int) -> str:
-        """The function that an address belongs to; empty: not known."""
+        """The name of the function (or data mark) at an address; empty if it is not known."""
         index = bisect_right(self.starts, address) - 1
         return self.names[index] if index >= 0 else ""
 
 
 @dataclass(frozen=True)
 class Code:
-    """A program or library: architecture (as uname says), its code by address, its functions.
+    """A program or library.
 
-    `glibc` is the newest version of glibc that it asks for; empty where it asks for none.
+    `arch` is its architecture as `uname -m` prints it, `blocks` its code as (address, bytes).
+    `glibc` is the newest version of glibc that it asks for; empty if it asks for none.
     """
 
     arch: str
@@ -41,16 +42,11 @@ class Code:
     glibc: str
 
 
-def is_elf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"\x7fELF"
-
-
 def read(path: Path) -> Code:
     """Read a file's code.
 
     Raises:
-        PlmEdgeError: pyelftools is missing, it is no ELF file, or of another architecture.
+        PlmEdgeError: pyelftools is missing, or it is no ELF file for aarch64 or x86-64.
     """
     try:
         from elftools.common.exceptions import ELFError
@@ -69,7 +65,7 @@ def read(path: Path) -> Code:
 
 
 def no_library(name: str) -> PlmEdgeError:
-    """The error for a missing Python package."""
+    """The error to raise for a missing Python package."""
     return PlmEdgeError(
         "a build cannot be checked: a Python package is missing",
         f"{name} is not installed",
@@ -87,7 +83,7 @@ def _wrong(path: Path, why: str) -> PlmEdgeError:
 
 
 def _blocks(elf: object) -> Iterator[tuple[int, bytes]]:
-    """Sections with code; in a file without sections, the segments that may be run."""
+    """Yield the sections with code; in a file without sections, the executable segments."""
     found = False
     for section in elf.iter_sections():  # type: ignore[attr-defined]
         if section["sh_flags"] & _EXECUTABLE and section["sh_type"] == "SHT_PROGBITS":
@@ -107,7 +103,7 @@ def _symbols(elf: object) -> Symbols:
         mark = symbol.name.split(".")[0] in ("$d", "$x")
         if mark or symbol["st_info"]["type"] in ("STT_FUNC", "STT_GNU_IFUNC"):
             address = symbol["st_value"]
-            # a function's own name tells more than $x, and data must stay known as such
+            # A function's own name is more useful than $x; a mark for data ($d) must stay.
             if not (address in found and symbol.name.startswith("$x")):
                 found[address] = symbol.name
     return Symbols(sorted(found), [found[address] for address in sorted(found)])
@@ -125,10 +121,10 @@ def _glibc(elf: object) -> str:
 
 
 def strip(path: Path) -> None:
-    """Cut off what follows the last byte that is loaded: symbols, debug data, section headers.
+    """Cut off all that is never loaded: symbols, debug data, section headers.
 
-    For programs alone: linkers want the section headers of a library. zig has no strip, and its
-    objcopy (0.17) writes no ELF file.
+    This suits programs only: linkers need the section headers of a library. We do it ourselves
+    because zig has no strip, and its objcopy (0.17) writes no ELF file.
     """
     data = bytearray(path.read_bytes())
     offset, size, count = (
@@ -148,7 +144,7 @@ def strip(path: Path) -> None:
 
 
 def soname(path: Path) -> str:
-    """The name by which programs ask for a library; empty where it has none."""
+    """The name by which programs load a library (DT_SONAME); empty if it has none."""
     from elftools.elf.dynamic import DynamicSection
     from elftools.elf.elffile import ELFFile
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building.manifest import Manifest
 
-# What people call them, where that is not Linux's name
+# Linux's name of a feature → the name that people use, where it is another
 _KNOWN_AS = {
     "asimddp": "dotprod", "asimdhp": "fp16", "atomics": "LSE atomics", "asimdfhm": "fp16fml",
     "asimdrdm": "rdm", "pni": "sse3", "abm": "lzcnt",
@@ -27,14 +27,14 @@ def require_fits(
 
     Args:
         manifest: of the build.
-        device: what to call it.
-        arch: as uname -m says.
+        device: the device's name, for the error.
+        arch: the device's architecture, as `uname -m` prints it.
         features: what every core has, by Linux's names (a profile's, or Facts.features).
-        libc: as getconf GNU_LIBC_VERSION says, such as "glibc 2.36", or "bionic"; empty: not known.
-        system: as uname -s says; empty: not known.
+        libc: as `getconf GNU_LIBC_VERSION` prints it ("glibc 2.36"), or "bionic"; empty if unknown.
+        system: as `uname -s` prints it; empty if unknown.
 
     Raises:
-        PlmEdgeError: it does not fit (code ENVIRONMENT).
+        PlmEdgeError: the build does not run there (code ENVIRONMENT).
     """
     why = ""
     lacking = [name for name in manifest.requires if name not in features]

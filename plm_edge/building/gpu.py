@@ -15,7 +15,7 @@ _VULKAN_HEADERS = ("vulkan/vulkan.hpp", "spirv/unified1/spirv.hpp")
 
 
 def settings(target: Target) -> dict[str, str]:
-    """cmake's settings for the target's GPU backend; empty without one.
+    """cmake's settings for the target's GPU backend; empty if it has none.
 
     Raises:
         PlmEdgeError: its compiler or headers are missing (code ENVIRONMENT).
@@ -43,12 +43,12 @@ def _cuda(target: Target) -> dict[str, str]:
 
 
 def _without(target: Target) -> str:
-    """The way out, as a whole command: deploy and bench have no --no-gpu, and take that build."""
+    """The remedy as a whole command: deploy and bench have no --no-gpu, but use such a build."""
     return f"build for its CPU alone: plm-edge engine build --device {target.device} --no-gpu"
 
 
 def nvcc_path() -> Path | None:
-    """CUDACXX, else nvcc on the path, else in one of CUDA's usual folders."""
+    """Where nvcc is: CUDACXX, else on the path, else in a usual folder of CUDA; None if nowhere."""
     homes = [os.environ.get("CUDA_HOME", ""), *_CUDA_HOMES]
     places = [os.environ.get("CUDACXX"), shutil.which("nvcc")]
     places += [f"{home}/bin/nvcc" for home in homes if home]
@@ -56,7 +56,7 @@ def nvcc_path() -> Path | None:
 
 
 def _cublas(nvcc: Path, target: Target) -> dict[str, str]:
-    """Where cuBLAS is: nothing to say when it is the toolkit's own, else PyPI's nvidia-cublas."""
+    """cmake's settings for cuBLAS: empty if the toolkit has its own, else PyPI's nvidia-cublas."""
     home = nvcc.resolve().parents[1]
     if any(home.glob("targets/*/include/cublas_v2.h")) or (home / "include/cublas_v2.h").exists():
         return {}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from plm_edge.building import elf, isa_arm, isa_x86
 
-# Functions that their library calls only where the CPU has what they use, which it asks first:
-# atomics as calls (gcc's and compiler-rt's), glibc's string and mathematics functions, and
-# libunwind's, which meet SVE, SME or tagged frames only where such code was running.
+# Functions that a library calls only after it has asked whether the CPU has what they use: atomics
+# as calls (gcc's and compiler-rt's), glibc's string and mathematics functions, and libunwind's,
+# which meet SVE, SME or tagged frames only where such code was running.
 _GUARDED = re.compile(
     r"__aarch64_(?:cas|swp|ldadd|ldclr|ldeor|ldset)\d+_"
     r"|__arm_(?:sme|sc|za|tpidr2)|_ZN9libunwind|__libunwind_"
@@ -23,10 +23,11 @@ _GUARDED = re.compile(
 
 @dataclass(frozen=True)
 class InstructionScan:
-    """What a file holds: architecture as uname says, and instructions by extension.
+    """How many instructions of each extension a file holds.
 
-    `counts`: those that run wherever the program does; `guarded`: those in functions that are
-    called only where the CPU has them. `glibc`: the oldest version it runs with, or empty.
+    `arch` is as `uname -m` prints it. `counts` has the instructions that run wherever the program
+    does, `guarded` those in functions that are called only if the CPU has the extension. `glibc` is
+    the oldest version that the file runs with, or empty.
     """
 
     arch: str
@@ -41,9 +42,9 @@ class InstructionScan:
 
 
 def scan(path: Path) -> InstructionScan:
-    """Read a program or library. Takes some seconds for 10 MB.
+    """Disassemble a program or library. This takes some seconds for 10 MB.
 
-    Functions are told apart by their names: in a stripped file none is known to be guarded.
+    Guarded functions are known by their names, so in a stripped file none is known as guarded.
 
     Raises:
         PlmEdgeError: it is no ELF file for aarch64 or x86_64, or a Python package is missing.

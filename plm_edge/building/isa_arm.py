@@ -41,10 +41,11 @@ _ATOMIC = re.compile(
 _SVE_OPERAND = re.compile(r"\b(?:z|p)(?:[12]?\d|3[01])\b")
 _SME_OPERAND = re.compile(r"\bza(?:\d+[hv]?)?\b")
 _HALF = re.compile(r"\bh\d+\b|\.[48]h\b")
-# they only carry halves to other widths, or to and from the registers
+# These only convert halves to other widths, or move them to and from the registers.
 _HALF_MOVES = ("fcvt", "fcvtl", "fcvtl2", "fcvtn", "fcvtn2")
 _HALF_OTHERS = ("scvtf", "ucvtf")
-# Most instructions are among these: said first, for they tell nothing but by their operands.
+# Most instructions are among these. Only their operands can need an extension, so they are
+# looked at first, which saves time.
 _PLAIN = frozenset(
     [
         "add",
@@ -129,7 +130,7 @@ _WIDE = re.compile(r"\b[zp]\d|\bza")
 
 
 def extensions(mnemonic: str, operands: str) -> tuple[str, ...]:
-    """What a CPU must have for one instruction beyond armv8.0-a with NEON.
+    """The extensions that one instruction needs beyond armv8.0-a with NEON, by Linux's names.
 
     Args:
         mnemonic, operands: as capstone writes them.
@@ -150,14 +151,14 @@ def extensions(mnemonic: str, operands: str) -> tuple[str, ...]:
 
 
 def count(blocks: Iterable[tuple[int, bytes]], symbols: Symbols) -> Iterator[tuple[str, str, int]]:
-    """Instructions that armv8.0-a lacks.
+    """Count the instructions that armv8.0-a lacks.
 
     Args:
-        blocks: code by address.
+        blocks: code as (address, bytes).
         symbols: the functions, and where data lies among the code.
 
     Yields:
-        Extension, function, how many.
+        The extension, the function, and how many of its instructions that function has.
 
     Raises:
         PlmEdgeError: capstone is missing.

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from plm_edge.building.elf import Symbols, no_library
 
-# CPUID bits that every 64-bit x86 has, that the kernel grants, or that are hints; not counted.
-# BMI1 alone is decided by the instruction: see _instructions.
+# iced-x86's CPUID feature → Linux's name. Left out are features that every 64-bit x86 has, that
+# the kernel grants, or that are mere hints.
 _NAMES = {
     "SSE3": "pni", "SSSE3": "ssse3", "SSE4_1": "sse4_1", "SSE4_2": "sse4_2", "SSE4A": "sse4a",
     "POPCNT": "popcnt", "LZCNT": "abm", "MOVBE": "movbe", "CMPXCHG16B": "cx16",
@@ -26,14 +26,14 @@ _NAMES = {
 
 
 def count(blocks: Iterable[tuple[int, bytes]], symbols: Symbols) -> Iterator[tuple[str, str, int]]:
-    """Instructions that plain x86-64 lacks.
+    """Count the instructions that plain x86-64 lacks.
 
     Args:
-        blocks: code by address.
+        blocks: code as (address, bytes).
         symbols: the functions.
 
     Yields:
-        Extension, function, how many.
+        The extension, the function, and how many of its instructions that function has.
 
     Raises:
         PlmEdgeError: iced-x86 is missing.
@@ -45,7 +45,7 @@ def count(blocks: Iterable[tuple[int, bytes]], symbols: Symbols) -> Iterator[tup
     bits = {
         value: _NAMES[name] for name, value in vars(iced_x86.CpuidFeature).items() if name in _NAMES
     }
-    # gcc writes tzcnt for bsf, where either does: a CPU without it runs bsf
+    # gcc writes tzcnt where bsf would do as well; a CPU without BMI1 runs it as bsf.
     either = {value for name, value in vars(iced_x86.Code).items() if name.startswith("TZCNT_")}
     names: dict[int, tuple[str, ...]] = dict.fromkeys(either, ())
     counts: Counter[tuple[str, str]] = Counter()

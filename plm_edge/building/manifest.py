@@ -16,10 +16,10 @@ NAME = "manifest.json"
 
 @dataclass(frozen=True)
 class BuiltFile:
-    """One file of a build. `path` relative to its folder, `size` in bytes.
+    """One file of a build. `path` is relative to the build's folder, `size` in bytes.
 
-    `instructions`: how many by extension (Linux's names), `guarded` those that run only where the
-    CPU has them; `chosen`: the file itself is loaded only by a CPU that has all it holds.
+    `instructions` counts them by extension (Linux's names), `guarded` counts those that run only if
+    the CPU has them. `chosen` means that only a CPU that has all of them loads the file.
     """
 
     path: str
@@ -34,9 +34,10 @@ class BuiltFile:
 class Manifest:
     """A build of the engine.
 
-    `key` tells builds apart; `tree` and `pin` what it was built from; `requires` the features that
-    the CPU must have, by Linux's names; `glibc` the oldest that it runs with, or empty; `seconds`
-    it took. `checked` says how the instructions are known: "read", or why they are not.
+    `key` is the hash of all that makes builds differ (`build.key_of`). `tree` and `pin` say what it
+    was built from, `requires` which features the CPU must have (Linux's names), `glibc` the oldest
+    version that it runs with (or empty), `seconds` how long the build took. `checked` is "read" if
+    its instructions were read, else why they were not.
     """
 
     device: str
@@ -63,7 +64,7 @@ class Manifest:
         return {"schema": SCHEMA, **asdict(self)}
 
     def write(self, folder: Path) -> None:
-        """Write it into a build's folder: beside, then renamed."""
+        """Write it as manifest.json into a build's folder."""
         files.write_text(folder / NAME, json.dumps(self.as_json(), indent=2) + "\n")
 
 
@@ -89,7 +90,7 @@ def read(folder: Path) -> Manifest:
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
-    """See that a build's files are those that were built.
+    """Check that a build's files are those that were built, by size and SHA-256.
 
     Raises:
         PlmEdgeError: one is missing or was changed.

@@ -21,7 +21,7 @@ _X86_SETTINGS = {
 
 
 def x86_settings(features: set[str]) -> dict[str, str]:
-    """ggml's switches for x86-64, each said: ggml turns some on by itself."""
+    """All of ggml's switches for x86-64, ON or OFF: ggml would turn some on by itself."""
     return {name: "ON" if needed <= features else "OFF" for name, needed in _X86_SETTINGS.items()}
 
 
@@ -32,6 +32,6 @@ def gcc_march(arch: str, features: set[str]) -> str:
         return f"x86-64-{level}" if level else "x86-64"
     if arm_isa(features) == "armv8-a":
         return "armv8-a" + ("+crc" if "crc32" in features else "")
-    # not armv8.6-a: that has more than these
+    # Not armv8.6-a: that has more than these features.
     extra = (("asimddp", "dotprod"), ("asimdhp", "fp16"), ("i8mm", "i8mm"), ("bf16", "bf16"))
     return "+".join(["armv8.2-a", *(ours for linux, ours in extra if linux in features)])

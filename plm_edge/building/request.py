@@ -9,7 +9,7 @@ from plm_edge.devices.profiles.profile import Profile
 
 
 def profile_for(device: str) -> Profile:
-    """The profile of a device: by its own name, or by that of one that was added.
+    """The profile that a name means: a profile's name, or that of a device that was added.
 
     Raises:
         PlmEdgeError: there is none of that name.
@@ -23,7 +23,7 @@ def target_for(device: str, compiler: str | None = None, *, gpu: bool = True) ->
     Args:
         device: a profile, or a device that was added.
         compiler: zig, gcc, or None for the one that suits.
-        gpu: with the GPU that the profile names.
+        gpu: whether to build for the GPU that the profile names as well.
 
     Raises:
         PlmEdgeError: no such device or compiler.

@@ -12,15 +12,15 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import cache
 from plm_edge.engine import library
 
-# What decides how the tree is built, beside the tree itself; paths in the source's folder
+# Files that decide how the tree is built, as paths in the source's folder
 RECIPE = ("CMakeLists.txt", "plm_edge/__init__.py", "plm_edge/building/vulkan-compat.h")
 NATIVE = "native"  # and all files of this folder
-# What vendor/llama.cpp/sync.py imports; it does not change the build: the tree's hash is checked
+# What vendor/llama.cpp/sync.py imports. It cannot change the build: the tree's hash is checked.
 _SYNC = ("plm_edge/base/__init__.py", "plm_edge/base/errors.py", "plm_edge/upstream/*.py")
 
 
 def vendor() -> Path:
-    """The folder of the source that has PIN.toml, patches and overlay.
+    """The folder with PIN.toml, patches and overlay.
 
     Raises:
         PlmEdgeError: the installation has no source.
@@ -31,7 +31,8 @@ def vendor() -> Path:
 def root() -> Path:
     """The folder with the engine's CMakeLists.txt.
 
-    From a wheel it is made in the cache: cmake writes llama.cpp's tree beside it.
+    In an installed wheel the source is copied to the cache, because cmake writes llama.cpp's tree
+    beside it.
 
     Raises:
         PlmEdgeError: the installation has no source.
@@ -67,7 +68,7 @@ def _laid_out(shipped: Path) -> Path:
 
 
 def from_package() -> list[str]:
-    """The source's files that are the package's own, by their paths in both."""
+    """The files that source and package share, as paths relative to either."""
     around = place.ROOT
     found = (path for pattern in _SYNC for path in sorted(around.glob(pattern)))
     return [*RECIPE[1:], *(path.relative_to(around).as_posix() for path in found)]
@@ -78,7 +79,7 @@ def _digest(shipped: Path) -> str:
 
 
 def recipe_digest(*places: Path) -> str:
-    """sha256 over the recipe's files, each from the first of the places that has it."""
+    """SHA-256, in hex, over the recipe's files, each from the first of `places` that has it."""
     native = next(place / NATIVE for place in places if (place / NATIVE).is_dir())
     paths = [next(place / name for place in places if (place / name).is_file()) for name in RECIPE]
     found = hashlib.sha256()

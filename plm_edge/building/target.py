@@ -18,10 +18,11 @@ _SYSTEMS = {"linux": "Linux", "macos": "Darwin"}
 class Target:
     """One build of the engine.
 
-    `arch` and `system` as uname says them, `triple` and `cpu` as zig does, `features` by Linux's
-    names: what every core of the device has. `kernels`: "fixed" (compiled for `cpu`), "native"
-    (for this very machine) or "chosen" (one CPU library a level, chosen when it starts).
-    `backend`: cuda, vulkan, metal, or empty. `settings` are cmake's, without what the paths decide.
+    `arch` and `system` are named as by uname, `triple` and `cpu` as by zig, `features` (what every
+    core of the device has) as by Linux. `kernels` is "fixed" (compiled for `cpu`), "native" (for
+    this very machine) or "chosen" (one CPU library a level, of which the engine loads one when it
+    starts). `backend` is cuda, vulkan, metal, or empty. `settings` are cmake's, without those that
+    depend on paths.
     """
 
     device: str
@@ -38,16 +39,17 @@ class Target:
 
     @property
     def shared(self) -> bool:
+        """Whether the engine is a shared library beside its programs."""
         return self.linkage == "shared"
 
     @property
     def glibc(self) -> str:
-        """The oldest glibc that zig links for, such as 2.36; empty where the target has none."""
+        """The oldest glibc that zig links for, such as 2.36; empty if the target has none."""
         return self.triple.partition("-gnu.")[2]
 
     @property
     def here(self) -> bool:
-        """Whether its programs are for this kind of machine."""
+        """Whether this machine can run its programs, by architecture and system."""
         return self.arch == machine() and self.system == platform.system()
 
 
@@ -61,8 +63,8 @@ def target_of(profile: Profile, compiler: str | None = None, *, gpu: bool = True
     """The build that a profile asks for.
 
     Args:
-        profile: a device's; the host's must have been read from it (`detect.profile_by_name`).
-        compiler: "zig" or "gcc"; None takes zig where the result is static, else the system's.
+        profile: a device's. The host's must have been detected (`detect.profile_by_name`).
+        compiler: "zig" or "gcc". None takes zig for a static build, else the system's compiler.
         gpu: False leaves the profile's GPU backend out.
 
     Raises:
@@ -99,7 +101,7 @@ def target_of(profile: Profile, compiler: str | None = None, *, gpu: bool = True
 def _settings(
     profile: Profile, shared: bool, kernels: str, compiler: str, backend: str, system: str
 ) -> dict[str, str]:
-    """cmake's settings; what the profile says stands above what follows from its features."""
+    """cmake's settings. The profile's flags override what follows from its features."""
     found = {
         "CMAKE_BUILD_TYPE": "Release",
         "GGML_OPENMP": "ON" if kernels == "native" else "OFF",
@@ -111,7 +113,7 @@ def _settings(
     elif kernels == "fixed" and profile.arch == "x86_64":
         found |= x86_settings(features)
     elif kernels == "fixed" and compiler == "gcc":
-        # zig has it from -mcpu, and refuses -march
+        # zig takes the CPU from -mcpu, and refuses -march.
         found["GGML_CPU_ARM_ARCH"] = gcc_march(profile.arch, features)
     flags = profile.section("build").get("flags", ())
     found |= dict(flag.removeprefix("-D").split("=", 1) for flag in flags)
@@ -124,7 +126,9 @@ def _settings(
     if backend != "cuda":
         found.pop("CMAKE_CUDA_ARCHITECTURES", None)
     elif kernels != "native":
-        found["GGML_CUDA_NO_VMM"] = "ON"  # libcuda.so is the driver's: not where it is built
+        found["GGML_CUDA_NO_VMM"] = (
+            "ON"  # libcuda.so comes with the driver, which the builder may lack
+        )
     if system == "Darwin" and backend != "metal":
         found["GGML_METAL"] = "OFF"  # on by itself there
     found["BUILD_SHARED_LIBS"] = "ON" if shared else "OFF"
@@ -134,10 +138,10 @@ def _settings(
 
 
 def require_buildable(target: Target) -> None:
-    """Refuse what only another machine can build.
+    """Refuse a target that this machine cannot build.
 
     Raises:
-        PlmEdgeError: a Mac's build elsewhere, or a system that is not known.
+        PlmEdgeError: the target is a Mac and this is none, or its system is unknown.
     """
     if target.system == "Darwin" and not target.here:
         raise PlmEdgeError(

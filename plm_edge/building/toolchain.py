@@ -22,14 +22,14 @@ exec {command} "$@"
 
 
 def write(target: Target, folder: Path) -> Path:
-    """Write the toolchain file and its commands.
+    """Write the toolchain file and the compiler scripts.
 
     Args:
         target: what to build for.
-        folder: where to, made when missing; what is there is replaced.
+        folder: gets the files. It is made if missing; older files in it are replaced.
 
     Returns:
-        The toolchain file.
+        The path of the toolchain file.
 
     Raises:
         PlmEdgeError: a compiler is missing.
@@ -37,7 +37,9 @@ def write(target: Target, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in commands(target).items():
         path = folder / name
-        if not path.exists() or path.read_text() != text:  # else ccache and ninja start anew
+        if (
+            not path.exists() or path.read_text() != text
+        ):  # a new time stamp would make ccache and ninja start anew
             path.write_text(text)
         path.chmod(0o755)
     file = folder / FILE
@@ -46,10 +48,10 @@ def write(target: Target, folder: Path) -> Path:
 
 
 def commands(target: Target) -> dict[str, str]:
-    """The text of cc, c++, ar and ranlib.
+    """The text of the scripts cc, c++, ar and ranlib, by name.
 
-    Each is a script, because cmake's way to hand a compiler its target differs from compiler to
-    compiler, and so that no -march of a project's own contradicts the profile.
+    They are scripts because cmake tells each compiler its target in another way, and because a
+    script can drop a -march of the project's own that contradicts the profile.
     """
     if target.compiler == "zig":
         zig = str(tools.zig())
@@ -61,7 +63,7 @@ def commands(target: Target) -> dict[str, str]:
         found = tools.gcc(target)
         compilers = {name: [str(found[name]), *_march(target)] for name in ("cc", "c++")}
         archivers = {name: [str(found[name])] for name in ("ar", "ranlib")}
-        # only a build for this very machine may ask what it is
+        # Only a build for this very machine may use -march=native.
         note = "this machine's CPU is not the one to build for"
         dropped = "" if target.kernels == "native" else "-march=native"
     scripts = {
@@ -76,16 +78,16 @@ def commands(target: Target) -> dict[str, str]:
 
 
 def _march(target: Target) -> list[str]:
-    """What gcc is told of the CPU for all files; ggml's cmake tells the rest for its kernels."""
+    """gcc's -march for all files; ggml's cmake adds what its kernels need."""
     if target.kernels != "fixed" or target.system != "Linux":
         return []
     return [f"-march={gcc_march(target.arch, set(target.features))}"]
 
 
 def cmake_text(target: Target, folder: Path) -> str:
-    """The toolchain file: system, processor and compilers.
+    """The text of the toolchain file: system, processor and compilers.
 
-    A build for this machine names no system: cmake would take it for another one.
+    For a build for this machine it names no system, else cmake would treat it as a cross build.
     """
     lines = []
     if not target.here or target.compiler == "zig":

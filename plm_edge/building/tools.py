@@ -10,16 +10,16 @@ from pathlib import Path
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building.target import Target
 
-# As CMakeLists.txt asks for (tests/cli/test_doctor.py compares this with it and with bootstrap.py).
+# What CMakeLists.txt asks for (tests/cli/test_doctor.py compares it, this and bootstrap.py).
 OLDEST_CMAKE = (3, 21)
 _EXTRA = "pip install 'plm-edge[build]' (in a checkout: make devices)"
 
 
 def needed(name: str) -> Path:
-    """cmake or ninja: on the path, or PyPI's beside this Python.
+    """Find cmake or ninja on the path, or PyPI's beside this Python.
 
     Raises:
-        PlmEdgeError: neither is there.
+        PlmEdgeError: it is in neither place.
     """
     beside = str(Path(sys.executable).parent)
     found = shutil.which(name) or shutil.which(name, path=beside)
@@ -29,10 +29,10 @@ def needed(name: str) -> Path:
 
 
 def zig() -> Path:
-    """The zig of PyPI's ziglang, else the one on the path.
+    """Find the zig of PyPI's ziglang, else the one on the path.
 
     Raises:
-        PlmEdgeError: neither is there.
+        PlmEdgeError: there is none.
     """
     spec = importlib.util.find_spec("ziglang")
     folders = (spec.submodule_search_locations or ()) if spec else ()
@@ -47,10 +47,10 @@ def zig() -> Path:
 
 
 def gcc(target: Target) -> dict[str, Path]:
-    """The system's compiler for a target: cc, c++, ar, ranlib and strip.
+    """Find the system's compiler for a target: cc, c++, ar, ranlib and strip, by name.
 
     Raises:
-        PlmEdgeError: it is not installed; names the package.
+        PlmEdgeError: it is not installed; the error names the package.
     """
     names: dict[str, tuple[str, ...]]
     if target.here:
@@ -72,7 +72,7 @@ def gcc(target: Target) -> dict[str, Path]:
 
 
 def missing(name: str, why: str, fix: str) -> PlmEdgeError:
-    """The error for a tool that is not there."""
+    """The error to raise for a tool that is missing."""
     return PlmEdgeError(
         f"the engine cannot be built: {name} is missing", why, fix, ExitCode.ENVIRONMENT
     )

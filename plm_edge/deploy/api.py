@@ -17,7 +17,7 @@ _END: dict[str, Any] = {}
 
 
 class BrokenAnswer(Exception):
-    """The answer ended before its end: the server or the way to it is gone."""
+    """An answer broke off: the server has ended, or the connection to it is lost."""
 
 
 class Api:
@@ -33,32 +33,35 @@ class Api:
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]:
-        """Token ids; names of special tokens in the text become those tokens.
+        """Token ids of a text; names of special tokens in it become those tokens.
 
         Raises:
-            BrokenAnswer
+            BrokenAnswer: the server is gone.
+            PlmEdgeError: it refused the request.
         """
-        # as Session.tokenize does: JSON can hold no lone surrogate that the server would take
+        # As Session.tokenize does: the server accepts no lone surrogate in JSON.
         text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
         body = {"content": text, "add_special": add_special, "parse_special": True}
         return [int(token) for token in self._ask("/tokenize", body)["tokens"]]
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        """A completion, whole.
+        """Run a completion to its end, and return the server's JSON.
 
         Raises:
-            BrokenAnswer
+            BrokenAnswer: the server is gone.
+            PlmEdgeError: it refused the request.
         """
         return self._ask("/completion", body | {"stream": False})
 
     def stream(self, body: dict[str, Any], stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-        """A completion as it comes: events, the last of which has "stop": true.
+        """Run a completion and yield its events as they come; the last one has "stop": true.
 
         Args:
-            stop: asked often; True ends the stream, and the work there.
+            stop: is called often; True ends the stream, and the work of the server.
 
         Raises:
-            BrokenAnswer
+            BrokenAnswer: the server is gone.
+            PlmEdgeError: it refused the request.
         """
         found: queue.Queue[dict[str, Any] | BaseException] = queue.Queue()
         with closing(self._connection()) as connection:
@@ -102,7 +105,7 @@ def _read(
     headers: dict[str, str],
     found: queue.Queue[dict[str, Any] | BaseException],
 ) -> None:
-    """Put each event of the answer into the queue, and its end or what broke it."""
+    """Put each event of the answer into the queue, then _END or the error that broke it."""
     try:
         payload = json.dumps(body | {"stream": True})
         connection.request("POST", "/completion", payload, headers)
@@ -124,7 +127,7 @@ def _read(
     except PlmEdgeError as error:
         found.put(error)
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-        found.put(BrokenAnswer(str(error)))  # AttributeError: closed from the other thread
+        found.put(BrokenAnswer(str(error)))  # AttributeError: the other thread closed it
     except BrokenAnswer as error:
         found.put(error)
     finally:

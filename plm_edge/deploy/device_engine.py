@@ -13,8 +13,8 @@ from plm_edge.building.request import target_for
 from plm_edge.devices.facts import Facts
 
 PROGRAM = "bin/llama-server"
-# what goes to a device: the first does the proof, the runs and the serving; the second is what
-# bench --device runs there
+# What goes to a device: llama-server proves, runs and serves models there; plm-edge-bench is what
+# `bench --device` runs.
 PROGRAMS = (PROGRAM, "bin/plm-edge-bench")
 
 
@@ -24,16 +24,17 @@ def find_or_build(
     progress: Callable[[int, int, str], None] | None = None,
     program: str = PROGRAM,
 ) -> KeptBuild:
-    """The engine for a device, by the name of its profile.
+    """Find the engine for a device, or build it.
 
     Args:
-        folder: one that was built elsewhere, with its manifest.json; None: ours, from the cache
-            or built now.
-        progress: told of each step where it has to be built: steps done, steps in all, what.
-        program: what it must bring.
+        device: the name of its profile.
+        folder: an engine that was built elsewhere, with its manifest.json. None takes ours: from
+            the cache, or built now.
+        progress: is called at each step of a build: steps done, steps in all, what.
+        program: a file that the engine must have, relative to its folder.
 
     Raises:
-        PlmEdgeError: it is damaged, lacks the program, or cannot be built.
+        PlmEdgeError: the engine is damaged, lacks the program, or cannot be built.
     """
     if folder is not None:
         found = KeptBuild(folder, manifest.read(folder))
@@ -57,14 +58,14 @@ def _ours(device: str, progress: Callable[[int, int, str], None] | None) -> Kept
     except PlmEdgeError as error:
         if error.code != ExitCode.ENVIRONMENT:
             raise
-        try:  # nothing to build with, and nothing to build, perhaps
+        try:  # No compiler here, but perhaps a build that was kept.
             return cache.find(target_for(device).device)
         except PlmEdgeError:
             raise error from None
 
 
 def parts(engine: KeptBuild) -> list[manifest.BuiltFile]:
-    """What of an engine goes to a device: PROGRAMS, and libraries where it has any."""
+    """The files of an engine that go to a device: PROGRAMS, and its libraries if it has any."""
     return [
         item for item in engine.manifest.files if item.path in PROGRAMS or is_library(item.path)
     ]
@@ -76,10 +77,11 @@ def is_library(path: str) -> bool:
 
 
 def require_fits(engine: KeptBuild, device: str, facts: Facts) -> None:
-    """Refuse an engine that a device cannot run, by what the device says of itself.
+    """Refuse an engine that a device cannot run, judged by the facts that the device reports.
 
     Raises:
-        PlmEdgeError: another architecture or system, or instructions or a C library that it lacks.
+        PlmEdgeError: the engine is for another architecture or system, or needs instructions or a
+            C library that the device lacks.
     """
     fits.require_fits(
         engine.manifest, device, facts.machine, facts.features, facts.libc, facts.system

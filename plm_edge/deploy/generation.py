@@ -21,14 +21,14 @@ from plm_edge.generate.stats import Stats
 class RemoteGenerator:
     """A deployed model that generates: a `generate.protocol.Generator`.
 
-    As a context manager, entered after the server, it notes at the end what only a server that
-    still runs can tell.
+    It is a context manager, entered after the server: at its end it asks the server for the memory
+    that it took, while the server still runs.
 
     Args:
         server: runs the model.
-        model: as the device's record has it.
-        stop: asked often; True interrupts a generation.
-        load_s: seconds that it took until the server answered.
+        model: the model, from the device's record.
+        stop: is called often; True interrupts a generation.
+        load_s: seconds until the server answered.
     """
 
     def __init__(
@@ -38,7 +38,10 @@ class RemoteGenerator:
         self._last: RemoteGeneration | None = None
 
     def encode(self, text: str, *, raw: bool = False) -> Prompt:
-        """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
+        """Token ids of a person's prompt, in the model's chat template if it has one.
+
+        Args:
+            raw: leave the template out.
 
         Raises:
             PlmEdgeError: the template is broken, or the server failed.
@@ -78,8 +81,8 @@ class RemoteGenerator:
 class RemoteGeneration:
     """One run of the model there: a `generate.protocol.Generation`.
 
-    While text is streamed the server names no token whose character is not whole: `whole` finds
-    these out.
+    While it streams, the server names no token that ends within a character; `whole` finds out
+    which tokens these were.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class RemoteGeneration:
         self._timings: dict[str, Any] = {}
         self._n_tokens = 0
         self._peak_rss = 0
-        self._unnamed: list[tuple[int, int, str]] = []  # where in `tokens`, how many, their text
+        self._unnamed: list[tuple[int, int, str]] = []  # index in `tokens`, number, text
 
     def _body(self) -> dict[str, Any]:
         request, sampling = self.request, self.request.sampling
@@ -131,9 +134,9 @@ class RemoteGeneration:
             self._n_tokens = int(self._timings.get("predicted_n", 0))
 
     def whole(self) -> str:
-        """Run it to its end, and return all of the text; then `tokens` holds every one.
+        """Run it to its end and return all of the text; then `tokens` holds every token.
 
-        Stopped before its end, it lacks those of a character that the server did not name.
+        If it is interrupted, `tokens` may lack those of a character that was not whole.
 
         Raises:
             PlmEdgeError: the server failed.
@@ -145,8 +148,9 @@ class RemoteGeneration:
                 if len(ids) == count + 1 and ids[-1] == self.tokens[at]:
                     self.tokens[at:at] = ids[:-1]
             if self.stop_reason != "interrupted" and len(self.tokens) != self._n_tokens:
-                # other tokens than that text's own, or none for the beginning of a character: the
-                # same run again, with the same random numbers, which as one answer names all
+                # The text was made of other tokens than the tokenizer takes, or ends within a
+                # character. So run it again with the same random numbers: an answer that is not
+                # streamed names all tokens.
                 self.tokens = [
                     int(token) for token in self._server.api.complete(self._body())["tokens"]
                 ]
@@ -156,7 +160,7 @@ class RemoteGeneration:
         return text
 
     def _note(self, ids: list[int], text: str) -> None:
-        """Take the tokens that an event names, and where others went before them unnamed."""
+        """Keep the tokens that an event names, and where unnamed ones stand before them."""
         made = int(self._timings.get("predicted_n", 0))
         known = len(self.tokens) + sum(count for _, count, _ in self._unnamed)
         unnamed = made - known - len(ids)
@@ -179,14 +183,14 @@ class RemoteGeneration:
         self._n_tokens = made
 
     def read_memory(self) -> None:
-        """Note what only a server that still runs can tell: its memory."""
+        """Read how much memory the server took; only a running server can say it."""
         self._peak_rss = _peak_rss(self._server)
 
     @property
     def stats(self) -> Stats:
-        """What it took there. `ttft_s` was measured here, the way there and back included.
+        """What it took on the device. `ttft_s` was measured here, the network included.
 
-        Complete once the server has ended: it tells of zero rows as the last thing.
+        The figures are complete once the server has ended: it prints zero rows last.
         """
         settings, timings = self._server.settings, self._timings
         said = read_log(self._server.log)
@@ -212,13 +216,13 @@ class RemoteGeneration:
 
 
 def _zeros(log: str) -> list[float]:
-    """Share of zero rows by layer, as our engine counts and tells it."""
+    """The share of zero rows in each layer, as our engine logs it (0 to 1)."""
     told = re.findall(r"^plm-edge rows: \d+ (\d+) (\d+)$", log, re.M)
     return [1 - int(read) / int(rows) for rows, read in told]
 
 
 def _peak_rss(server: Server) -> int:
-    """The most memory that the server had resident there, in bytes; 0 where nothing tells."""
+    """The server's peak resident memory, in bytes; 0 if the device does not say."""
     done = server.device.shell(
         f"grep -i VmHWM /proc/{server.pid}/status || ps -o rss= -p {server.pid}", timeout=20
     )

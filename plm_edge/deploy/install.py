@@ -21,12 +21,16 @@ from plm_edge.devices.transports.words import quote
 
 Progress = Callable[[str, int, int], None]  # what, done, in all (bytes)
 Step = Callable[[str], None]
-_SLACK = 16 * 2**20  # bytes that stay free
+_SLACK = 16 * 2**20  # bytes of the disk that must stay free
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file to be there: `source` here, `place` relative to our folder, once it is proven."""
+    """A file that is to be on the device.
+
+    `source` is its path here, `place` its final path there, relative to our folder; `size` is in
+    bytes, `mode` its permissions.
+    """
 
     source: Path
     place: str
@@ -36,17 +40,22 @@ class PlannedFile:
 
     @property
     def unit(self) -> str:
-        """The folder that is renamed as a whole, such as engine/KEY."""
+        """The folder that is moved as a whole, such as engine/KEY."""
         return "/".join(self.place.split("/")[:2])
 
     @property
     def staged(self) -> str:
+        """Its path until the proof has passed, relative to our folder."""
         return f"{INCOMING}/{self.place}"
 
 
 @dataclass(frozen=True)
 class DeployResult:
-    """`record` is the manifest there now; `sent` what was sent, `bytes_sent` how much."""
+    """What a deployment did.
+
+    `record` is the manifest that is on the device now, `sent` the files that were sent, with
+    `bytes_sent` in all, `throttled` why the device is slow now (or empty).
+    """
 
     record: Record
     sent: list[str]
@@ -66,15 +75,16 @@ def deploy(
     """Put an engine and a model on a device.
 
     Args:
-        build: fits the device (device_engine.require_fits).
-        facts: what the device said of itself.
-        progress: told of each file on its way.
-        step: told what is done now, for a person.
+        build: an engine that fits the device (`device_engine.require_fits`).
+        model: a GGUF here.
+        facts: what the device reports of itself.
+        progress: is called while a file is sent: its path, bytes done, bytes in all.
+        step: is called with what happens next, in words for a person.
 
     Raises:
-        DiskFull: before anything is sent, as far as it can be told then.
-        PlmEdgeError: the model cannot be used, or the proof fails. What was there before works on.
-        DeviceError: see failures.
+        DiskFull: there is no room; this is checked before anything is sent.
+        PlmEdgeError: the model cannot be used, or the proof fails. An older deployment stays.
+        DeviceError: the device failed (see `transports.failures`).
     """
     place = Place(device.transport, device.folder)
     step("looking what is there")
@@ -82,7 +92,8 @@ def deploy(
     before = _known(place)
     there = place.hashes([item.place for item in items])
     units = dict.fromkeys(item.unit for item in items)
-    # a unit is renamed as a whole, so one changed file sends it again, but not its other files
+    # A unit is moved as a whole: if one file differs, the unit is staged again, but only that file
+    # is sent.
     ready = {u for u in units if all(there[i.place] == i.sha256 for i in items if i.unit == u)}
     missing = [item for item in items if item.unit not in ready]
     kept = _proven(before, build, items[-1])
@@ -107,10 +118,10 @@ def deploy(
     for unit in units:
         if unit not in ready:
             place.move(f"{INCOMING}/{unit}", unit)
-    # what of another version began to come is of no use any more
+    # Parts of another version that began to arrive are useless now.
     place.drop(INCOMING)
     after = _record(device, build, items, before, threads)
-    after.models.pop(items[-1].sha256, None)  # the newest is the last
+    after.models.pop(items[-1].sha256, None)  # so that the newest becomes the last
     after.models[items[-1].sha256] = DeployedModel(
         name=model.name,
         file=DeployedFile(items[-1].place, items[-1].size, items[-1].sha256),
@@ -127,9 +138,9 @@ def deploy(
 
 
 def threads_for(device: OpenDevice, facts: Facts) -> int:
-    """Threads that suit a device: what its profile says, and no more than it has cores."""
+    """How many threads suit a device: as many as its profile says, but not more than its cores."""
     if isinstance(device.transport, QemuTransport):
-        return 1  # emulated threads that wait for each other take turns on the cores here
+        return 1  # emulated threads wait for one another and would only take turns
     cores = sum(group.count for group in facts.groups)
     wanted = int(device.profile.section("defaults").get("threads", 0)) or cores or 1
     return min(wanted, cores) if cores else wanted
@@ -164,7 +175,7 @@ def _model_item(model: Path) -> PlannedFile:
 
 
 def _known(place: Place) -> Record | None:
-    """The manifest there; None also when it is damaged: a new one mends it."""
+    """The device's manifest; None if there is none or it is damaged (a new one will replace it)."""
     try:
         return record.read(place)
     except failures.DeviceError:
@@ -174,7 +185,7 @@ def _known(place: Place) -> Record | None:
 
 
 def _proven(before: Record | None, build: KeptBuild, model: PlannedFile) -> bool:
-    """Whether this very engine was proven there with this very model, which is the current one."""
+    """Whether the device has proven this build with this model, and it is the current one."""
     found = before.models.get(model.sha256) if before else None
     return bool(
         before
@@ -186,10 +197,10 @@ def _proven(before: Record | None, build: KeptBuild, model: PlannedFile) -> bool
 
 
 def _require_room(place: Place, missing: list[PlannedFile]) -> None:
-    """See that all that is to be sent has room, less what of it is there already.
+    """Check that what must be sent fits; bytes that have arrived already do not count.
 
     Raises:
-        DiskFull
+        DiskFull: it does not fit.
     """
     free = place.free()
     if free is None or not missing:
@@ -201,7 +212,7 @@ def _require_room(place: Place, missing: list[PlannedFile]) -> None:
 
 
 def _arrived(place: Place, missing: list[PlannedFile]) -> int:
-    """Bytes of files on their way that are there already."""
+    """How many bytes of the missing files have arrived in an earlier try."""
     names = [quote(place.path(item.staged)) for item in missing]
     listed = " ".join(f"{name} {name}.*.part" for name in names)
     script = f'for one in {listed}; do [ ! -f "$one" ] || wc -c < "$one"; done'
@@ -211,7 +222,7 @@ def _arrived(place: Place, missing: list[PlannedFile]) -> int:
 def _send(
     place: Place, missing: list[PlannedFile], there: dict[str, str | None], progress: Progress
 ) -> tuple[list[str], int]:
-    """Send what is missing to where it waits; the files sent, and their bytes."""
+    """Send the missing files to `incoming/`; return which were sent, and how many bytes."""
     sent, bytes_sent = [], 0
     for item in missing:
         if there[item.place] == item.sha256:
@@ -231,7 +242,7 @@ def _send(
 
 
 def _stage(place: Place, item: PlannedFile) -> None:
-    """A file that is good, of a folder that is not: beside the others of the new one."""
+    """Link or copy a file that is good already to `incoming/`, beside the rest of its unit."""
     source, target = quote(place.path(item.place)), quote(place.path(item.staged))
     script = f"mkdir -p {quote(place.path(item.staged.rsplit('/', 1)[0]))}"
     place.device.shell(
@@ -246,7 +257,7 @@ def _record(
     before: Record | None,
     threads: int,
 ) -> Record:
-    """The manifest to be, with the models that were there before."""
+    """The new manifest, with the models that the device had before."""
     what = build.manifest
     engine = DeployedEngine(
         key=what.key, tree=what.tree, pin=what.pin, arch=what.arch, version=what.version,

@@ -1,10 +1,10 @@
 """A place is our folder on a device: the names of our files, their list, their removal.
 
-FOLDER/manifest.json     written last: what is not in it is not used
+FOLDER/manifest.json     is written last; what it does not name is not used
 FOLDER/engine/KEY/…      one build of the engine
 FOLDER/models/HASH/…     one model each
-FOLDER/incoming/…        the same, on its way
-FOLDER/placed.txt        every path that we ever began to write, so that exactly these go again
+FOLDER/incoming/…        files that are still arriving, or not proven yet
+FOLDER/placed.txt        every path that we ever began to write, so that `clean` removes just these
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from plm_edge.devices.transports.words import quote
 
 MANIFEST, PLACED, SERVING = "manifest.json", "placed.txt", "serving.json"
 INCOMING = "incoming"
-_NOTE = "folder "  # in PLACED, before a folder above ours that we made
+_NOTE = "folder "  # marks a line of PLACED: a folder above ours that we made
 
 
 class Place:
     """Our folder on a device.
 
     Args:
-        device: open or not.
-        folder: absolute, or relative to where a login starts.
+        device: connected or not.
+        folder: absolute, or relative to the folder where a login starts.
     """
 
     def __init__(self, device: Transport, folder: str) -> None:
@@ -35,23 +35,23 @@ class Place:
         self.folder = folder
 
     def path(self, *parts: str) -> str:
-        """A path below the folder, as the device's shell takes it."""
+        """A path below the folder; not yet quoted for the shell."""
         return str(PurePosixPath(self.folder, *parts))
 
     def read(self, name: str) -> str | None:
-        """A small text file of ours; None when it is not there."""
+        """The text of a small file in the folder; None if it is missing."""
         path = quote(self.path(name))
         done = self.device.shell(f"[ ! -f {path} ] || {{ echo found; cat {path}; }}", check=True)
         found, _, text = done.text.partition("\n")
         return text if found == "found" else None
 
     def write(self, name: str, text: str) -> None:
-        """Write a small text file: beside, then renamed."""
+        """Write a small text file in the folder, beside its target first, then renamed."""
         path, part = quote(self.path(name)), quote(self.path(f"{name}.part"))
         self.device.shell(f"cat > {part} && mv -f {part} {path}", stdin=text.encode(), check=True)
 
     def announce(self, paths: Iterable[str]) -> None:
-        """Make the folder, and note what is about to be written there.
+        """Make the folder, and add paths to `placed.txt` before anything is written to them.
 
         Args:
             paths: relative to the folder.
@@ -69,12 +69,12 @@ cat >> {placed}"""
         self.device.shell(script, stdin="".join(f"{path}\n" for path in paths).encode(), check=True)
 
     def hashes(self, paths: Iterable[str]) -> dict[str, str | None]:
-        """SHA-256 of files below the folder, by relative path; None: not there."""
+        """The SHA-256 of files, by path relative to the folder; None for one that is missing."""
         wanted = {self.path(path): path for path in paths}
         return {wanted[path]: found for path, found in files.hashes(self.device, [*wanted]).items()}
 
     def free(self) -> int | None:
-        """Bytes free for the folder, or for what will hold it; None when it cannot be told."""
+        """Free bytes on the disk of the folder, which may not exist yet; None if unknown."""
         script = f"""place={quote(self.folder)}
 while [ ! -d "$place" ] && [ "$place" != "${{place%/*}}" ]; do place=${{place%/*}}; done
 [ -d "$place" ] || place=.
@@ -83,24 +83,25 @@ df -Pk "$place" | tail -n 1"""
         return int(words[3]) * 1024 if len(words) > 3 and words[3].isdigit() else None
 
     def move(self, old: str, new: str) -> None:
-        """Rename a folder of ours; what was at `new` is gone first."""
+        """Rename a folder; whatever is at `new` is removed first."""
         source, target = quote(self.path(old)), quote(self.path(new))
         parent = quote(str(PurePosixPath(self.path(new)).parent))
         script = f"mkdir -p {parent} && rm -rf {target} && mv -f {source} {target}"
         self.device.shell(script, check=True)
 
     def drop(self, name: str) -> None:
-        """Remove a file or folder of ours, and all below it."""
+        """Remove a file, or a folder with all that it holds."""
         self.device.shell(f"rm -rf {quote(self.path(name))}", check=True)
 
     def clean(self) -> list[str]:
-        """Remove every file that we put there, and the folders that are empty then.
+        """Remove every file that we put there, and the folders that are empty afterwards.
 
         Returns:
-            What was removed, and, after "kept ", what of another's keeps one of our folders.
+            Paths that were removed; and, with "kept " before them, files of others because of which
+            our folder stays.
 
         Raises:
-            DeviceError: it cannot be reached, or a file cannot be removed.
+            DeviceError: the device cannot be reached, or a file cannot be removed.
         """
         text = self.read(PLACED)
         if text is None:
@@ -137,12 +138,12 @@ exit 0"""
 
 
 def _removal(path: str) -> str:
-    """Remove a file and what of it was on its way; say so where it was there."""
+    """Shell code that removes a file and its unfinished parts, and prints which it removed."""
     gone = '[ ! -f "$one" ] || { rm -f "$one" && echo "$one"; }'
     return f"for one in {path} {path}.*part; do {gone}; done"
 
 
 def _below(path: str) -> bool:
-    """Whether a line of PLACED names a path below our folder: the file lies on another machine."""
+    """Whether a line of PLACED stays below our folder: others can write that file too."""
     found = PurePosixPath(path)
     return not found.is_absolute() and ".." not in found.parts

@@ -23,7 +23,7 @@ from plm_edge.model.description import describe
 
 MARGIN = 0.2  # nats
 LENGTH = 16  # tokens that are compared at most
-ENOUGH = 8  # clear ones that make a prompt good enough
+ENOUGH = 8  # clear tokens that make a prompt good enough
 CTX = 256  # tokens of context for the proof
 PROMPTS = (
     "def fibonacci(n):",
@@ -35,9 +35,9 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class Reference:
-    """What this machine computes: `tokens` after `prompt_tokens`, with their least margin in nats.
+    """What this machine computes: the greedy `tokens` that follow `prompt_tokens`.
 
-    `header` is the model's, read by the same session.
+    `margin` is the least margin among them, in nats. `header` was read in the same session.
     """
 
     prompt: str
@@ -51,7 +51,7 @@ def reference(model: Path) -> Reference:
     """Compute the reference with the engine here.
 
     Raises:
-        PlmEdgeError: the model cannot be loaded here, or says nothing at all.
+        PlmEdgeError: the model cannot be loaded here, or ends every text at once.
     """
     best: tuple[str, list[int], list[int], float] | None = None
     with Session.open(model, Options(n_ctx=CTX)) as session:
@@ -88,13 +88,15 @@ def reference(model: Path) -> Reference:
 
 
 def prove(server: Server, wanted: Reference, engine: str) -> Proof:
-    """Let the device compute the same, and compare.
+    """Let the device compute the same tokens, and compare them.
 
     Args:
+        server: runs the model there.
+        wanted: what this machine computed.
         engine: the key of the build that runs there.
 
     Raises:
-        PlmEdgeError: its tokens are others (code DEVICE), or the server failed.
+        PlmEdgeError: the tokens differ (code DEVICE), or the server failed.
     """
     body = {
         "prompt": wanted.prompt_tokens, "n_predict": len(wanted.tokens), "temperature": 0.0,

@@ -18,7 +18,7 @@ SCHEMA = "plm-edge/deployed/1"
 
 @dataclass(frozen=True)
 class DeployedFile:
-    """A file there: `path` relative to our folder, `size` in bytes."""
+    """A file on a device: `path` is relative to our folder, `size` in bytes."""
 
     path: str
     size: int
@@ -27,9 +27,10 @@ class DeployedFile:
 
 @dataclass(frozen=True)
 class Proof:
-    """Greedy tokens that were compared: `tokens` of `prompt`, equal there and here.
+    """The greedy `tokens` after `prompt` that were equal there and here.
 
-    `margin`: by how many nats the reference preferred each token to the next, at the least.
+    `engine` is the key of the build that computed them. `margin` says by how many nats, at the
+    least, the reference preferred each token to the second-best. `when` is UTC, ISO 8601.
     """
 
     engine: str
@@ -41,7 +42,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class DeployedEngine:
-    """The engine there: `key` and `tree` of its build."""
+    """The engine on a device. `key`, `tree` and so on are its build's (`building.manifest`)."""
 
     key: str
     tree: str
@@ -54,10 +55,11 @@ class DeployedEngine:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelHeader:
-    """What of a model's header is needed to run it from afar. `chat_template`: None for none.
-    `synthetic`: its weights were drawn, not trained.
+    """The part of a model's header that running it on a device needs.
 
-    `kv_bytes_per_token`: of an f16 cache, in all layers.
+    `n_ctx_train` is in tokens; `kv_bytes_per_token` is that of an f16 cache, in all layers.
+    `chat_template` is None if the model has none. `synthetic` says that its weights are random,
+    not trained.
     """
 
     architecture: str
@@ -72,7 +74,7 @@ class ModelHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class DeployedModel(ModelHeader):
-    """A model there. It extends its header, since the manifest names all of it on one level."""
+    """A model on a device. It extends the header because the manifest has both on one level."""
 
     name: str
     file: DeployedFile
@@ -82,7 +84,10 @@ class DeployedModel(ModelHeader):
 
 @dataclass(frozen=True)
 class Record:
-    """All of it. `models` by SHA-256, the newest last; `threads` that suit the device."""
+    """The manifest: engine and models on a device.
+
+    `models` is by SHA-256, the newest last; `threads` is how many suit the device.
+    """
 
     device: str
     profile: str
@@ -95,14 +100,15 @@ class Record:
 
     @property
     def current(self) -> DeployedModel:
-        """The model that came last."""
+        """The model that was deployed last."""
         return list(self.models.values())[-1]
 
     def paths(self) -> list[str]:
+        """The paths of all files, relative to our folder."""
         return [item.path for item in (*self.engine.files, *(m.file for m in self.models.values()))]
 
     def signed(self) -> Record:
-        """With the time, the sender and our version of now."""
+        """The same record with the time now, this sender, and the version of this plm-edge."""
         return replace(self, when=now(), sender=sender(), version=plm_edge.__version__)
 
     def as_json(self) -> dict[str, Any]:
@@ -112,10 +118,10 @@ class Record:
 
 
 def read(place: Place) -> Record | None:
-    """What a device's manifest says; None when there is none.
+    """Read a device's manifest; None if there is none.
 
     Raises:
-        PlmEdgeError: it is damaged, or of another version.
+        PlmEdgeError: it is damaged, or has another schema.
         DeviceError: the device cannot be reached.
     """
     text = place.read(MANIFEST)
@@ -147,13 +153,15 @@ def _parse(data: dict[str, Any]) -> Record:
 
 
 def write(place: Place, record: Record) -> None:
+    """Write the manifest to the device, signed."""
     place.write(MANIFEST, json.dumps(record.signed().as_json(), indent=2) + "\n")
 
 
 def now() -> str:
-    """UTC, to the second."""
+    """The time now: UTC, ISO 8601, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def sender() -> str:
+    """Who deploys, as USER@HOST."""
     return f"{getpass.getuser()}@{socket.gethostname()}"

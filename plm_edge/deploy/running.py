@@ -33,13 +33,13 @@ class Deployment:
 
 
 def find(device: OpenDevice, model: Path | None) -> Deployment:
-    """What stands on a device, ready to run.
+    """Find what is deployed on a device.
 
     Args:
-        model: a file here, which must have been deployed; None takes what came last.
+        model: a file here that was deployed. None takes the model that was deployed last.
 
     Raises:
-        PlmEdgeError: nothing is deployed there, not this model, or a file there was changed.
+        PlmEdgeError: nothing is deployed there, or not this model, or a file there was changed.
     """
     place = Place(device.transport, device.folder)
     known = record.read(place)
@@ -65,7 +65,7 @@ def find(device: OpenDevice, model: Path | None) -> Deployment:
 
 
 def _require_unchanged(place: Place, device: OpenDevice, wanted: list[record.DeployedFile]) -> None:
-    """Sizes as recorded, and nothing written after the manifest: hashing would take too long.
+    """Check sizes, and that no file is newer than the manifest: hashing would take too long.
 
     Raises:
         PlmEdgeError: one file is missing or was changed.
@@ -96,7 +96,14 @@ def settings(
     kv: str = "f16",
     **more: Any,
 ) -> Settings:
-    """How to run it there. None lets the device's record and the model choose."""
+    """How to run a deployed model. None lets the device's record and the model choose.
+
+    Args:
+        n_ctx: tokens of context.
+        threads: threads on the device.
+        kv: type of the KV cache.
+        more: other fields of `Settings`.
+    """
     trained = found.model.n_ctx_train or DEFAULT_CTX
     return Settings(
         program=found.place.path(program_of([item.path for item in found.record.engine.files])),
@@ -109,16 +116,17 @@ def settings(
 
 
 def require_memory(found: Deployment, settings: Settings) -> None:
-    """Refuse in advance what will not fit the device's memory, as far as it says how much is free.
+    """Refuse a model that will not fit the memory that the device has available.
+
+    A device that does not say how much it has is trusted.
 
     Raises:
-        OutOfMemory
+        DeviceError: it will not fit (code RESOURCES).
     """
     text = found.place.device.shell("cat /proc/meminfo 2>/dev/null; exit 0", timeout=20).text
     room = proc_table(text).get("MemAvailable")
     if room is None:
         return
-    # The cache is counted by llama-server; the weights alone tell most of what is hopeless.
     needed = found.model.file.size + found.model.kv_bytes_per_token * settings.n_ctx
     if needed > room:
         raise failures.DeviceError(
@@ -131,9 +139,10 @@ def require_memory(found: Deployment, settings: Settings) -> None:
 
 
 def require_no_server(found: Deployment) -> None:
-    """
+    """Refuse a device on which `devices serve` runs already.
+
     Raises:
-        PlmEdgeError: `devices serve` runs there already.
+        PlmEdgeError: it does.
     """
     pid = serving_pid(found.place)
     if pid is not None:

@@ -50,10 +50,11 @@ exit $code"""
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run a model there.
+    """How to run a model on a device.
 
-    `model` is its path; `n_ctx` tokens of context, `kv` the cache's type. `port` there, 0 for any
-    that is free; `key` must be sent with each request, unless empty. `serving`: others may find it.
+    `program` and `model` are paths there, `n_ctx` is in tokens, `kv` the type of the cache. `port`
+    is there; 0 takes any that is free. Each request must send `key`, unless it is empty. `serving`
+    writes the server's process number to a file, so that another plm-edge can stop it.
     """
 
     program: str
@@ -66,7 +67,7 @@ class Settings:
     serving: bool = False
 
     def words(self) -> list[str]:
-        """The command line."""
+        """The command line, word by word."""
         return [
             self.program, "--model", self.model, "--host", "127.0.0.1", "--port", str(self.port),
             "--parallel", "1", "--ctx-size", str(self.n_ctx), "--threads", str(self.threads),
@@ -79,12 +80,18 @@ class Settings:
 
 
 class Server:
-    """One server; a context manager that is entered when it answers.
+    """One server: a context manager that starts it, waits until it answers, and stops it.
+
+    Args:
+        place: our folder on the device.
+        settings: without a key, and unless `serving`, a random key is made.
+        local_port: its port here; 0 takes any that is free.
 
     Attributes:
-        api: requests to it.
-        port: here, on 127.0.0.1.
-        pid: its process there.
+        api: the client for requests to it.
+        port: its port here, on 127.0.0.1.
+        pid: its process number on the device.
+        echo: whether its log goes to stderr here as well.
     """
 
     api: Api
@@ -111,7 +118,7 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What it wrote so far."""
+        """What it has written so far (the last 4,000 lines)."""
         return "\n".join(self._lines)
 
     def __enter__(self) -> Server:
@@ -141,20 +148,20 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
-        """End it, and wait for its end."""
+        """End the server, and wait until it has ended."""
         self._input.put(None)
         self._stack.close()
         self._thread.join(_GRACE + 10)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, for so long at most; whether it has ended."""
+        """Wait at most `seconds` for its end; return whether it has ended."""
         with self._changed:
             if not self._ended:
                 self._changed.wait(seconds)
             return self._ended
 
     def failure(self) -> PlmEdgeError:
-        """Why it ended, or does not answer, as well as can be told."""
+        """The error that says, as well as it is known, why it ended or does not answer."""
         self.wait(_GRACE)
         if isinstance(self._raised, PlmEdgeError):
             return self._raised
@@ -214,7 +221,7 @@ class Server:
 
 
 def stop_serving(place: Place) -> bool:
-    """Stop the server that `devices serve` runs there.
+    """Stop the server that `devices serve` runs on a device.
 
     Returns:
         Whether there was one.
@@ -233,7 +240,9 @@ rm -f {quote(place.path(SERVING))}""")
 
 
 def serving_pid(place: Place) -> int | None:
-    """The process of the server that `devices serve` runs there; a note that outlived it goes.
+    """The process number of the server that `devices serve` runs there; None if there is none.
+
+    A file that outlived its server is removed.
 
     Raises:
         DeviceError: the device cannot be reached.
@@ -245,7 +254,7 @@ def serving_pid(place: Place) -> int | None:
         pid = int(json.loads(text)["pid"])
     except (ValueError, KeyError, TypeError):
         pid = 0
-    # the number may be another's by now: only a process that runs our program counts
+    # Another process may have the number by now: only one that runs llama-server counts.
     done = place.device.shell(
         f"{{ tr '\\0' ' ' < /proc/{pid}/cmdline || ps -p {pid} -o args=; }} 2>/dev/null"
         " | grep -q llama-server"
@@ -257,5 +266,5 @@ def serving_pid(place: Place) -> int | None:
 
 
 def program_of(paths: Sequence[str]) -> str:
-    """The path of llama-server among an engine's."""
+    """The path of llama-server among the paths of an engine's files."""
     return next(path for path in paths if path.rsplit("/", 1)[-1] == "llama-server")

@@ -14,7 +14,7 @@ _NO_MEMORY = re.compile(
 )
 _NO_PORT = re.compile(r"couldn't bind HTTP server socket, .*port: (\d+)")
 _CAUSE = re.compile(r"(?:error loading model: |\bE \S+ +\w+: |\bE \w+: )(.+)")
-# throttling as boards, phones and Linux tell it; what a machine lacks is left out
+# Asks boards, phones and Linux about throttling; a source that a machine lacks prints nothing.
 _THROTTLE_SCRIPT = f"""exec 2>/dev/null
 command -v vcgencmd >/dev/null && {throttling.PI_COMMAND}
 command -v dumpsys >/dev/null && dumpsys thermalservice | grep -m 1 'Thermal Status'
@@ -26,7 +26,13 @@ exit 0"""
 
 
 def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
-    """The error for a llama-server that ended by itself; `log` is what it wrote."""
+    """The error for a llama-server that ended by itself.
+
+    Args:
+        device: where it ran.
+        done: how its command ended.
+        log: what it wrote.
+    """
     causes = [line for line in log.splitlines() if " E " in f" {line} " or "error" in line.lower()]
     told = next((found[1] for line in causes if (found := _CAUSE.search(line))), "")
     if not told and causes:
@@ -34,7 +40,7 @@ def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
     if _NO_MEMORY.search(log):
         said = next(line for line in log.splitlines() if _NO_MEMORY.search(line))
         return failures.out_of_memory(device.device, done.command, said.strip())
-    if found := _NO_PORT.search(log):  # one of this machine: there, any that is free is taken
+    if found := _NO_PORT.search(log):  # a port of this machine: on others any free one is taken
         why = "another program listens there, or it is one that only root may take"
         return failures.port_taken(int(found[1]), why)
     last = [line for line in log.splitlines() if line.strip()][-3:]
@@ -59,7 +65,7 @@ def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
 
 
 def throttling_reason(device: Transport) -> str:
-    """Why a device runs slower than it could now; empty when it does not, or does not say."""
+    """Why a device slows itself down now, such as "throttled, 85 °C"; else empty."""
     text = device.shell(_THROTTLE_SCRIPT, timeout=20).text
     cooling = re.findall(r"^cooling=(\d+) (.*)$", text, re.M)
     reasons = [
