@@ -12,7 +12,11 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def refuse_lfs_pointer(path: Path, head: bytes) -> None:
-    """`head`: the file's first bytes. A clone without git-lfs leaves pointers in place of files.
+    """Refuse a git-lfs pointer, which a clone without git-lfs leaves in place of a file.
+
+    Args:
+        path: named in the error.
+        head: the file's first bytes.
 
     Raises:
         PlmEdgeError: the file is such a pointer.
@@ -26,7 +30,7 @@ def refuse_lfs_pointer(path: Path, head: bytes) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`.
+    """Read the JSON object in `path`.
 
     Raises:
         PlmEdgeError: missing, unreadable, a git-lfs pointer, not JSON, not an object, or an object

@@ -21,8 +21,12 @@ PLM_1_8B = PlmConfig(
 
 @dataclass(frozen=True)
 class Entry:
-    """`size`: bytes of PLM-1.8B's weights; the vocabulary adds about 6 MB to each file. `mix`:
-    whose mixture of types it is, plm-edge's or llama.cpp's."""
+    """One name that --quant takes, and what comes of it.
+
+    Attributes:
+        size: bytes of PLM-1.8B's weights; the vocabulary adds about 6 MB to each file.
+        mix: whose mixture of types it is, plm-edge's or llama.cpp's.
+    """
 
     name: str
     aliases: tuple[str, ...]
@@ -33,6 +37,7 @@ class Entry:
     advice: str
 
     def as_dict(self) -> dict[str, Any]:
+        """Returns all fields, for --json."""
         return asdict(self)
 
 

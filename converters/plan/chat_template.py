@@ -14,10 +14,11 @@ KEY = "tokenizer.chat_template"
 
 
 def template_keys(folder: Path, settings: Mapping[str, Any]) -> Keys:
-    """The keys of the checkpoint's chat templates, none when it has none.
+    """Returns the keys of the checkpoint's chat templates; none when it has none.
 
-    `settings`: tokenizer_config.json; its template counts more than chat_template.jinja, which
-    counts more than chat_template.json.
+    Args:
+        settings: tokenizer_config.json. Its template counts more than chat_template.jinja, which
+            counts more than chat_template.json.
 
     Raises:
         PlmEdgeError: a template is neither text nor a list of named texts.

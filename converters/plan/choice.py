@@ -31,8 +31,13 @@ COPY = "copy"  # of a GGUF: each tensor keeps its type
 
 @dataclass(frozen=True)
 class Choice:
-    """`name` is the recipe's, for reports; `file` holds the person's own exceptions from it.
-    Without a recipe each tensor keeps the type that it has."""
+    """What a person chose: a recipe, exceptions of their own, an importance matrix.
+
+    Attributes:
+        name: the recipe's, for reports.
+        recipe: None: each tensor keeps the type that it has.
+        file: the person's own exceptions.
+    """
 
     name: str
     recipe: Recipe | None
@@ -69,8 +74,15 @@ class Choice:
         layers: int,
         present: GGMLQuantizationType,
     ) -> tuple[GGMLQuantizationType, GGMLQuantizationType]:
-        """The type that one tensor should have, and the one that it gets: another where its rows
-        are no whole blocks of the first. `present`: the type that it has in the source."""
+        """Returns the type that a tensor should have, and the one that it gets.
+
+        They differ where the tensor's rows are no whole blocks of the first.
+
+        Args:
+            stored: the form that it takes in the file.
+            layers: of the model.
+            present: the type that it has in the source.
+        """
         width = columns(stored.shape)
         if self.recipe is None:
             return present, fitting_type(present, width)
@@ -102,7 +114,8 @@ class Choice:
         return found
 
     def check_used(self, specs: Sequence[TensorSpec]) -> None:
-        """
+        """Refuse a choice of which a part changes nothing, which is nearly always a slip.
+
         Raises:
             PlmEdgeError: a pattern of the recipe, or the whole matrix, is for another model.
         """
@@ -122,7 +135,13 @@ class Choice:
 def choose(
     quant: str | None, recipe: Path | None, imatrix: Path | None, default: str = DEFAULT
 ) -> Choice:
-    """`default`: the recipe's name where none is given, or COPY.
+    """Turn the options of `convert` into a choice.
+
+    Args:
+        quant: a recipe's name or alias.
+        recipe: the file of a person's own recipe.
+        imatrix: the file of an importance matrix.
+        default: the recipe's name where none is given, or COPY.
 
     Raises:
         PlmEdgeError: a name or a file that is wrong, both a type and a recipe, or a type that

@@ -41,7 +41,8 @@ class PlmConfig:
 
 
 def read_config(folder: Path) -> PlmConfig:
-    """
+    """Read the config.json of a checkpoint's folder.
+
     Raises:
         PlmEdgeError: config.json is missing or broken, is not a PLM's, lacks a key, or has a value
             that PLM cannot have.
@@ -50,7 +51,11 @@ def read_config(folder: Path) -> PlmConfig:
 
 
 def parse_config(raw: Mapping[str, Any]) -> PlmConfig:
-    """`raw`: config.json as a dictionary. Raises as `read_config` does."""
+    """Read the sizes from config.json's content; it raises as `read_config` does.
+
+    Args:
+        raw: config.json as a dictionary.
+    """
     _check_architecture(raw)
     _check_plain(raw)
     config = PlmConfig(

@@ -29,8 +29,14 @@ _MAX_ENTRIES = 1 << 20
 
 @dataclass(frozen=True)
 class ImportanceMatrix:
-    """`entries`: tensor name in a GGUF -> importance of each column. `file` as the person gave it,
-    `datasets` the texts it was made from, `chunks` how many pieces of them."""
+    """How much each column of each weight matrix matters, from llama-imatrix.
+
+    Attributes:
+        entries: a tensor's name in a GGUF, and the importance of each of its columns.
+        file: as the person gave it.
+        datasets: the texts that it was made from.
+        chunks: how many pieces of these texts.
+    """
 
     file: str
     entries: Mapping[str, Floats]

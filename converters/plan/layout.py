@@ -28,8 +28,13 @@ EDGE_VERSION = 1
 
 @dataclass(frozen=True)
 class Form:
-    """How a tensor lies in the file. `shape` is (rows, columns) as stored; quantisation blocks run
-    along a row. `transposed`: its rows are the columns of the checkpoint's."""
+    """How a tensor lies in the file; quantisation blocks run along a row.
+
+    Attributes:
+        name: in a GGUF.
+        shape: (rows, columns) as stored.
+        transposed: its rows are the columns of the checkpoint's.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -44,7 +49,8 @@ class Form:
 
 
 def check_layout(name: str) -> Layout:
-    """
+    """Returns the layout of this name.
+
     Raises:
         PlmEdgeError: no layout has this name.
     """
@@ -61,7 +67,7 @@ def check_layout(name: str) -> Layout:
 
 
 def form(spec: TensorSpec, layout: Layout) -> Form:
-    """The form of one tensor in `layout`: the one place where this is decided."""
+    """Decides, alone, which form one tensor has in `layout`."""
     if layout == "edge" and spec.kind is Kind.FFN_DOWN and spec.shape[0] != spec.shape[1]:
         rows, columns = spec.shape
         return Form(spec.name, (columns, rows), transposed=True)

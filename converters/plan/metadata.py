@@ -29,8 +29,13 @@ def model_name(folder: Path) -> str:
 
 
 def general_keys(folder: Path, parameters: int) -> Keys:
-    """What upstream's converter takes from the folder's name, config.json, generation_config.json
-    and the model card in README.md. `parameters`: number of weights.
+    """Returns the keys general.* that upstream's converter makes of a checkpoint.
+
+    It makes them of the folder's name, config.json, generation_config.json and the model card in
+    README.md.
+
+    Args:
+        parameters: number of weights.
 
     Raises:
         PlmEdgeError: generation_config.json or the model card cannot be read.
@@ -86,6 +91,10 @@ def _load(folder: Path, parameters: int) -> Metadata:
 
 
 def file_keys(file_type: LlamaFileType | int | None) -> Keys:
-    """The keys that say how the file is quantised. `file_type`: None when that is not known."""
+    """Returns the keys that say how the file is quantised.
+
+    Args:
+        file_type: llama.cpp's number; None when it is not known.
+    """
     keys = {"general.quantization_version": u32(GGML_QUANT_VERSION)}
     return keys if file_type is None else keys | {"general.file_type": u32(file_type)}

@@ -41,13 +41,19 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Override:
+    """A type for the tensors whose name a pattern matches."""
+
     pattern: re.Pattern[str]
     type: GGMLQuantizationType
 
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """`name`: the file's name without its suffix."""
+    """A person's own recipe: a named one, and types for some tensors.
+
+    Attributes:
+        name: the file's name without its suffix.
+    """
 
     path: Path
     name: str
@@ -65,9 +71,10 @@ class RecipeFile:
         return None
 
     def check_used(self, specs: list[TensorSpec]) -> None:
-        """
+        """Refuse a pattern that decides for no tensor, which is nearly always a slip.
+
         Raises:
-            PlmEdgeError: a pattern decides for no tensor, which is nearly always a slip.
+            PlmEdgeError: a pattern decides for none of `specs`.
         """
         used = {
             next((o.pattern for o in self.overrides if o.pattern.search(spec.name)), None)
@@ -84,7 +91,8 @@ class RecipeFile:
 
 
 def read_recipe(path: Path) -> RecipeFile:
-    """
+    """Read a recipe in TOML.
+
     Raises:
         PlmEdgeError: missing, not TOML, or with a key, a pattern or a type that does not exist.
     """

@@ -30,43 +30,55 @@ Exceptions = dict[Kind, Rules]
 
 
 def all_layers(layer: int, layers: int) -> bool:
+    """Holds for every layer."""
     del layer, layers
     return True
 
 
 def outer_and_every_third(layer: int, layers: int) -> bool:
-    """The first and the last eighth, and every third layer between."""
+    """Holds for the first and the last eighth, and every third layer between."""
     eighth = layers // 8
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 def first_eighth(layer: int, layers: int) -> bool:
+    """Holds for the first eighth of the layers."""
     return layer < layers // 8
 
 
 def first_sixteenth(layer: int, layers: int) -> bool:
+    """Holds for the first sixteenth of the layers."""
     return layer < layers // 16
 
 
 def first_two(layer: int, layers: int) -> bool:
+    """Holds for the first two layers."""
     del layers
     return layer < 2
 
 
 def first_four(layer: int, layers: int) -> bool:
+    """Holds for the first four layers."""
     del layers
     return layer < 4
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """`base` is the type of every matrix; `exceptions` change it for a kind, in some layers.
-    `plain` and `weighted` hold further ones: without an importance matrix, and with one.
+    """Which type each kind of matrix gets.
 
-    `file_type` goes into general.file_type, from which programs tell a file's quantisation.
-    `advice`: when to pick it. `needs_imatrix`: refused without an importance matrix.
-    `edge`: what a kind's matrices are in the edge layout, in all layers; empty where that has the
-    same mixture. `edge_file_type`: where `file_type` would name a type that is not in it.
+    Attributes:
+        base: the type of every matrix.
+        exceptions: other types for a kind, in some layers.
+        plain: further ones without an importance matrix.
+        weighted: further ones with an importance matrix.
+        file_type: goes into general.file_type, from which programs tell a file's quantisation.
+        advice: when to pick it.
+        needs_imatrix: it is refused without an importance matrix.
+        edge: what a kind's matrices are in the edge layout, in all layers; empty where that has
+            the same mixture.
+        edge_file_type: goes into general.file_type where `file_type` would name a type that is not
+            in the edge layout.
     """
 
     file_type: LlamaFileType
@@ -91,6 +103,7 @@ class Recipe:
 
 
 def always(type_: GGMLQuantizationType) -> Rules:
+    """Returns the rule that gives a type to all layers."""
     return ((all_layers, type_),)
 
 
@@ -274,8 +287,12 @@ def wanted_type(
 def fitting_type(
     wanted: GGMLQuantizationType, columns: int, kind: Kind | None = None
 ) -> GGMLQuantizationType:
-    """`wanted`, or what takes its place for rows of `columns` values that it does not fit. `kind`:
-    of the tensor, where the mixture and not the person chose the type."""
+    """Returns `wanted`, or what takes its place where rows are no whole blocks of it.
+
+    Args:
+        columns: values in a row.
+        kind: of the tensor, where the mixture and not the person chose the type.
+    """
     fallback = Q.Q8_0 if kind is Kind.EMBEDDING else FALLBACKS.get(wanted, wanted)
     for candidate in (wanted, fallback):
         if columns % GGML_QUANT_SIZES[candidate][0] == 0:

@@ -38,7 +38,11 @@ KNOWN_ENDS = frozenset(
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token outside the merges: matched in the text as it stands. `special`: never shown."""
+    """A token outside the merges, which is matched in the text as it stands.
+
+    Attributes:
+        special: it is never shown.
+    """
 
     id: int
     content: str
@@ -46,10 +50,11 @@ class AddedToken:
 
 
 def tokenizer_keys(folder: Path, vocab_size: int, config: Mapping[str, Any]) -> Keys:
-    """The tokenizer.* keys of the checkpoint in `folder`.
+    """Returns the tokenizer.* keys of the checkpoint in `folder`.
 
-    `vocab_size`: rows of the embedding; ids past the last token are filled up. `config`:
-    config.json, which may name special tokens too.
+    Args:
+        vocab_size: rows of the embedding; ids past the last token are filled up.
+        config: config.json, which may name special tokens too.
 
     Raises:
         PlmEdgeError: a file is missing or broken, the tokenizer is not the byte-level BPE that

@@ -72,9 +72,10 @@ def _path(tensor: Tensor) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """
+    """Refuse a folder that holds no checkpoint, and say what it is instead.
+
     Raises:
-        PlmEdgeError: `folder` is no folder, or an empty one; says what it is instead.
+        PlmEdgeError: `folder` is no folder, or an empty one.
     """
     if folder.is_dir():
         if not any(folder.iterdir()):

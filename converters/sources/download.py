@@ -62,6 +62,7 @@ def download(
 
 
 def not_the_file(name: str, found: str, expected: str) -> PlmEdgeError:
+    """The error of a download whose SHA-256 is not the hub's."""
     return PlmEdgeError(
         f"{name} is not the file that the hub has",
         f"its hash is {found}, and the hub says {expected}",
@@ -70,6 +71,7 @@ def not_the_file(name: str, found: str, expected: str) -> PlmEdgeError:
 
 
 def pause(attempt: int) -> None:
+    """Wait before the next attempt, twice as long each time."""
     time.sleep(PAUSE * 2 ** (attempt - 1))
 
 

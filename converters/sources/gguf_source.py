@@ -117,7 +117,8 @@ def read_config(content: gguf_file.GGUFFile) -> PlmConfig:
 
 
 def read_layout(content: gguf_file.GGUFFile) -> Layout:
-    """
+    """Returns the layout that a GGUF of PLM is in.
+
     Raises:
         PlmEdgeError: it has an edge layout of a later version.
     """

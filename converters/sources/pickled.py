@@ -39,7 +39,8 @@ class PickledTensor:
 
     @property
     def type(self) -> GGMLQuantizationType:
-        """
+        """The type of its values.
+
         Raises:
             PlmEdgeError: a type that weights cannot have.
         """

@@ -46,7 +46,8 @@ class ShardTensor:
 
     @property
     def type(self) -> GGMLQuantizationType:
-        """
+        """The type of its values.
+
         Raises:
             PlmEdgeError: a type that weights cannot have.
         """
@@ -106,6 +107,7 @@ class Shard:
             raise
 
     def close(self) -> None:
+        """Close the file; its tensors cannot be read any more."""
         os.close(self.fd)
 
     def _read_header(self) -> dict[str, ShardTensor]:

@@ -42,12 +42,16 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Source:
-    """`pairs`: each tensor of the model, in the order of the file to be. `keys`: what the file says
-    of the model, but not how it is quantised and laid out.
+    """A model that is to be converted: its sizes, tensors and metadata, all checked.
 
-    `through`: the 16-bit type that a matrix passes through on its way to a quantised type, or None.
-    `origin`: where all this comes from. `file_type`: general.file_type, of a GGUF.
-    `hashed`: whether it is a GGUF that carries hashes of its tensors.
+    Attributes:
+        pairs: each tensor of the model, in the order of the file to be.
+        keys: what the file says of the model, but not how it is quantised and laid out.
+        through: the 16-bit type that a matrix passes through on its way to a quantised type, or
+            None.
+        origin: where all this comes from.
+        file_type: general.file_type, of a GGUF.
+        hashed: whether it is a GGUF that carries hashes of its tensors.
     """
 
     config: PlmConfig
@@ -61,8 +65,10 @@ class Source:
 
 @contextmanager
 def open_source(path: Path, snapshot: Snapshot | None = None) -> Iterator[Source]:
-    """Open the checkpoint in the folder `path`, or the GGUF `path`; its tensors can be read until
-    the context ends. `snapshot`: what the folder is of the hub.
+    """Open a checkpoint's folder, or a GGUF; its tensors can be read until the context ends.
+
+    Args:
+        snapshot: what the folder is of the hub.
 
     Raises:
         PlmEdgeError: it is not there, damaged, or not a PLM.

@@ -24,6 +24,7 @@ class TensorInfo:
 
     @property
     def elements(self) -> int:
+        """Number of values."""
         return prod(self.shape)
 
     @property

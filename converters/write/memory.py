@@ -21,9 +21,10 @@ START = 128 << 20
 
 
 def check_start() -> None:
-    """
+    """Refuse to begin where there is not even memory to read a checkpoint's header.
+
     Raises:
-        PlmEdgeError: there is not even memory to read a checkpoint's header.
+        PlmEdgeError: there is not (code RESOURCES).
     """
     free, who = available()
     if free < START:
@@ -31,10 +32,14 @@ def check_start() -> None:
 
 
 def check_memory(buffers: int, threads: int, taken: int) -> None:
-    """`buffers`: bytes that each thread will take; `taken`: that the process has taken already.
+    """Refuse a conversion that needs more memory than there is.
+
+    Args:
+        buffers: bytes that each thread will take.
+        taken: bytes that the process has taken already.
 
     Raises:
-        PlmEdgeError: what will be needed is more than there is.
+        PlmEdgeError: it does (code RESOURCES).
     """
     growth = threads * buffers + SLACK
     free, who = available()

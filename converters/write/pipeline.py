@@ -34,19 +34,21 @@ class Progress(Protocol):
     """Who wants to know how far a conversion is. Called from the thread that called `convert`."""
 
     def begin(self, total: int) -> None:
-        """`total`: bytes of weights that will be read."""
+        """Called once, with the bytes of weights that will be read."""
 
     def advance(self, count: int) -> None:
-        """`count`: bytes read and converted since the last call."""
+        """Called with the bytes that were read and converted since the last call."""
 
 
 class NoProgress:
-    """Nobody wants to know."""
+    """A `Progress` for someone who does not want to know."""
 
     def begin(self, total: int) -> None:
+        """See `Progress`."""
         pass
 
     def advance(self, count: int) -> None:
+        """See `Progress`."""
         pass
 
 
@@ -54,8 +56,10 @@ class NoProgress:
 class Job:
     """A tensor to convert.
 
-    `offset`: where its data go in the file, in bytes. `through`: a 16-bit type that the values are
-    rounded to on the way, or None. `weights`: the importance of each column, or None.
+    Attributes:
+        offset: where its data go in the file, in bytes.
+        through: a 16-bit type that the values are rounded to on the way, or None.
+        weights: [columns] the importance of each column, or None.
     """
 
     source: Tensor
@@ -67,8 +71,14 @@ class Job:
 
 @dataclass(frozen=True)
 class WrittenBlock:
-    """A block as it was meant to be written. `job` is its index, `offset` and `size` are in bytes,
-    `digest` is SHA-256."""
+    """A block as it was meant to be written.
+
+    Attributes:
+        job: the index of its job.
+        offset: where it begins in the file, in bytes.
+        size: its bytes.
+        digest: their SHA-256.
+    """
 
     job: int
     offset: int
@@ -81,7 +91,8 @@ def run(
 ) -> list[WrittenBlock]:
     """Convert all jobs into `file`.
 
-    Returns: every block that was written, in no order.
+    Returns:
+        Every block that was written, in no order.
 
     Raises:
         PlmEdgeError: reading or writing failed, or a weight is not finite. Whatever is raised, no

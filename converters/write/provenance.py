@@ -34,9 +34,14 @@ _UNKNOWN = "0" * 64
 
 @dataclass(frozen=True)
 class Origin:
-    """`name`: a repository, or the name of a folder or file. `revision`: the repository's commit.
-    `files`: what a hash over the source covers, when no revision names its content. `synthetic`:
-    whether it says that its weights are random."""
+    """Where a model comes from.
+
+    Attributes:
+        name: a repository, or the name of a folder or file.
+        revision: the repository's commit.
+        files: what a hash over the source covers, when no revision names its content.
+        synthetic: it says that its weights are random.
+    """
 
     name: str
     revision: str | None = None
@@ -45,7 +50,13 @@ class Origin:
 
 
 def keys(origin: Origin, recipe: str, hashes: Iterable[str], source_hash: str | None) -> Keys:
-    """`hashes`: of the tensors. `source_hash`: as of `SourceHash`, where the origin has files."""
+    """Returns the keys that say where a file comes from and who made it.
+
+    Args:
+        recipe: the recipe in words.
+        hashes: SHA-256 of each tensor's data, in the order of the file.
+        source_hash: as of `SourceHash`, where the origin has files.
+    """
     found = {
         VERSION_KEY: string(__version__),
         RECIPE_KEY: string(recipe),
@@ -73,11 +84,15 @@ def unknown_keys(origin: Origin, recipe: str, tensors: int) -> Keys:
 
 @dataclass
 class SourceHash:
-    """The hash of the source's files, taken on a thread beside the conversion, which reads the same
-    files: `sha256sum FILES | sha256sum`, with bare names in the order of the alphabet.
+    """The hash of the source's files, taken on a thread beside the conversion.
 
-    Use as a context manager; leaving it stops the thread. `known`: hashes that were taken already,
-    by file name.
+    It is that of `sha256sum FILES | sha256sum`, with bare names in the order of the alphabet. The
+    conversion reads the same files, so they are read from the disk once. Use it as a context
+    manager; leaving it stops the thread.
+
+    Attributes:
+        files: the source's files.
+        known: hashes that were taken already, by file name.
     """
 
     files: tuple[Path, ...]
@@ -96,7 +111,8 @@ class SourceHash:
         self._thread.join()
 
     def result(self) -> str | None:
-        """
+        """Wait for the hash; None where there are no files.
+
         Raises:
             PlmEdgeError: a file could not be read.
         """

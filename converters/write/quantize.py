@@ -47,9 +47,10 @@ _TRAITS = ctypes.CFUNCTYPE(ctypes.POINTER(_Traits), ctypes.c_int)
 
 
 class Quantizer:
-    """Prototypes of our own rather than attributes set on `ggml`, which others share.
+    """ggml's conversions, by prototypes of our own: those set on `ggml` are shared with others.
 
-    `ggml`: libggml-base, loaded.
+    Args:
+        ggml: libggml-base, loaded.
     """
 
     def __init__(self, ggml: ctypes.CDLL) -> None:
@@ -86,7 +87,12 @@ class Quantizer:
         return bool(self._validate(type_, raw.ctypes.data, raw.size))
 
     def round(self, type_: GGMLQuantizationType, values: Floats, scratch: Bytes) -> None:
-        """Round `values` in place to what f16 or bf16 can hold. `scratch`: 2 bytes a value."""
+        """Round values in place to what f16 or bf16 can hold.
+
+        Args:
+            values: f32.
+            scratch: 2 bytes a value.
+        """
         self._from_f32[type_](values.ctypes.data, scratch.ctypes.data, values.size)
         self._to_f32[type_](scratch.ctypes.data, values.ctypes.data, values.size)
 
@@ -98,10 +104,15 @@ class Quantizer:
         into: Bytes,
         weights: Floats | None = None,
     ) -> bool:
-        """Quantise whole rows of `columns` values into `into`, which has exactly their size.
-        `weights`: the importance of each column, contiguous.
+        """Quantise whole rows of f32 values.
 
-        Returns: whether every block came out finite, as upstream checks it.
+        Args:
+            columns: values in a row.
+            into: has exactly the size of the result.
+            weights: [columns] the importance of each column, contiguous.
+
+        Returns:
+            Whether every block came out finite, as upstream checks it.
         """
         if weights is None and self.encode_fast(type_, values, into):
             return self.is_finite(type_, into)
@@ -116,10 +127,14 @@ class Quantizer:
     def encode_fast(
         self, type_: GGMLQuantizationType, values: Floats, into: Bytes, lanes: int = 0
     ) -> bool:
-        """Quantise whole blocks of `values` into `into`, which has exactly their size, many blocks
-        at a time. `lanes`: 4, 8, 16, or 0 for the most that this CPU has.
+        """Quantise whole blocks of f32 values, many blocks at a time.
 
-        Returns: False, with nothing written, where there is no fast version.
+        Args:
+            into: has exactly the size of the result.
+            lanes: 4, 8, 16, or 0 for the most that this CPU has.
+
+        Returns:
+            False, with nothing written, where there is no fast version.
         """
         pointers = (values.ctypes.data, into.ctypes.data)
         return bool(self._fast(type_, *pointers, values.size, lanes))

@@ -21,12 +21,19 @@ class TypeTotal:
 
     @property
     def bits_per_weight(self) -> float:
+        """Bits that a value takes on average."""
         return 8 * self.size / self.elements
 
 
 @dataclass(frozen=True)
 class Report:
-    """`size` of the file and `peak_rss` of the process in bytes; `warnings` for the person."""
+    """What a conversion made.
+
+    Attributes:
+        size: of the file, in bytes.
+        peak_rss: the most memory that the process had, in bytes.
+        warnings: for the person.
+    """
 
     out: Path
     quant: str

@@ -51,7 +51,8 @@ def verify_written(
 ) -> list[str]:
     """Compare the unfinished `file` with what was meant to be written to it.
 
-    Returns: SHA-256 of each tensor's data, in the order of `jobs`.
+    Returns:
+        SHA-256 of each tensor's data, in the order of `jobs`.
 
     Raises:
         PlmEdgeError: it differs: the disk, the memory or this program is at fault.
@@ -146,14 +147,21 @@ def _differs(path: Path, where: str) -> PlmEdgeError:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`hashed`: whether the file carries hashes, and all of them are right. Without them only the
-    header and the form of the blocks could be checked."""
+    """What a check of a whole file found.
+
+    Attributes:
+        tensors: number of tensors that were read.
+        bytes: of their data.
+        hashed: the file carries hashes, and all of them are right. Without them only the header
+            and the form of the blocks could be checked.
+    """
 
     tensors: int
     bytes: int
     hashed: bool
 
     def as_dict(self) -> dict[str, Any]:
+        """Returns all fields, for --json."""
         return {"tensors": self.tensors, "bytes": self.bytes, "hashed": self.hashed}
 
 

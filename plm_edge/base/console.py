@@ -48,6 +48,7 @@ def set_quiet(quiet: bool) -> None:
 
 
 def is_quiet() -> bool:
+    """Whether notes and progress are turned off."""
     return _quiet
 
 

@@ -88,7 +88,7 @@ def write_at(fd: int, data: Any, offset: int) -> None:
 
 @contextmanager
 def replacing(target: Path, mode: int = PUBLIC) -> Iterator[IO[bytes]]:
-    """A file to write beside `target`, which takes its place when the block ends without error.
+    """Open a file beside `target`, which takes its place when the block ends without error.
 
     Whatever happens, `target` is the old file or the whole new one; nothing else is left over.
 
@@ -121,9 +121,12 @@ def write_text(target: Path, text: str, mode: int = PUBLIC) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time is in this block, for one `path`: a file of its own, made here.
+    """Let one process at a time into this block; the others wait.
 
-    The others wait. A process that dies lets go of the lock.
+    A process that dies lets go of the lock.
+
+    Args:
+        path: the lock: a file of its own, which is made here and stays.
 
     Raises:
         OSError: the file cannot be made.

@@ -11,25 +11,34 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 
 def cache() -> Path:
-    """What can be made again: converted files, engines, emulated devices. PLM_EDGE_CACHE_DIR."""
+    """The folder of what can be made again: converted files, engines, emulated devices.
+
+    PLM_EDGE_CACHE_DIR names another.
+    """
     return Path(os.environ.get("PLM_EDGE_CACHE_DIR") or platformdirs.user_cache_dir("plm-edge"))
 
 
 def data() -> Path:
-    """What is remembered: which models were made, what was measured. PLM_EDGE_DATA_DIR."""
+    """The folder of what is remembered: which models were made, what was measured.
+
+    PLM_EDGE_DATA_DIR names another.
+    """
     return Path(os.environ.get("PLM_EDGE_DATA_DIR") or platformdirs.user_data_dir("plm-edge"))
 
 
 def config() -> Path:
-    """A person's own profiles and devices. PLM_EDGE_CONFIG_DIR."""
+    """The folder of a person's own profiles and devices.
+
+    PLM_EDGE_CONFIG_DIR names another.
+    """
     return Path(os.environ.get("PLM_EDGE_CONFIG_DIR") or platformdirs.user_config_dir("plm-edge"))
 
 
 def ensure(place: Path, variable: str = "PLM_EDGE_CACHE_DIR") -> Path:
-    """A folder of ours, made if it is not there.
+    """Make one of our folders if it is not there, and return it.
 
     Args:
-        variable: what puts it elsewhere.
+        variable: the environment variable that puts it elsewhere, for the error.
 
     Raises:
         PlmEdgeError: it cannot be made, or not be written (code ENVIRONMENT).

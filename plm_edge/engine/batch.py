@@ -10,8 +10,10 @@ import numpy as np
 
 
 class Batch:
-    """Rows for `Context.decode`: a token, its position, its sequence, and whether its logits are
-    wanted. It is filled again after `clear` for the next call, without a new allocation.
+    """Rows for `Context.decode`, used again for each call without a new allocation.
+
+    A row has a token, its position, its sequence, and whether its logits are wanted. `clear` makes
+    room for the next call.
 
     Args:
         bindings: llama-cpp-python's module.

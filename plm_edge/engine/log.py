@@ -57,6 +57,7 @@ class EngineLog:
         bindings.llama_log_set(self._callback, None)
 
     def clear(self) -> None:
+        """Forget what was heard."""
         self._lines.clear()
         self._partial = ""
 
@@ -75,6 +76,7 @@ class EngineLog:
 
     @property
     def text(self) -> str:
+        """Everything that was heard since the last `clear`."""
         return "\n".join(line for _, line in self._lines)
 
     def reason(self) -> str:
@@ -120,7 +122,7 @@ def _bytes(mib: str) -> int:
 
 
 def read_log(text: str) -> EngineLog:
-    """A listener that has heard `text`: what an engine elsewhere wrote."""
+    """Returns a listener that has heard `text`: what an engine elsewhere wrote."""
     heard = EngineLog()
     heard._lines.extend((WARN, line) for line in text.splitlines())
     return heard

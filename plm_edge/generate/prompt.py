@@ -10,7 +10,11 @@ from plm_edge.engine import chat
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as token ids, and whether the chat template was put around it."""
+    """A prompt as token ids.
+
+    Attributes:
+        templated: the chat template was put around it.
+    """
 
     tokens: list[int]
     templated: bool

@@ -35,8 +35,13 @@ LEAST_CLOCK = 0.6
 
 
 class Core(NamedTuple):
-    """What is known of a core: its kind, highest clock (any unit), and the kernel's capacity, which
-    is 1024 for a machine's best; None where nobody tells."""
+    """What is known of a core; None where nobody tells.
+
+    Attributes:
+        kind: Cortex-A76, or an x86's model name.
+        clock: the highest one, in any unit that is the same for all cores.
+        capacity: the kernel's figure, 1024 for a machine's best core.
+    """
 
     kind: str
     clock: float | None = None
@@ -44,11 +49,14 @@ class Core(NamedTuple):
 
 
 def big(cores: Sequence[Core]) -> list[bool]:
-    """Which cores to compute with: decode waits for its slowest thread, so none that is little.
+    """Says which cores to compute with: decode waits for its slowest thread, so no little one.
 
     A core is big when it is of no little kind and has at least LEAST_CAPACITY of the best core's
     capacity; where capacities tell nothing (missing, or all equal), LEAST_CLOCK of its clock. A
     machine that has nothing but little cores computes with them.
+
+    Returns:
+        True for each core that is big, in their order.
     """
     able = [not core.kind.endswith(LITTLE) for core in cores]
     if not any(able):

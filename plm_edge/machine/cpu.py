@@ -47,7 +47,10 @@ DARWIN_NAMES: dict[str, tuple[str, ...]] = {
 
 
 def processors(cpuinfo: str) -> list[Processor]:
-    """/proc/cpuinfo, a table a processor; what stands after them all is left out."""
+    """Reads /proc/cpuinfo as one table a processor.
+
+    Lines after the last processor, which are about the whole board, are left out.
+    """
     found = []
     for block in re.split(r"\n\s*\n", cpuinfo):
         rows = [line.partition(":") for line in block.splitlines() if ":" in line]
@@ -58,7 +61,10 @@ def processors(cpuinfo: str) -> list[Processor]:
 
 
 def all_processors() -> list[Processor]:
-    """This machine's, from /proc/cpuinfo; none where there is no such file."""
+    """Returns this machine's processors, from /proc/cpuinfo.
+
+    It is empty where there is no such file.
+    """
     return processors(_read(_CPUINFO))
 
 

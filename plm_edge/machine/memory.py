@@ -20,7 +20,12 @@ _UNLIMITED = 1 << 60  # version 1 of control groups says "no limit" by a number 
 
 
 class Room(NamedTuple):
-    """Bytes, and what bounds them, as the subject of a sentence: "this machine"."""
+    """Memory that can still be taken.
+
+    Attributes:
+        bytes: how much.
+        bound_by: what bounds it, as the subject of a sentence: "this machine".
+    """
 
     bytes: int
     bound_by: str
@@ -124,7 +129,11 @@ def _headroom(limit: Path, used: Path, stat: Path) -> int | None:
 
 
 def proc_table(text: str) -> dict[str, int]:
-    """The lines like "VmSize:  1234 kB" of a file in /proc: name and bytes."""
+    """Reads the lines like "VmSize:  1234 kB" of a file in /proc.
+
+    Returns:
+        Bytes by name.
+    """
     rows = [line.partition(":") for line in text.splitlines() if line.endswith("kB")]
     return {name: int(value.split()[0]) * 1024 for name, _, value in rows}
 

@@ -27,8 +27,10 @@ def default_threads(sysfs: Path = _SYSFS) -> int:
 
 
 def default_jobs(sysfs: Path = _SYSFS) -> int:
-    """Threads or processes for work that goes on by itself (compiling, converting): every CPU that
-    this process may run on counts, for none waits for another; at least 1."""
+    """Threads or processes for work that goes on by itself (compiling, converting); at least 1.
+
+    Every CPU that this process may run on counts, for none waits for another.
+    """
     return _within_quota(len(cores.allowed()), sysfs)
 
 

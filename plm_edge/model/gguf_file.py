@@ -39,7 +39,14 @@ _TYPE_NAMES = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor's entry. `shape` is in ggml's order: the first length is the contiguous one."""
+    """One tensor's entry in the header.
+
+    Attributes:
+        shape: in ggml's order: the first length is the contiguous one.
+        type: ggml's name in small letters: q4_k.
+        offset: of its data, in bytes from the start of the file.
+        n_bytes: of its data.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -49,6 +56,7 @@ class Tensor:
 
     @property
     def n_values(self) -> int:
+        """The product of its lengths."""
         total = 1
         for length in self.shape:
             total *= length
@@ -66,7 +74,11 @@ class Array:
     _code: int = field(repr=False)
 
     def values(self, limit: int | None = None) -> list[Any]:
-        """The first `limit` elements (all when None)."""
+        """Reads the elements from the file.
+
+        Args:
+            limit: how many at most; None: all.
+        """
         count = self.length if limit is None else min(limit, self.length)
         with _Reader(self._file) as reader:
             reader.at = self._offset
@@ -86,7 +98,15 @@ class Array:
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """A GGUF's header, checked. `keys` holds scalars, strings and `Array`s."""
+    """A GGUF's header, checked.
+
+    Attributes:
+        version: of the format.
+        keys: scalars, strings and `Array`s by name.
+        key_types: the type of each key by name: u32, str, arr.
+        tensors: in the order of the file.
+        file_bytes: the file's size.
+    """
 
     path: Path
     version: int
@@ -97,6 +117,7 @@ class GGUFFile:
 
     @property
     def architecture(self) -> str:
+        """general.architecture; empty where it is missing."""
         return str(self.keys.get("general.architecture", ""))
 
     @cached_property
@@ -106,6 +127,7 @@ class GGUFFile:
 
     @cached_property
     def n_params(self) -> int:
+        """Number of all weights in this file."""
         return sum(tensor.n_values for tensor in self.tensors)
 
     def arch_key(self, name: str, default: Any = None) -> Any:
@@ -266,6 +288,7 @@ class _Reader:
             )
 
     def number(self, code: str) -> Any:
+        """The number of this struct code at the cursor."""
         n_bytes = struct.calcsize("<" + code)
         self.need(n_bytes, "a number of its header")
         (value,) = struct.unpack_from("<" + code, self.data, self.at)
@@ -273,6 +296,7 @@ class _Reader:
         return value
 
     def string(self) -> str:
+        """The string at the cursor."""
         length = self._string_length()
         raw = self.data[self.at : self.at + length]
         self.at += length
@@ -346,6 +370,7 @@ class _Reader:
         raise _cut_short(self.path, self.size, f"an array of {length:,} strings runs past the end")
 
     def damaged(self, why: str) -> PlmEdgeError:
+        """The error for a header that cannot be."""
         return PlmEdgeError(
             f"{self.path} is damaged",
             why,

@@ -64,7 +64,14 @@ class KVShape:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a model will take. `compute` is an estimate, the others are counted."""
+    """Bytes that a model will take.
+
+    Attributes:
+        weights: counted.
+        kv: of the cache, counted.
+        compute: of the compute buffers, an estimate.
+        process: of the program itself, measured.
+    """
 
     weights: int
     kv: int
@@ -73,6 +80,7 @@ class Need:
 
     @property
     def total(self) -> int:
+        """All of them together."""
         return self.weights + self.kv + self.compute + self.process
 
 
