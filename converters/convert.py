@@ -139,7 +139,7 @@ def _snapshot(source: Path, revision: str | None, progress: Progress | None) -> 
 
 
 def default_out(source: Path, quant: str) -> Path:
-    """NAME-QUANT.gguf in the current folder."""
+    """Returns NAME-QUANT.gguf in the current folder."""
     name = source.stem if source.is_file() else model_name(source)
     return Path(f"{name}-{quant.lower()}.gguf")
 

@@ -41,10 +41,10 @@ class Tensor(Protocol):
 
 
 def columns(shape: tuple[int, ...]) -> int:
-    """Values in a row."""
+    """Returns the values in a row."""
     return shape[-1]
 
 
 def rows(shape: tuple[int, ...]) -> int:
-    """Number of rows; a vector has one."""
+    """Returns the number of rows; a vector has one."""
     return shape[0] if len(shape) > 1 else 1

@@ -42,7 +42,7 @@ class Entry:
 
 
 def catalogue(layout: Layout = "edge") -> list[Entry]:
-    """In the order of `recipes.RECIPES`, the finest first."""
+    """Lists what --quant takes in the order of `recipes.RECIPES`, the finest first."""
     return [_entry(name, recipe, layout) for name, recipe in RECIPES.items()]
 
 

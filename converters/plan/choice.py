@@ -58,7 +58,7 @@ class Choice:
         return self.recipe is not None and self.recipe.quantised
 
     def file_type(self, layout: Layout) -> LlamaFileType | None:
-        """What general.file_type says, or None where the source's file type stays."""
+        """Returns what general.file_type says, or None where the source's file type stays."""
         return self.recipe.file_type_in(self._mixture(layout)) if self.recipe else None
 
     def _mixture(self, layout: Layout) -> Layout:
@@ -94,7 +94,7 @@ class Choice:
         return wanted, fitting_type(wanted, width, spec.kind)
 
     def weights(self, spec: TensorSpec, stored: Form, type_: GGMLQuantizationType) -> Floats | None:
-        """The importance of the columns of a tensor as it is stored, or None.
+        """Returns the importance of the columns of a tensor as it is stored, or None.
 
         Raises:
             PlmEdgeError: the matrix is for another model, or `type_` is not to be had without one.

@@ -49,7 +49,7 @@ class DecodedTensor:
 
 
 def turnable(tensor: Tensor, quantizer: Quantizer) -> Tensor:
-    """`tensor`; where it is a quantised one turned, the same in a form that can be read so."""
+    """Returns `tensor` in a form that can be read by columns, a quantised one too."""
     if isinstance(tensor, TransposedTensor) and tensor.source.type not in FLOATS:
         return TransposedTensor(DecodedTensor(tensor.source, quantizer))
     return tensor

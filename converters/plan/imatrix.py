@@ -44,7 +44,7 @@ class ImportanceMatrix:
     chunks: int
 
     def keys(self) -> Keys:
-        """What llama-quantize writes about the matrix that it used."""
+        """Returns what llama-quantize writes about the matrix that it used."""
         keys = {"quantize.imatrix.file": _text(self.file)}
         if self.datasets:
             keys["quantize.imatrix.dataset"] = _text(self.datasets[0])
@@ -54,7 +54,8 @@ class ImportanceMatrix:
         return keys
 
     def weights(self, name: str, columns: int) -> Floats | None:
-        """The importance of each of the tensor's columns, or None when the matrix has no entry.
+        """Returns the importance of each of the tensor's columns, or None when the matrix has no
+        entry.
 
         Raises:
             PlmEdgeError: the entry is for another number of columns.

@@ -41,7 +41,7 @@ class Form:
     transposed: bool = False
 
     def of(self, source: Tensor) -> Tensor:
-        """The checkpoint's tensor `source` in this form."""
+        """Returns the checkpoint's tensor `source` in this form."""
         if not self.transposed:
             return source
         # A file of the edge layout has it in this form already.
@@ -75,5 +75,5 @@ def form(spec: TensorSpec, layout: Layout) -> Form:
 
 
 def layout_keys(layout: Layout) -> Keys:
-    """The keys by which a reader tells the layouts apart."""
+    """Returns the keys by which a reader tells the layouts apart."""
     return {LAYOUT_VERSION_KEY: u32(EDGE_VERSION)} if layout == "edge" else {}

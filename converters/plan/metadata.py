@@ -18,7 +18,7 @@ _GENERIC = {"checkpoint", "checkpoints", "final", "hf", "model", "weights"}
 
 
 def model_name(folder: Path) -> str:
-    """A short name for files made from the checkpoint in `folder`."""
+    """Returns a short name for files made from the checkpoint in `folder`."""
     folder = folder.absolute()
     name = folder.name
     if folder.parent.name == "snapshots":  # the hub's cache: models--OWNER--NAME/snapshots/HASH

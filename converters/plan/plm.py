@@ -53,7 +53,8 @@ class TensorSpec:
 
 
 def tensor_specs(c: PlmConfig) -> list[TensorSpec]:
-    """All tensors, in the order in which llama.cpp's tools write them: by layer, then by name."""
+    """Returns all tensors, in the order in which llama.cpp's tools write them: by layer, then by
+    name."""
     specs = [
         TensorSpec("model.norm.weight", "output_norm.weight", (c.hidden,), Kind.NORM, -1),
         TensorSpec(EMBEDDING, "token_embd.weight", (c.vocab, c.hidden), Kind.EMBEDDING, -1),
@@ -83,7 +84,7 @@ def tensor_specs(c: PlmConfig) -> list[TensorSpec]:
 
 
 def model_keys(c: PlmConfig) -> Keys:
-    """The GGUF keys that describe the model's sizes."""
+    """Returns the GGUF keys that describe the model's sizes."""
     return {
         "plm.block_count": u32(c.layers),
         "plm.context_length": u32(c.max_positions),

@@ -20,7 +20,7 @@ KNOWN_SPLITS = {
 
 
 def find_pretokenizer(tokenizer: Mapping[str, Any]) -> str:
-    """llama.cpp's name (tokenizer.ggml.pre) for the tokenizer in tokenizer.json.
+    """Returns llama.cpp's name (tokenizer.ggml.pre) for the tokenizer in tokenizer.json.
 
     Raises:
         PlmEdgeError: it normalises or splits text in a way that no name is known for.

@@ -62,7 +62,7 @@ class RecipeFile:
     overrides: tuple[Override, ...]
 
     def type_of(self, spec: TensorSpec) -> GGMLQuantizationType | None:
-        """The type that the person gave this tensor, or None. Norms are f32 always."""
+        """Returns the type that the person gave this tensor, or None. Norms are f32 always."""
         if spec.kind is Kind.NORM:
             return None
         for override in self.overrides:

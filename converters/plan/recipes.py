@@ -92,7 +92,7 @@ class Recipe:
     edge_file_type: LlamaFileType | None = None
 
     def file_type_in(self, layout: Layout) -> LlamaFileType:
-        """What general.file_type says of a file in `layout`."""
+        """Returns what general.file_type says of a file in `layout`."""
         return self.edge_file_type or self.file_type if layout == "edge" else self.file_type
 
     @property
@@ -130,7 +130,7 @@ EARLY_DOWN_Q5: Exceptions = {Kind.FFN_DOWN: ((first_eighth, Q.Q5_K),)}
 def mixture(
     embedding: Q, attn_q: Q, kv_a: Q, kv_b: Q, attn_out: Q, ffn_up: Q, ffn_down: Q
 ) -> dict[Kind, GGMLQuantizationType]:
-    """A type for each kind of matrix, in all layers."""
+    """Returns a type for each kind of matrix, in all layers."""
     return {
         Kind.EMBEDDING: embedding,
         Kind.ATTN_Q: attn_q,
@@ -243,13 +243,13 @@ ERRORS = {
 
 
 def typical_error(type_: GGMLQuantizationType) -> float:
-    """How far a weight is off, as a share of what weights are: an orientation, of normally
+    """Says how far a weight is off, as a share of what weights are: an orientation, of normally
     distributed ones."""
     return ERRORS.get(type_, 0.5)
 
 
 def find_recipe(name: str) -> tuple[str, Recipe]:
-    """The recipe's own name (aliases and case resolved) and the recipe.
+    """Returns the recipe's own name (aliases and case resolved) and the recipe.
 
     Raises:
         PlmEdgeError: there is none of this name.
@@ -269,8 +269,12 @@ def find_recipe(name: str) -> tuple[str, Recipe]:
 def wanted_type(
     recipe: Recipe, spec: TensorSpec, layers: int, layout: Layout, imatrix: bool = False
 ) -> GGMLQuantizationType:
-    """The type of one tensor of a model with `layers` layers. Norms are f32 always. `imatrix`:
-    whether an importance matrix is at hand."""
+    """Returns the type that one tensor should have; norms are f32 always.
+
+    Args:
+        layers: of the model.
+        imatrix: an importance matrix is at hand.
+    """
     if spec.kind is Kind.NORM:
         return Q.F32
     if not recipe.quantised:

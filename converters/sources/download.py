@@ -62,7 +62,7 @@ def download(
 
 
 def not_the_file(name: str, found: str, expected: str) -> PlmEdgeError:
-    """The error of a download whose SHA-256 is not the hub's."""
+    """Returns the error of a download whose SHA-256 is not the hub's."""
     return PlmEdgeError(
         f"{name} is not the file that the hub has",
         f"its hash is {found}, and the hub says {expected}",
@@ -126,7 +126,7 @@ def _first(answer: HTTPResponse) -> int:
 
 
 def disk_full(name: str, why: str) -> PlmEdgeError:
-    """The error of a download that the disk has no room for (code RESOURCES)."""
+    """Returns the error of a download that the disk has no room for (code RESOURCES)."""
     return PlmEdgeError(
         f"the disk is full while {name} was downloaded", why, MORE_ROOM, ExitCode.RESOURCES
     )

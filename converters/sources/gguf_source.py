@@ -72,7 +72,7 @@ class GgufTensor:
 
 
 def read_config(content: gguf_file.GGUFFile) -> PlmConfig:
-    """The model's sizes, from its keys.
+    """Returns the model's sizes, from its keys.
 
     Raises:
         PlmEdgeError: it is no PLM, or a key is missing or cannot be.
@@ -160,7 +160,7 @@ def match_tensors(
 
 
 def model_keys(content: gguf_file.GGUFFile) -> Keys:
-    """The file's keys, as far as they are about the model."""
+    """Returns the file's keys, as far as they are about the model."""
     if content.keys.get("split.count", 1) != 1:
         raise _unfit(content.path, "it is one of several files (split.count)")
     keys: Keys = {}

@@ -43,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_name(source: Path) -> bool:
-    """Whether `source` names a repository, as it does when no such path exists."""
+    """Says whether `source` names a repository, as it does when no such path exists."""
     return not source.exists() and _NAME.fullmatch(str(source)) is not None
 
 

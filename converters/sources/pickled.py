@@ -71,7 +71,7 @@ class PickledTensor:
 
 
 def open_pickled(path: Path) -> dict[str, PickledTensor]:
-    """The tensors of a pickled file by name.
+    """Returns the tensors of a pickled file by name.
 
     Raises:
         PlmEdgeError: torch is not installed, or the file is damaged, or holds more than tensors.

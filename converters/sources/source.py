@@ -78,7 +78,7 @@ def open_source(path: Path, snapshot: Snapshot | None = None) -> Iterator[Source
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether `path` is a GGUF, or a file that should be one."""
+    """Says whether `path` is a GGUF, or a file that should be one."""
     return path.is_file() and (path.suffix == ".gguf" or gguf_file.is_gguf(path))
 
 

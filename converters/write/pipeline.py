@@ -117,7 +117,7 @@ def run(
 
 
 def buffer_bytes(job: Job) -> int:
-    """The most memory that one thread takes for a job, in bytes."""
+    """Returns the most memory that one thread takes for a job, in bytes."""
     count = max((count for _, count in _blocks(job.source)), default=0)
     values = count * columns(job.source.shape)
     # raw, values, half, result, and what turning a matrix copies through
@@ -125,7 +125,7 @@ def buffer_bytes(job: Job) -> int:
 
 
 def source_bytes(tensor: Tensor, count: int) -> int:
-    """Bytes of `count` rows."""
+    """Returns how many bytes `count` rows take."""
     block, size = GGML_QUANT_SIZES[tensor.type]
     return count * columns(tensor.shape) // block * size
 

@@ -73,12 +73,12 @@ def keys(origin: Origin, recipe: str, hashes: Iterable[str], source_hash: str | 
 
 
 def is_synthetic(config: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint's config.json says that its weights are random."""
+    """Returns whether a checkpoint's config.json says that its weights are random."""
     return str(config.get("_note", "")).startswith(SYNTHETIC_NOTE)
 
 
 def unknown_keys(origin: Origin, recipe: str, tensors: int) -> Keys:
-    """The same keys, as long as the real ones, before anything is hashed."""
+    """Returns the same keys, as long as the real ones, before anything is hashed."""
     return keys(origin, recipe, [_UNKNOWN] * tensors, _UNKNOWN if origin.files else None)
 
 
@@ -131,7 +131,7 @@ class SourceHash:
 
 
 def file_hash(path: Path, stop: threading.Event | None = None) -> str:
-    """SHA-256 of a file; of its beginning only, once `stop` is set.
+    """Returns the SHA-256 of a file; of its beginning only, once `stop` is set.
 
     Raises:
         PlmEdgeError: it cannot be read.

@@ -75,7 +75,7 @@ class Quantizer:
             self._init(type_)
 
     def decode(self, type_: GGMLQuantizationType, raw: Bytes, into: Floats) -> Floats:
-        """The values in `raw`, whole blocks of any type: a view of it, or in `into`."""
+        """Returns the values in `raw`, whole blocks of any type: a view of it, or in `into`."""
         if type_ == Q.F32:
             return raw.view(np.float32)
         to_f32 = self._to_f32.get(type_) or self._traits(type_).contents.to_float
@@ -83,7 +83,7 @@ class Quantizer:
         return into
 
     def is_finite(self, type_: GGMLQuantizationType, raw: Bytes) -> bool:
-        """Whether no value or scale in `raw`, whole blocks, is infinite or no number."""
+        """Says whether no value or scale in `raw`, whole blocks, is infinite or no number."""
         return bool(self._validate(type_, raw.ctypes.data, raw.size))
 
     def round(self, type_: GGMLQuantizationType, values: Floats, scratch: Bytes) -> None:

@@ -56,7 +56,7 @@ class Report:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For --json: every field, and the bits a weight."""
+        """Returns every field, and the bits a weight, for --json."""
         return {
             **asdict(self),
             "out": str(self.out),
@@ -66,7 +66,7 @@ class Report:
 
 
 def type_totals(tensors: Iterable[TensorInfo]) -> tuple[TypeTotal, ...]:
-    """Per type, the one with the most bytes first."""
+    """Sums tensors up by type, the type with the most bytes first."""
     totals: dict[str, TypeTotal] = {}
     for tensor in tensors:
         name = tensor.type.name.lower()

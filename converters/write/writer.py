@@ -173,7 +173,7 @@ def _is_at(fd: int, path: Path) -> bool:
 
 
 def mebibytes(size: int) -> str:
-    """Bytes for a person: 1.5 MiB."""
+    """Words bytes for a person: 1.5 MiB."""
     return f"{size / 2**20:,.1f} MiB"
 
 

@@ -48,12 +48,12 @@ def set_quiet(quiet: bool) -> None:
 
 
 def is_quiet() -> bool:
-    """Whether notes and progress are turned off."""
+    """Says whether notes and progress are turned off."""
     return _quiet
 
 
 def printable(text: str) -> str:
-    """`text` with control characters, bidirectional overrides and undecodable bytes made visible.
+    """Makes control characters, bidirectional overrides and undecodable bytes visible.
 
     A file name may hold bytes that are no UTF-8, and a GGUF or a model's output may hold escape
     sequences that would recolour, retitle or reprogram the terminal. Newline and tab stay.
@@ -71,25 +71,25 @@ def _visible(char: str) -> str:
 
 
 def note(message: str) -> None:
-    """One dim line on stderr; nothing when quiet."""
+    """Prints one dim line on stderr; nothing when quiet."""
     if not _quiet:
         _line(Text(printable(message), style="dim"))
 
 
 def warn(message: str) -> None:
-    """One yellow line on stderr; nothing when quiet."""
+    """Prints one yellow line on stderr; nothing when quiet."""
     if not _quiet:
         _line(Text("note: ", style="yellow").append(printable(message), style="default"))
 
 
 def echo(text: str) -> None:
-    """Text on stderr, dim and without a newline, that stdout will continue on a terminal."""
+    """Prints text on stderr, dim and without a newline, that stdout will continue on a terminal."""
     if not _quiet and err.is_terminal:
         err.print(Text(printable(text), style="dim"), end="", soft_wrap=True)
 
 
 def show_error(error: PlmEdgeError) -> None:
-    """The three lines of an error on stderr: what happened, why, what to do."""
+    """Prints the three lines of an error on stderr: what happened, why, what to do."""
     _line(Text(printable(error.what), style="bold red"))
     _line(Text("  why  ", style="dim").append(printable(error.why), style="default"))
     _line(Text("  fix  ", style="green").append(printable(error.fix), style="default"))
@@ -153,7 +153,7 @@ def progress(*, in_bytes: bool = True, transient: bool = True) -> Iterator[Progr
 
 
 def table(*columns: str, title: str | None = None, right: tuple[int, ...] = ()) -> Table:
-    """A light table in the house style.
+    """Returns a light table in the house style.
 
     Args:
         columns: headings; none shows no heading line.
@@ -179,12 +179,12 @@ def table(*columns: str, title: str | None = None, right: tuple[int, ...] = ()) 
 
 
 def cell(value: object, style: str = "") -> Text:
-    """A table cell that shows `value` as it is: no markup, no control characters."""
+    """Returns a table cell that shows `value` as it is: no markup, no control characters."""
     return Text(printable(str(value)), style=style)
 
 
 def size(n_bytes: float) -> str:
-    """Bytes for a person, in binary units: 144.0 MiB."""
+    """Words bytes for a person, in binary units: 144.0 MiB."""
     value = float(n_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(value) < 1024:
@@ -194,7 +194,7 @@ def size(n_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for a person: 340 ms, 12.3 s, 4 min 05 s."""
+    """Words seconds for a person: 340 ms, 12.3 s, 4 min 05 s."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
     if seconds < 120:

@@ -25,12 +25,12 @@ PUBLIC = 0o666  # less the umask
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the disk, the quota or the largest size of a file is what stopped a write."""
+    """Says whether the disk, the quota or the largest size of a file is what stopped a write."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 def sha256(path: Path, stop: Callable[[], bool] | None = None) -> str:
-    """The SHA-256 of a file, in hexadecimal.
+    """Returns the SHA-256 of a file, in hexadecimal.
 
     Args:
         stop: asked after each MiB; once it says True, the hash is of what was read so far.

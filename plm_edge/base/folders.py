@@ -11,7 +11,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 
 def cache() -> Path:
-    """The folder of what can be made again: converted files, engines, emulated devices.
+    """Returns the folder of what can be made again: converted files, engines, emulated devices.
 
     PLM_EDGE_CACHE_DIR names another.
     """
@@ -19,7 +19,7 @@ def cache() -> Path:
 
 
 def data() -> Path:
-    """The folder of what is remembered: which models were made, what was measured.
+    """Returns the folder of what is remembered: which models were made, what was measured.
 
     PLM_EDGE_DATA_DIR names another.
     """
@@ -27,7 +27,7 @@ def data() -> Path:
 
 
 def config() -> Path:
-    """The folder of a person's own profiles and devices.
+    """Returns the folder of a person's own profiles and devices.
 
     PLM_EDGE_CONFIG_DIR names another.
     """

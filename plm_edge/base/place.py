@@ -19,12 +19,12 @@ DATA = PACKAGE / "data"
 
 
 def checkout() -> Path | None:
-    """The checkout's folder, or None for an installed package."""
+    """Returns the checkout's folder, or None for an installed package."""
     return ROOT if (ROOT / "vendor/llama.cpp/sync.py").is_file() else None
 
 
 def shipped(in_checkout: str, in_data: str) -> tuple[Path, ...]:
-    """The places of a file or folder that comes with the program, the one to prefer first.
+    """Returns the places of a file or folder that comes with the program, the one to prefer first.
 
     Args:
         in_checkout: its path in the checkout, such as "devices".

@@ -13,7 +13,7 @@ class TemplateRefusal(Exception):
 
 
 def render(template: str, messages: list[dict[str, str]], *, bos: str = "", eos: str = "") -> str:
-    """The prompt for the next answer to `messages` ({"role", "content"} each).
+    """Renders the prompt for the next answer to `messages` ({"role", "content"} each).
 
     Raises:
         PlmEdgeError: the template is broken or refuses these messages.

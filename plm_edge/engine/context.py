@@ -92,7 +92,7 @@ class Context:
     # Computing
 
     def batch(self, capacity: int | None = None) -> Batch:
-        """An empty batch for this context.
+        """Returns an empty batch for this context.
 
         Args:
             capacity: most rows; None: `n_batch`.
@@ -149,7 +149,7 @@ class Context:
     # What was computed
 
     def logits(self) -> Logits:
-        """[wanted rows, n_vocab] of the last batch, in its order.
+        """Returns [wanted rows, n_vocab] of the last batch, in its order.
 
         A view of the engine's buffer: the next call of `decode` or `append` overwrites it.
         """
@@ -157,7 +157,7 @@ class Context:
         return np.ctypeslib.as_array(pointer, (self._n_wanted, self.n_vocab))
 
     def row_logits(self, row: int = -1) -> Logits:
-        """[n_vocab] of one row of the last batch; a view as that of `logits`.
+        """Returns [n_vocab] of one row of the last batch; a view as that of `logits`.
 
         Args:
             row: its number in the batch; its logits were wanted. -1: the last wanted one.
@@ -179,7 +179,7 @@ class Context:
         min_p: float = 0.0,
         seed: int = 0,
     ) -> Sampler:
-        """A sampler over this context's logits, to be closed before the context.
+        """Returns a sampler over this context's logits, to be closed before the context.
 
         Args:
             temp: temperature; 0 picks the likeliest token (greedy) and ignores the rest.
@@ -220,11 +220,12 @@ class Context:
         self._lc.llama_memory_seq_cp(self._memory, source, target, ALL, ALL)
 
     def length(self, sequence: int = 0) -> int:
-        """The position at which a sequence goes on: 0 when the cache holds none of it."""
+        """Returns the position at which a sequence goes on: 0 when the cache holds none of it."""
         return int(self._lc.llama_memory_seq_pos_max(self._memory, sequence)) + 1
 
     def save(self, sequence: int = 0) -> bytes:
-        """What the cache holds of a sequence, for `restore` into a context of the same kind."""
+        """Returns what the cache holds of a sequence, for `restore` into a context of the same
+        kind."""
         size = self._lc.llama_state_seq_get_size(self._handle, sequence)
         buffer = (ctypes.c_uint8 * size)()
         written = self._lc.llama_state_seq_get_data(self._handle, buffer, size, sequence)

@@ -19,7 +19,8 @@ class Step:
 
 
 def greedy(session: Session, prompt: Sequence[int], count: int) -> list[Step]:
-    """`count` tokens after `prompt`, or fewer where the model ends. Forgets earlier generations.
+    """Returns up to `count` tokens after `prompt`, fewer where the model ends. Forgets earlier
+    generations.
 
     Args:
         prompt: at most `Context.n_batch` tokens.

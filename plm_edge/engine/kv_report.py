@@ -10,7 +10,7 @@ from plm_edge.model.gguf_file import GGUFFile
 
 
 def kv_report(log: EngineLog, header: GGUFFile, kv_type: str, n_seq: int) -> KVReport | None:
-    """The cache in its parts; the log's two decimals are made exact where the keys agree.
+    """Returns the cache in its parts; the log's two decimals are made exact where the keys agree.
 
     Args:
         n_seq: sequences that share the context: the engine names the cells of one.

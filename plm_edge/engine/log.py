@@ -80,7 +80,7 @@ class EngineLog:
         return "\n".join(line for _, line in self._lines)
 
     def reason(self) -> str:
-        """Why the last call failed, in llama.cpp's words: the first error is the cause."""
+        """Returns why the last call failed, in llama.cpp's words: the first error is the cause."""
         errors = [line for level, line in self._lines if level == ERROR]
         cause = errors[0] if errors else ""
         # "llama_model_load: error loading model: X" → "X"
@@ -91,7 +91,7 @@ class EngineLog:
         return re.sub(r"^\w+: ", "", cause)
 
     def kv(self) -> KVReport | None:
-        """The cache's size in all its parts, or None when the model has none."""
+        """Returns the cache's size in all its parts, or None when the model has none."""
         found = [match for _, line in self._lines if (match := _KV.search(line))]
         if not found:
             return None
@@ -105,7 +105,7 @@ class EngineLog:
         )
 
     def weight_bytes(self) -> dict[str, int]:
-        """Bytes of the weights in each kind of buffer, such as CPU and CPU_REPACK."""
+        """Returns the bytes of the weights in each kind of buffer, such as CPU and CPU_REPACK."""
         found: dict[str, int] = {}
         for _, line in self._lines:
             if match := _WEIGHTS.search(line):
@@ -113,7 +113,7 @@ class EngineLog:
         return found
 
     def compute_bytes(self) -> int:
-        """Bytes of the compute buffers on all devices."""
+        """Returns the bytes of the compute buffers on all devices."""
         return sum(_bytes(match[1]) for _, line in self._lines if (match := _COMPUTE.search(line)))
 
 

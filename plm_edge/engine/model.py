@@ -91,7 +91,8 @@ class Model:
 
 
 def load_error(header: GGUFFile, what: str) -> PlmEdgeError:
-    """The error of a model or a context that the engine did not make, for the reason it logged.
+    """Returns the error of a model or a context that the engine did not make, for the reason it
+    logged.
 
     Args:
         what: the beginning of the first line, which ends in the file's name.

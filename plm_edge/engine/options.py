@@ -16,7 +16,7 @@ FLASH_NUMBERS = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 
 
 def never() -> bool:
-    """The `stop` of someone who never wants to stop."""
+    """Says never to stop: the `stop` of someone who does not want to."""
     return False
 
 
@@ -57,7 +57,7 @@ class Options:
 
 
 def choose_ctx(header: GGUFFile, wanted: int | None) -> int:
-    """Tokens of context: `wanted`, or what the model was trained for, at most 4096."""
+    """Returns `wanted` tokens of context, or what the model was trained for, at most 4096."""
     if wanted is not None:
         return wanted
     trained = describe(header).context_length or 0

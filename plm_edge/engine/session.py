@@ -121,7 +121,7 @@ class Session:
         return self.context.kv
 
     def tokenize(self, text: str | bytes, *, add_special: bool = True) -> list[int]:
-        """Token ids of `text`; see `Vocabulary.tokenize`."""
+        """Returns the token ids of `text`; see `Vocabulary.tokenize`."""
         return self.vocabulary.tokenize(text, add_special=add_special)
 
     def close(self) -> None:

@@ -47,7 +47,8 @@ class RowCounts:
             self._lib.plm_edge_sparsity_reset()
 
     def read(self) -> list[LayerRows]:
-        """The layers that were computed since the last reset; empty where nothing is counted."""
+        """Returns the layers that were computed since the last reset; empty where nothing is
+        counted."""
         if not self._lib:
             return []
         rows, read = ctypes.c_uint64(), ctypes.c_uint64()
@@ -60,6 +61,6 @@ class RowCounts:
 
 
 def zero_share(layers: list[LayerRows]) -> float | None:
-    """Share of zero rows over all layers; None without counts."""
+    """Returns the share of zero rows over all layers; None without counts."""
     total = sum(layer.rows for layer in layers)
     return 1 - sum(layer.read for layer in layers) / total if total else None

@@ -35,7 +35,7 @@ class Vocabulary:
         return bos, eos
 
     def tokenize(self, text: str | bytes, *, add_special: bool = True) -> list[int]:
-        """Token ids of `text`; names of special tokens in it become those tokens.
+        """Turns `text` into token ids; names of special tokens in it become those tokens.
 
         Args:
             text: what is no UTF-8 in bytes, or a lone surrogate in a str, is replaced by U+FFFD, as
@@ -62,7 +62,7 @@ class Vocabulary:
         return list(tokens[:count])
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
-        """A token's bytes; not always whole characters.
+        """Returns a token's bytes; not always whole characters.
 
         Args:
             special: also the name of a special token, which is empty otherwise.
@@ -76,5 +76,5 @@ class Vocabulary:
             self._buffer = ctypes.create_string_buffer(-count)
 
     def is_end(self, token: int) -> bool:
-        """Whether the model ends its text with this token."""
+        """Says whether the model ends its text with this token."""
         return bool(self._lc.llama_vocab_is_eog(self._handle, token))

@@ -38,7 +38,10 @@ class LocalGenerator:
         self._session = session
 
     def encode(self, text: str, *, raw: bool = False) -> Prompt:
-        """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
+        """Turns a user's prompt into token ids, in the model's chat template if it has one.
+
+        Args:
+            raw: without the template.
 
         Raises:
             PlmEdgeError: the template is broken.

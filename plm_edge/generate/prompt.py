@@ -29,7 +29,7 @@ class Tokenize(Protocol):
 def encode(
     text: str, tokenize: Tokenize, template: str | None, *, bos: str = "", eos: str = ""
 ) -> Prompt:
-    """Token ids of a user's prompt.
+    """Returns the token ids of a user's prompt.
 
     Args:
         template: the chat template to put around it; None sends it as it is.

@@ -33,7 +33,7 @@ class Request:
     stop: tuple[str, ...] = ()
 
     def checked(self, n_ctx: int, n_ctx_train: int | None) -> Request:
-        """This, with a seed drawn if there was none.
+        """Returns this, with a seed drawn if there was none.
 
         Args:
             n_ctx: tokens of context that there are.
@@ -105,7 +105,10 @@ class Generator(Protocol):
     """A model that is ready to generate, wherever it runs."""
 
     def encode(self, text: str, *, raw: bool = False) -> Prompt:
-        """Token ids of a user's prompt: in the model's chat template if it has one, unless `raw`.
+        """Turns a user's prompt into token ids, in the model's chat template if it has one.
+
+        Args:
+            raw: without the template.
 
         Raises:
             PlmEdgeError: the template is broken, or the model cannot be reached.

@@ -27,7 +27,7 @@ class Sampling:
     seed: int | None = None
 
     def checked(self) -> Sampling:
-        """This, with a seed drawn if there was none.
+        """Returns this, with a seed drawn if there was none.
 
         Raises:
             PlmEdgeError: a setting is out of its range (code USAGE).

@@ -55,7 +55,7 @@ class Stats:
         threads: int,
         zeros_by_layer: list[float],
     ) -> Stats:
-        """The statistics that follow from what was measured.
+        """Returns the statistics that follow from what was measured.
 
         Args:
             n_steps: decode steps that `decode_s` covers.

@@ -26,11 +26,11 @@ class TextDecoder:
         self._held = ""  # may be the beginning of a stop string
 
     def feed(self, piece: bytes) -> str:
-        """The text that is certain with this piece; empty when there is none."""
+        """Returns the text that is certain with this piece; empty when there is none."""
         return self._up_to_stop(self._decoder.decode(piece))
 
     def finish(self) -> str:
-        """What was held back, at the end; half a character becomes U+FFFD."""
+        """Returns what was held back, at the end; half a character becomes U+FFFD."""
         text = self._up_to_stop(self._decoder.decode(b"", final=True))
         text, self._held = text + self._held, ""
         return text

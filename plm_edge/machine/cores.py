@@ -72,7 +72,7 @@ def big(cores: Sequence[Core]) -> list[bool]:
 
 
 def kind(processor: Processor) -> str:
-    """The kind of a processor of /proc/cpuinfo: Cortex-A76, or an x86's model name."""
+    """Returns the kind of a processor of /proc/cpuinfo: Cortex-A76, or an x86's model name."""
     if "CPU part" in processor:
         implementer = int(processor.get("CPU implementer", "0"), 16)
         return arm_kind(implementer, int(processor["CPU part"], 16))
@@ -80,25 +80,26 @@ def kind(processor: Processor) -> str:
 
 
 def arm_kind(implementer: int, part: int) -> str:
-    """Cortex-A76 for 0x41, 0xd0b; the numbers themselves for a core that is not listed."""
+    """Names a core: Cortex-A76 for 0x41, 0xd0b, the numbers themselves for one that is not
+    listed."""
     known = PARTS.get(part) if implementer == ARM_LTD else None
     return known or f"implementer 0x{implementer:02x}, part 0x{part:03x}"
 
 
 def allowed() -> set[int]:
-    """CPUs that this process may run on (taskset, container CPU sets)."""
+    """Returns the CPUs that this process may run on (taskset, container CPU sets)."""
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(logical()))
 
 
 def logical() -> int:
-    """CPUs of this machine, a hyper-thread counted as one; at least 1."""
+    """Returns how many CPUs this machine has, a hyper-thread counted as one; at least 1."""
     return os.cpu_count() or 1
 
 
 def physical() -> int | None:
-    """Physical cores of this machine; None where the system does not tell."""
+    """Returns how many physical cores there are; None where the system does not tell."""
     import psutil
 
     return psutil.cpu_count(logical=False)

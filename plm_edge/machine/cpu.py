@@ -69,7 +69,8 @@ def all_processors() -> list[Processor]:
 
 
 def common_features(tables: Sequence[Processor]) -> tuple[str, ...]:
-    """What all processors have, in the order of the first: a thread may run on any of them."""
+    """Returns what all processors have, in the order of the first: a thread may run on any of
+    them."""
     lists = [(table.get("flags") or table.get("Features") or "").split() for table in tables]
     if not lists:
         return ()
@@ -77,37 +78,37 @@ def common_features(tables: Sequence[Processor]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in lists[0] if name in common))
 
 
-def darwin_features(told: Mapping[str, str], arm: bool) -> tuple[str, ...]:
-    """Linux's names of what macOS tells.
+def darwin_features(answers: Mapping[str, str], arm: bool) -> tuple[str, ...]:
+    """Returns Linux's names of what macOS says of the CPU.
 
     Args:
-        told: sysctl's names and values.
+        answers: sysctl's names and values.
         arm: an Apple CPU; each has 64-bit SIMD without saying so.
     """
     found = [
         name
         for key, names in DARWIN_NAMES.items()
-        if told.get(f"hw.optional.{key}") == "1"
+        if answers.get(f"hw.optional.{key}") == "1"
         for name in names
     ]
     return ("fp", "asimd", *found) if arm else tuple(found)
 
 
 def flags() -> tuple[str, ...]:
-    """All features of this CPU, by Linux's names; empty where the system does not tell."""
+    """Returns all features of this CPU, by Linux's names; empty where the system does not tell."""
     if sys.platform == "darwin":
         return darwin_features(_sysctl("hw.optional"), platform.machine() == "arm64")
     return common_features(all_processors())
 
 
 def features() -> list[str]:
-    """Of the features that the engine can be built to use, those that this CPU has."""
+    """Returns those features of this CPU that the engine can be built to use."""
     have = set(flags())
     return [name for name in (*X86_FEATURES, *ARM_FEATURES) if name in have]
 
 
 def name() -> str:
-    """The processor's name as the system gives it: a model, or the board on ARM."""
+    """Returns the processor's name as the system gives it: a model, or the board on ARM."""
     if sys.platform == "darwin":
         return _sysctl("machdep.cpu").get("machdep.cpu.brand_string", "") or platform.machine()
     rows = [line.partition(":") for line in _read(_CPUINFO).splitlines()]
@@ -118,7 +119,7 @@ def name() -> str:
 
 
 def is_virtual() -> bool:
-    """Whether the CPU says that it is a virtual machine's (x86 alone does)."""
+    """Returns whether the CPU says that it is a virtual machine's (x86 alone does)."""
     return "hypervisor" in flags()
 
 

@@ -32,19 +32,19 @@ class Room(NamedTuple):
 
 
 def available() -> Room:
-    """What this process can take now without swapping, failing or being killed."""
+    """Returns what this process can take now without swapping, failing or being killed."""
     return min(_bounds())
 
 
 def total() -> int:
-    """The machine's RAM, in bytes."""
+    """Returns the machine's RAM, in bytes."""
     import psutil
 
     return psutil.virtual_memory().total
 
 
 def peak_rss() -> int:
-    """The most memory that this process has had resident so far, in bytes."""
+    """Returns the most memory that this process has had resident so far, in bytes."""
     # ru_maxrss keeps the figure of the process that started this one, across exec; VmHWM does not.
     if peak := _table(Path("/proc/self/status")).get("VmHWM"):
         return peak

@@ -20,14 +20,14 @@ _SYSFS = Path("/sys")
 
 
 def default_threads(sysfs: Path = _SYSFS) -> int:
-    """Threads for a model that has this machine to itself; at least 1."""
+    """Says how many threads a model takes that has this machine to itself; at least 1."""
     big = _big_cores(cores.allowed(), sysfs)
     count = len(big) if len(big) <= SMALL_MACHINE else _physical(big, sysfs)
     return _within_quota(count, sysfs)
 
 
 def default_jobs(sysfs: Path = _SYSFS) -> int:
-    """Threads or processes for work that goes on by itself (compiling, converting); at least 1.
+    """Says how many threads or processes work that goes on by itself may take; at least 1.
 
     Every CPU that this process may run on counts, for none waits for another.
     """

@@ -25,7 +25,7 @@ NUMBERS = {name: number for number, (name, _, _) in TENSOR_TYPES.items()}
 
 
 def type_bytes(type_name: str, n_values: int) -> int:
-    """Bytes of `n_values` values of a ggml type; `n_values` must be whole blocks."""
+    """Returns the bytes of `n_values` values of a ggml type; `n_values` must be whole blocks."""
     block, size = TYPE_SIZES[type_name]
     if n_values % block:
         raise ValueError(f"{n_values} values are not whole blocks of {block} ({type_name})")

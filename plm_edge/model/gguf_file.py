@@ -85,7 +85,7 @@ class Array:
             return [reader.value(self._code, 1) for _ in range(count)]
 
     def raw_strings(self) -> list[bytes]:
-        """All elements of an array of strings, as the bytes that stand in the file.
+        """Reads all elements of an array of strings, as the bytes that stand in the file.
 
         Raises:
             ValueError: the elements are no strings.
@@ -131,12 +131,12 @@ class GGUFFile:
         return sum(tensor.n_values for tensor in self.tensors)
 
     def arch_key(self, name: str, default: Any = None) -> Any:
-        """The value of `{architecture}.{name}`."""
+        """Returns the value of `{architecture}.{name}`."""
         return self.keys.get(f"{self.architecture}.{name}", default)
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether the file starts as a GGUF does. False when it cannot be read."""
+    """Says whether the file starts as a GGUF does; False when it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(4) == MAGIC
@@ -408,7 +408,7 @@ def _not_gguf(path: Path, reader: _Reader) -> PlmEdgeError:
 
 
 def shards(path: Path) -> Iterator[Path]:
-    """All files of a split GGUF (name-00001-of-00003.gguf), or `path` alone."""
+    """Returns all files of a split GGUF (name-00001-of-00003.gguf), or `path` alone."""
     stem, _, count = path.stem.rpartition("-of-")
     base, _, index = stem.rpartition("-")
     if not (base and count.isdigit() and index.isdigit() and len(index) == len(count) == 5):

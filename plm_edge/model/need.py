@@ -41,7 +41,7 @@ class KVShape:
     n_layers: int
 
     def bytes_per_token(self, kv_type: str) -> int:
-        """Bytes a token in all layers.
+        """Returns how many bytes a token takes in all layers.
 
         Raises:
             PlmEdgeError: a row is not whole blocks of this type (code INPUT).
@@ -57,7 +57,8 @@ class KVShape:
         return self.n_layers * sum(ggml_types.type_bytes(kv_type, row) for row in self.rows)
 
     def expanded_bytes_per_token(self, kv_type: str) -> int:
-        """What a token would cost with every head's own K and V in the cache (rounded up)."""
+        """Returns what a token would cost with every head's own K and V in the cache (rounded
+        up)."""
         block, size = ggml_types.TYPE_SIZES[kv_type]
         return -(-self.expanded // block) * size
 
@@ -85,7 +86,8 @@ class Need:
 
 
 def kv_shape(model: GGUFFile) -> KVShape | None:
-    """The cache's shape from the GGUF's keys, or None when they do not say (another family)."""
+    """Returns the cache's shape from the GGUF's keys, or None when they do not say (another
+    family)."""
     n_layers = _count(model, "block_count")
     heads = _per_layer(model, "attention.head_count", n_layers)
     if not n_layers or not any(heads):
@@ -122,7 +124,7 @@ def _per_layer(model: GGUFFile, name: str, n_layers: int | None) -> list[int]:
 
 
 def compute_estimate(model: GGUFFile, n_ctx: int, n_ubatch: int) -> int:
-    """An estimate of the compute buffers, in bytes.
+    """Returns an estimate of the compute buffers, in bytes.
 
     Taken as alive at once in a micro-batch: either mask and attention scores of all heads over the
     whole context (flash attention needs less) with the latent of one layer expanded in f16, or the
@@ -148,7 +150,7 @@ def _vocabulary(model: GGUFFile) -> int:
 
 
 def of(model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int = 512) -> Need:
-    """What running `model` takes with a context of `n_ctx` tokens.
+    """Returns what running `model` takes with a context of `n_ctx` tokens.
 
     Raises:
         PlmEdgeError: the KV type does not fit the model, or a shard is missing or damaged.

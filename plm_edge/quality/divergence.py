@@ -49,7 +49,8 @@ class Divergence:
         self._file.flush()
 
     def of(self, path: Path, kv: str = "f32", step: int = 1) -> NDArray[np.float64]:
-        """[window]: sum of p·log(p/q) over the vocabulary, in nats, mean of a window's positions.
+        """Returns [window]: sum of p·log(p/q) over the vocabulary, in nats, mean of a window's
+        positions.
 
         p are the reference's probabilities, q those of the file at `path`, which must have its
         tokens, with a cache of type `kv`.
@@ -99,7 +100,7 @@ class Divergence:
 
 
 def logits(session: Session, tokens: Sequence[int], position: int) -> Logits:
-    """[position, vocabulary] for tokens at `position` and after; a copy.
+    """Returns [position, vocabulary] for tokens at `position` and after; a copy.
 
     Raises:
         PlmEdgeError: the engine cannot compute them.
@@ -111,7 +112,7 @@ def logits(session: Session, tokens: Sequence[int], position: int) -> Logits:
 
 
 def log_softmax(made: Logits) -> Logits:
-    """Logarithms of probabilities, in place of logits."""
+    """Puts the logarithms of probabilities in place of logits."""
     made -= made.max(1, keepdims=True)
     total = np.exp(made).sum(1, keepdims=True, dtype=np.float64)
     made -= np.log(total).astype(np.float32)
@@ -119,7 +120,7 @@ def log_softmax(made: Logits) -> Logits:
 
 
 def windows_of(model: Path, text: str | None = None, most: int = 8) -> list[list[int]]:
-    """The text in windows of WINDOW tokens, each begun anew; at most so many.
+    """Cuts the text into windows of WINDOW tokens, each begun anew; at most so many.
 
     Args:
         model: whose tokens.
