@@ -223,7 +223,7 @@ def _zeros(log: str) -> list[float]:
 
 def _peak_rss(server: Server) -> int:
     """The server's peak resident memory, in bytes; 0 if the device does not say."""
-    done = server.device.shell(
+    done = server.transport.shell(
         f"grep -i VmHWM /proc/{server.pid}/status || ps -o rss= -p {server.pid}", timeout=20
     )
     found = re.search(r"\d+", done.text)

@@ -208,7 +208,7 @@ def _require_room(place: Place, missing: list[PlannedFile]) -> None:
     have = _arrived(place, missing)
     needed = sum(item.size for item in missing) - have
     if needed + min(_SLACK, needed) > free:
-        raise failures.disk_full(place.device.device, place.folder, needed, free)
+        raise failures.disk_full(place.transport.name, place.folder, needed, free)
 
 
 def _arrived(place: Place, missing: list[PlannedFile]) -> int:
@@ -216,7 +216,7 @@ def _arrived(place: Place, missing: list[PlannedFile]) -> int:
     names = [quote(place.path(item.staged)) for item in missing]
     listed = " ".join(f"{name} {name}.*.part" for name in names)
     script = f'for one in {listed}; do [ ! -f "$one" ] || wc -c < "$one"; done'
-    return sum(int(word) for word in place.device.shell(script, check=True).text.split())
+    return sum(int(word) for word in place.transport.shell(script, check=True).text.split())
 
 
 def _send(
@@ -235,7 +235,7 @@ def _send(
             started.append(done)
             progress(item.place, done, total)
 
-        if place.device.put(item.source, place.path(item.staged), mode=item.mode, progress=told):
+        if place.transport.put(item.source, place.path(item.staged), mode=item.mode, progress=told):
             sent.append(item.place)
             bytes_sent += item.size - min(started, default=0)
     return sent, bytes_sent
@@ -245,7 +245,7 @@ def _stage(place: Place, item: PlannedFile) -> None:
     """Link or copy a file that is good already to `incoming/`, beside the rest of its unit."""
     source, target = quote(place.path(item.place)), quote(place.path(item.staged))
     script = f"mkdir -p {quote(place.path(item.staged.rsplit('/', 1)[0]))}"
-    place.device.shell(
+    place.transport.shell(
         f"{script} && {{ ln {source} {target} || cp {source} {target}; }}", check=True
     )
 

@@ -26,12 +26,12 @@ class Place:
     """Our folder on a device.
 
     Args:
-        device: connected or not.
+        transport: the way to the device, connected or not.
         folder: absolute, or relative to the folder where a login starts.
     """
 
-    def __init__(self, device: Transport, folder: str) -> None:
-        self.device = device
+    def __init__(self, transport: Transport, folder: str) -> None:
+        self.transport = transport
         self.folder = folder
 
     def path(self, *parts: str) -> str:
@@ -41,14 +41,16 @@ class Place:
     def read(self, name: str) -> str | None:
         """The text of a small file in the folder; None if it is missing."""
         path = quote(self.path(name))
-        done = self.device.shell(f"[ ! -f {path} ] || {{ echo found; cat {path}; }}", check=True)
+        done = self.transport.shell(f"[ ! -f {path} ] || {{ echo found; cat {path}; }}", check=True)
         found, _, text = done.text.partition("\n")
         return text if found == "found" else None
 
     def write(self, name: str, text: str) -> None:
         """Write a small text file in the folder, beside its target first, then renamed."""
         path, part = quote(self.path(name)), quote(self.path(f"{name}.part"))
-        self.device.shell(f"cat > {part} && mv -f {part} {path}", stdin=text.encode(), check=True)
+        self.transport.shell(
+            f"cat > {part} && mv -f {part} {path}", stdin=text.encode(), check=True
+        )
 
     def announce(self, paths: Iterable[str]) -> None:
         """Make the folder, and add paths to `placed.txt` before anything is written to them.
@@ -66,12 +68,16 @@ class Place:
 mkdir -p {quote(self.folder)} && chmod 700 {quote(self.folder)} || exit 1
 [ -z "$new" ] || echo "$new" >> {placed}
 cat >> {placed}"""
-        self.device.shell(script, stdin="".join(f"{path}\n" for path in paths).encode(), check=True)
+        self.transport.shell(
+            script, stdin="".join(f"{path}\n" for path in paths).encode(), check=True
+        )
 
     def hashes(self, paths: Iterable[str]) -> dict[str, str | None]:
         """The SHA-256 of files, by path relative to the folder; None for one that is missing."""
         wanted = {self.path(path): path for path in paths}
-        return {wanted[path]: found for path, found in files.hashes(self.device, [*wanted]).items()}
+        return {
+            wanted[path]: found for path, found in files.hashes(self.transport, [*wanted]).items()
+        }
 
     def free(self) -> int | None:
         """Free bytes on the disk of the folder, which may not exist yet; None if unknown."""
@@ -79,7 +85,7 @@ cat >> {placed}"""
 while [ ! -d "$place" ] && [ "$place" != "${{place%/*}}" ]; do place=${{place%/*}}; done
 [ -d "$place" ] || place=.
 df -Pk "$place" | tail -n 1"""
-        words = self.device.shell(script, check=True).text.split()
+        words = self.transport.shell(script, check=True).text.split()
         return int(words[3]) * 1024 if len(words) > 3 and words[3].isdigit() else None
 
     def move(self, old: str, new: str) -> None:
@@ -87,11 +93,11 @@ df -Pk "$place" | tail -n 1"""
         source, target = quote(self.path(old)), quote(self.path(new))
         parent = quote(str(PurePosixPath(self.path(new)).parent))
         script = f"mkdir -p {parent} && rm -rf {target} && mv -f {source} {target}"
-        self.device.shell(script, check=True)
+        self.transport.shell(script, check=True)
 
     def drop(self, name: str) -> None:
         """Remove a file, or a folder with all that it holds."""
-        self.device.shell(f"rm -rf {quote(self.path(name))}", check=True)
+        self.transport.shell(f"rm -rf {quote(self.path(name))}", check=True)
 
     def clean(self) -> list[str]:
         """Remove every file that we put there, and the folders that are empty afterwards.
@@ -127,10 +133,10 @@ rm -f {quote(self.path(PLACED))}
 rmdir {folder} 2>/dev/null || find {folder} -type f | sed 's/^/kept /'
 {above}
 exit 0"""
-        done = self.device.shell(script)
+        done = self.transport.shell(script)
         if done.stderr.strip():
             raise DeviceError(
-                f"not all could be removed from {self.device.device}",
+                f"not all could be removed from {self.transport.name}",
                 done.complaint,
                 f"remove {self.folder} there by hand",
             )

@@ -112,7 +112,7 @@ def prove(server: Server, wanted: Reference, engine: str) -> Proof:
             min(len(got), len(wanted.tokens)),
         )
         raise PlmEdgeError(
-            f"{server.device.device} does not compute what this machine does",
+            f"{server.transport.name} does not compute what this machine does",
             f"of {len(wanted.tokens)} greedy tokens after {wanted.prompt!r}, number {at + 1} is "
             f"another one: {got} there, {wanted.tokens} here, where the reference preferred each "
             f"by {wanted.margin:.2g} nats or more",

@@ -131,7 +131,7 @@ def read(place: Place) -> Record | None:
         return _parse(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlmEdgeError(
-            f"the manifest on {place.device.device} cannot be read",
+            f"the manifest on {place.transport.name} cannot be read",
             f"{place.path(MANIFEST)}: {error}",
             "deploy again; if that fails, clean it first: plm-edge devices clean NAME",
         ) from error

@@ -46,7 +46,7 @@ def find(device: OpenDevice, model: Path | None) -> Deployment:
     if known is None:
         raise PlmEdgeError(
             f"nothing is deployed on {device.name}",
-            f"there is no {place.path(MANIFEST)} on {place.device.device}",
+            f"there is no {place.path(MANIFEST)} on {place.transport.name}",
             f"put engine and model there first: plm-edge deploy --device {device.cli_name}",
         )
     chosen = known.current
@@ -77,7 +77,7 @@ def _require_unchanged(place: Place, device: OpenDevice, wanted: list[record.Dep
         for item in wanted
         for path in [quote(place.path(item.path))]
     )
-    broken = place.device.shell(f"{checks}\nexit 0", check=True).text.split("\n")[0]
+    broken = place.transport.shell(f"{checks}\nexit 0", check=True).text.split("\n")[0]
     if broken:
         raise PlmEdgeError(
             f"what is on {device.name} is not what was deployed",
@@ -123,14 +123,14 @@ def require_memory(found: Deployment, settings: Settings) -> None:
     Raises:
         DeviceError: it will not fit (code RESOURCES).
     """
-    text = found.place.device.shell("cat /proc/meminfo 2>/dev/null; exit 0", timeout=20).text
+    text = found.place.transport.shell("cat /proc/meminfo 2>/dev/null; exit 0", timeout=20).text
     room = proc_table(text).get("MemAvailable")
     if room is None:
         return
     needed = found.model.file.size + found.model.kv_bytes_per_token * settings.n_ctx
     if needed > room:
         raise failures.DeviceError(
-            f"{found.model.name} does not fit the memory of {found.place.device.device}",
+            f"{found.model.name} does not fit the memory of {found.place.transport.name}",
             f"weights and KV cache for {settings.n_ctx:,} tokens take {needed / 2**20:,.0f} MiB, "
             f"and {room / 2**20:,.0f} MiB are available there",
             "lower --ctx, take a smaller quantisation, close what else runs there, or --force",

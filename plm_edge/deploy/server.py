@@ -99,7 +99,7 @@ class Server:
 
     def __init__(self, place: Place, settings: Settings, *, local_port: int = 0) -> None:
         self.place = place
-        self.device = place.device
+        self.transport = place.transport
         self.settings = settings
         if not settings.serving and not settings.key:
             self.settings = replace(settings, key=secrets.token_urlsafe(24))
@@ -131,7 +131,7 @@ class Server:
             if not self._there:
                 raise self.failure()
             self.port = self._stack.enter_context(
-                self.device.forward(self._there, self._local_port)
+                self.transport.forward(self._there, self._local_port)
             )
         except BaseException:
             self.stop()
@@ -168,28 +168,28 @@ class Server:
         if self._raised is not None:
             raise self._raised
         if self._done is None:
-            if not self.device.alive():
-                return failures.connection_lost(self.device.device, "the model ran", "")
+            if not self.transport.alive():
+                return failures.connection_lost(self.transport.name, "the model ran", "")
             return failures.DeviceError(
-                f"the server on {self.device.device} does not answer",
+                f"the server on {self.transport.name} does not answer",
                 "it runs, and its port cannot be reached from here",
                 "see whether ssh there forwards ports (AllowTcpForwarding in sshd_config)",
             )
-        return trouble.of_server(self.device, self._done, self.log)
+        return trouble.of_server(self.transport, self._done, self.log)
 
     def _run(self) -> None:
         settings = self.settings
         note = '{"pid": %d}'
         serving = quote(self.place.path(SERVING))
         script = _SCRIPT.format(
-            command=shlex.join(self.device.program(settings.words())),
+            command=shlex.join(self.transport.program(settings.words())),
             mark=_PID,
             grace=_GRACE,
             note=f"printf {shlex.quote(note)} $server > {serving}" if settings.serving else ":",
             forget=f"rm -f {serving}" if settings.serving else ":",
         )
         try:
-            self._done = self.device.shell(
+            self._done = self.transport.shell(
                 script, stdin=self._stdin(), on_stdout=self._listen, on_stderr=self._listen
             )
         except BaseException as error:
@@ -232,7 +232,7 @@ def stop_serving(place: Place) -> bool:
     pid = serving_pid(place)
     if pid is None:
         return False
-    place.device.shell(f"""kill {pid}
+    place.transport.shell(f"""kill {pid}
 for turn in 1 2 3 4 5 6; do kill -0 {pid} 2>/dev/null || break; sleep 0.5; done
 kill -s KILL {pid} 2>/dev/null
 rm -f {quote(place.path(SERVING))}""")
@@ -255,7 +255,7 @@ def serving_pid(place: Place) -> int | None:
     except (ValueError, KeyError, TypeError):
         pid = 0
     # Another process may have the number by now: only one that runs llama-server counts.
-    done = place.device.shell(
+    done = place.transport.shell(
         f"{{ tr '\\0' ' ' < /proc/{pid}/cmdline || ps -p {pid} -o args=; }} 2>/dev/null"
         " | grep -q llama-server"
     )

@@ -39,7 +39,7 @@ def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
         told = causes[0].strip()
     if _NO_MEMORY.search(log):
         said = next(line for line in log.splitlines() if _NO_MEMORY.search(line))
-        return failures.out_of_memory(device.device, done.command, said.strip())
+        return failures.out_of_memory(device.name, done.command, said.strip())
     if found := _NO_PORT.search(log):  # a port of this machine: on others any free one is taken
         why = "another program listens there, or it is one that only root may take"
         return failures.port_taken(int(found[1]), why)
@@ -52,12 +52,12 @@ def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
         return error
     if done.exit_code in (0, 128 + 15):  # SIGTERM
         return failures.DeviceError(
-            f"the server on {device.device} was stopped",
+            f"the server on {device.name} was stopped",
             "somebody ended it there, or plm-edge devices serve --stop did",
             "start it again",
         )
     return PlmEdgeError(
-        f"the model cannot be run on {device.device}",
+        f"the model cannot be run on {device.name}",
         told or f"llama-server ended with {done.exit_code}" + (f": {last[-1]}" if last else ""),
         "run it again with --debug to see all that it says, or deploy again",
         ExitCode.DEVICE,

@@ -72,7 +72,7 @@ def profile_of(facts: Facts, name: str, transport: str, device: str) -> Profile:
 def profile_of_host() -> Profile:
     """This machine's, under the name "host"."""
     device = LocalTransport()
-    found = profile_of(device.facts(), "host", "local", device.device)
+    found = profile_of(device.facts(), "host", "local", device.name)
     found.data["title"] = f"This machine ({found.title})"
     return found
 

@@ -40,7 +40,7 @@ def survey(
         kind, address = "local", ""
     with connect.open_transport(kind, address) as device:
         facts = device.facts()
-        who = device.device
+        who = device.name
     path = None if out is None or str(out) == "-" else out
     title = name or (path.stem if path else facts.model or facts.cpu or "device")
     found = detect.profile_of(facts, _plain(title), kind, who)

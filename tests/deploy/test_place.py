@@ -145,7 +145,7 @@ def test_a_manifest_comes_back_as_it_was(place: Place) -> None:
 def test_why_a_server_ended(
     place: Place, code: int, log: str, kind: type[PlmEdgeError], word: str
 ) -> None:
-    error = trouble.of_server(place.device, CommandResult("x", code, b"", b"", 1), log)
+    error = trouble.of_server(place.transport, CommandResult("x", code, b"", b"", 1), log)
     assert isinstance(error, kind)
     if word == "137":  # the kernel's own words stand there, where its log can be read
         assert "memory" in error.what
@@ -156,7 +156,7 @@ def test_why_a_server_ended(
 
 def test_a_port_here_that_is_taken(place: Place) -> None:
     log = "E srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 8080"
-    error = trouble.of_server(place.device, CommandResult("x", 1, b"", b"", 1), log)
+    error = trouble.of_server(place.transport, CommandResult("x", 1, b"", b"", 1), log)
     assert "port 8080 of this machine" in error.what
     assert "--port" in error.fix
 
@@ -179,6 +179,6 @@ def test_throttling(
     path.write_text(f"#!/bin/sh\necho '{says}'\n")
     path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert trouble.throttling_reason(place.device).startswith(expected)
+    assert trouble.throttling_reason(place.transport).startswith(expected)
     if not expected:
-        assert "thermal" not in trouble.throttling_reason(place.device)
+        assert "thermal" not in trouble.throttling_reason(place.transport)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from plm_edge.cli.engine.build import build
-from plm_edge.cli.engine.kept import clean, listing, path
+from plm_edge.cli.engine.builds import clean, listing, path
 
 engine = typer.Typer(
     help="The engine for other devices: build, list, find and remove.",

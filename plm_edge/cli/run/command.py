@@ -54,13 +54,13 @@ def run(
     if device is not None:
         from plm_edge.cli.run import there
 
-        opened = there.opened(device, emulate, setting)
+        opened = there.open_place(device, emulate, setting)
     elif emulate:
         raise options.without_device("--emulate", "it runs on this machine")
     else:
         from plm_edge.cli.run import here
 
-        opened = here.opened(setting)
+        opened = here.open_place(setting)
     with opened as place:
         encoded = place.generator.encode(text, raw=raw)
         limit = None if n_predict < 0 else n_predict

@@ -19,7 +19,7 @@ from plm_edge.store import choice as model_choice
 
 
 @contextmanager
-def opened(setting: Setting) -> Iterator[Place]:
+def open_place(setting: Setting) -> Iterator[Place]:
     """The model, loaded; Ctrl-C stops what it generates.
 
     Raises:

@@ -20,7 +20,7 @@ from plm_edge.store import choice as model_choice
 
 
 @contextmanager
-def opened(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
+def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
     """The deployed model, served; Ctrl-C stops what it generates.
 
     Raises:
@@ -45,7 +45,7 @@ def opened(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
         server.echo = options.debug_wanted
         about: dict[str, Any] = {
             "name": device,
-            "address": found.place.device.device,
+            "address": found.place.transport.name,
             "profile": found.record.profile,
         }
         engine = found.record.engine

@@ -59,7 +59,7 @@ class AdbTransport(Transport):
             if code == 0 or said or _state(self.serial) != "device":
                 self._ready = False
                 why = said[0].decode(errors="replace") if said else "adb sees it no more"
-                raise failures.connection_lost(self.device, "a command ran", why)
+                raise failures.connection_lost(self.name, "a command ran", why)
         return code
 
     @contextmanager
@@ -103,7 +103,7 @@ class AdbTransport(Transport):
                 f"adb sees {', '.join(known) or 'none'}",
                 f"connect it, {_DEVELOPER}",
             )
-        self.device = self.serial
+        self.name = self.serial
         state = known[self.serial]
         if state == "unauthorized":
             raise failures.NotAllowed(

@@ -43,7 +43,7 @@ def push(
         total, digest = source.stat().st_size, sha256(source)
     except OSError as error:
         raise PlmEdgeError(
-            f"{source} cannot be sent to {device.device}", str(error.strerror), "check the path"
+            f"{source} cannot be sent to {device.name}", str(error.strerror), "check the path"
         ) from error
     part = f"{target}.{digest[:_SHOWN]}.part"
     told = progress or _silent
@@ -51,7 +51,7 @@ def push(
     if sent and _hash_there(device, part) != digest:
         device.shell(f"rm -f {quote(part)}")
         raise failures.Damaged(
-            f"{target} on {device.device} is not what was sent",
+            f"{target} on {device.name} is not what was sent",
             "its SHA-256 is another one: bad storage, or the file changed meanwhile",
             "run the same command again",
         )
@@ -79,11 +79,11 @@ def _push(
         device.shell(f"rm -f {quote(part)}", check=True)
         have = 0
     if free is not None and total - have > free:
-        raise failures.disk_full(device.device, folder, total - have, free)
+        raise failures.disk_full(device.name, folder, total - have, free)
     done = device.shell(f"cat >> {quote(part)}", stdin=_chunks(source, have, total, told))
     error = device.failure(done)
     if isinstance(error, failures.DiskFull):
-        raise failures.disk_full(device.device, folder, total - have, None)
+        raise failures.disk_full(device.name, folder, total - have, None)
     if error:
         raise error
     return True
@@ -130,7 +130,7 @@ def pull(
     found = device.shell(f"[ -f {quote(source)} ] && wc -c < {quote(source)}")
     if found.exit_code != 0:
         raise PlmEdgeError(
-            f"there is no file {source} on {device.device}",
+            f"there is no file {source} on {device.name}",
             found.complaint or "nothing of that name is there",
             "check the path",
         )
@@ -145,7 +145,7 @@ def pull(
         if sha256(part) != digest:
             part.unlink()
             raise failures.Damaged(
-                f"{target} is not what {device.device} has",
+                f"{target} is not what {device.name} has",
                 "the SHA-256 of what arrived is another one, or the file changed meanwhile",
                 "run the same command again",
             )
@@ -210,7 +210,7 @@ done"""
 
 def _no_hash(device: Transport, what: str) -> failures.CommandFailed:
     return failures.CommandFailed(
-        f"{device.device} cannot check {what}",
+        f"{device.name} cannot check {what}",
         "sha256sum, shasum and openssl all failed there",
         "install coreutils there",
     )

@@ -16,8 +16,8 @@ class LocalTransport(Transport):
         home: where relative paths start; the user's home when None.
     """
 
-    def __init__(self, home: Path | None = None, device: str = "this machine") -> None:
-        super().__init__(device)
+    def __init__(self, home: Path | None = None, name: str = "this machine") -> None:
+        super().__init__(name)
         self.home = home or Path.home()
 
     @property

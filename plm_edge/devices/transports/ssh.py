@@ -136,13 +136,13 @@ class SshTransport(Transport):
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(
-                target=_serve, args=(self._loop,), name=f"ssh {self.device}", daemon=True
+                target=_serve, args=(self._loop,), name=f"ssh {self.name}", daemon=True
             ).start()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise failures.connection_lost(self.device, "a command ran", "") from None
+            raise failures.connection_lost(self.name, "a command ran", "") from None
         except KeyboardInterrupt:
             future.cancel()
             raise
@@ -187,7 +187,7 @@ class SshTransport(Transport):
         connection, self._connection = self._connection, None
         if connection:
             connection.abort()
-        return failures.connection_lost(self.device, "a command ran", why)
+        return failures.connection_lost(self.name, "a command ran", why)
 
     def _connect(self) -> None:
         """Open the connection unless it is.
@@ -209,19 +209,19 @@ class SshTransport(Transport):
         except asyncssh.PermissionDenied as error:
             self._given = None
             raise failures.NotAllowed(
-                f"{self.device} does not let us in",
+                f"{self.name} does not let us in",
                 f"no key of yours and no password was accepted ({error.reason})",
                 f"try `ssh {self._words()}`; install your key with ssh-copy-id {self._words()}",
             ) from error
         except (asyncssh.KeyImportError, asyncssh.ConfigParseError) as error:
             raise failures.NotAllowed(
-                f"{self.device} cannot be reached with these ssh settings",
+                f"{self.name} cannot be reached with these ssh settings",
                 str(error),
                 "see ~/.ssh/config and the keys it names; keys with a passphrase go to ssh-agent",
             ) from error
         except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
             raise failures.Unreachable(
-                f"{self.device} cannot be reached",
+                f"{self.name} cannot be reached",
                 _reason(error),
                 f"is it on, in this network, with ssh enabled? try `ssh {self._words()}`",
             ) from error
@@ -259,13 +259,13 @@ class SshTransport(Transport):
             changed = bool(keys or authorities)
         if changed:
             return failures.WrongHostKey(
-                f"{self.device} shows another host key than before",
+                f"{self.name} shows another host key than before",
                 f"known_hosts has another one than {print_ or 'those it offers'} ({heard}): it was "
                 "reinstalled, or something else answers in its place",
                 f"if you know why: ssh-keygen -R {shlex.quote(name)}, then ssh {self._words()}",
             )
         return failures.WrongHostKey(
-            f"{self.device} is not known yet",
+            f"{self.name} is not known yet",
             f"its host key {print_} is not in known_hosts",
             f"connect once with `ssh {self._words()}` and compare the key, then try again",
         )
@@ -297,7 +297,7 @@ def _client(owner: SshTransport) -> Callable[[], asyncssh.SSHClient]:
                 return None
             if owner._given is None or self.asked:
                 loop = asyncio.get_running_loop()
-                prompt = f"password of {owner.device}: "
+                prompt = f"password of {owner.name}: "
                 owner._given = await loop.run_in_executor(None, owner._password, prompt)
             self.asked += 1
             return owner._given

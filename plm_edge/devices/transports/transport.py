@@ -68,11 +68,11 @@ class Transport(ABC):
     """A machine that commands and files can be sent to; a context manager.
 
     Args:
-        device: its name in errors, such as pi@raspberrypi.local.
+        name: what errors call it, such as pi@raspberrypi.local.
     """
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     @abstractmethod
     def _execute(
@@ -243,15 +243,15 @@ class Transport(ABC):
             return None
         heard = done.stderr.decode(errors="replace")
         if done.exit_code == KILLED:
-            return failures.out_of_memory(self.device, done.command, self._kernel_says())
+            return failures.out_of_memory(self.name, done.command, self._kernel_says())
         if done.exit_code == ILLEGAL:
-            return failures.illegal_instruction(self.device, done.command)
+            return failures.illegal_instruction(self.name, done.command)
         if re.search("Exec format error|cannot execute binary file", heard):
-            return failures.wrong_architecture(self.device, done.command, done.complaint)
+            return failures.wrong_architecture(self.name, done.command, done.complaint)
         if "No space left on device" in heard:
-            return failures.disk_full(self.device, ".", 0, None)
+            return failures.disk_full(self.name, ".", 0, None)
         return failures.CommandFailed(
-            f"a command failed on {self.device}",
+            f"a command failed on {self.name}",
             f"{done.command!r} ended with {done.exit_code}"
             + (f": {done.complaint}" if done.complaint else ""),
             "see what it says above" if done.complaint else "run it there by hand",
@@ -290,7 +290,7 @@ class Transport(ABC):
             )
         except TimeUp:
             self._stop(errors.pid)
-            raise failures.timed_out(self.device, command, timeout or 0) from None
+            raise failures.timed_out(self.name, command, timeout or 0) from None
         except KeyboardInterrupt:
             self._stop(errors.pid)
             raise

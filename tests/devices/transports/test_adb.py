@@ -27,7 +27,7 @@ def test_the_only_phone_needs_no_name(phone: Adbd) -> None:
     phone.adb("connect", phone.serial)
     device = AdbTransport()
     assert device.shell("echo here").text == "here\n"
-    assert device.device == phone.serial
+    assert device.name == phone.serial
 
 
 @pytest.mark.full

@@ -19,7 +19,7 @@ def test_a_device_that_was_added() -> None:
     opened = connect.open_device("kitchen")
     assert isinstance(opened.transport, SshTransport)
     assert (opened.name, opened.profile.name) == ("kitchen", "rpi5")
-    assert opened.transport.device == "pi@kitchen"
+    assert opened.transport.name == "pi@kitchen"
     assert opened.folder == ".local/share/plm-edge"
 
 
@@ -29,7 +29,7 @@ def test_a_profile_with_an_address() -> None:
         connect.open_device("rpi5", host="pi@kitchen:2222"),
     ):
         assert isinstance(opened.transport, SshTransport)
-        assert opened.transport.device == "pi@kitchen:2222"
+        assert opened.transport.name == "pi@kitchen:2222"
 
 
 def test_a_profile_without_an_address() -> None:

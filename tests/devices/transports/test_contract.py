@@ -67,7 +67,7 @@ def test_time_is_up_and_nothing_goes_on(device: Transport) -> None:
     seconds = f"{random.randrange(10**6, 10**7)}"  # no other test's
     with pytest.raises(failures.TimedOut) as caught:
         device.shell(f"sleep {seconds}; echo never", timeout=1.5)
-    assert device.device in caught.value.what
+    assert device.name in caught.value.what
     assert "1.5 s" in caught.value.why
     # what started it is gone, and so is what it had started
     half = f"{seconds[:3]}''{seconds[3:]}"

@@ -50,7 +50,7 @@ def test_emulated_facts_are_the_devices(tmp_path: Path) -> None:
     assert "asimddp" in facts.features
     assert facts.groups[0].core == "Cortex-A76"
     assert "emulated" in facts.cpu
-    assert "emulated" in device.device
+    assert "emulated" in device.name
 
 
 def test_what_cannot_be_emulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
