@@ -1,5 +1,4 @@
-"""What the person chose, turned into a type for each tensor: a recipe, exceptions of their own, and
-an importance matrix."""
+"""A choice turns what the person asked for into a type for each tensor."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""config.json of a PLM checkpoint, read without a single default: a wrong guess here is a model
-that speaks nonsense."""
+"""This module reads a PLM's config.json without a single default.
+
+A wrong guess here is a model that speaks nonsense.
+"""
 
 from __future__ import annotations
 

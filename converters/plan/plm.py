@@ -1,4 +1,4 @@
-"""The map of PLM's tensors: each one's name in a checkpoint and in a GGUF, and its shape.
+"""This module maps PLM's tensors: each one's name in a checkpoint and in a GGUF, and its shape.
 
 The map is exhaustive both ways: a tensor of the checkpoint that it does not know is an error, and
 so is one that it knows and the checkpoint lacks.

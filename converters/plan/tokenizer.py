@@ -1,5 +1,7 @@
-"""The tokenizer: vocabulary, merges, special tokens and chat template, from a checkpoint's files to
-GGUF keys."""
+"""This module turns a checkpoint's tokenizer into GGUF keys.
+
+They hold vocabulary, merges, special tokens and the chat template.
+"""
 
 from __future__ import annotations
 

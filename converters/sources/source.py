@@ -1,4 +1,4 @@
-"""What is to be converted, read and checked: the same whatever it comes from."""
+"""A source is a model that is to be converted, read and checked, whatever it comes from."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Whether there is memory for a conversion, before it begins: half-way the system would end it
-without a word.
+"""This module checks, before a conversion begins, that there is memory for it.
+
+Half-way the system would end it without a word.
 
 Imports no numpy: where memory is that short, numpy ends the process.
 """

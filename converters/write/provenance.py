@@ -1,4 +1,4 @@
-"""Where a file comes from and who made it, as keys of its own: plm_edge.*
+"""A file says where it comes from and who made it, in keys of its own: plm_edge.*
 
 Other programs overlook them. Some are known only when everything is written; they have their length
 beforehand, so that the header does not change its size.

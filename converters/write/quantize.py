@@ -1,5 +1,7 @@
-"""ggml's conversions and quantisers, called through the engine's library: its own, or faster ones
-of ours that give the same bits (vendor/llama.cpp/overlay/ggml/src/plm-quants).
+"""This module calls ggml's conversions and quantisers in the engine's library.
+
+It takes faster ones of ours where they give the same bits
+(vendor/llama.cpp/overlay/ggml/src/plm-quants).
 
 ctypes lets go of the interpreter lock during each call, so threads run side by side.
 """

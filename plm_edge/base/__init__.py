@@ -1,1 +1,1 @@
-"""What every other room leans on: errors, the terminal, the user's folders. It imports no room."""
+"""Every other room leans on this one: errors, the terminal, folders, files. It imports no room."""

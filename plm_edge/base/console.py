@@ -1,4 +1,4 @@
-"""The one place that writes to the terminal.
+"""All that the program writes to a terminal goes through this module.
 
 `out` is stdout and carries results only: generated text, tables that were asked for, JSON.
 `err` is stderr and carries the rest: progress, notes, errors. Rich already honours NO_COLOR and

@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish that is read at the next safe moment, not as an exception anywhere."""
+"""Ctrl-C is a wish that is read at the next safe moment, not an exception anywhere."""
 
 from __future__ import annotations
 

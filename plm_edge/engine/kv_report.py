@@ -1,4 +1,4 @@
-"""What an engine said of the memory that it took, made exact where the file's keys tell."""
+"""What an engine said of its cache is made exact where the file's keys tell."""
 
 from __future__ import annotations
 

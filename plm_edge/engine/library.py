@@ -1,4 +1,4 @@
-"""Find, check and load the engine: our build of the pinned llama.cpp.
+"""This module finds, checks and loads the engine: our build of the pinned llama.cpp.
 
 The libraries are ours when libllama exports `plm_edge_build_info` (vendor/llama.cpp/overlay), and
 current when the tree they were built from is the one that PIN.toml records.

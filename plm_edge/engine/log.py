@@ -1,4 +1,4 @@
-"""Listen to llama.cpp's log: keep it quiet, remember it, and read figures from it.
+"""This module listens to llama.cpp's log: keeps it quiet, remembers it, reads figures from it.
 
 llama.cpp says on its log alone how large its cache and compute buffers are and why a load
 failed. One listener is installed for the whole process, because the log is one for all models.

@@ -1,4 +1,7 @@
-"""Rows of W_down that squared ReLU left, by layer: counted by the kernel that skips the others."""
+"""The sparse kernel counts which rows of W_down it reads; this module reads its counters.
+
+Squared ReLU makes the neurons of the other rows zero.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generating here: a session's context computes, one token after the other.
+"""A session generates here: its context computes one token after the other.
 
     with Session.open(Path("model.gguf")) as session:
         generator = LocalGenerator(session)

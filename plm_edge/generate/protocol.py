@@ -1,4 +1,4 @@
-"""The protocol of generating: a request starts a generation, which yields text as it is made."""
+"""A request starts a generation, which yields text as it is made: one protocol for all places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cores: how many there are, what kind each is, and which of them are big.
+"""This module says how many cores there are, of what kind each is, and which are big.
 
 One rule says what a big core is, for this machine and for devices: see `big`.
 Numbers of ARM's cores are from Arm's technical reference manuals (MIDR_EL1), as util-linux's

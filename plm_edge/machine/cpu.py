@@ -1,4 +1,4 @@
-"""The CPU's name and features, by the names that Linux gives them in /proc/cpuinfo."""
+"""This module gives the CPU's name and features, by the names that Linux has in /proc/cpuinfo."""
 
 from __future__ import annotations
 

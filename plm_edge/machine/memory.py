@@ -1,4 +1,4 @@
-"""How much memory this process may still take, and how much it has taken.
+"""This module says how much memory this process may still take, and how much it has taken.
 
 What is available is the least of what the kernel says, of the process's own limits (ulimit), and of
 what each enclosing control group (container, systemd slice) still allows.

@@ -1,4 +1,4 @@
-"""How many threads to work with, when nobody says.
+"""This module says how many threads to work with, when nobody else does.
 
 Decode is bound by memory bandwidth and by the slowest thread, so a little core or a second
 hyper-thread makes it slower, not faster: one thread a big physical core that this process may

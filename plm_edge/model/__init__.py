@@ -1,1 +1,1 @@
-"""What a model file says of itself: its header, types, shape, and what running it needs."""
+"""This room reads what a model file says of itself: header, types, shape, and what it needs."""

@@ -1,4 +1,4 @@
-"""ggml's tensor types: number, name, and how many values and bytes a block has.
+"""One table says of each ggml type its number, its name, and a block's values and bytes.
 
 The table is ggml's own (tests/model/test_gguf_file.py asks the engine). The gguf package's is not
 taken: version 0.19 lacks q2_0, gives q8_1 40 bytes where ggml has 36, and brings numpy into

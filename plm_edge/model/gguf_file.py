@@ -1,4 +1,4 @@
-"""Read a GGUF's header: keys, tensor names, shapes, types and extents. Never the weights.
+"""This module reads a GGUF's header: keys, tensor names, shapes, types and extents, no weights.
 
 The file may be half a download or built to do harm, so nothing in it is believed before it is
 checked: every length against the bytes that are there, every product against 64 bits, every

@@ -1,4 +1,4 @@
-"""Whether the engine can load a GGUF without ending the process.
+"""This module says whether the engine can load a GGUF without ending the process.
 
 A file that is wrong should end in three lines. The engine says most of that itself, with an error;
 what it asserts instead is checked here, from the header and the vocabulary alone. For PLM that is

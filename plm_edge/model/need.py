@@ -1,4 +1,4 @@
-"""What a model will need before it is loaded, and whether the machine has it.
+"""This module says what a model will need before it is loaded, and whether the machine has it.
 
 Weights and KV cache are counted exactly from the GGUF's header; the compute buffers are an
 estimate and called one.

@@ -1,4 +1,4 @@
-"""The vocabulary in a GGUF, as far as the engine would end the process over it.
+"""This module refuses a GGUF over whose vocabulary the engine would end the process.
 
 The engine answers most mistakes of a file with an error, but some with an assertion that fails or
 an exception that nobody catches, and these end the program that loaded it. They are found here
