@@ -17,9 +17,9 @@ from plm_edge.devices.transports.transport import Transport
 
 @dataclass(frozen=True)
 class OpenDevice:
-    """A device that can be used: what it is, and how to reach it (nothing was sent yet).
+    """A device that can be used: what it is, and how to reach it. Nothing was sent yet.
 
-    `cli_name`: what names it on a command line, such as `rpi5 --emulate`, for a remedy to be typed.
+    `cli_name` is what a person types to name it, such as `rpi5 --emulate`; remedies quote it.
     """
 
     name: str
@@ -29,20 +29,20 @@ class OpenDevice:
 
     @property
     def folder(self) -> str:
-        """Where engine and models go there."""
+        """The folder there that holds engine and models."""
         return self.profile.folder
 
 
 def open_device(name: str, *, host: str | None = None, emulate: bool = False) -> OpenDevice:
-    """The device that is meant by a name.
+    """Open the device that a name means.
 
     Args:
-        name: one that was added, or a profile's; NAME@HOST gives the address at once.
-        host: its address, instead of what is remembered.
-        emulate: under qemu here, whatever it is.
+        name: a device that was added, or a profile; NAME@HOST gives the address at once.
+        host: its address, instead of the remembered one.
+        emulate: run its programs here under qemu.
 
     Raises:
-        PlmEdgeError: no such device, or no way to reach it.
+        PlmEdgeError: there is no such device, or no way to reach it.
     """
     if host is None and "@" in name and name not in known.devices():
         name, _, host = name.partition("@")
@@ -72,7 +72,7 @@ def open_device(name: str, *, host: str | None = None, emulate: bool = False) ->
 
 
 def describe(name: str) -> tuple[Profile, known.AddedDevice | None]:
-    """What a name means: its profile, and the device where one of that name was added.
+    """The profile that a name means, and the added device if the name is one's (else None).
 
     Raises:
         PlmEdgeError: neither a device nor a profile has that name.
@@ -87,10 +87,16 @@ def describe(name: str) -> tuple[Profile, known.AddedDevice | None]:
 def to_remember(
     name: str, profile_name: str, host: str, transport: str | None
 ) -> known.AddedDevice:
-    """A device as it will be remembered; the profile says how it is reached unless told.
+    """Make the entry to remember for a device.
+
+    Args:
+        name: what the person calls it.
+        profile_name: what it is.
+        host: its address; empty if it needs none.
+        transport: how to reach it. None takes the profile's way.
 
     Raises:
-        PlmEdgeError: no such profile or transport, or an address of the wrong form.
+        PlmEdgeError: there is no such profile or transport, or the address has the wrong form.
     """
     described = profile.find(profile_name)
     # An address for a profile that is this machine by default means another one.
@@ -115,12 +121,12 @@ def to_remember(
 
 
 def check_fits(remembered: known.AddedDevice) -> None:
-    """Reach a device and see that it is what its profile says.
+    """Reach a device, and check that it is what its profile says.
 
     Raises:
         DeviceError: it cannot be reached.
-        PlmEdgeError: another architecture, or features of the CPU that the profile promises and
-            the machine lacks.
+        PlmEdgeError: it has another architecture, or its CPU lacks features that the profile
+            promises.
     """
     described = detect.profile_by_name(remembered.profile)
     with open_transport(remembered.transport, remembered.host, described) as transport:
@@ -132,7 +138,7 @@ def check_fits(remembered: known.AddedDevice) -> None:
 
 
 def require_arch(name: str, described: Profile, facts: Facts) -> None:
-    """See that a machine has the architecture that its profile says.
+    """Check that a machine has the architecture that its profile says.
 
     Raises:
         PlmEdgeError: it has another.
@@ -152,14 +158,15 @@ def _other(name: str, described: Profile, why: str) -> PlmEdgeError:
 
 
 def open_transport(kind: str, host: str, described: Profile | None = None) -> Transport:
-    """A transport by its kind: local, ssh, adb or qemu. Nothing is sent yet.
+    """Open a transport. Nothing is sent yet.
 
     Args:
-        host: see known.AddedDevice.
-        described: what qemu emulates.
+        kind: local, ssh, adb or qemu.
+        host: the address, as `known.AddedDevice` has it.
+        described: the profile that qemu emulates.
 
     Raises:
-        PlmEdgeError: an address of the wrong form, no emulator.
+        PlmEdgeError: the address has the wrong form, or there is no emulator.
     """
     if kind == "ssh":
         from plm_edge.devices.transports.ssh import SshTransport

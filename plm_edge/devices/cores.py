@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-# qemu's models, each with what builds for it may use; the richest first
+# qemu's CPU models, each with the features that a build for it may use; the richest first
 _EMULATED = (
     ("cortex-a76", {"asimddp", "asimdhp", "fphp"}),
     ("cortex-a72", {"asimd"}),
 )
 
-# x86-64's levels (psABI), by Linux's names of what each adds
+# x86-64's levels (psABI), each with the features that it adds, by Linux's names
 X86_LEVELS: dict[str, set[str]] = {
     "v2": {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"},
     "v3": {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"},
@@ -24,7 +24,7 @@ X86_VARIANTS = {
 
 
 def x86_level(features: set[str]) -> str:
-    """v4, v3, v2, or "" for the baseline."""
+    """The highest x86-64 level that has only these features: v4, v3, v2, or "" for the baseline."""
     level = ""
     for name, added in X86_LEVELS.items():
         if not added <= features:
@@ -34,7 +34,7 @@ def x86_level(features: set[str]) -> str:
 
 
 def arm_isa(features: set[str]) -> str:
-    """The name of the architecture, as far as features that matter here tell it."""
+    """The version of ARM's architecture, as far as these features show it, such as armv8.2-a."""
     if {"asimddp", "asimdhp", "i8mm", "bf16"} <= features:
         return "armv8.6-a"
     if {"asimdhp", "atomics"} <= features:

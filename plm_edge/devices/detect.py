@@ -33,12 +33,13 @@ METERS = (
 
 
 def profile_of(facts: Facts, name: str, transport: str, device: str) -> Profile:
-    """The profile that these facts make.
+    """Make a profile from what a machine reports.
 
     Args:
-        name: what to call it.
+        facts: what it reports.
+        name: the profile's name.
         transport: local, ssh or adb.
-        device: who said it, for [sources].
+        device: the machine that reported it, for [sources].
 
     Raises:
         PlmEdgeError: it is neither aarch64 nor x86_64.
@@ -70,7 +71,7 @@ def profile_of(facts: Facts, name: str, transport: str, device: str) -> Profile:
 
 
 def profile_of_host() -> Profile:
-    """This machine's, under the name "host"."""
+    """The profile of this machine, named "host"."""
     device = LocalTransport()
     found = profile_of(device.facts(), "host", "local", device.name)
     found.data["title"] = f"This machine ({found.title})"
@@ -78,7 +79,7 @@ def profile_of_host() -> Profile:
 
 
 def profile_by_name(name: str) -> Profile:
-    """The profile of that name, with this machine's own facts for one that is detected.
+    """Find a profile by its name; one that is to be detected is read from this machine.
 
     Raises:
         PlmEdgeError: there is none, or it is broken.
@@ -188,7 +189,7 @@ def _defaults(facts: Facts) -> dict[str, Any]:
 
 
 def big_cores(groups: tuple[Group, ...]) -> int:
-    """How many cores to compute with; see `machine.cores.big`."""
+    """How many big cores there are (`machine.cores.big`): as many threads compute best."""
     chosen = big([Core(group.core, group.clock) for group in groups])
     return sum(group.count for group, is_big in zip(groups, chosen, strict=True) if is_big)
 

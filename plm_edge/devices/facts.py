@@ -60,7 +60,7 @@ exit 0
 
 @dataclass(frozen=True)
 class Group:
-    """Cores of one kind: name, how many physical ones, highest clock in GHz where it is told."""
+    """Cores of one kind: name, number of physical cores, highest clock in GHz if it is known."""
 
     core: str
     count: int
@@ -69,7 +69,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Gpu:
-    """An NVIDIA GPU: memory in bytes, compute capability such as 8.9."""
+    """An NVIDIA GPU: name, memory in bytes, compute capability such as 8.9."""
 
     name: str
     memory: int
@@ -78,11 +78,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a machine reports. Sizes in bytes; None or empty where it does not say.
+    """What a machine reports. Sizes are in bytes; None or empty means that it does not say.
 
-    `machine` is uname -m, `features` what every core has by Linux's names, `groups` the fastest
-    cores first, `disk_free` free bytes where a login starts, `meters` the paths and programs by
-    which it can be measured.
+    `machine` is what `uname -m` prints. `features` are those that every core has, by Linux's names.
+    `groups` has the fastest cores first. `disk_free` is free space where a login starts. `meters`
+    has the paths and programs that can measure the machine.
     """
 
     system: str
@@ -102,20 +102,21 @@ class Facts:
     meters: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
+        """All fields as plain data."""
         return asdict(self)
 
 
 def ask(device: Transport) -> Facts:
-    """Run the script there and read its answer.
+    """Run SCRIPT on a device, and parse what it prints.
 
     Raises:
-        DeviceError: it cannot be reached.
+        DeviceError: the device cannot be reached.
     """
     return parse(device.shell(f"exec 2>/dev/null\n{SCRIPT}", timeout=_TIME, check=True).text)
 
 
 def parse(text: str) -> Facts:
-    """The answer of SCRIPT."""
+    """The facts in what SCRIPT prints."""
     sections = re.findall(r"^== (\w+)\n(.*?)(?=^== |\Z)", text, re.S | re.M)
     parts: dict[str, str] = {name: body.strip() for name, body in sections}
     system, machine, kernel = [*parts.get("system", "").splitlines(), "", "", ""][:3]

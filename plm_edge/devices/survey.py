@@ -16,18 +16,21 @@ from plm_edge.devices.profiles.profile import Profile
 def survey(
     host: str | None, adb: str | None, name: str | None, out: Path | None, save: bool
 ) -> tuple[Facts, Profile, Path | None]:
-    """Ask the machine at `host` (ssh) or `adb` (serial), or this one.
+    """Ask a machine what it is, make its profile, and write that if asked to.
 
     Args:
-        name: of the profile; the machine's model when None, or what `out` is called.
-        out: the file to write; None or `-`: none.
+        host: the machine's ssh address.
+        adb: the phone's serial. With neither, this machine is asked.
+        name: the profile's name. None takes the stem of `out`, else the machine's model.
+        out: the file to write; None or `-` writes none.
         save: write it among the person's own profiles.
 
     Returns:
-        What it said, the profile, and the file that was written.
+        What the machine reports, the profile, and the file that was written (or None).
 
     Raises:
-        PlmEdgeError: two machines at once, unreachable, no profile can be made, or not written.
+        PlmEdgeError: two machines or two files are named, or the profile cannot be made or written.
+        DeviceError: the machine cannot be reached.
     """
     if (host is not None and adb is not None) or (save and out is not None):
         both = "--host and --adb" if adb is not None else "--save and --out"
@@ -53,7 +56,7 @@ def survey(
 
 
 def _plain(title: str) -> str:
-    """A name that a profile may have: Raspberry Pi 5 Model B → raspberry-pi-5-model-b."""
+    """Turn a title into a profile's name: Raspberry Pi 5 Model B → raspberry-pi-5-model-b."""
     return re.sub(r"[^a-z0-9._]+", "-", title.lower()).strip("-._") or "device"
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 PI_COMMAND = "vcgencmd get_throttled"
-# bits of the Raspberry Pi's answer that hold now; 16 to 19 are the same since boot
+# Bits of the Raspberry Pi's answer that say what holds now; 16 to 19 say it since boot.
 _PI_BITS = {
     0: "under-voltage",
     1: "its clock is capped",
@@ -17,7 +17,7 @@ _ANDROID = ("none", "light", "moderate", "severe", "critical", "emergency", "shu
 
 
 def pi_reasons(answer: str) -> list[str] | None:
-    """What PI_COMMAND's answer says of now, such as ["under-voltage"]; None: it is no answer."""
+    """Reasons that hold now, from what PI_COMMAND prints; None if that is no answer of it."""
     found = re.search(r"throttled=0x([0-9a-fA-F]+)", answer)
     if found is None:
         return None
@@ -26,7 +26,7 @@ def pi_reasons(answer: str) -> list[str] | None:
 
 
 def android_reasons(answer: str) -> list[str]:
-    """What `dumpsys thermalservice` says of now."""
+    """Reasons that hold now, from what `dumpsys thermalservice` prints."""
     found = re.search(r"Thermal Status: (\d)", answer)
     if found is None or found[1] == "0":
         return []
@@ -40,5 +40,5 @@ def cools_the_cpu(kind: str) -> bool:
 
 
 def cooling_reasons(states: Iterable[int]) -> list[str]:
-    """What the states of the CPU's cooling devices say; 0 is a device at rest."""
+    """Reasons that hold now, from the states of the CPU's cooling devices; 0 is one at rest."""
     return ["the kernel lowers the CPU's clock to cool it"] if any(states) else []

@@ -20,10 +20,11 @@ KINDS = ("local", "ssh", "adb", "qemu")
 
 @dataclass(frozen=True)
 class AddedDevice:
-    """A machine by a name of one's own.
+    """A device that a person added under a name of their own.
 
-    `transport`: local, ssh, adb or qemu (emulated here). `host` is [USER@]HOST[:PORT] for ssh,
-    adb's serial or host:port for adb (empty: the only phone there is).
+    `profile` is the profile's name, `transport` is local, ssh, adb or qemu (emulated here). `host`
+    is [USER@]HOST[:PORT] for ssh, and for adb a serial or host:port (empty: the only phone there
+    is).
     """
 
     name: str
@@ -33,12 +34,12 @@ class AddedDevice:
 
 
 def path() -> Path:
-    """Where devices are remembered."""
+    """The file that remembers devices."""
     return folders.config() / "devices.json"
 
 
 def devices() -> dict[str, AddedDevice]:
-    """All that were added, by name.
+    """All devices that were added, by name.
 
     Raises:
         PlmEdgeError: the file is damaged; it is never overwritten then.
@@ -73,7 +74,8 @@ def add(device: AddedDevice) -> bool:
         Whether one was replaced.
 
     Raises:
-        PlmEdgeError: a wrong name, no such profile, ssh without a host, or it cannot be written.
+        PlmEdgeError: the name is wrong, there is no such profile, ssh has no host, or the list
+            cannot be written.
     """
     if not _NAME.match(device.name):
         raise PlmEdgeError(
@@ -98,7 +100,7 @@ def add(device: AddedDevice) -> bool:
 
 
 def remove(name: str) -> AddedDevice:
-    """Forget a device, and return what it was. Nothing is done to the device itself.
+    """Forget a device, and return its entry. Nothing is done to the device itself.
 
     Raises:
         PlmEdgeError: there is none of that name, or the list cannot be written.
@@ -127,7 +129,7 @@ def _write(known: dict[str, AddedDevice]) -> None:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """One change at a time; a folder that cannot be written is an error for the person."""
+    """Hold the list's lock; a folder that cannot be written becomes a PlmEdgeError."""
     place = path()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

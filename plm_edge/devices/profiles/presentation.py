@@ -10,11 +10,11 @@ from plm_edge.devices.facts import Facts
 from plm_edge.devices.profiles.known import AddedDevice
 from plm_edge.devices.profiles.profile import Profile
 
-Row = tuple[str, Any, str]  # what, figure with unit, name of its source or ""
+Row = tuple[str, Any, str]  # label, figure with its unit, name of its source or ""
 
 
 def listing(profiles: list[Profile], own: dict[str, AddedDevice]) -> dict[str, Any]:
-    """What `plm-edge devices --json` prints."""
+    """The JSON of `plm-edge devices`."""
     return {
         "schema": "plm-edge/devices-list/1",
         "devices": [added_device(device) for device in own.values()],
@@ -23,11 +23,12 @@ def listing(profiles: list[Profile], own: dict[str, AddedDevice]) -> dict[str, A
 
 
 def added_device(device: AddedDevice) -> dict[str, Any]:
+    """An added device in JSON."""
     return asdict(device)
 
 
 def summary(found: Profile) -> dict[str, Any]:
-    """One profile in a line. `memory` and `bandwidth` are the GPU's where it has its own."""
+    """A profile in a few fields. `memory` and `bandwidth` are the GPU's if it has its own."""
     gpu, memory = found.section("gpu"), found.section("memory")
     return {
         "name": found.name,
@@ -45,7 +46,7 @@ def summary(found: Profile) -> dict[str, Any]:
 
 
 def details(found: Profile, device: AddedDevice | None) -> dict[str, Any]:
-    """What `plm-edge devices show --json` prints."""
+    """The JSON of `plm-edge devices show`."""
     return {
         "schema": "plm-edge/device-details/1",
         "device": added_device(device) if device else None,
@@ -56,7 +57,7 @@ def details(found: Profile, device: AddedDevice | None) -> dict[str, Any]:
 
 
 def detection(facts: Facts, found: Profile, path: Path | None) -> dict[str, Any]:
-    """What `plm-edge devices detect --json` prints. Sizes of `facts` in bytes, clocks in GHz."""
+    """The JSON of `plm-edge devices detect`: `facts` has sizes in bytes, clocks in GHz."""
     return {
         "schema": "plm-edge/device-detected/1",
         "facts": facts.as_json(),
@@ -66,12 +67,12 @@ def detection(facts: Facts, found: Profile, path: Path | None) -> dict[str, Any]
 
 
 def change(device: AddedDevice, what: str) -> dict[str, Any]:
-    """What `plm-edge devices add` and `remove --json` print."""
+    """The JSON of `plm-edge devices add` and `remove`; `what` is added, replaced or removed."""
     return {"schema": "plm-edge/device-changed/1", "change": what, "device": added_device(device)}
 
 
 def sections(found: Profile, device: AddedDevice | None = None) -> dict[str, list[Row]]:
-    """A profile as headings with rows, in the order in which a person reads."""
+    """The rows that explain a profile, by heading, in the order in which a person reads them."""
     return {
         f"{found.name}: {found.title}": _head(found, device),
         "CPU": _cpu(found),

@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 SCHEMA = "plm-edge/device/1"
-# What a profile must have unless it is read from the machine ("detected").
+# Tables that a profile must have, unless it is read from the machine ("detected")
 _DESCRIBED = ("cpu", "build", "defaults")
 _PLACES = place.shipped("devices", "devices")
 _BYTES = {"GB": 10**9, "GiB": 2**30}
@@ -41,7 +41,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Cores of one kind. `count` cores; `clock` is the highest, in GHz, where a source tells."""
+    """`count` cores of one kind; `clock` is their highest, in GHz, or None if no source says it."""
 
     core: str
     count: int
@@ -65,9 +65,10 @@ class MeterSource:
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of a device. `data` is the profile as written (devices/schema.json).
+    """What is known of a device.
 
-    `origin` says where it comes from: "built-in", "user" or "detected".
+    `data` is the profile as it is written (devices/schema.json). `origin` says where it comes from:
+    "built-in", "user" or "detected". `path` is its file; None if it has none.
     """
 
     data: dict[str, Any]
@@ -76,30 +77,32 @@ class Profile:
 
     @property
     def name(self) -> str:
+        """Its short name, such as rpi5."""
         return str(self.data["name"])
 
     @property
     def title(self) -> str:
+        """Its name for people, such as Raspberry Pi 5."""
         return str(self.data["title"])
 
     @property
     def detected(self) -> bool:
-        """Whether the rest is to be read from the machine (`detect.profile_of_host`)."""
+        """Whether its other tables must be read from the machine (`detect.profile_of_host`)."""
         return bool(self.data.get("detected", False))
 
     @property
     def arch(self) -> str:
-        """As `uname -m` says: aarch64 or x86_64; empty before detection."""
+        """Its architecture as `uname -m` prints it: aarch64 or x86_64; empty before detection."""
         return str(self.section("cpu").get("arch", ""))
 
     @property
     def features(self) -> tuple[str, ...]:
-        """What every core has, by Linux's names."""
+        """The CPU features that every core has, by Linux's names."""
         return tuple(self.section("cpu").get("features", ()))
 
     @property
     def clusters(self) -> tuple[Cluster, ...]:
-        """Kinds of cores, the fastest first; empty where the profile is of a family."""
+        """Its kinds of cores, the fastest first; empty if the profile is of a family of CPUs."""
         return tuple(
             Cluster(item["core"], item["count"], _measure(item.get("clock")))
             for item in self.section("cpu").get("clusters", ())
@@ -107,7 +110,7 @@ class Profile:
 
     @property
     def cores(self) -> int:
-        """All cores; 0: not known."""
+        """The number of all cores; 0 if it is not known."""
         return sum(cluster.count for cluster in self.clusters)
 
     @property
@@ -117,35 +120,35 @@ class Profile:
 
     @property
     def transport(self) -> str:
-        """How it is reached: local, ssh or adb."""
+        """The way it is reached: local, ssh or adb."""
         return str(self.data["transport"]["kind"])
 
     @property
     def folder(self) -> str:
-        """Where engine and models go there; a relative path starts at the login folder."""
+        """Its folder for engine and models; a relative path starts at the login folder."""
         return str(self.data["transport"]["folder"])
 
     @property
     def emulator(self) -> tuple[str, str] | None:
-        """The program and CPU model that emulate it, such as (qemu-aarch64, cortex-a76)."""
+        """The program and CPU model that emulate it: (qemu-aarch64, cortex-a76); or None."""
         found = self.section("emulator")
         return (found["program"], found["cpu"]) if found else None
 
     @property
     def sources(self) -> dict[str, str]:
-        """What the names in `source` stand for."""
+        """What each name that a `source` field holds stands for."""
         return dict(self.data["sources"])
 
     def section(self, name: str) -> dict[str, Any]:
-        """A table of the profile: cpu, memory, gpu, build, defaults …; empty when it has none."""
+        """A table of the profile (cpu, memory, gpu, build, defaults …); empty if it has none."""
         return dict(self.data.get(name, {}))
 
     def measure(self, section: str, name: str) -> Measure | None:
-        """A figure such as measure("memory", "bandwidth"); None where no source tells."""
+        """A figure, such as measure("memory", "bandwidth"); None if no source says it."""
         return _measure(self.section(section).get(name))
 
     def ram_bytes(self) -> int | None:
-        """RAM of the usual variant, in bytes; None: not known."""
+        """The RAM of the usual variant, in bytes; None if it is not known."""
         ram = self.measure("memory", "ram")
         return int(ram.value * _BYTES[ram.unit]) if ram else None
 
@@ -166,7 +169,7 @@ def builtin_dir() -> Path:
 
 @functools.cache
 def rules() -> dict[str, Any]:
-    """devices/schema.json."""
+    """The content of devices/schema.json."""
     return dict(json.loads((builtin_dir() / "schema.json").read_text(encoding="utf-8")))
 
 
@@ -174,7 +177,7 @@ def load(path: Path, origin: str = "user") -> Profile:
     """Read and check one profile.
 
     Raises:
-        PlmEdgeError: no such file, no TOML, or not what devices/schema.json describes.
+        PlmEdgeError: the file is missing, no TOML, or not what devices/schema.json describes.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -194,7 +197,7 @@ def check(data: dict[str, Any], path: Path) -> None:
     """Check a profile's content; `path` is named in the error.
 
     Raises:
-        PlmEdgeError: what is wrong first, and how many more there are.
+        PlmEdgeError: something is wrong; it names the first problem and counts the others.
     """
     found = [*schema.problems(data, rules())]
     if not found:
@@ -244,7 +247,7 @@ def names() -> dict[str, Path]:
 
 
 def find(name: str) -> Profile:
-    """The profile of that name, the person's own first.
+    """Find a profile by its name; a person's own comes before a built-in one.
 
     Raises:
         PlmEdgeError: there is none, or it is broken.
@@ -263,10 +266,11 @@ def find(name: str) -> Profile:
 
 
 def all_profiles(broken: Callable[[PlmEdgeError], None] | None = None) -> list[Profile]:
-    """Every profile, by name.
+    """Every profile, sorted by name.
 
     Args:
-        broken: told of each that cannot be used, which is left out; None: the first one raises.
+        broken: is called with the error of each profile that cannot be used, which is left out.
+            None raises the first such error.
 
     Raises:
         PlmEdgeError: a profile is broken, and `broken` is None.

@@ -21,8 +21,10 @@ _NAMES = {
 
 
 def problems(data: Any, schema: dict[str, Any]) -> Iterator[str]:
-    """Yields what is wrong with `data`, one line each, such as
-    "cpu.clusters[0].clock.unit is 'MHz', and GHz is wanted"."""
+    """Yield what is wrong with `data`, a line for each problem.
+
+    Such a line is "cpu.clusters[0].clock.unit is 'MHz', and GHz is wanted".
+    """
     from jsonschema import Draft202012Validator
 
     for error in Draft202012Validator(schema).iter_errors(data):
@@ -63,7 +65,7 @@ def _lines(error: ValidationError) -> Iterator[str]:
 
 
 def _path(error: ValidationError) -> str:
-    """Where it is, such as cpu.clusters[0].clock; empty for the profile itself."""
+    """The place of an error, such as cpu.clusters[0].clock; empty for the profile itself."""
     made = ""
     for part in error.absolute_path:
         made += f"[{part}]" if isinstance(part, int) else f".{part}" if made else str(part)

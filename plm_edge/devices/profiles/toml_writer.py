@@ -8,7 +8,7 @@ _WIDTH = 100
 
 
 def dumps(data: dict[str, Any]) -> str:
-    """TOML of a profile: tables of tables, lists, texts, numbers.
+    """The TOML text of a profile.
 
     A measure, and a table below the second level, is written in one line, as
     `clock = { value = 2.4, … }`; a list that is longer than a line takes several.
@@ -21,7 +21,7 @@ def dumps(data: dict[str, Any]) -> str:
 
 
 def _fill(place: Any, data: dict[str, Any], depth: int) -> None:
-    """Puts the values of `data` into a table of tomlkit's, plain ones before tables."""
+    """Put the values of `data` into a table of tomlkit's, plain ones before tables."""
     below = {key: value for key, value in data.items() if _has_heading(value, depth)}
     for key, value in data.items():
         if key not in below:

@@ -26,11 +26,11 @@ _DEVELOPER = (
 
 
 class AdbTransport(Transport):
-    """Commands by `adb shell`.
+    """A phone that is reached by `adb shell`.
 
     Args:
-        serial: as `adb devices` shows it, or host:port, which is connected to first; None: the
-            only one there is.
+        serial: the phone's, as `adb devices` prints it; or host:port, to which adb connects first.
+            None takes the only phone there is.
     """
 
     def __init__(self, serial: str | None = None) -> None:
@@ -50,7 +50,7 @@ class AdbTransport(Transport):
             self._find()
         heard = _Stderr(stderr)
         assert self.serial
-        # adb ends with 0 when it loses the phone: only this line says that the command ended.
+        # adb exits with 0 even when it loses the phone: only this line proves the command's end.
         script = f'({script}); code=$?; echo "{_ENDED.decode()}$code" >&2; exit $code'
         command = [_adb(), "-s", self.serial, "shell", "-T", script]
         code = process.execute(command, stdin, stdout, heard, timeout)
@@ -81,10 +81,12 @@ class AdbTransport(Transport):
         self._ready = False
 
     def _find(self) -> None:
-        """Choose the phone, and see that it lets us in.
+        """Choose the phone, and check that it lets us in.
 
         Raises:
-            Unreachable, NotAllowed, DeviceError
+            Unreachable: there is no such phone, or it does not answer.
+            NotAllowed: it has not accepted this computer's key.
+            DeviceError: there are several phones.
         """
         if self.serial and _NETWORK.match(self.serial):
             _call("connect", self.serial)
@@ -121,10 +123,10 @@ class AdbTransport(Transport):
 
 
 class _Stderr:
-    """Takes the line that tells the end of a command out of stderr."""
+    """Passes stderr on without the line that marks the end of a command."""
 
     def __init__(self, onward: Output) -> None:
-        self.first = bytearray()  # adb's own complaints stand at the beginning
+        self.first = bytearray()  # adb's own errors stand at the beginning
         self._onward = onward
         self._held = b""
 
@@ -132,7 +134,7 @@ class _Stderr:
         self.first.extend(data[: 4096 - len(self.first)])
         self._held += data
         place = self._held.find(_ENDED)
-        if place < 0:  # what may be the beginning of it waits
+        if place < 0:  # hold back what may be the beginning of the mark
             sizes = range(min(len(_ENDED), len(self._held)), 0, -1)
             waits = next((n for n in sizes if _ENDED.startswith(self._held[-n:])), 0)
             place = len(self._held) - waits
@@ -141,7 +143,7 @@ class _Stderr:
             self._held = self._held[place:]
 
     def ended(self) -> bool:
-        """Whether the command told its end; if not, what waited goes on."""
+        """Whether the mark has come; if not, what was held back is passed on."""
         if self._held.startswith(_ENDED):
             return True
         if self._held:
@@ -162,7 +164,11 @@ def _adb() -> str:
 
 
 def _call(*arguments: str) -> str:
-    """adb's answer. Raises Unreachable when it gives none."""
+    """Run adb, and return what it prints.
+
+    Raises:
+        Unreachable: it is missing, or does not answer.
+    """
     try:
         done = subprocess.run(
             [_adb(), *arguments],
@@ -180,7 +186,7 @@ def _call(*arguments: str) -> str:
 
 
 def _devices() -> dict[str, str]:
-    """Serial and state of each phone that adb knows."""
+    """The state of each phone that adb knows, by serial."""
     rows = [line.split() for line in _call("devices").splitlines() if "\t" in line]
     return {serial: state for serial, state, *_ in rows}
 

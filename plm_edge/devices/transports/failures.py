@@ -13,15 +13,15 @@ class DeviceError(PlmEdgeError):
 
 
 class Unreachable(DeviceError):
-    """Nothing answers there: no such host, no route, refused, no such phone."""
+    """Nothing answers: there is no such host, route or phone, or it refuses connections."""
 
 
 class NotAllowed(DeviceError):
-    """It answers and lets us not in: password, key, a phone that was not unlocked for this PC."""
+    """It answers but does not let us in: wrong password or key, or a phone that is locked."""
 
 
 class WrongHostKey(DeviceError):
-    """The host's key is unknown, or another one than before."""
+    """The host's key is unknown, or is not the one that it had before."""
 
 
 class ConnectionLost(DeviceError):
@@ -29,19 +29,19 @@ class ConnectionLost(DeviceError):
 
 
 class TimedOut(DeviceError):
-    """A command did not end in its time and was stopped."""
+    """A command took too long and was stopped."""
 
 
 class DiskFull(DeviceError):
-    """No space, on the device."""
+    """The device has no space left."""
 
 
 class OutOfMemory(DeviceError):
-    """The kernel killed a command for its memory."""
+    """The kernel killed a command because memory ran out."""
 
 
 class IllegalInstruction(DeviceError):
-    """A command was built for another CPU."""
+    """A command used an instruction that the CPU lacks."""
 
 
 class CommandFailed(DeviceError):
@@ -49,10 +49,11 @@ class CommandFailed(DeviceError):
 
 
 class Damaged(DeviceError):
-    """A file is not, after the copy, what it was before."""
+    """A copied file differs from its source."""
 
 
 def connection_lost(device: str, doing: str, why: str) -> ConnectionLost:
+    """The error for a lost connection; `doing` is a clause, such as "a command ran"."""
     return ConnectionLost(
         f"the connection to {device} was lost while {doing}",
         why or "it closed without a word",
@@ -61,6 +62,7 @@ def connection_lost(device: str, doing: str, why: str) -> ConnectionLost:
 
 
 def timed_out(device: str, command: str, seconds: float) -> TimedOut:
+    """The error for a command that was stopped after `seconds`."""
     return TimedOut(
         f"a command on {device} took too long and was stopped",
         f"{command!r} had {seconds:g} s",
@@ -69,7 +71,7 @@ def timed_out(device: str, command: str, seconds: float) -> TimedOut:
 
 
 def disk_full(device: str, folder: str, needed: int, free: int | None) -> DiskFull:
-    """`needed` and `free` in bytes; `free` None: it ran full while we wrote."""
+    """The error for a full disk, in bytes; `free` is None if it ran full while we wrote."""
     mib = 2**20
     why = f"{needed / mib:,.0f} MiB are needed in {folder}"
     why += f", and {free / mib:,.0f} MiB are free" if free is not None else ", and it ran full"
@@ -82,7 +84,7 @@ def disk_full(device: str, folder: str, needed: int, free: int | None) -> DiskFu
 
 
 def out_of_memory(device: str, command: str, evidence: str) -> OutOfMemory:
-    """`evidence`: the kernel's own words, or empty when its log cannot be read."""
+    """The error for a killed command; `evidence` is the kernel's log line, or empty if unread."""
     why = evidence or f"{command!r} was killed (exit code 137), which the kernel does when RAM ends"
     return OutOfMemory(
         f"{device} ran out of memory",
@@ -93,6 +95,7 @@ def out_of_memory(device: str, command: str, evidence: str) -> OutOfMemory:
 
 
 def illegal_instruction(device: str, command: str) -> IllegalInstruction:
+    """The error for a command that SIGILL ended."""
     return IllegalInstruction(
         f"a command on {device} used an instruction that its CPU lacks",
         f"{command!r} ended with SIGILL (exit code 132): it was built for another CPU",
@@ -102,6 +105,7 @@ def illegal_instruction(device: str, command: str) -> IllegalInstruction:
 
 
 def port_taken(port: int, why: str) -> PlmEdgeError:
+    """The error for a port of this machine that cannot be listened on."""
     return PlmEdgeError(
         f"port {port} of this machine cannot be used",
         why,
@@ -111,10 +115,11 @@ def port_taken(port: int, why: str) -> PlmEdgeError:
 
 
 class WrongArchitecture(DeviceError):
-    """A program for another kind of processor or system."""
+    """A program is for another kind of processor or system."""
 
 
 def wrong_architecture(device: str, command: str, heard: str) -> WrongArchitecture:
+    """The error for a program that the device cannot start; `heard` is its shell's message."""
     return WrongArchitecture(
         f"{device} cannot run this program: it is for another architecture",
         f"{command!r}: {heard}",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256 * 1024  # bytes sent at once
 HASH_TIME = 600.0  # seconds for a device to hash a file
-_SHOWN = 16  # digits of the hash in the name of a file on its way
+_SHOWN = 16  # digits of the hash in the name of a file that is arriving
 _ANY_HASH = "?" * _SHOWN
 _PAUSE = 0.5  # seconds before a broken connection is tried again
 _HASH = "{ sha256sum || shasum -a 256 || openssl dgst -sha256 -r; } 2>/dev/null"
@@ -38,7 +38,7 @@ def push(
     progress: Progress | None,
     attempts: int,
 ) -> bool:
-    """See Transport.put."""
+    """Copy a file to a device: the work of `Transport.put`."""
     try:
         total, digest = source.stat().st_size, sha256(source)
     except OSError as error:
@@ -70,7 +70,7 @@ def push(
 def _push(
     device: Transport, source: Path, target: str, part: str, total: int, told: Progress
 ) -> bool:
-    """Send what is missing of `part`. False: a file of the same size stands at `target`."""
+    """Send what `part` lacks. Return False, and send nothing, if `target` has the right size."""
     folder = str(PurePosixPath(target).parent)
     there, have, free = _look(device, folder, target, part)
     if there == total and not have:
@@ -92,7 +92,7 @@ def _push(
 def _look(
     device: Transport, folder: str, target: str, part: str
 ) -> tuple[int | None, int, int | None]:
-    """Bytes of `target` (None: not there) and of `part`, and free bytes; makes the folder."""
+    """Make the folder; return the size of `target` (or None), that of `part`, and free bytes."""
     script = f"""
 mkdir -p {quote(folder)} || exit 1
 for old in {quote(target)}.{_ANY_HASH}.part; do [ "$old" = {quote(part)} ] || rm -f "$old"; done
@@ -125,7 +125,7 @@ def _chunks(source: Path, start: int, total: int, told: Progress) -> Iterator[by
 def pull(
     device: Transport, source: str, target: Path, progress: Progress | None, attempts: int
 ) -> bool:
-    """See Transport.get."""
+    """Copy a file from a device: the work of `Transport.get`."""
     told = progress or _silent
     found = device.shell(f"[ -f {quote(source)} ] && wc -c < {quote(source)}")
     if found.exit_code != 0:
@@ -186,10 +186,10 @@ def _hash_there(device: Transport, path: str) -> str:
 
 
 def hashes(device: Transport, paths: Sequence[str]) -> dict[str, str | None]:
-    """The SHA-256 of files there, by path; None for one that is not there.
+    """The SHA-256 of files on a device, by path; None for one that is missing.
 
     Raises:
-        CommandFailed: nothing there can compute it.
+        CommandFailed: no program there can compute it.
     """
     if not paths:
         return {}
@@ -217,7 +217,7 @@ def _no_hash(device: Transport, what: str) -> failures.CommandFailed:
 
 
 def _retried(device: Transport, attempts: int, step: Callable[[], bool]) -> bool:
-    """`step`, again after each loss of the connection, `attempts` times in all."""
+    """Call `step`, again after each loss of the connection, at most `attempts` times in all."""
     for left in reversed(range(max(1, attempts))):
         try:
             return step()

@@ -10,10 +10,11 @@ from plm_edge.devices.transports.transport import Output, Transport
 
 
 class LocalTransport(Transport):
-    """Commands by /bin/sh here.
+    """This machine: /bin/sh runs the commands.
 
     Args:
-        home: where relative paths start; the user's home when None.
+        home: the folder where relative paths start. None takes the user's home.
+        name: what errors call it.
     """
 
     def __init__(self, home: Path | None = None, name: str = "this machine") -> None:

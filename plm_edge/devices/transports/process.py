@@ -24,10 +24,19 @@ def execute(
     timeout: float | None,
     cwd: Path | None = None,
 ) -> int:
-    """Run `command` here, in a session of its own; its exit code, 128 + n for signal n.
+    """Run a command here, in a session of its own, and return its exit code.
+
+    The code is 128 + n if signal n ended it.
+
+    Args:
+        command: program and arguments.
+        stdin: its input.
+        stdout, stderr: are called with its output as it comes, each in a thread of its own.
+        timeout: seconds; None sets no limit.
+        cwd: the folder to run in.
 
     Raises:
-        TimeUp: `timeout` seconds are over; it and its children were killed.
+        TimeUp: it took too long; it and its children were killed.
         OSError: it cannot be started.
     """
     process = subprocess.Popen(
@@ -69,7 +78,7 @@ def execute(
 
 
 def _guarded(failed: list[BaseException], work, *arguments) -> None:  # type: ignore[no-untyped-def]
-    """An error of a callback, or of what is read to be sent, belongs to the caller."""
+    """Do the work, and keep its error for the caller to raise."""
     try:
         work(*arguments)
     except BaseException as error:
@@ -77,7 +86,7 @@ def _guarded(failed: list[BaseException], work, *arguments) -> None:  # type: ig
 
 
 def _feed(pipe: IO[bytes], data: Iterable[bytes]) -> None:
-    # The command may end before it has read everything.
+    # The command may end before it has read all its input.
     with suppress(BrokenPipeError), pipe:
         for chunk in data:
             pipe.write(chunk)

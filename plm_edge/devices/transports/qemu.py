@@ -21,13 +21,14 @@ _LIBRARIES = {"qemu-aarch64": Path("/usr/aarch64-linux-gnu")}  # for programs th
 
 
 class QemuTransport(LocalTransport):
-    """Programs of `profile`'s CPU, emulated here; files go to a folder here.
+    """A device whose programs are emulated here, and whose files go to a folder here.
 
     Args:
-        home: the folder that stands for the device's login folder.
+        profile: the device's.
+        home: the folder here that stands for the device's login folder.
 
     Raises:
-        PlmEdgeError: no emulator knows this CPU, or it is not installed.
+        PlmEdgeError: no emulator knows its CPU, or the emulator is not installed.
     """
 
     def __init__(self, profile: Profile, home: Path) -> None:
@@ -59,7 +60,7 @@ class QemuTransport(LocalTransport):
         return [*prefix, *command]
 
     def facts(self) -> Facts:
-        """This machine's facts, with the CPU that is emulated."""
+        """The facts of this machine, but with the emulated CPU."""
         return replace(
             super().facts(),
             machine=self.profile.arch,

@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _HOST = re.compile(r"^(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]]+\]|[^@:\s]+)(?::(?P<port>\d+))?$")
 CONNECT_TIME = 15.0  # seconds until a host that does not answer is unreachable
-_SIGN_OF_LIFE = 5  # seconds between questions whether it is there; three unanswered end it
-_TRIES = 3  # of a password
+_SIGN_OF_LIFE = 5  # seconds between keep-alive messages; three without an answer end the connection
+_TRIES = 3  # how often a password may be typed
 _SIGNALS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9, "SEGV": 11,
             "PIPE": 13, "ALRM": 14, "TERM": 15}  # fmt: skip
 
 
 def ask_password(prompt: str) -> str | None:
-    """Ask the person at the terminal; None when there is none."""
+    """Ask the person at the terminal for a password; None if there is no terminal."""
     return getpass.getpass(prompt) if sys.stdin.isatty() and sys.stderr.isatty() else None
 
 
 class SshTransport(Transport):
-    """Commands over one ssh connection, opened at first use and again after a break.
+    """A machine that is reached by one ssh connection, opened at first use and after each break.
 
     Args:
         host: [USER@]HOST[:PORT]; HOST may be a name of the user's ssh config.
-        config: an ssh config instead of the user's.
-        password: called when the host wants one; None from it gives up.
+        config: the file to read instead of the user's ssh config.
+        password: is called if the host wants a password; it may return None to give up.
 
     Raises:
         PlmEdgeError: `host` has another form.
@@ -109,7 +109,7 @@ class SshTransport(Transport):
             yield listener.get_port()
         finally:
             if self._loop:
-                self._wait(self._close(listener))  # nobody is let in from here on
+                self._wait(self._close(listener))  # no new connections from here on
 
     async def _listen(self, port: int, local: int) -> asyncssh.SSHListener:
         assert self._connection
@@ -127,7 +127,7 @@ class SshTransport(Transport):
         timeout: float | None,
     ) -> int:
         self._connect()
-        # The login shell may be any: it sees two plain words and a quoted one.
+        # The login shell may be any shell, so it gets only two plain words and a quoted one.
         command = f"sh -c {shlex.quote(script)}"
         return self._wait(self._command(command, stdin, stdout, stderr, timeout))
 
@@ -168,7 +168,7 @@ class SshTransport(Transport):
             try:
                 await asyncio.wait_for(asyncio.gather(*reading, process.wait_closed()), timeout)
                 if sending.done():
-                    sending.result()  # what is read to be sent may have failed
+                    sending.result()  # raises the error, if reading the input failed
             except asyncio.TimeoutError:
                 raise TimeUp from None
             finally:
@@ -190,10 +190,12 @@ class SshTransport(Transport):
         return failures.connection_lost(self.name, "a command ran", why)
 
     def _connect(self) -> None:
-        """Open the connection unless it is.
+        """Open the connection, unless it is open.
 
         Raises:
-            Unreachable, NotAllowed, WrongHostKey
+            Unreachable: the host does not answer.
+            NotAllowed: it accepts no key and no password, or the ssh settings are broken.
+            WrongHostKey: its key is unknown, or has changed.
         """
         if self._connection and not self._connection.is_closed():
             return
@@ -237,19 +239,19 @@ class SshTransport(Transport):
                 keepalive_count_max=3,
                 **self._options,
             ),
-            # a person may be typing a password
+            # At a terminal a person may be typing a password.
             None if sys.stdin.isatty() else CONNECT_TIME,
         )
 
     async def _wrong_key(self, heard: str) -> failures.WrongHostKey:
-        """Which of the two it is: never seen, or another than before."""
+        """The error for a key that is not trusted: never seen, or changed."""
         import asyncssh
 
         host, address, port, print_ = self._key_seen or (self._host, "", 0, "")
         name = host if port in (0, 22) else f"[{host}]:{port}"
         changed = not self._key_seen
         with contextlib.suppress(Exception):
-            own = Path("~/.ssh/config").expanduser()  # connect() reads it by itself, this does not
+            own = Path("~/.ssh/config").expanduser()  # connect() reads it, this call does not
             settings = {"config": [str(own)] if own.is_file() else [], **self._options}
             options = await asyncssh.SSHClientConnectionOptions.construct(
                 host=self._host, **settings
@@ -271,7 +273,7 @@ class SshTransport(Transport):
         )
 
     def _words(self) -> str:
-        """The arguments for OpenSSH's ssh."""
+        """The arguments with which OpenSSH's ssh reaches the host."""
         user = self._options.get("username")
         words = f"{user}@{self._host}" if user else self._host
         port = self._options.get("port")
@@ -282,7 +284,7 @@ def _client(owner: SshTransport) -> Callable[[], asyncssh.SSHClient]:
     import asyncssh
 
     class Client(asyncssh.SSHClient):
-        """Remembers the key of a host that is not trusted; asks for a password."""
+        """Remembers the key of an untrusted host, and asks for a password."""
 
         asked = 0
 
@@ -317,7 +319,7 @@ async def _feed(process: asyncssh.SSHClientProcess[bytes], data: Iterable[bytes]
     chunks, loop = iter(data), asyncio.get_running_loop()
     # The command may end before it has read everything.
     with contextlib.suppress(BrokenPipeError, ConnectionError):
-        # What is to be sent may have to be waited for, and the connection must live meanwhile.
+        # The next chunk may take a while to come, and the connection must be served meanwhile.
         while (chunk := await loop.run_in_executor(None, next, chunks, None)) is not None:
             process.stdin.write(chunk)
             await process.stdin.drain()

@@ -31,20 +31,20 @@ Output = Callable[[bytes], None]
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 KILLED, ILLEGAL = 137, 132  # 128 + SIGKILL, 128 + SIGILL
-_STARTED = b"plm-edge-pid:"  # first line on stderr: which process to stop when time is up
-_ANSWER_TIME = 20.0  # seconds for a command that does next to nothing
+_STARTED = b"plm-edge-pid:"  # begins the line on stderr that names the process to stop
+_ANSWER_TIME = 20.0  # seconds that a trivial command may take
 
 
 class TimeUp(Exception):
-    """`_execute` ran out of time; for this package only."""
+    """`_execute` ran out of time. Only this package sees it; callers get TimedOut."""
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """A command that ended.
+    """How a command ended, and what it printed.
 
-    `exit_code` is the shell's: 128 + n when signal n ended it. `stdout` and `stderr` are empty
-    where a callback took them. `seconds` is wall time, the way there and back included.
+    `exit_code` is the shell's: 128 + n if signal n ended the command. `stdout` and `stderr` are
+    empty if a callback took them. `seconds` is wall time, the network included.
     """
 
     command: str
@@ -55,17 +55,18 @@ class CommandResult:
 
     @property
     def text(self) -> str:
+        """What it wrote on stdout; bytes that are not UTF-8 are replaced."""
         return self.stdout.decode(errors="replace")
 
     @property
     def complaint(self) -> str:
-        """The last line on stderr; empty when there is none."""
+        """The last line on stderr; empty if there is none."""
         lines = self.stderr.decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
 
 
 class Transport(ABC):
-    """A machine that commands and files can be sent to; a context manager.
+    """A machine that takes commands and files. It is a context manager that closes at its end.
 
     Args:
         name: what errors call it, such as pi@raspberrypi.local.
@@ -83,15 +84,21 @@ class Transport(ABC):
         stderr: Output,
         timeout: float | None,
     ) -> int:
-        """Run `script` by a POSIX shell there; its exit code, 128 + n for signal n.
+        """Run a script by a POSIX shell there; return its exit code, 128 + n for signal n.
+
+        Args:
+            script: the shell script.
+            stdin: its input.
+            stdout, stderr: are called with its output as it comes.
+            timeout: seconds; None sets no limit.
 
         Raises:
-            TimeUp: `timeout` seconds have passed; what runs there may still run.
-            DeviceError: it cannot be reached, or the connection broke.
+            TimeUp: it took too long; what runs there may still run.
+            DeviceError: the device cannot be reached, or the connection broke.
         """
 
-    def close(self) -> None:  # noqa: B027 -- most have nothing to let go of
-        """Let go of the connection; the next use opens it again."""
+    def close(self) -> None:  # noqa: B027 -- most have nothing to close
+        """Close the connection; the next use opens it again."""
 
     def __enter__(self) -> Transport:
         return self
@@ -105,28 +112,28 @@ class Transport(ABC):
         self.close()
 
     def program(self, command: Sequence[str]) -> list[str]:
-        """`command` as it has to be started there; an emulator is put before it here."""
+        """The command line that starts a program there; an emulated device puts qemu before it."""
         return list(command)
 
     @property
     def here(self) -> bool:
-        """Whether its loopback is this machine's own."""
+        """Whether the device is this machine, so that both have one loopback."""
         return False
 
     @contextmanager
     def forward(self, port: int, local: int = 0) -> Iterator[int]:
-        """While entered, a port of this machine's loopback leads to one of the device's.
+        """Forward a port of this machine's loopback to one of the device's, while entered.
 
         Args:
-            port: there, on its 127.0.0.1.
-            local: here; 0 takes any that is free.
+            port: the device's port, on its 127.0.0.1.
+            local: the port here; 0 takes any that is free.
 
         Yields:
-            The port here. Where `here` holds it is `port` itself.
+            The port here. On this machine (`here`) it is `port` itself.
 
         Raises:
             PlmEdgeError: the port here is taken.
-            DeviceError: the device cannot be reached, or does not forward.
+            DeviceError: the device cannot be reached, or does not forward ports.
         """
         del local
         yield port
@@ -146,16 +153,18 @@ class Transport(ABC):
         """Run one program there to its end.
 
         Args:
-            cwd: folder to run it in; where a login starts when None.
+            command: program and arguments.
+            cwd: the folder to run it in. None takes the folder where a login starts.
             env: variables to add.
             stdin: its input; without one it reads end-of-file.
-            timeout: seconds; it is stopped when they are over. None: no limit.
-            on_stdout, on_stderr: called with bytes as they come, in another thread perhaps.
-            check: an exit code other than 0 is an error.
+            timeout: seconds after which it is stopped. None sets no limit.
+            on_stdout, on_stderr: are called with bytes as they come, perhaps in another thread.
+            check: raise an error if the exit code is not 0.
 
         Raises:
-            TimedOut, ConnectionLost, Unreachable, NotAllowed, WrongHostKey: see failures.
-            CommandFailed, OutOfMemory, IllegalInstruction, DiskFull: with `check`.
+            TimedOut, ConnectionLost, Unreachable, NotAllowed, WrongHostKey: see `failures`.
+            CommandFailed, OutOfMemory, IllegalInstruction, WrongArchitecture, DiskFull: the command
+                failed, and `check` is set.
         """
         words = [f"{name}={value}" for name, value in (env or {}).items()]
         script = "exec " + shlex.join([*(["env", *words] if words else []), *self.program(command)])
@@ -175,18 +184,18 @@ class Transport(ABC):
         on_stderr: Output | None = None,
         check: bool = False,
     ) -> CommandResult:
-        """Run a POSIX shell script there; as `run` otherwise. Never through an emulator."""
+        """Run a POSIX shell script there, never in an emulator. The rest is as for `run`."""
         return self._finish(script.strip(), script, stdin, timeout, on_stdout, on_stderr, check)
 
     def alive(self, timeout: float = _ANSWER_TIME) -> bool:
-        """Whether it answers within `timeout` seconds."""
+        """Whether the device answers within `timeout` seconds."""
         try:
             return self.shell("exit 0", timeout=timeout).exit_code == 0
         except DeviceError:
             return False
 
     def facts(self) -> Facts:
-        """What the machine says of itself.
+        """What the machine reports of itself.
 
         Raises:
             DeviceError: it cannot be reached.
@@ -204,21 +213,26 @@ class Transport(ABC):
         progress: Progress | None = None,
         attempts: int = 3,
     ) -> bool:
-        """Copy a file there: resumed after a break, checked by SHA-256, in place only when whole.
+        """Copy a file to the device.
+
+        A broken transfer is resumed; the file is checked by SHA-256, and appears at `target` only
+        when it is whole.
 
         Args:
+            source: a file here.
+            target: its path there.
             mode: permissions to give it, such as 0o755.
-            progress: called with bytes done and bytes in all.
+            progress: is called with bytes done and bytes in all.
             attempts: how often to try before a broken connection is an error.
 
         Returns:
-            Whether it was sent; False: the same file was there already.
+            Whether it was sent. False means that the same file was there already.
 
         Raises:
-            DiskFull: before the first byte is sent, when the free space is known.
+            DiskFull: it does not fit; if the free space is known, no byte was sent.
             ConnectionLost: what arrived stays, and the next put continues there.
             Damaged: what arrived is not what was sent; it was removed.
-            PlmEdgeError: `source` cannot be read, or `target` not be written.
+            PlmEdgeError: `source` cannot be read, or `target` cannot be written.
         """
         return files.push(self, source, target, mode, progress, attempts)
 
@@ -230,15 +244,25 @@ class Transport(ABC):
         progress: Progress | None = None,
         attempts: int = 3,
     ) -> bool:
-        """Copy a file from there, as `put` does the other way.
+        """Copy a file from the device, in the way of `put`.
+
+        Args:
+            source: its path there.
+            target: the file here.
+            progress: is called with bytes done and bytes in all.
+            attempts: how often to try before a broken connection is an error.
 
         Returns:
-            Whether it was fetched; False: the same file was here already.
+            Whether it was fetched. False means that the same file was here already.
+
+        Raises:
+            DiskFull, ConnectionLost, Damaged: as for `put`.
+            PlmEdgeError: there is no such file, or `target` cannot be written.
         """
         return files.pull(self, source, target, progress, attempts)
 
     def failure(self, done: CommandResult) -> DeviceError | None:
-        """Why a command failed, as well as can be told; None when it did not."""
+        """The error that says, as well as it is known, why a command failed; None if it did not."""
         if done.exit_code == 0:
             return None
         heard = done.stderr.decode(errors="replace")
@@ -258,7 +282,7 @@ class Transport(ABC):
         )
 
     def _kernel_says(self) -> str:
-        """The kernel's last word on a process killed for its memory; empty when it is silent."""
+        """The kernel's last log line on a process killed for its memory; empty if there is none."""
         asked = (
             "{ dmesg || journalctl -k -n 200 -o cat; } 2>/dev/null"
             " | grep -iE 'out of memory|oom-kill|killed process' | tail -n 1"
@@ -303,11 +327,11 @@ class Transport(ABC):
         return done
 
     def _stop(self, pid: int | None) -> None:
-        """End what a command of ours started: its process group, else the process."""
+        """Kill what a command of ours started: its process group and the process."""
         if pid is None:
             return
-        # The shell of a login may stand above ours, in one group with all that a command starts;
-        # or ours led the group, and is gone already.
+        # A login shell may be in one group with ours and all that our command started; or our shell
+        # led the group, and has ended already.
         script = (
             f"group=$(ps -o pgid= -p {pid} || cut -d' ' -f5 /proc/{pid}/stat);"
             f"kill -s KILL -- -$((${{group:-{pid}}})); kill -s KILL {pid}"
@@ -317,7 +341,7 @@ class Transport(ABC):
 
 
 class _Stderr:
-    """Takes the line that names the process out of stderr, wherever a login's chatter puts it."""
+    """Passes stderr on without the line that names the process; a login may print before it."""
 
     def __init__(self, onward: Output) -> None:
         self.pid: int | None = None
@@ -337,7 +361,7 @@ class _Stderr:
                 self._onward(before + rest)
 
     def flush(self) -> None:
-        """Pass on what a command that never started said."""
+        """Pass on what was held back, if no process was ever named."""
         if self.pid is None and self._held:
             self._onward(self._held)
             self._held = b""

@@ -1,4 +1,4 @@
-"""Words of a device's shell."""
+"""This module quotes words for a device's shell."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import shlex
 
 
 def quote(path: str) -> str:
-    """A path on the device as a word of its shell, never an option."""
+    """Quote a path as a word of the device's shell that no program takes for an option."""
     return shlex.quote(f"./{path}" if path.startswith("-") else path)
