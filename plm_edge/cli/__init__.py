@@ -17,13 +17,13 @@ from plm_edge.cli import options
 
 
 class _Commands(TyperGroup):
-    """The commands, each of which may find that the reader of its output has left."""
+    """The group of all commands: it ends quietly if the reader of the output is gone."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Here, because typer would end the program as if it had failed.
+            # Caught here, because typer would end the program as if it had failed.
             _drop_stdout()
             raise typer.Exit(ExitCode.BROKEN_PIPE) from None
 
@@ -72,7 +72,7 @@ def _global(
 
 
 def _register() -> None:
-    # Here, not at the top: the commands use `options` and `app` must exist first.
+    # Imported here and not at the top: the commands use `options`, and `app` must exist first.
     from plm_edge.cli.bench import bench
     from plm_edge.cli.convert import convert
     from plm_edge.cli.deploy import deploy
@@ -98,7 +98,13 @@ _register()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; nothing that a user can cause escapes."""
+    """Run a command line and return its exit code.
+
+    Args:
+        arguments: the words after the program's name. None takes those of this process.
+
+    No exception leaves this function: a person sees three lines, and --debug shows the traceback.
+    """
     try:
         _prepare_streams()
         result = app(args=arguments, prog_name="plm-edge", standalone_mode=False)
@@ -114,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PlmEdgeError as error:
         return _fail(error)
     except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # the help is shown, and says enough
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help was printed, and that is enough
             return int(ExitCode.USAGE)
         usage = _usage_error(error)
         return _fail(usage or _bug(error))
@@ -128,9 +134,9 @@ def _fail(error: PlmEdgeError) -> int:
 
 
 def _usage_error(error: Exception) -> PlmEdgeError | None:
-    """A wrong command line, told as every other error is.
+    """Make a PlmEdgeError of typer's error for a wrong command line; None for any other error.
 
-    By its shape, not its class: some versions of typer bring a copy of click of their own.
+    It is known by its attributes, not its class: some versions of typer bring their own click.
     """
     message = getattr(error, "format_message", None)
     if message is None or not hasattr(error, "exit_code"):
@@ -155,7 +161,7 @@ def _bug(error: Exception) -> PlmEdgeError:
 
 
 def _prepare_streams() -> None:
-    """Text that the terminal's encoding lacks is replaced, never an error half-way."""
+    """Let the streams replace characters that the terminal's encoding lacks, and not raise."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
@@ -163,6 +169,6 @@ def _prepare_streams() -> None:
 
 
 def _drop_stdout() -> None:
-    """Nobody reads stdout any more: keep Python from failing again when it flushes at exit."""
+    """Send stdout nowhere once nobody reads it: Python would fail again when it flushes at exit."""
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`plm-edge convert`: a checkpoint becomes a quantised GGUF."""
+"""`plm-edge convert` makes a quantised GGUF from a checkpoint."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def convert(
             download=_Bar(display, "downloading"),
         )
     try:
-        # The name of a repository stays as it is.
+        # A path is made absolute; the name of a repository stays as it is.
         source = checkpoint.absolute() if checkpoint.exists() else checkpoint
         registry.add_model(report.out, source, report.quant)
     except OSError as error:
@@ -116,7 +116,7 @@ def convert(
 
 
 class _Bar:
-    """The converter's progress as a bar; nothing is drawn before the checks have passed."""
+    """Shows the converter's progress as a bar, from the moment that its checks have passed."""
 
     def __init__(self, display: Progress, what: str) -> None:
         self._display = display

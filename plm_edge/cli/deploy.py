@@ -1,4 +1,4 @@
-"""`plm-edge deploy`: engine and model to a device, proven there."""
+"""`plm-edge deploy` puts engine and model on a device, and proves them there."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def deploy(
     opened = connect.open_device(device, emulate=emulate)
     with opened.transport as transport:
         facts = transport.facts()
-        if engine is None:  # before minutes of building
+        if engine is None:  # checked before minutes of building
             connect.require_arch(opened.name, opened.profile, facts)
         built = _engine(opened.profile.name, engine)
         device_engine.require_fits(built, opened.name, facts)
@@ -71,7 +71,7 @@ def deploy(
 
 
 def _engine(profile: str, folder: Path | None) -> KeptBuild:
-    """The engine for a profile; a build says so, and shows how far it is."""
+    """Find the engine for a profile, or build it and show how far the build is."""
     from plm_edge.building import cmake
     from plm_edge.deploy import device_engine
 

@@ -1,4 +1,4 @@
-"""`plm-edge doctor`: what this machine has, what is missing, and the remedy."""
+"""`plm-edge doctor` says what this machine has, what is missing, and the remedy."""
 
 from __future__ import annotations
 

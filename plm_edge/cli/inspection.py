@@ -1,4 +1,4 @@
-"""`plm-edge inspect`: keys, tensors, types, layout and KV cost of a GGUF or a checkpoint."""
+"""`plm-edge inspect` prints what a GGUF or a checkpoint holds, and what its KV cache costs."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _key_value(key: dict[str, Any]) -> str:
         shown = ", ".join(map(repr, value)) + (", …" if key["length"] > len(value) else "")
         return _shorten(f"{key['length']:,} x {key['element']}: {shown}")
     if key["type"] == "f32" and isinstance(value, float):
-        return f"{value:.7g}"  # all the digits that a float has
+        return f"{value:.7g}"  # all significant digits of an f32
     return _shorten(repr(value) if isinstance(value, str) and "\n" in value else str(value))
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def say_which(choice: ModelChoice) -> None:
-    """Tell which model is used when none was given."""
+    """Print which model is used, if the person gave none."""
     if choice.origin == "newest":
         console.note(f"model: {choice.path} (the newest that convert made)")
     elif choice.origin == "bundled":

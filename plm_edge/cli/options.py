@@ -15,7 +15,12 @@ debug_wanted = False
 
 
 def without_device(mode: str, instead: str) -> PlmEdgeError:
-    """The error for an option that says how another device is reached, when none is named."""
+    """The error for an option about a device, when no device is named.
+
+    Args:
+        mode: the option, such as --emulate.
+        instead: a clause that says what happens without --device.
+    """
     return PlmEdgeError(
         f"{mode} is for another device",
         f"without --device, {instead}",
@@ -37,7 +42,7 @@ def _set_quiet(value: bool) -> bool:
 
 
 class KVType(str, Enum):
-    """Types of the KV cache that can be asked for."""
+    """The types of the KV cache that a person can choose."""
 
     f16 = "f16"
     q8_0 = "q8_0"
@@ -75,7 +80,7 @@ Json = Annotated[
         "--json", callback=_set_quiet, help="One JSON object on stdout, with a versioned schema."
     ),
 ]
-# What is deployed to is a machine of somebody's; what is explained or built for may be a profile.
+# A model is deployed to a real machine; to explain or to build for, a profile is enough.
 _ADDED = "A device that you added, or PROFILE@HOST."
 _KNOWN = "A profile, or a device that you added."
 Device = Annotated[str, typer.Option("--device", help=_ADDED, show_default=False)]

@@ -1,4 +1,4 @@
-"""`plm-edge profile`: time by operation and by layer, for prefill and decode."""
+"""`plm-edge profile` shows time by operation and by layer, for prefill and decode."""
 
 from __future__ import annotations
 

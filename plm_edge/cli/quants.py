@@ -1,4 +1,4 @@
-"""`plm-edge convert --list-quants`: the types, and which to pick."""
+"""`plm-edge convert --list-quants` shows the types, and which to pick."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from plm_edge.base import console
 
 
 def show(layout: str, *, json: bool) -> None:
-    """As a table, or as JSON, with the sizes of `layout`.
+    """Print the types as a table or as JSON, with the sizes that they have in `layout`.
 
     Raises:
         PlmEdgeError: there is no such layout.

@@ -36,12 +36,12 @@ def checkpoint() -> Path:
 
 
 def cached_path() -> Path:
-    """Where the converted model is, or will be."""
+    """The path of the converted model, which may not exist yet."""
     return folders.cache() / f"tiny-plm-{QUANT}-{__version__}-{_hash(checkpoint())[:12]}.gguf"
 
 
 def model() -> Path:
-    """The tiny model as a GGUF, converted now if that was not done before.
+    """The path of the tiny model as a GGUF; it is converted now if it was not before.
 
     Raises:
         PlmEdgeError: there is none, or it cannot be converted or stored.
@@ -57,7 +57,7 @@ def model() -> Path:
 
 
 def _hash(folder: Path) -> str:
-    """Of the names and contents of all files of the checkpoint."""
+    """SHA-256, in hex, over names and contents of all files of the checkpoint."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file():

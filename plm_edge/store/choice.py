@@ -14,17 +14,17 @@ from plm_edge.store import bundled, registry
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A GGUF's path, and whether it was given, converted last, or came with the program."""
+    """A GGUF's path; and whether a person gave it, converted it last, or it came with plm-edge."""
 
     path: Path
     origin: Literal["given", "newest", "bundled"]
 
 
 def choose(given: Path | None) -> ModelChoice:
-    """The model at `given`; without it the newest that `convert` made, else the bundled one.
+    """Choose the model at `given`; without it the newest that `convert` made, else the bundled.
 
     Raises:
-        PlmEdgeError: nothing there, or not a GGUF.
+        PlmEdgeError: `given` is missing or not a GGUF, or there is no bundled model.
     """
     if given is not None:
         check_is_gguf(given)
@@ -36,7 +36,8 @@ def choose(given: Path | None) -> ModelChoice:
 
 
 def check_is_gguf(path: Path) -> None:
-    """
+    """Refuse a path that is no GGUF.
+
     Raises:
         PlmEdgeError: `path` is missing, a folder, or not a GGUF.
     """
@@ -45,7 +46,7 @@ def check_is_gguf(path: Path) -> None:
     if not path.exists():
         raise _missing(path)
     if not gguf_file.is_gguf(path):
-        gguf_file.read(path)  # says what it is instead
+        gguf_file.read(path)  # raises, and says what it is instead
 
 
 def _folder(path: Path) -> PlmEdgeError:

@@ -1,4 +1,4 @@
-"""`inspect` tells what a GGUF or a checkpoint holds, as plain data that the CLI renders."""
+"""`inspect` returns what a GGUF or a checkpoint holds, as plain data that the CLI renders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MLA_SIZES = (
     "num_hidden_layers", "num_attention_heads", "kv_lora_rank", "qk_nope_head_dim",
     "qk_rope_head_dim", "v_head_dim",
 )  # fmt: skip
-SHOWN_ELEMENTS = 8  # of an array
+SHOWN_ELEMENTS = 8  # of an array in a key
 
 
 # llama.cpp has no normaliser; Qwen2's tokenizer, which PLM uses, has one.
@@ -36,10 +36,10 @@ NFC_NOTE = (
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """A report on the GGUF or checkpoint folder at `path`.
+    """Report on the GGUF or checkpoint folder at `path` (plm-edge/inspect/1; sizes in bytes).
 
     Raises:
-        PlmEdgeError: missing, damaged, or neither of the two.
+        PlmEdgeError: it is missing, damaged, or neither of the two.
     """
     if path.is_dir():
         return _checkpoint(path)
@@ -51,11 +51,10 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def verify(path: Path) -> dict[str, Any]:
-    """The same for a GGUF, all of whose weights were read and compared with the hashes that it
-    carries.
+    """Read all weights of a GGUF, compare them with its hashes, and report as `inspect` does.
 
     Raises:
-        PlmEdgeError: as of `inspect`, or the weights are not as they were written.
+        PlmEdgeError: as for `inspect`, or the weights are not as they were written.
     """
     if path.is_dir():
         raise PlmEdgeError(
@@ -145,7 +144,7 @@ def _normalises(folder: Path) -> bool:
 
 
 def _stored(tensor: Tensor) -> dict[str, Any]:
-    """Type and bytes, also of a type that only a checkpoint of another model has."""
+    """A tensor's type and bytes; the type may be one that only checkpoints have."""
     if isinstance(tensor, ShardTensor):
         return {"type": tensor.dtype.lower(), "bytes": tensor.size}
     name = tensor.type.name.lower()
@@ -153,7 +152,7 @@ def _stored(tensor: Tensor) -> dict[str, Any]:
 
 
 def _totals(tensors: list[dict[str, Any]]) -> dict[str, Any]:
-    """Number of parameters, bytes, bits a weight, and the same by type."""
+    """The number of parameters, bytes, and bits a weight, in all and by type."""
     n_params = sum(math.prod(tensor["shape"]) for tensor in tensors)
     n_bytes = sum(tensor["bytes"] for tensor in tensors)
     counts: Counter[str] = Counter(tensor["type"] for tensor in tensors)
@@ -188,7 +187,7 @@ def _json_safe(value: Any) -> Any:
 
 
 def _config_kv_shape(config: dict[str, Any]) -> KVShape | None:
-    """The cache's shape of an MLA checkpoint, or None when config.json does not say."""
+    """The shape of an MLA checkpoint's cache; None if config.json does not say it."""
     sizes = [config.get(name) for name in _MLA_SIZES]
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         return None
@@ -197,7 +196,7 @@ def _config_kv_shape(config: dict[str, Any]) -> KVShape | None:
 
 
 def _kv_cost(shape: KVShape | None) -> dict[str, Any] | None:
-    """Bytes in the KV cache for 1,000 tokens, by type; null where a type does not fit."""
+    """Bytes in the KV cache for 1,000 tokens, by type; None for a type that does not fit."""
     if shape is None:
         return None
     costs: dict[str, Any] = {}
@@ -217,7 +216,7 @@ def _kv_cost(shape: KVShape | None) -> dict[str, Any] | None:
 
 
 def grouped(tensors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The tensors with those that repeat over layers folded into one line.
+    """Fold tensors that repeat over layers into one line each.
 
     A line has name (layer numbers replaced by N), count, shape, types and bytes.
     """

@@ -1,7 +1,6 @@
 """The registry remembers the GGUFs that `convert` made, in the user's data folder.
 
-A convenience and nothing more: a registry that is missing, damaged or cannot be written never
-stops a command. The file is written beside its target and renamed, so it is whole or absent.
+It is only a convenience: if it is missing, damaged or cannot be written, no command stops for it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ SCHEMA = "plm-edge/registry/1"
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """One converted model. `added` is UTC, ISO 8601; `n_bytes` the file's size when added."""
+    """A converted model. `added` is UTC, ISO 8601; `n_bytes` was the file's size at that time."""
 
     path: str
     source: str
@@ -29,7 +28,7 @@ class RegisteredModel:
 
 
 def registry_path() -> Path:
-    """Where the registry is kept; PLM_EDGE_DATA_DIR overrides the user's data folder."""
+    """The registry's file; PLM_EDGE_DATA_DIR overrides the user's data folder."""
     return folders.data() / "models.json"
 
 
@@ -37,11 +36,12 @@ def add_model(path: Path, source: str | Path, quant: str) -> None:
     """Remember the GGUF at `path` as the newest.
 
     Args:
-        source: the checkpoint that it was made of.
+        path: the GGUF.
+        source: the checkpoint that it was made from.
         quant: the recipe's name, such as q4_k_m.
 
     Raises:
-        OSError: the data folder cannot be written; the caller may say so and go on.
+        OSError: the file is missing, or the data folder cannot be written.
     """
     path = path.resolve()
     entry = RegisteredModel(
@@ -60,12 +60,12 @@ def add_model(path: Path, source: str | Path, quant: str) -> None:
 
 
 def entries() -> list[RegisteredModel]:
-    """All remembered models, oldest first; those whose file has gone are left out."""
+    """All remembered models, the oldest first, without those whose file is gone."""
     return [entry for entry in _read(registry_path()) if Path(entry.path).is_file()]
 
 
 def newest() -> Path | None:
-    """The GGUF that was converted last and is still there."""
+    """The path of the GGUF that was converted last and still exists; None if there is none."""
     known = entries()
     return Path(known[-1].path) if known else None
 
@@ -81,7 +81,7 @@ def _read(path: Path) -> list[RegisteredModel]:
 
 
 def _strings(item: dict[str, Any]) -> dict[str, Any]:
-    """`item` if its values have the types of an RegisteredModel. Raises TypeError."""
+    """Return `item` if its values have the types of a RegisteredModel, else raise TypeError."""
     for name in ("path", "source", "quant", "added"):
         if not isinstance(item[name], str):
             raise TypeError(name)

@@ -1,4 +1,4 @@
-"""`plm-edge devices`: what devices there are, and which of them are yours."""
+"""`plm-edge devices` shows what devices there are, and which of them are yours."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _list(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """What is done without a command."""
+    """Print the list if no command is given."""
     if context.invoked_subcommand is None:
         listing(json)
 

@@ -1,4 +1,4 @@
-"""`plm-edge devices add` and `remove`: devices of one's own, by a name of one's own."""
+"""`plm-edge devices add` and `remove` keep a person's own devices, under names of their own."""
 
 from __future__ import annotations
 

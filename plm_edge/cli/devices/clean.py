@@ -1,4 +1,4 @@
-"""`plm-edge devices clean`: take everything of ours from a device."""
+"""`plm-edge devices clean` removes everything of ours from a device."""
 
 from __future__ import annotations
 

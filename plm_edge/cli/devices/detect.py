@@ -1,4 +1,4 @@
-"""`plm-edge devices detect`: write a profile for a machine from what it reports."""
+"""`plm-edge devices detect` writes a profile of a machine from what it reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`plm-edge devices`: the devices that were added, and every profile."""
+"""`plm-edge devices` lists the devices that were added, and every profile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plm_edge.base.errors import PlmEdgeError
 
 
 def listing(json: bool) -> None:
-    """All of them, in one table each, or as JSON (plm-edge/devices-list/1)."""
+    """Print a table of added devices and one of profiles, or JSON (plm-edge/devices-list/1)."""
     from plm_edge.devices import detect
     from plm_edge.devices.profiles import known, presentation, profile
 

@@ -1,4 +1,4 @@
-"""`plm-edge devices serve`: llama-server on a device, at a port of this machine."""
+"""`plm-edge devices serve` runs llama-server on a device, at a port of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`plm-edge devices show`: everything known of one device, with its sources."""
+"""`plm-edge devices show` prints all that is known of one device, with its sources."""
 
 from __future__ import annotations
 

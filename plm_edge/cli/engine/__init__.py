@@ -1,4 +1,4 @@
-"""`plm-edge engine`: builds of the engine for this machine and for others."""
+"""`plm-edge engine` makes and keeps builds of the engine, for this machine and for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`plm-edge engine build`: the engine for a device, from the patched source."""
+"""`plm-edge engine build` builds the engine for a device, from the patched source."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ def build(
 
 
 def details(built: KeptBuild, cached: bool | None = None) -> dict[str, Any]:
-    """A build as JSON (plm-edge/engine-build/1): its manifest, and where it is."""
+    """A build in JSON (plm-edge/engine-build/1): its manifest, and its folders.
+
+    `cached` says whether it was kept before; None leaves that out.
+    """
     found = {**built.manifest.as_json(), "schema": "plm-edge/engine-build/1"}
     found |= {"folder": str(built.folder), "programs": str(built.programs)}
     return found if cached is None else found | {"cached": cached}

@@ -1,4 +1,4 @@
-"""`plm-edge engine list`, `path` and `clean`: the builds that are kept."""
+"""`plm-edge engine list`, `path` and `clean` show, find and remove the builds that are kept."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from plm_edge.store import choice as model_choice
 
 @contextmanager
 def open_place(setting: Setting) -> Iterator[Place]:
-    """The model, loaded; Ctrl-C stops what it generates.
+    """Load the model here; while entered, Ctrl-C stops what it generates.
 
     Raises:
         PlmEdgeError: there is no such model, or it cannot be loaded.

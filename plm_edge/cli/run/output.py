@@ -23,17 +23,17 @@ PATIENCE = 0.3  # seconds of loading before a progress bar appears
 
 
 def read_prompt(prompt: str) -> str:
-    """The prompt as text; "-" reads all of stdin.
+    """The text of a prompt; "-" reads all of stdin.
 
     Raises:
-        PlmEdgeError: it is not UTF-8 (code USAGE).
+        PlmEdgeError: the prompt is not UTF-8 (code USAGE).
     """
     if prompt == "-":
         if sys.stdin.isatty():
             console.note("reading the prompt from the terminal; Ctrl-D ends it")
         raw = sys.stdin.buffer.read()
     else:
-        # Python keeps bytes of an argument that are no UTF-8 as lone surrogates: back to bytes.
+        # Python keeps bytes of an argument that are not UTF-8 as lone surrogates; undo that.
         raw = prompt.encode("utf-8", "surrogateescape")
     try:
         return raw.decode("utf-8")
@@ -49,7 +49,7 @@ def read_prompt(prompt: str) -> str:
 
 @contextmanager
 def loading(path: Path) -> Iterator[Callable[[float], None]]:
-    """A progress bar for loading `path`, for those who have to wait; yields what to tell it."""
+    """Show a progress bar if loading `path` takes a while; yield a function that takes 0 to 1."""
     started, total = time.monotonic(), path.stat().st_size
     bar: Progress | None = None
     with ExitStack() as stack:
@@ -66,11 +66,13 @@ def loading(path: Path) -> Iterator[Callable[[float], None]]:
 
 
 def remarks(architecture: str | None, synthetic: bool, n_ctx: int, trained: int | None) -> None:
-    """What is unusual about a model and the context that it is given, and works all the same.
+    """Print what is unusual about a model and its context, although it works.
 
     Args:
+        architecture: the model's; None if it has none.
+        synthetic: whether its weights are random.
         n_ctx: tokens of context.
-        trained: tokens that the model was trained for; None where nothing tells.
+        trained: tokens of context that the model was trained for; None if that is not known.
     """
     if architecture != ARCH:
         console.note(
@@ -87,10 +89,12 @@ def remarks(architecture: str | None, synthetic: bool, n_ctx: int, trained: int 
 
 
 def stream(generation: Generation, prompt: str, *, echo: bool) -> str:
-    """Write the text to stdout as it comes and return it whole.
+    """Write the generated text to stdout as it comes, and return all of it.
 
     Args:
-        echo: show the prompt first, dim and on stderr, where both streams are a terminal: a
+        generation: yields the text.
+        prompt: the person's prompt.
+        echo: show the prompt first, dim and on stderr, if both streams are terminals: a
             continuation reads badly without its beginning.
     """
     to_terminal = sys.stdout.isatty()
@@ -110,7 +114,7 @@ def stream(generation: Generation, prompt: str, *, echo: bool) -> str:
 
 
 def say_why_stopped(generation: Generation) -> None:
-    """A line on stderr unless the model ended by itself or made what was asked for."""
+    """Print on stderr why the text ended, unless the model ended it or its length was asked for."""
     if generation.stop_reason == "context":
         console.warn(
             f"stopped: the context of {generation.stats.n_ctx:,} tokens is full (--ctx raises it)"

@@ -16,7 +16,7 @@ class Setting:
     Attributes:
         model: a GGUF here.
         ctx: tokens of context.
-        threads: that compute.
+        threads: how many compute.
         kv: type of the KV cache.
         force: open it even if memory is short.
     """
@@ -30,13 +30,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Place:
-    """A model that is ready, and what --json says of it.
+    """A model that is ready to generate, and what --json says of it.
 
     Attributes:
         generator: generates while the place is open.
         model: path, origin, architecture, description, synthetic.
         engine: version, pin, tree.
-        device: name, address, profile and, once the place is closed, throttled; None on this
+        device: name, address and profile; and throttled, once the place is closed. None on this
             machine.
     """
 

@@ -19,7 +19,7 @@ SCHEMA = "plm-edge/run/1"
 
 
 def show_stats(stats: Stats) -> None:
-    """The small table of --stats, on stderr."""
+    """Print the table of --stats on stderr."""
     table = console.table("", "", "", right=(1,))
 
     def rate(tps: float | None) -> str:
@@ -58,10 +58,13 @@ def show_stats(stats: Stats) -> None:
 
 
 def write_json(place: Place, encoded: Prompt, generation: Generation, text: str) -> None:
-    """The result of --json on stdout.
+    """Print the result of --json on stdout.
 
     Args:
-        place: closed, so that it knows all about the device.
+        place: closed already, so that it knows all about the device.
+        encoded: the prompt's tokens.
+        generation: at its end.
+        text: what it generated.
     """
     result: dict[str, Any] = {
         "schema": SCHEMA,

@@ -21,7 +21,12 @@ from plm_edge.store import choice as model_choice
 
 @contextmanager
 def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
-    """The deployed model, served; Ctrl-C stops what it generates.
+    """Serve the deployed model on its device; while entered, Ctrl-C stops what it generates.
+
+    Args:
+        device: as the person named it.
+        emulate: run it under qemu here.
+        setting: its model, if any, must have been deployed.
 
     Raises:
         PlmEdgeError: nothing is deployed there, or it cannot be run.
