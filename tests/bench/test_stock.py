@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base import place
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import stock
-from plm_edge.building import source
 from plm_edge.engine import library
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,8 @@ def test_both_are_built_alike() -> None:
 
 
 def test_without_a_source_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(source, "_PACKAGE", tmp_path / "plm_edge")
+    monkeypatch.setattr(place, "ROOT", tmp_path)
+    monkeypatch.setattr(place, "DATA", tmp_path / "plm_edge/data")
     with pytest.raises(PlmEdgeError, match="has no source") as caught:
         stock.build_stock(tmp_path)
     assert caught.value.code == ExitCode.ENVIRONMENT

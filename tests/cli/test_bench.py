@@ -78,7 +78,7 @@ def test_history(cli: Cli, models: Path, tmp_path: Path) -> None:
 
 
 def test_a_regression_is_pointed_out_at_once_and_in_the_history(cli: Cli, models: Path) -> None:
-    """The run before is made ten times as fast as it was."""
+    """The run before is made a hundred times as fast as it was, and steady."""
     import sqlite3
 
     call = ("bench", models / "abc.gguf", *SMOKE, "--budget", "2", "--json")
@@ -87,6 +87,8 @@ def test_a_regression_is_pointed_out_at_once_and_in_the_history(cli: Cli, models
         for rate in ("median", "minimum", "maximum", "mean"):
             if "tps" in point:
                 point["tps"][rate] *= 100
+        if "tps" in point:  # three samples on a busy machine may say nothing
+            point["tps"]["interval"] = 0.01
     with sqlite3.connect(Path(cli.env["PLM_EDGE_DATA_DIR"]) / "bench.sqlite") as base:
         base.execute("update runs set result = ?", (json.dumps(found),))
     done = cli("bench", models / "abc.gguf", *SMOKE, "--budget", "2")
