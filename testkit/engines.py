@@ -49,7 +49,7 @@ def vulkan() -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLM_EDGE_CACHE_DIR", str(ENGINES))
         configured = build.configure(made, (), gpu.settings(made), folder)
-    ninja = [str(tools.needed("ninja")), "-C", str(configured), "ggml-vulkan"]
+    ninja = [str(tools.build_tool("ninja")), "-C", str(configured), "ggml-vulkan"]
     done = subprocess.run(ninja, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
     return configured / "bin/libggml-vulkan.so"

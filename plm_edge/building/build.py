@@ -98,8 +98,8 @@ def compiler_version(target: Target) -> str:
     """The compiler's version: "zig 0.17.0", or the first line that gcc prints for --version."""
     zig = target.compiler == "zig"
     command = [str(tools.zig()), "version"] if zig else [str(tools.gcc(target)["c++"]), "--version"]
-    said = subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()
-    return ("zig " if zig else "") + (said[0] if said else "of an unknown version")
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()
+    return ("zig " if zig else "") + (lines[0] if lines else "of an unknown version")
 
 
 def configure(target: Target, programs: Sequence[str], extra: dict[str, str], folder: Path) -> Path:
@@ -112,12 +112,12 @@ def configure(target: Target, programs: Sequence[str], extra: dict[str, str], fo
     settings = dict(target.settings) | extra
     settings |= {
         "CMAKE_TOOLCHAIN_FILE": str(file),
-        "CMAKE_MAKE_PROGRAM": str(tools.needed("ninja")),
+        "CMAKE_MAKE_PROGRAM": str(tools.build_tool("ninja")),
         "Python_EXECUTABLE": sys.executable,
         "PLM_EDGE_TOOLS": ";".join(programs),
     }
     build_folder = folder / "build"
-    command = [str(tools.needed("cmake")), "-S", str(source.root()), "-B", str(build_folder)]
+    command = [str(tools.build_tool("cmake")), "-S", str(source.root()), "-B", str(build_folder)]
     command += ["-G", "Ninja"]
     command += [f"-D{name}={value}" for name, value in sorted(settings.items())]
     cmake.run(target.device, command, _environment(), folder / LOG)
@@ -150,7 +150,7 @@ def _build(
     build_folder = configure(target, programs, extra, folder)
     # A shared build keeps its libraries too, so it builds all of them.
     goals = ["plm-edge-engine"] if target.shared else [*programs]
-    command = [str(tools.needed("cmake")), "--build", str(build_folder), "--target", *goals]
+    command = [str(tools.build_tool("cmake")), "--build", str(build_folder), "--target", *goals]
     command += ["--parallel", str(jobs or default_jobs())]
     cmake.run(target.device, command, _environment(), folder / LOG, progress)
 

@@ -75,10 +75,10 @@ def collect(
     return CollectedBuild(tuple(files), frozenset(requires), newest, checked)
 
 
-def programs_of(made: Manifest) -> set[str]:
+def programs_of(build: Manifest) -> set[str]:
     """The cmake targets whose programs a build holds."""
     targets = {name: target for target, name in NAMES.items()}
-    names = (Path(item.path).name for item in made.files)
+    names = (Path(item.path).name for item in build.files)
     return {targets.get(name, name) for name in names if not name.startswith("lib")}
 
 

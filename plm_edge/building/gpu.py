@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from plm_edge.building.target import Target
-from plm_edge.building.tools import missing
+from plm_edge.building.tools import missing_tool
 
 _CUDA_HOMES = ("/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda")
 _VULKAN_HEADERS = ("vulkan/vulkan.hpp", "spirv/unified1/spirv.hpp")
@@ -26,14 +26,14 @@ def settings(target: Target) -> dict[str, str]:
 
 def _cuda(target: Target) -> dict[str, str]:
     if not target.here:
-        raise missing(
+        raise missing_tool(
             f"CUDA for {target.arch}",
             f"nvcc here compiles for {os.uname().machine}, and {target.device} is {target.arch}",
             f"build it on the device itself, or {_without(target)}",
         )
     nvcc = nvcc_path()
     if nvcc is None:
-        raise missing(
+        raise missing_tool(
             "CUDA's compiler",
             "nvcc is neither on the path nor in " + ", ".join(_CUDA_HOMES),
             "install CUDA 12.4 or newer (Debian: apt install nvidia-cuda-toolkit), or "
@@ -72,7 +72,7 @@ def _cublas(nvcc: Path, target: Target) -> dict[str, str]:
                     "CUDA_cublasLt_LIBRARY": str(light),
                     "CMAKE_CUDA_FLAGS": f"-I{root / 'include'}",
                 }
-    raise missing(
+    raise missing_tool(
         "CUDA's cuBLAS",
         f"cublas_v2.h is not in {home}",
         "install it (pip install nvidia-cublas; or NVIDIA's libcublas-dev), or " + _without(target),
@@ -81,7 +81,7 @@ def _cublas(nvcc: Path, target: Target) -> dict[str, str]:
 
 def _vulkan(target: Target) -> dict[str, str]:
     if shutil.which("glslc") is None:
-        raise missing(
+        raise missing_tool(
             "Vulkan's shader compiler",
             "glslc is not on the path",
             "install it (Debian: apt install glslc libvulkan-dev spirv-headers), or "
@@ -92,7 +92,7 @@ def _vulkan(target: Target) -> dict[str, str]:
         include.insert(0, Path(sdk) / "include")
     for header in _VULKAN_HEADERS:
         if not any((folder / header).is_file() for folder in include):
-            raise missing(
+            raise missing_tool(
                 "Vulkan's headers",
                 f"{header} is not in {', '.join(map(str, include))}",
                 "install them (Debian: apt install libvulkan-dev spirv-headers), or "
@@ -103,7 +103,7 @@ def _vulkan(target: Target) -> dict[str, str]:
 
 def _metal(target: Target) -> dict[str, str]:
     if shutil.which("xcrun") is None:
-        raise missing(
+        raise missing_tool(
             "Metal's compiler",
             "xcrun is not on the path",
             "install Apple's command line tools: xcode-select --install",

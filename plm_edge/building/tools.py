@@ -15,7 +15,7 @@ OLDEST_CMAKE = (3, 21)
 _EXTRA = "pip install 'plm-edge[build]' (in a checkout: make devices)"
 
 
-def needed(name: str) -> Path:
+def build_tool(name: str) -> Path:
     """Find cmake or ninja on the path, or PyPI's beside this Python.
 
     Raises:
@@ -24,7 +24,7 @@ def needed(name: str) -> Path:
     beside = str(Path(sys.executable).parent)
     found = shutil.which(name) or shutil.which(name, path=beside)
     if found is None:
-        raise missing(name, f"{name} is not on the path", _EXTRA)
+        raise missing_tool(name, f"{name} is not on the path", _EXTRA)
     return Path(found)
 
 
@@ -42,7 +42,7 @@ def zig() -> Path:
             return place
     found = shutil.which("zig")
     if found is None:
-        raise missing("zig", "the package ziglang is not installed", _EXTRA)
+        raise missing_tool("zig", "the package ziglang is not installed", _EXTRA)
     return Path(found)
 
 
@@ -66,12 +66,12 @@ def gcc(target: Target) -> dict[str, Path]:
         path = next(filter(None, map(shutil.which, choices)), None)
         if path is None:
             install = f"install it (Debian: apt install {package})"
-            raise missing(choices[0], f"{choices[0]} is not on the path", install)
+            raise missing_tool(choices[0], f"{choices[0]} is not on the path", install)
         found[role] = Path(path)
     return found
 
 
-def missing(name: str, why: str, fix: str) -> PlmEdgeError:
+def missing_tool(name: str, why: str, fix: str) -> PlmEdgeError:
     """The error to raise for a tool that is missing."""
     return PlmEdgeError(
         f"the engine cannot be built: {name} is missing", why, fix, ExitCode.ENVIRONMENT

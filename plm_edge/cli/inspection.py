@@ -36,7 +36,7 @@ def inspect(
     _show_summary(report)
     _show_keys(report["keys"])
     _show_types(report)
-    lines = report["tensors"] if tensors else inspection.grouped(report["tensors"])
+    lines = report["tensors"] if tensors else inspection.fold_layers(report["tensors"])
     _show_tensors(lines)
     _show_kv(report["kv_per_1000_tokens"])
 

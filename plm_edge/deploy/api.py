@@ -63,15 +63,15 @@ class Api:
             BrokenAnswer: the server is gone.
             PlmEdgeError: it refused the request.
         """
-        found: queue.Queue[dict[str, Any] | BaseException] = queue.Queue()
+        events: queue.Queue[dict[str, Any] | BaseException] = queue.Queue()
         with closing(self._connection()) as connection:
             reader = threading.Thread(
-                target=_read, args=(connection, body, self._headers, found), daemon=True
+                target=_read, args=(connection, body, self._headers, events), daemon=True
             )
             reader.start()
             while True:
                 try:
-                    event = found.get(timeout=_POLL)
+                    event = events.get(timeout=_POLL)
                 except queue.Empty:
                     if stop():
                         return
@@ -103,7 +103,7 @@ def _read(
     connection: http.client.HTTPConnection,
     body: dict[str, Any],
     headers: dict[str, str],
-    found: queue.Queue[dict[str, Any] | BaseException],
+    events: queue.Queue[dict[str, Any] | BaseException],
 ) -> None:
     """Put each event of the answer into the queue, then _END or the error that broke it."""
     try:
@@ -119,17 +119,17 @@ def _read(
             if kind != b"data":
                 continue
             event = json.loads(data)
-            found.put(event)
+            events.put(event)
             if event.get("stop"):
-                found.put(_END)
+                events.put(_END)
                 return
         raise BrokenAnswer("the answer broke off")
     except PlmEdgeError as error:
-        found.put(error)
+        events.put(error)
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-        found.put(BrokenAnswer(str(error)))  # AttributeError: the other thread closed it
+        events.put(BrokenAnswer(str(error)))  # AttributeError: the other thread closed it
     except BrokenAnswer as error:
-        found.put(error)
+        events.put(error)
     finally:
         with suppress(Exception):
             connection.close()

@@ -161,26 +161,26 @@ class RemoteGeneration:
 
     def _note(self, ids: list[int], text: str) -> None:
         """Keep the tokens that an event names, and where unnamed ones stand before them."""
-        made = int(self._timings.get("predicted_n", 0))
+        n_generated = int(self._timings.get("predicted_n", 0))
         known = len(self.tokens) + sum(count for _, count, _ in self._unnamed)
-        unnamed = made - known - len(ids)
+        unnamed = n_generated - known - len(ids)
         if ids and unnamed > 0:
             self._unnamed.append((len(self.tokens), unnamed, text))
         self.tokens += ids
 
     def _end(self, event: dict[str, Any]) -> None:
-        made = int(event["timings"]["predicted_n"])
+        n_generated = int(event["timings"]["predicted_n"])
         if event["stop_type"] == "eos":
             self.stop_reason = "end"
             self.tokens = self.tokens[:-1]
-            made -= 1
+            n_generated -= 1
         elif event["stop_type"] == "word":
             self.stop_reason = "stop"
-        elif self.request.n_predict is not None and made >= self.request.n_predict:
+        elif self.request.n_predict is not None and n_generated >= self.request.n_predict:
             self.stop_reason = "length"
         else:
             self.stop_reason = "context"
-        self._n_tokens = made
+        self._n_tokens = n_generated
 
     def read_memory(self) -> None:
         """Read how much memory the server took; only a running server can say it."""
@@ -193,7 +193,7 @@ class RemoteGeneration:
         The figures are complete once the server has ended: it prints zero rows last.
         """
         settings, timings = self._server.settings, self._timings
-        said = read_log(self._server.log)
+        report = read_log(self._server.log)
         n_prompt = len(self.request.prompt)
         steps = max(int(timings.get("predicted_n", 0)) - 1, 0)  # the first is prefill's
         return Stats.of(
@@ -205,9 +205,9 @@ class RemoteGeneration:
             n_steps=steps,
             decode_s=float(timings.get("predicted_ms", 0)) / 1000 if steps else 0.0,
             n_cached=n_prompt + steps if timings else 0,
-            kv=said.kv(),
+            kv=report.kv(),
             kv_type=settings.kv,
-            compute_bytes=said.compute_bytes(),
+            compute_bytes=report.compute_bytes(),
             peak_rss_bytes=self._peak_rss,
             n_ctx=settings.n_ctx,
             threads=settings.threads,
@@ -217,8 +217,8 @@ class RemoteGeneration:
 
 def _zeros(log: str) -> list[float]:
     """The share of zero rows in each layer, as our engine logs it (0 to 1)."""
-    told = re.findall(r"^plm-edge rows: \d+ (\d+) (\d+)$", log, re.M)
-    return [1 - int(read) / int(rows) for rows, read in told]
+    rows_by_layer = re.findall(r"^plm-edge rows: \d+ (\d+) (\d+)$", log, re.M)
+    return [1 - int(read) / int(rows) for rows, read in rows_by_layer]
 
 
 def _peak_rss(server: Server) -> int:

@@ -101,7 +101,7 @@ def deploy(
         return DeployResult(before, [], 0, trouble.throttling_reason(device.transport))
     _require_room(place, missing)
     step("computing the reference here")
-    wanted = proof.reference(model)
+    expected = proof.reference(model)
     place.announce([path for item in missing for path in (item.staged, item.place)])
     sent, bytes_sent = _send(place, missing, there, progress)
     threads = threads_for(device, facts)
@@ -114,7 +114,7 @@ def deploy(
         threads=threads,
     )
     with Server(place, settings) as server:
-        shown = proof.prove(server, wanted, build.manifest.key)
+        shown = proof.prove(server, expected, build.manifest.key)
     for unit in units:
         if unit not in ready:
             place.move(f"{INCOMING}/{unit}", unit)
@@ -127,7 +127,7 @@ def deploy(
         file=DeployedFile(items[-1].place, items[-1].size, items[-1].sha256),
         when=record.now(),
         proof=shown,
-        **asdict(wanted.header),
+        **asdict(expected.header),
     )
     record.write(place, after)
     if before and before.engine.key != after.engine.key:
@@ -142,8 +142,8 @@ def threads_for(device: OpenDevice, facts: Facts) -> int:
     if isinstance(device.transport, QemuTransport):
         return 1  # emulated threads wait for one another and would only take turns
     cores = sum(group.count for group in facts.groups)
-    wanted = int(device.profile.section("defaults").get("threads", 0)) or cores or 1
-    return min(wanted, cores) if cores else wanted
+    threads = int(device.profile.section("defaults").get("threads", 0)) or cores or 1
+    return min(threads, cores) if cores else threads
 
 
 def _short(key: str) -> str:
@@ -229,13 +229,15 @@ def _send(
             _stage(place, item)
         started: list[int] = []
 
-        def told(
+        def report(
             done: int, total: int, item: PlannedFile = item, started: list[int] = started
         ) -> None:
             started.append(done)
             progress(item.place, done, total)
 
-        if place.transport.put(item.source, place.path(item.staged), mode=item.mode, progress=told):
+        if place.transport.put(
+            item.source, place.path(item.staged), mode=item.mode, progress=report
+        ):
             sent.append(item.place)
             bytes_sent += item.size - min(started, default=0)
     return sent, bytes_sent

@@ -65,18 +65,18 @@ def reference(model: Path) -> Reference:
                 best = prompt, tokens, [step.token for step in chosen], least
             if best and len(best[2]) >= ENOUGH:
                 break
-        said = describe(session.header)
+        about = describe(session.header)
         bos, eos = session.vocabulary.bos_eos
         kv = session.kv
         header = ModelHeader(
-            architecture=said.architecture,
+            architecture=about.architecture,
             description=session.description,
-            n_ctx_train=said.context_length,
+            n_ctx_train=about.context_length,
             kv_bytes_per_token=kv.n_bytes / kv.cells if kv and kv.cells else 0.0,
             chat_template=session.model.chat_template,
             bos=bos,
             eos=eos,
-            synthetic=said.synthetic,
+            synthetic=about.synthetic,
         )
     if best is None:
         raise PlmEdgeError(
@@ -87,37 +87,37 @@ def reference(model: Path) -> Reference:
     return Reference(*best, header)
 
 
-def prove(server: Server, wanted: Reference, engine: str) -> Proof:
+def prove(server: Server, expected: Reference, engine: str) -> Proof:
     """Let the device compute the same tokens, and compare them.
 
     Args:
         server: runs the model there.
-        wanted: what this machine computed.
+        expected: what this machine computed.
         engine: the key of the build that runs there.
 
     Raises:
         PlmEdgeError: the tokens differ (code DEVICE), or the server failed.
     """
     body = {
-        "prompt": wanted.prompt_tokens, "n_predict": len(wanted.tokens), "temperature": 0.0,
+        "prompt": expected.prompt_tokens, "n_predict": len(expected.tokens), "temperature": 0.0,
         "samplers": ["temperature"], "return_tokens": True, "cache_prompt": False,
     }  # fmt: skip
     try:
-        got = [int(token) for token in server.api.complete(body)["tokens"]][: len(wanted.tokens)]
+        got = [int(token) for token in server.api.complete(body)["tokens"]][: len(expected.tokens)]
     except BrokenAnswer:
         raise server.failure() from None
-    if got != wanted.tokens:
+    if got != expected.tokens:
         at = next(
-            (i for i, (a, b) in enumerate(zip(got, wanted.tokens, strict=False)) if a != b),
-            min(len(got), len(wanted.tokens)),
+            (i for i, (a, b) in enumerate(zip(got, expected.tokens, strict=False)) if a != b),
+            min(len(got), len(expected.tokens)),
         )
         raise PlmEdgeError(
             f"{server.transport.name} does not compute what this machine does",
-            f"of {len(wanted.tokens)} greedy tokens after {wanted.prompt!r}, number {at + 1} is "
-            f"another one: {got} there, {wanted.tokens} here, where the reference preferred each "
-            f"by {wanted.margin:.2g} nats or more",
+            f"of {len(expected.tokens)} greedy tokens after {expected.prompt!r}, number {at + 1} "
+            f"is another one: {got} there, {expected.tokens} here, where the reference preferred "
+            f"each by {expected.margin:.2g} nats or more",
             "build the engine again (plm-edge engine build --device NAME --force), and report it "
             "if it stays so; nothing was installed",
             ExitCode.DEVICE,
         )
-    return Proof(engine, wanted.prompt, got, round(wanted.margin, 4), record.now())
+    return Proof(engine, expected.prompt, got, round(expected.margin, 4), record.now())

@@ -64,7 +64,9 @@ def find(device: OpenDevice, model: Path | None) -> Deployment:
     return Deployment(place, known, chosen, device.cli_name)
 
 
-def _require_unchanged(place: Place, device: OpenDevice, wanted: list[record.DeployedFile]) -> None:
+def _require_unchanged(
+    place: Place, device: OpenDevice, files_there: list[record.DeployedFile]
+) -> None:
     """Check sizes, and that no file is newer than the manifest: hashing would take too long.
 
     Raises:
@@ -74,7 +76,7 @@ def _require_unchanged(place: Place, device: OpenDevice, wanted: list[record.Dep
     checks = "\n".join(
         f"[ -f {path} ] && [ $(wc -c < {path}) -eq {item.size} ] && "
         f'[ -z "$(find {path} -newer {manifest})" ] || echo {quote(item.path)}'
-        for item in wanted
+        for item in files_there
         for path in [quote(place.path(item.path))]
     )
     broken = place.transport.shell(f"{checks}\nexit 0", check=True).text.split("\n")[0]
@@ -89,7 +91,7 @@ def _require_unchanged(place: Place, device: OpenDevice, wanted: list[record.Dep
 
 
 def settings(
-    found: Deployment,
+    deployment: Deployment,
     *,
     n_ctx: int | None = None,
     threads: int | None = None,
@@ -104,18 +106,20 @@ def settings(
         kv: type of the KV cache.
         more: other fields of `Settings`.
     """
-    trained = found.model.n_ctx_train or DEFAULT_CTX
+    trained = deployment.model.n_ctx_train or DEFAULT_CTX
     return Settings(
-        program=found.place.path(program_of([item.path for item in found.record.engine.files])),
-        model=found.place.path(found.model.file.path),
+        program=deployment.place.path(
+            program_of([item.path for item in deployment.record.engine.files])
+        ),
+        model=deployment.place.path(deployment.model.file.path),
         n_ctx=n_ctx or min(trained, DEFAULT_CTX),
-        threads=threads or found.record.threads,
+        threads=threads or deployment.record.threads,
         kv=kv,
         **more,
     )
 
 
-def require_memory(found: Deployment, settings: Settings) -> None:
+def require_memory(deployment: Deployment, settings: Settings) -> None:
     """Refuse a model that will not fit the memory that the device has available.
 
     A device that does not say how much it has is trusted.
@@ -123,14 +127,16 @@ def require_memory(found: Deployment, settings: Settings) -> None:
     Raises:
         DeviceError: it will not fit (code RESOURCES).
     """
-    text = found.place.transport.shell("cat /proc/meminfo 2>/dev/null; exit 0", timeout=20).text
+    text = deployment.place.transport.shell(
+        "cat /proc/meminfo 2>/dev/null; exit 0", timeout=20
+    ).text
     room = proc_table(text).get("MemAvailable")
     if room is None:
         return
-    needed = found.model.file.size + found.model.kv_bytes_per_token * settings.n_ctx
+    needed = deployment.model.file.size + deployment.model.kv_bytes_per_token * settings.n_ctx
     if needed > room:
         raise failures.DeviceError(
-            f"{found.model.name} does not fit the memory of {found.place.transport.name}",
+            f"{deployment.model.name} does not fit the memory of {deployment.place.transport.name}",
             f"weights and KV cache for {settings.n_ctx:,} tokens take {needed / 2**20:,.0f} MiB, "
             f"and {room / 2**20:,.0f} MiB are available there",
             "lower --ctx, take a smaller quantisation, close what else runs there, or --force",
@@ -138,17 +144,17 @@ def require_memory(found: Deployment, settings: Settings) -> None:
         )
 
 
-def require_no_server(found: Deployment) -> None:
+def require_no_server(deployment: Deployment) -> None:
     """Refuse a device on which `devices serve` runs already.
 
     Raises:
         PlmEdgeError: it does.
     """
-    pid = serving_pid(found.place)
+    pid = serving_pid(deployment.place)
     if pid is not None:
         raise PlmEdgeError(
-            f"a server runs on {found.record.device} already",
-            f"its process there is {pid}, says {found.place.path(SERVING)}",
-            f"stop it: plm-edge devices serve {found.cli_name} --stop",
+            f"a server runs on {deployment.record.device} already",
+            f"its process there is {pid}, says {deployment.place.path(SERVING)}",
+            f"stop it: plm-edge devices serve {deployment.cli_name} --stop",
             ExitCode.DEVICE,
         )

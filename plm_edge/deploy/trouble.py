@@ -34,20 +34,20 @@ def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
         log: what it wrote.
     """
     causes = [line for line in log.splitlines() if " E " in f" {line} " or "error" in line.lower()]
-    told = next((found[1] for line in causes if (found := _CAUSE.search(line))), "")
-    if not told and causes:
-        told = causes[0].strip()
+    cause = next((found[1] for line in causes if (found := _CAUSE.search(line))), "")
+    if not cause and causes:
+        cause = causes[0].strip()
     if _NO_MEMORY.search(log):
-        said = next(line for line in log.splitlines() if _NO_MEMORY.search(line))
-        return failures.out_of_memory(device.name, done.command, said.strip())
+        line = next(line for line in log.splitlines() if _NO_MEMORY.search(line))
+        return failures.out_of_memory(device.name, done.command, line.strip())
     if found := _NO_PORT.search(log):  # a port of this machine: on others any free one is taken
         why = "another program listens there, or it is one that only root may take"
         return failures.port_taken(int(found[1]), why)
     last = [line for line in log.splitlines() if line.strip()][-3:]
-    heard = CommandResult(
+    result = CommandResult(
         "llama-server", done.exit_code, b"", "\n".join(last).encode(), done.seconds
     )
-    error = device.failure(heard)
+    error = device.failure(result)
     if error is not None and not isinstance(error, failures.CommandFailed):
         return error
     if done.exit_code in (0, 128 + 15):  # SIGTERM
@@ -58,7 +58,7 @@ def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
         )
     return PlmEdgeError(
         f"the model cannot be run on {device.name}",
-        told or f"llama-server ended with {done.exit_code}" + (f": {last[-1]}" if last else ""),
+        cause or f"llama-server ended with {done.exit_code}" + (f": {last[-1]}" if last else ""),
         "run it again with --debug to see all that it says, or deploy again",
         ExitCode.DEVICE,
     )

@@ -68,7 +68,7 @@ def variants(arch: str, features: set[str], android: bool) -> list[str]:
     return [f"android_{name}" if android else name for name in found]
 
 
-def emulated(arch: str, features: set[str]) -> tuple[str, str] | None:
+def emulator(arch: str, features: set[str]) -> tuple[str, str] | None:
     """qemu's program and the closest CPU model that has no more than these features."""
     if arch == "x86_64":
         model = _X86_EMULATED.get(x86_level(features))

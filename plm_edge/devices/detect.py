@@ -195,7 +195,7 @@ def big_cores(groups: tuple[Group, ...]) -> int:
 
 
 def _emulator(arch: str, features: set[str]) -> dict[str, Any]:
-    found = cores.emulated(arch, features)
+    found = cores.emulator(arch, features)
     if found is None:
         return {}
     return {"program": found[0], "cpu": found[1], "source": SOURCE}

@@ -215,7 +215,7 @@ def _kv_cost(shape: KVShape | None) -> dict[str, Any] | None:
     }
 
 
-def grouped(tensors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def fold_layers(tensors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Fold tensors that repeat over layers into one line each.
 
     A line has name (layer numbers replaced by N), count, shape, types and bytes.

@@ -57,7 +57,7 @@ def compiling(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[ps
     """A program that waits for ninja, and the two compilers that ninja waits for."""
     rule = "rule long\n command = sleep 600\n"
     (tmp_path / "build.ninja").write_text(rule + "build a: long\nbuild b: long\n")
-    ninja = [str(tools.needed("ninja")), "-C", str(tmp_path), "-j", "2"]
+    ninja = [str(tools.build_tool("ninja")), "-C", str(tmp_path), "-j", "2"]
     calls = (
         "from pathlib import Path; from plm_edge.building import cmake; "
         f"cmake.run('pi', {ninja}, {{}}, Path({str(tmp_path / 'log')!r}))"

@@ -96,7 +96,7 @@ def test_cuda_is_configured_and_compiles(here: Target, tmp_path: Path, own_cache
         assert "cuBLAS" in error.what or "CUDA's compiler" in error.what  # noqa: PT017
         return
     made = build.configure(here, (), extra, tmp_path)
-    ninja = tools.needed("ninja")
+    ninja = tools.build_tool("ninja")
     command = [str(ninja), "-C", str(made), "-t", "targets", "all"]
     targets = subprocess.run(command, capture_output=True, text=True)
     names = [line.split(":")[0] for line in targets.stdout.splitlines()]

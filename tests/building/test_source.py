@@ -21,7 +21,7 @@ from testkit.checkout import ROOT
 def package(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """plm_edge as a wheel lays it out: what cmake installs, and the files that it takes."""
     site = tmp_path / "site"
-    command = [str(tools.needed("cmake")), "--install", str(ROOT / "build/engine")]
+    command = [str(tools.build_tool("cmake")), "--install", str(ROOT / "build/engine")]
     command += ["--prefix", str(site), "--component", "engine"]
     subprocess.run(command, check=True, capture_output=True)
     for name in source.from_package():
@@ -40,7 +40,7 @@ def test_it_is_laid_out_once_and_configures(package: Path, own_cache: Path, tmp_
     # the same source gives the same key, whichever way it came
     assert source.recipe_digest(root) == source.recipe_digest(ROOT)
     made = build.configure(target_of(find("rpi5"), "gcc"), build.PROGRAMS, {}, tmp_path / "work")
-    ninja = [str(tools.needed("ninja")), "-C", str(made), "-n", *build.PROGRAMS]
+    ninja = [str(tools.build_tool("ninja")), "-C", str(made), "-n", *build.PROGRAMS]
     done = subprocess.run(ninja, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
 

@@ -69,7 +69,7 @@ def test_what_the_compiler_said_is_shown(
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
     def missing() -> Path:
-        raise tools.missing("zig", "the package ziglang is not installed", "install it")
+        raise tools.missing_tool("zig", "the package ziglang is not installed", "install it")
 
     monkeypatch.setattr(tools, "zig", missing)
     with pytest.raises(PlmEdgeError) as caught:

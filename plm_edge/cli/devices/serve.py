@@ -40,18 +40,21 @@ def serve(
                 _say(name, "stopped" if found_one else "none", None, None)
             console.note(f"stopped on {name}" if found_one else f"no server runs on {name}")
             return
-        found = running.find(opened, model)
-        running.require_no_server(found)
+        deployment = running.find(opened, model)
+        running.require_no_server(deployment)
         settings = running.settings(
-            found, n_ctx=ctx, threads=threads, port=port if transport.here else 0, serving=True
+            deployment, n_ctx=ctx, threads=threads, port=port if transport.here else 0, serving=True
         )
-        with server.Server(found.place, settings, local_port=port) as runs, Interrupt() as pressed:
+        with (
+            server.Server(deployment.place, settings, local_port=port) as runs,
+            Interrupt() as pressed,
+        ):
             url = f"http://127.0.0.1:{runs.port}"
             if json:
-                _say(name, "serving", url, found.model.name)
+                _say(name, "serving", url, deployment.model.name)
             else:
                 console.out.print(url, markup=False)
-            console.note(f"{found.model.name} on {name}; Ctrl-C stops it")
+            console.note(f"{deployment.model.name} on {name}; Ctrl-C stops it")
             while not pressed():
                 if runs.wait(0.2):
                     raise runs.failure()

@@ -41,20 +41,20 @@ def open_place(setting: Setting) -> Iterator[Place]:
                 ),
             )
         with session:
-            said = describe(session.header)
-            _remark(session, said)
+            about = describe(session.header)
+            _remark(session, about)
             model = {
                 "path": str(choice.path),
                 "origin": choice.origin,
-                "architecture": said.architecture,
+                "architecture": about.architecture,
                 "description": session.description,
-                "synthetic": said.synthetic,
+                "synthetic": about.synthetic,
             }
             yield Place(LocalGenerator(session), model, session.engine)
 
 
-def _remark(session: Session, said: Description) -> None:
-    output.remarks(said.architecture, said.synthetic, session.n_ctx, said.context_length)
+def _remark(session: Session, about: Description) -> None:
+    output.remarks(about.architecture, about.synthetic, session.n_ctx, about.context_length)
     cpus = cores.logical()
     if session.threads > cpus:
         console.warn(f"{session.threads} threads on {cpus} CPUs: fewer are faster")

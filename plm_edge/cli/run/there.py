@@ -35,25 +35,25 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
         model_choice.check_is_gguf(setting.model)
     reached = connect.open_device(device, emulate=emulate)
     with reached.transport as transport:
-        found = running.find(reached, setting.model)
-        model = found.model
+        deployment = running.find(reached, setting.model)
+        model = deployment.model
         if setting.model is None:
             console.note(f"model: {model.name} (deployed on {device} last)")
         settings = running.settings(
-            found, n_ctx=setting.ctx, threads=setting.threads, kv=setting.kv
+            deployment, n_ctx=setting.ctx, threads=setting.threads, kv=setting.kv
         )
         if not setting.force:
-            running.require_memory(found, settings)
+            running.require_memory(deployment, settings)
         began = time.perf_counter()
         output.remarks(model.architecture, model.synthetic, settings.n_ctx, model.n_ctx_train)
-        server = Server(found.place, settings)
+        server = Server(deployment.place, settings)
         server.echo = options.debug_wanted
         about: dict[str, Any] = {
             "name": device,
-            "address": found.place.transport.name,
-            "profile": found.record.profile,
+            "address": deployment.place.transport.name,
+            "profile": deployment.record.profile,
         }
-        engine = found.record.engine
+        engine = deployment.record.engine
         interrupt = Interrupt()
         with server, interrupt:
             load_s = time.perf_counter() - began
@@ -61,7 +61,7 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
                 yield Place(
                     generator,
                     {
-                        "path": found.place.path(model.file.path),
+                        "path": deployment.place.path(model.file.path),
                         "origin": "deployed",
                         "architecture": model.architecture,
                         "description": model.description,

@@ -18,7 +18,7 @@ def listing(profiles: list[Profile], own: dict[str, AddedDevice]) -> dict[str, A
     return {
         "schema": "plm-edge/devices-list/1",
         "devices": [added_device(device) for device in own.values()],
-        "profiles": [summary(found) for found in profiles],
+        "profiles": [summary(profile) for profile in profiles],
     }
 
 
@@ -27,41 +27,41 @@ def added_device(device: AddedDevice) -> dict[str, Any]:
     return asdict(device)
 
 
-def summary(found: Profile) -> dict[str, Any]:
+def summary(profile: Profile) -> dict[str, Any]:
     """A profile in a few fields. `memory` and `bandwidth` are the GPU's if it has its own."""
-    gpu, memory = found.section("gpu"), found.section("memory")
+    gpu, memory = profile.section("gpu"), profile.section("memory")
     return {
-        "name": found.name,
-        "title": found.title,
-        "origin": found.origin,
-        "arch": found.arch or None,
-        "cores": found.cores or None,
+        "name": profile.name,
+        "title": profile.title,
+        "origin": profile.origin,
+        "arch": profile.arch or None,
+        "cores": profile.cores or None,
         "ram": memory.get("ram"),
         "memory": gpu.get("memory"),
         "bandwidth": gpu.get("bandwidth") or memory.get("bandwidth"),
         "reached": gpu.get("reached") or memory.get("reached"),
         "backend": gpu.get("backend"),
-        "transport": found.transport,
+        "transport": profile.transport,
     }
 
 
-def details(found: Profile, device: AddedDevice | None) -> dict[str, Any]:
+def details(profile: Profile, device: AddedDevice | None) -> dict[str, Any]:
     """The JSON of `plm-edge devices show`."""
     return {
         "schema": "plm-edge/device-details/1",
         "device": added_device(device) if device else None,
-        "origin": found.origin,
-        "path": str(found.path) if found.path else None,
-        "profile": found.data,
+        "origin": profile.origin,
+        "path": str(profile.path) if profile.path else None,
+        "profile": profile.data,
     }
 
 
-def detection(facts: Facts, found: Profile, path: Path | None) -> dict[str, Any]:
+def detection(facts: Facts, profile: Profile, path: Path | None) -> dict[str, Any]:
     """The JSON of `plm-edge devices detect`: `facts` has sizes in bytes, clocks in GHz."""
     return {
         "schema": "plm-edge/device-detected/1",
         "facts": facts.as_json(),
-        "profile": found.data,
+        "profile": profile.data,
         "path": str(path) if path else None,
     }
 
@@ -71,31 +71,31 @@ def change(device: AddedDevice, what: str) -> dict[str, Any]:
     return {"schema": "plm-edge/device-changed/1", "change": what, "device": added_device(device)}
 
 
-def sections(found: Profile, device: AddedDevice | None = None) -> dict[str, list[Row]]:
+def sections(profile: Profile, device: AddedDevice | None = None) -> dict[str, list[Row]]:
     """The rows that explain a profile, by heading, in the order in which a person reads them."""
     return {
-        f"{found.name}: {found.title}": _head(found, device),
-        "CPU": _cpu(found),
-        "memory": _memory(found),
-        "GPU": _gpu(found),
-        "defaults": _defaults(found),
-        "meters": _meters(found),
-        "build": _build(found),
+        f"{profile.name}: {profile.title}": _head(profile, device),
+        "CPU": _cpu(profile),
+        "memory": _memory(profile),
+        "GPU": _gpu(profile),
+        "defaults": _defaults(profile),
+        "meters": _meters(profile),
+        "build": _build(profile),
     }
 
 
-def _head(found: Profile, device: AddedDevice | None) -> list[Row]:
-    rows: list[Row] = [("note", found.data["note"], "")] if "note" in found.data else []
+def _head(profile: Profile, device: AddedDevice | None) -> list[Row]:
+    rows: list[Row] = [("note", profile.data["note"], "")] if "note" in profile.data else []
     if device:
         address = f" {device.host}" if device.host else ""
         rows.append(("yours", f"{device.name}, by {device.transport}{address}", ""))
-    rows.append(("reached by", f"{found.transport}, into {found.folder}", ""))
-    rows.append(("profile", str(found.path or "read from the machine"), ""))
+    rows.append(("reached by", f"{profile.transport}, into {profile.folder}", ""))
+    rows.append(("profile", str(profile.path or "read from the machine"), ""))
     return rows
 
 
-def _cpu(found: Profile) -> list[Row]:
-    cpu = found.section("cpu")
+def _cpu(profile: Profile) -> list[Row]:
+    cpu = profile.section("cpu")
     if not cpu:
         return []
     rows: list[Row] = [("name", cpu["name"], cpu["source"])] if "name" in cpu else []
@@ -109,14 +109,14 @@ def _cpu(found: Profile) -> list[Row]:
     return rows
 
 
-def _memory(found: Profile) -> list[Row]:
-    memory = found.section("memory")
+def _memory(profile: Profile) -> list[Row]:
+    memory = profile.section("memory")
     rows: list[Row] = [("kind", memory["kind"], "")] if "kind" in memory else []
     return rows + _measures(memory, {"ram": "RAM", "bandwidth": "bandwidth", "reached": "reached"})
 
 
-def _gpu(found: Profile) -> list[Row]:
-    gpu = found.section("gpu")
+def _gpu(profile: Profile) -> list[Row]:
+    gpu = profile.section("gpu")
     if not gpu:
         return []
     arch = f", architecture {gpu['arch']}" if "arch" in gpu else ""
@@ -147,8 +147,8 @@ def _measures(table: dict[str, Any], names: dict[str, str]) -> list[Row]:
     return rows
 
 
-def _defaults(found: Profile) -> list[Row]:
-    defaults = found.section("defaults")
+def _defaults(profile: Profile) -> list[Row]:
+    defaults = profile.section("defaults")
     if not defaults:
         return []
     rows: list[Row] = [
@@ -163,15 +163,15 @@ def _defaults(found: Profile) -> list[Row]:
     return [*rows, ("why", defaults["why"], "")]
 
 
-def _meters(found: Profile) -> list[Row]:
+def _meters(profile: Profile) -> list[Row]:
     return [
         (name, f"{meter.read}  in {meter.unit}", meter.source)
-        for name, meter in found.meters.items()
+        for name, meter in profile.meters.items()
     ]
 
 
-def _build(found: Profile) -> list[Row]:
-    build = found.section("build")
+def _build(profile: Profile) -> list[Row]:
+    build = profile.section("build")
     if not build:
         return []
     rows: list[Row] = [
@@ -181,8 +181,8 @@ def _build(found: Profile) -> list[Row]:
     ]
     if "note" in build:
         rows.append(("note", build["note"], ""))
-    if found.emulator:
-        emulator = found.section("emulator")
+    if profile.emulator:
+        emulator = profile.section("emulator")
         note = f" ({emulator['note']})" if "note" in emulator else ""
         rows.append(
             (

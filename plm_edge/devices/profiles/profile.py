@@ -168,7 +168,7 @@ def builtin_dir() -> Path:
 
 
 @functools.cache
-def rules() -> dict[str, Any]:
+def json_schema() -> dict[str, Any]:
     """The content of devices/schema.json."""
     return dict(json.loads((builtin_dir() / "schema.json").read_text(encoding="utf-8")))
 
@@ -199,7 +199,7 @@ def check(data: dict[str, Any], path: Path) -> None:
     Raises:
         PlmEdgeError: something is wrong; it names the first problem and counts the others.
     """
-    found = [*schema.problems(data, rules())]
+    found = [*schema.problems(data, json_schema())]
     if not found:
         found = [*_missing_parts(data), *_missing_sources(data)]
     if found:

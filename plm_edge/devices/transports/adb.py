@@ -48,17 +48,17 @@ class AdbTransport(Transport):
     ) -> int:
         if not self._ready:
             self._find()
-        heard = _Stderr(stderr)
+        errors = _Stderr(stderr)
         assert self.serial
         # adb exits with 0 even when it loses the phone: only this line proves the command's end.
         script = f'({script}); code=$?; echo "{_ENDED.decode()}$code" >&2; exit $code'
         command = [_adb(), "-s", self.serial, "shell", "-T", script]
-        code = process.execute(command, stdin, stdout, heard, timeout)
-        if not heard.ended():
-            said = _LOST.search(bytes(heard.first))
-            if code == 0 or said or _state(self.serial) != "device":
+        code = process.execute(command, stdin, stdout, errors, timeout)
+        if not errors.ended():
+            lost = _LOST.search(bytes(errors.first))
+            if code == 0 or lost or _state(self.serial) != "device":
                 self._ready = False
-                why = said[0].decode(errors="replace") if said else "adb sees it no more"
+                why = lost[0].decode(errors="replace") if lost else "adb sees it no more"
                 raise failures.connection_lost(self.name, "a command ran", why)
         return code
 
@@ -67,10 +67,10 @@ class AdbTransport(Transport):
         if not self._ready:
             self._find()
         assert self.serial
-        said = _call("-s", self.serial, "forward", f"tcp:{local}", f"tcp:{port}").strip()
-        chosen = said if said.isdigit() else str(local)
-        if "error" in said or chosen == "0":
-            raise failures.port_taken(local, said or "adb did not say which port it took")
+        answer = _call("-s", self.serial, "forward", f"tcp:{local}", f"tcp:{port}").strip()
+        chosen = answer if answer.isdigit() else str(local)
+        if "error" in answer or chosen == "0":
+            raise failures.port_taken(local, answer or "adb did not say which port it took")
         try:
             yield int(chosen)
         finally:

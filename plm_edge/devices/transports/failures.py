@@ -118,11 +118,11 @@ class WrongArchitecture(DeviceError):
     """A program is for another kind of processor or system."""
 
 
-def wrong_architecture(device: str, command: str, heard: str) -> WrongArchitecture:
-    """The error for a program that the device cannot start; `heard` is its shell's message."""
+def wrong_architecture(device: str, command: str, message: str) -> WrongArchitecture:
+    """The error for a program that the device cannot start; `message` is its shell's message."""
     return WrongArchitecture(
         f"{device} cannot run this program: it is for another architecture",
-        f"{command!r}: {heard}",
+        f"{command!r}: {message}",
         "choose the profile that fits: plm-edge devices detect --host …",
         ExitCode.ENVIRONMENT,
     )

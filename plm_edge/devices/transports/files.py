@@ -46,8 +46,8 @@ def push(
             f"{source} cannot be sent to {device.name}", str(error.strerror), "check the path"
         ) from error
     part = f"{target}.{digest[:_SHOWN]}.part"
-    told = progress or _silent
-    sent = _retried(device, attempts, lambda: _push(device, source, target, part, total, told))
+    report = progress or _silent
+    sent = _retried(device, attempts, lambda: _push(device, source, target, part, total, report))
     if sent and _hash_there(device, part) != digest:
         device.shell(f"rm -f {quote(part)}")
         raise failures.Damaged(
@@ -63,12 +63,12 @@ def push(
         finish.append(f"mv -f {quote(part)} {quote(target)}")
     if finish:
         device.shell(" && ".join(finish), check=True)
-    told(total, total)
+    report(total, total)
     return sent
 
 
 def _push(
-    device: Transport, source: Path, target: str, part: str, total: int, told: Progress
+    device: Transport, source: Path, target: str, part: str, total: int, report: Progress
 ) -> bool:
     """Send what `part` lacks. Return False, and send nothing, if `target` has the right size."""
     folder = str(PurePosixPath(target).parent)
@@ -80,7 +80,7 @@ def _push(
         have = 0
     if free is not None and total - have > free:
         raise failures.disk_full(device.name, folder, total - have, free)
-    done = device.shell(f"cat >> {quote(part)}", stdin=_chunks(source, have, total, told))
+    done = device.shell(f"cat >> {quote(part)}", stdin=_chunks(source, have, total, report))
     error = device.failure(done)
     if isinstance(error, failures.DiskFull):
         raise failures.disk_full(device.name, folder, total - have, None)
@@ -112,21 +112,21 @@ echo "df $(df -Pk {quote(folder)} | tail -n 1)"
     return there, have, free
 
 
-def _chunks(source: Path, start: int, total: int, told: Progress) -> Iterator[bytes]:
+def _chunks(source: Path, start: int, total: int, report: Progress) -> Iterator[bytes]:
     with source.open("rb") as file:
         file.seek(start)
-        told(start, total)
+        report(start, total)
         while chunk := file.read(CHUNK):
             yield chunk
             start += len(chunk)
-            told(start, total)
+            report(start, total)
 
 
 def pull(
     device: Transport, source: str, target: Path, progress: Progress | None, attempts: int
 ) -> bool:
     """Copy a file from a device: the work of `Transport.get`."""
-    told = progress or _silent
+    report = progress or _silent
     found = device.shell(f"[ -f {quote(source)} ] && wc -c < {quote(source)}")
     if found.exit_code != 0:
         raise PlmEdgeError(
@@ -136,12 +136,12 @@ def pull(
         )
     total, digest = int(found.text), _hash_there(device, source)
     if target.is_file() and target.stat().st_size == total and sha256(target) == digest:
-        told(total, total)
+        report(total, total)
         return False
     part = target.with_name(f"{target.name}.{digest[:_SHOWN]}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _retried(device, attempts, lambda: _pull(device, source, part, total, told))
+        _retried(device, attempts, lambda: _pull(device, source, part, total, report))
         if sha256(part) != digest:
             part.unlink()
             raise failures.Damaged(
@@ -154,11 +154,11 @@ def pull(
         raise PlmEdgeError(
             f"{target} cannot be written", str(error.strerror or error), "check folder and space"
         ) from error
-    told(total, total)
+    report(total, total)
     return True
 
 
-def _pull(device: Transport, source: str, part: Path, total: int, told: Progress) -> bool:
+def _pull(device: Transport, source: str, part: Path, total: int, report: Progress) -> bool:
     have = part.stat().st_size if part.is_file() else 0
     if have > total:
         part.unlink()
@@ -170,9 +170,9 @@ def _pull(device: Transport, source: str, part: Path, total: int, told: Progress
 
         def take(data: bytes) -> None:
             file.write(data)
-            told(file.tell(), total)
+            report(file.tell(), total)
 
-        told(have, total)
+        report(have, total)
         device.shell(f"tail -c +{have + 1} < {quote(source)}", on_stdout=take, check=True)
     return True
 

@@ -243,7 +243,7 @@ class SshTransport(Transport):
             None if sys.stdin.isatty() else CONNECT_TIME,
         )
 
-    async def _wrong_key(self, heard: str) -> failures.WrongHostKey:
+    async def _wrong_key(self, message: str) -> failures.WrongHostKey:
         """The error for a key that is not trusted: never seen, or changed."""
         import asyncssh
 
@@ -262,8 +262,8 @@ class SshTransport(Transport):
         if changed:
             return failures.WrongHostKey(
                 f"{self.name} shows another host key than before",
-                f"known_hosts has another one than {print_ or 'those it offers'} ({heard}): it was "
-                "reinstalled, or something else answers in its place",
+                f"known_hosts has another one than {print_ or 'those it offers'} ({message}): it "
+                "was reinstalled, or something else answers in its place",
                 f"if you know why: ssh-keygen -R {shlex.quote(name)}, then ssh {self._words()}",
             )
         return failures.WrongHostKey(

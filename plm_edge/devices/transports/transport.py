@@ -265,14 +265,14 @@ class Transport(ABC):
         """The error that says, as well as it is known, why a command failed; None if it did not."""
         if done.exit_code == 0:
             return None
-        heard = done.stderr.decode(errors="replace")
+        message = done.stderr.decode(errors="replace")
         if done.exit_code == KILLED:
             return failures.out_of_memory(self.name, done.command, self._kernel_says())
         if done.exit_code == ILLEGAL:
             return failures.illegal_instruction(self.name, done.command)
-        if re.search("Exec format error|cannot execute binary file", heard):
+        if re.search("Exec format error|cannot execute binary file", message):
             return failures.wrong_architecture(self.name, done.command, done.complaint)
-        if "No space left on device" in heard:
+        if "No space left on device" in message:
             return failures.disk_full(self.name, ".", 0, None)
         return failures.CommandFailed(
             f"a command failed on {self.name}",
