@@ -24,6 +24,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from plm_edge.bench import runner
+from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import WORKLOADS, Point, Workload
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,7 +115,7 @@ def theirs(model: Path, point: Point, threads: int, repeats: int) -> Run:
 
 def here(model: Path, point: Point, threads: int, workload: Workload) -> Run:
     """Samples of `plm-edge bench` on this machine."""
-    found = runner.measure(runner.Setting(model, threads=threads), workload, point)
+    found = runner.measure(Setting(model, threads=threads), workload, point)
     return [sample.tokens / sample.seconds for sample in found.samples]
 
 

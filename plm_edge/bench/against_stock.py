@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plm_edge.base import files, folders
 from plm_edge.bench import stock
-from plm_edge.bench.runner import Setting
+from plm_edge.bench.worker.client import Setting
 from plm_edge.model import gguf_file
 from plm_edge.model.description import ARCH, describe
 

@@ -17,9 +17,9 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import variants
 from plm_edge.bench.result import gather
 from plm_edge.bench.result.shape import as_json
-from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here, Site
 from plm_edge.bench.variants import Origin
+from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.engine.options import KV_NUMBERS
 from plm_edge.machine.threads import default_threads

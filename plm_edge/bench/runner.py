@@ -17,8 +17,6 @@ from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
 from plm_edge.model import need as needs
 
-__all__ = ["Measured", "Setting", "measure"]
-
 
 def measure(
     setting: Setting,

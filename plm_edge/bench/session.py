@@ -17,8 +17,9 @@ from plm_edge.bench.meters.meter import Finding
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.result import gather, shape
 from plm_edge.bench.result.shape import Capability, Result
-from plm_edge.bench.runner import Measured, Setting
 from plm_edge.bench.site import Here, Site
+from plm_edge.bench.worker.client import Setting
+from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from plm_edge.bench import capability, environment, runner
 from plm_edge.bench.meters.host import Host, LocalHost
 from plm_edge.bench.result import gather
-from plm_edge.bench.runner import Measured, Setting
+from plm_edge.bench.worker.client import Setting
+from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.machine.threads import default_threads
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.result.shape import Sustained
-from plm_edge.bench.runner import Measured
 from plm_edge.bench.statistics import summarise
+from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Workload
 
 _UNITS = {"s": 1, "": 1, "m": 60, "h": 3600}

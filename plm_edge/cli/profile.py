@@ -25,7 +25,7 @@ def profile(
     from plm_edge.base import console
     from plm_edge.bench import profile as profiling
     from plm_edge.bench.render import flame, report
-    from plm_edge.bench.runner import Setting
+    from plm_edge.bench.worker.client import Setting
     from plm_edge.cli.model import say_which
     from plm_edge.store import choice as model_choice
 

@@ -12,7 +12,7 @@ import pytest
 from plm_edge.bench import session
 from plm_edge.bench.result import schema
 from plm_edge.bench.result.shape import Result, as_json
-from plm_edge.bench.runner import Setting
+from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Workload
 
 # Every kind of point, as little of each as can be.

@@ -10,8 +10,8 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import emulation, session
 from plm_edge.bench.result.shape import as_json
-from plm_edge.bench.runner import Setting
 from plm_edge.bench.worker import counting
+from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Workload
 from plm_edge.deploy import proof
 from plm_edge.devices.connect import OpenDevice

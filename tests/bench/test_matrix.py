@@ -11,7 +11,7 @@ import pytest
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import matrix, variants
 from plm_edge.bench.matrix import Sweep, front, sweep
-from plm_edge.bench.runner import Setting
+from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Workload
 from plm_edge.quality.divergence import Divergence, windows_of
 

@@ -11,7 +11,7 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import profile
 from plm_edge.bench.render import flame
-from plm_edge.bench.runner import Setting
+from plm_edge.bench.worker.client import Setting
 from plm_edge.model import gguf_file
 
 

@@ -13,9 +13,8 @@ import pytest
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.base.files import sha256
 from plm_edge.bench import runner, session
-from plm_edge.bench.runner import Setting
 from plm_edge.bench.worker import process
-from plm_edge.bench.worker.client import Answers
+from plm_edge.bench.worker.client import Answers, Setting
 from plm_edge.bench.workload import Point
 from plm_edge.machine.memory import Room
 from plm_edge.model import gguf_file

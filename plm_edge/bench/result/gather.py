@@ -16,8 +16,9 @@ from plm_edge.bench.result.shape import (
     Point,
     Settings,
 )
-from plm_edge.bench.runner import Measured, Setting
 from plm_edge.bench.statistics import percentile, summarise
+from plm_edge.bench.worker.client import Setting
+from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Workload
 from plm_edge.engine import library
 

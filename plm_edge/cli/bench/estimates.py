@@ -10,7 +10,7 @@ import psutil
 from plm_edge.base import console
 from plm_edge.bench import kernels, session
 from plm_edge.bench.analyse import cost, estimate
-from plm_edge.bench.runner import Setting
+from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import find
 from plm_edge.cli.bench import progress
 from plm_edge.devices import connect

@@ -13,8 +13,8 @@ from plm_edge.bench import against_stock, history, session, sustained
 from plm_edge.bench.analyse import compare as comparing
 from plm_edge.bench.render import report
 from plm_edge.bench.result.shape import Comparison, Result, as_json
-from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Here
+from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Workload, find
 from plm_edge.cli.bench import places as devices
 from plm_edge.cli.bench import progress, tables

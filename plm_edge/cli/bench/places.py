@@ -11,8 +11,8 @@ from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import emulation, matrix, remote, session
 from plm_edge.bench.result.shape import Result
-from plm_edge.bench.runner import Setting
 from plm_edge.bench.site import Site
+from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Workload
 from plm_edge.cli.bench import progress
 from plm_edge.cli.bench.request import Places

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench.runner import Setting
+from plm_edge.bench.worker.client import Setting
 from plm_edge.cli import options
 from plm_edge.cli.model import say_which
 from plm_edge.store import choice as model_choice

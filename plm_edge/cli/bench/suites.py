@@ -14,7 +14,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import matrix, paper, variants
 from plm_edge.bench.render import charts, report
 from plm_edge.bench.result.shape import Result
-from plm_edge.bench.runner import Setting
+from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import find
 from plm_edge.cli.bench import measure, places, progress
 from plm_edge.cli.bench.request import Output, Places, Request, check_html
