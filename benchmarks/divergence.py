@@ -8,8 +8,10 @@ A file must have tiny-plm's tokens; nothing else is assumed of it.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from tokenizers import Tokenizer
 
@@ -25,12 +27,9 @@ def held_out_windows(count: int) -> list[list[int]]:
     """The middle of `count` files of the standard library that tiny-plm was not trained on, each
     of another file, in the order of their hashes. (Of the Python that it was trained with: see
     examples/tiny-plm/README.md.)"""
-    sys.path.insert(0, str(ROOT / "examples/tiny-plm"))
-    from corpus import read_sources
-
     tokenizer = Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json"))
     windows: list[list[int]] = []
-    for source in read_sources():
+    for source in _corpus().read_sources():
         if source.held_out and len(windows) < count:
             ids = tokenizer.encode(source.text).ids
             start = (len(ids) - WINDOW) // 2
@@ -42,3 +41,15 @@ def held_out_windows(count: int) -> list[list[int]]:
             f"long enough\n  fix: ask for fewer --windows"
         )
     return windows
+
+
+def _corpus() -> ModuleType:
+    """The module that reads what tiny-plm was trained on; its folder is no package."""
+    name = "tiny_plm_corpus"
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples/tiny-plm/corpus.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module

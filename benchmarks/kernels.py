@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> None:
         "synthetic": True,
         "quick": args.quick,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["benchmarks/kernels.py", *sys.argv[1:]]),
+        "command": " ".join(["python -m benchmarks.kernels", *sys.argv[1:]]),
         "source": machine.revision(),
         "pin": engine.info.pin,
         "tree": engine.info.tree,
