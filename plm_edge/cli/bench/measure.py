@@ -11,13 +11,13 @@ from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import against_stock, history, session, sustained
 from plm_edge.bench.analyse import compare as comparing
-from plm_edge.bench.render import report
+from plm_edge.bench.render import report, tables
 from plm_edge.bench.result.shape import Comparison, Result, as_json
 from plm_edge.bench.site import Here
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Workload, find
 from plm_edge.cli.bench import places as devices
-from plm_edge.cli.bench import progress, tables
+from plm_edge.cli.bench import progress
 from plm_edge.cli.bench.request import Output, Places, Request, check_html, no_effect
 
 DEVICES_SCHEMA = "plm-edge/bench-devices/1"
