@@ -6,10 +6,9 @@ import copy
 from typing import Any
 
 from plm_edge.bench import paper
-from plm_edge.bench.render import charts
+from plm_edge.bench.render import charts, suites
 from plm_edge.bench.result.shape import Result, of_json
 from plm_edge.bench.workload import Workload
-from plm_edge.cli.bench import suites
 
 
 def runs(result: dict[str, Any], place: str) -> tuple[Any, list[tuple[str, str, int | None]]]:

@@ -9,14 +9,13 @@ from msgspec import structs
 
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import against_stock, history, session, sustained
+from plm_edge.bench import against_stock, devices, history, session, sustained
 from plm_edge.bench.analyse import compare as comparing
 from plm_edge.bench.render import report, tables
 from plm_edge.bench.result.shape import Comparison, Result, as_json
 from plm_edge.bench.site import Here
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Workload, find
-from plm_edge.cli.bench import places as devices
 from plm_edge.cli.bench import progress
 from plm_edge.cli.bench.request import Output, Places, Request, check_html, no_effect
 
@@ -36,12 +35,10 @@ def run(request: Request, places: Places, output: Output, remember: bool) -> Non
     workload = workload_of(request, places.emulate)
     setting = request.setting()
     if places.estimate:
-        from plm_edge.cli.bench import estimates
-
-        _show_estimates(estimates.of(places.names, setting), output)
+        _show_estimates(estimate_of(places, setting), output)
         return
     if places.names:
-        results = devices.measure(places, setting, workload)
+        results = measure_there(places, setting, workload)
     else:
         results = measure_here(setting, workload)
     if remember and not places.emulate:  # an emulator times nothing: there is no rate to remember
@@ -71,7 +68,7 @@ def compare(other: str, request: Request, places: Places, output: Output, rememb
     workload = workload_of(request)
     setting = request.setting()
     if places.names:
-        (result,) = devices.measure(places, setting, workload)
+        (result,) = measure_there(places, setting, workload)
     else:
         result, *stock = measure_here(setting, workload, beside_stock=before is None)
         before = before or stock[0]
@@ -121,6 +118,23 @@ def measure_here(setting: Setting, workload: Workload, beside_stock: bool = Fals
             other = Here(against_stock.setting(setting))
             benches.append(session.Bench(other, workload, display, label=", stock"))
         return session.run_in_turns(benches)
+
+
+def measure_there(places: Places, setting: Setting, workload: Workload) -> list[Result]:
+    """The results of all devices of the call, measured side by side."""
+    with progress.display() as display:
+        return devices.measure(
+            places.names, setting, workload, display, places.engine, places.emulate
+        )
+
+
+def estimate_of(places: Places, setting: Setting) -> list[dict[str, Any]]:
+    """Estimates for all profiles of the call, with a short run here."""
+    from plm_edge.bench import estimates
+
+    console.note("measuring this machine's kernels, and the model here for the check")
+    with progress.display() as display:
+        return estimates.of(places.names, setting, display)
 
 
 def workload_of(request: Request, emulated: bool = False) -> Workload:

@@ -1,21 +1,19 @@
-"""`plm-edge bench --device`: models measured on machines that are elsewhere or emulated."""
+"""Measure a model on devices: reached by a transport or emulated, one or several side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import emulation, matrix, remote, session
+from plm_edge.bench import emulation, remote, session
 from plm_edge.bench.result.shape import Result
 from plm_edge.bench.site import Site
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Workload
-from plm_edge.cli.bench import progress
-from plm_edge.cli.bench.request import Places
 from plm_edge.deploy import install
 from plm_edge.devices import connect
 from plm_edge.devices.transports.qemu import QemuTransport
@@ -24,22 +22,44 @@ if TYPE_CHECKING:
     from plm_edge.building.cache import KeptBuild
 
 
-def measure(places: Places, setting: Setting, workload: Workload) -> list[Result]:
-    """The results of all devices of the call, measured side by side.
+class Display(session.Display, Protocol):
+    """What else than `session.Display` is shown of devices."""
+
+    def another(self) -> Display:
+        """A display beside this one, for a device that runs at the same time."""
+
+    def sending(self) -> AbstractContextManager[Callable[[str, int, int], None]]:
+        """A function that shows what is on its way: a name, bytes or steps done, and in all."""
+
+
+def measure(
+    names: Sequence[str],
+    setting: Setting,
+    workload: Workload,
+    display: Display,
+    engine: Path | None = None,
+    emulate: bool = False,
+) -> list[Result]:
+    """Measure a model on devices, all at the same time; the results in the order of `names`.
+
+    Args:
+        names: NAME or NAME@HOST; one that is named twice is measured once.
+        engine: a folder with a build of the engine; None: each device's own, built if need be.
+        emulate: run the device's build under qemu here, and time nothing.
 
     Raises:
         PlmEdgeError: a device is not known, has no address or no engine, or failed.
     """
-    names = list(dict.fromkeys(places.names))
-    opened = [open_device(name, places.emulate) for name in names]
-    if places.emulate:
+    names = list(dict.fromkeys(names))
+    opened = [open_device(name, emulate) for name in names]
+    if emulate:
         workload = emulation.workload(workload)
-    with ExitStack() as stack, progress.display() as display:
+    with ExitStack() as stack:
         sites = []
         for name, one in zip(names, opened, strict=True):
             stack.enter_context(one.transport)
             facts = one.transport.facts()
-            built = _engine(one, places.engine, display)
+            built = _engine(one, engine, display)
             sites.append(_site(name, one, built, setting, facts, display))
         several = len(sites) > 1
         benches = [
@@ -58,7 +78,7 @@ def _site(
     built: KeptBuild,
     setting: Setting,
     facts: Any,
-    display: progress.TerminalDisplay,
+    display: Display,
 ) -> remote.Device:
     from plm_edge.deploy import device_engine
 
@@ -74,14 +94,25 @@ def _site(
 
 
 @contextmanager
-def one(places: Places, display: progress.TerminalDisplay) -> Iterator[tuple[int, matrix.At]]:
-    """The one device of the call: threads that suit it, and how a model gets there. What of a model
-    was not there before is removed again: several types need not fit beside one another."""
-    (name,) = places.names
+def one(
+    name: str, engine: Path | None, display: Display
+) -> Iterator[tuple[int, Callable[[Setting], AbstractContextManager[Site]]]]:
+    """Open a device for several models: threads that suit it, and a function that sends a model.
+
+    A model that was not on the device before is removed again after it was measured, since several
+    types need not fit beside one another.
+
+    Args:
+        name: NAME or NAME@HOST.
+        engine: as in `measure`.
+
+    Raises:
+        PlmEdgeError: as `measure`.
+    """
     opened = open_device(name)
     with opened.transport:
         facts = opened.transport.facts()
-        built = _engine(opened, places.engine, display)
+        built = _engine(opened, engine, display)
 
         @contextmanager
         def at(setting: Setting) -> Iterator[Site]:
@@ -94,9 +125,7 @@ def one(places: Places, display: progress.TerminalDisplay) -> Iterator[tuple[int
         yield install.threads_for(opened, facts), at
 
 
-def _engine(
-    opened: connect.OpenDevice, folder: Path | None, display: progress.TerminalDisplay
-) -> KeptBuild:
+def _engine(opened: connect.OpenDevice, folder: Path | None, display: Display) -> KeptBuild:
     """The engine for a device, with the worker in it."""
     from plm_edge.deploy import device_engine
 

@@ -1,18 +1,17 @@
-"""`plm-edge bench --estimate`: profiles reckoned, with a short run here for zeros and the check."""
+"""Estimate devices by their profiles, with a short run here for zeros and the check."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import psutil
 
-from plm_edge.base import console
 from plm_edge.bench import kernels, session
 from plm_edge.bench.analyse import cost, estimate
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import find
-from plm_edge.cli.bench import progress
 from plm_edge.devices import connect
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
@@ -21,8 +20,18 @@ from plm_edge.model.description import describe
 DEPTHS = (0, 512, 2048, 4096)
 
 
-def of(names: tuple[str, ...], setting: Setting) -> list[dict[str, Any]]:
-    """Estimates for the profiles; the model runs here for its zeros and for the check."""
+def of(names: Sequence[str], setting: Setting, display: session.Display) -> list[dict[str, Any]]:
+    """Estimates for profiles; the model runs here for its zeros and for the check.
+
+    Args:
+        names: NAME or NAME@HOST, of which the address is not used.
+
+    Returns:
+        For each profile what `estimate.of_device` returns.
+
+    Raises:
+        PlmEdgeError: a profile is not known or names no bandwidth, or the model cannot be run.
+    """
     profiles = [connect.describe(name.partition("@")[0])[0] for name in names]
     run_here = replace(find("quick"), prefill=(512,), depths=(0, 512), loads=False)
     header = gguf_file.read(setting.model)
@@ -35,10 +44,8 @@ def of(names: tuple[str, ...], setting: Setting) -> list[dict[str, Any]]:
         return kernels.measure(kinds, said.n_embd or 2048, threads, price.attention)
 
     # before the run and after it: other machines may take from the memory that this one shares
-    console.note("measuring this machine's kernels, and the model here for the check")
     measured = [kernels_here()]
-    with progress.display() as display:
-        result = session.run(replace(setting, threads=threads), run_here, display)
+    result = session.run(replace(setting, threads=threads), run_here, display)
     measured.append(kernels_here())
     shown = psutil.cpu_freq()
     clock = (shown.max or shown.current) / 1000 if shown else None
