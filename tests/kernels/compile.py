@@ -140,7 +140,7 @@ def _compile(
     found = [path for pattern in kernels for path in sorted(src.glob(pattern))]
     compiled = (*found, *(src / name for name in own_ggml), TREE / f"tests/{test}.cpp")
     sources += [(path, own, flags) for path in compiled]
-    headers = {header for path in found for header in path.parent.glob("*.[hi]*")}
+    headers = [*src.glob("plm-*/**/*.[hi]*"), *src.glob("ggml-cpu/plm/**/*.[hi]*")]
     newest_header = max(path.stat().st_mtime for path in headers)
 
     objects, jobs = [], []

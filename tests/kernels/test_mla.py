@@ -15,7 +15,7 @@ from . import compile
 
 pytestmark = pytest.mark.slow
 
-MLA = ("ggml-cpu/plm/mla-*.cpp",)
+MLA = ("ggml-cpu/plm/attention/*.cpp",)
 # name: features beyond armv8.0-a as Linux names them, compiler flags, the CPU that has these
 ARM = {
     "cortex-a72": ((), ("-march=armv8-a",), "cortex-a72"),

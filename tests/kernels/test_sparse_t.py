@@ -53,8 +53,8 @@ def test_against_the_reference(upstream: Upstream, program: str) -> None:
 @pytest.mark.parametrize("variant", ["avx512", "avx512-vnni"])
 def test_avx512(variant: str) -> None:
     """What the native build does not use where the CPU has more."""
-    kernels = ("ggml-cpu/plm/sparse-t-*.cpp", "ggml-cpu/plm/mul-mat-sparse-t.cpp")
-    program = compile.for_x86(variant, "test-plm-sparse-t", kernels)
+    kernels = "ggml-cpu/plm/sparse/*.cpp"
+    program = compile.for_x86(variant, "test-plm-sparse-t", (kernels,))
     assert "all good" in run(program, "quick")
 
 
@@ -70,8 +70,7 @@ def test_backend_ops(upstream: Upstream) -> None:
 def test_arm(cpu: str, tmp_path: Path) -> None:
     """The NEON kernels, emulated."""
     needs.programs(ARM_COMPILER, QEMU)
-    kernels = GGML / "src/ggml-cpu/plm"
-    ours = [*kernels.glob("sparse-t-*.cpp"), kernels / "mul-mat-sparse-t.cpp", PROGRAM]
+    ours = [*(GGML / "src/ggml-cpu/plm/sparse").glob("*.cpp"), PROGRAM]
     theirs = [GGML / "src" / name for name in ("ggml.c", "ggml-quants.c", "ggml-threading.cpp")]
     folders = [GGML / "include", GGML / "src", GGML / "src/ggml-cpu", tmp_path]
     (tmp_path / "ggml-version.h").write_text('#define GGML_VERSION ""\n#define GGML_COMMIT ""\n')

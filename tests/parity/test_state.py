@@ -50,8 +50,8 @@ def test_one_sequence_to_another(
     by side where others' lay between them, so sums run in another order: equal but for rounding
     (integers in the fused op), far below what any cache type costs. A last bit that differs can
     move a quant of the tokens that follow, in q4_0 by a fifteenth of its block's range; and where
-    quantised rows are multiplied in 8 bits (mla-tile-u8.cpp), the scale of that rounding is the
-    tile's, which other rows now share."""
+    quantised rows are multiplied in 8 bits (attention/tile-u8.cpp), the scale of that rounding is
+    the tile's, which other rows now share."""
     case = subject(name)
     setting = Setting(flash, 64, 3, True, cache, context=768)
     with case.model.context(setting) as context:

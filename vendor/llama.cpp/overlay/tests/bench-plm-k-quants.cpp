@@ -12,9 +12,9 @@
 #define GGML_COMMON_DECL_CPP
 #include "ggml-common.h"
 
-#include "ggml-cpu/plm/quantize-row.h"
-#include "ggml-cpu/plm/repacked.h"
-#include "ggml-cpu/plm/vec-dot.h"
+#include "ggml-cpu/plm/k-quants/quantize-row.h"
+#include "ggml-cpu/plm/k-quants/repacked.h"
+#include "ggml-cpu/plm/k-quants/vec-dot.h"
 #include "ggml-cpu/quants.h"
 #include "ggml-cpu/repack.h"
 

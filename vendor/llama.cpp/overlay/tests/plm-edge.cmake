@@ -1,9 +1,7 @@
 # Programs that test and time our kernels; included by the project's CMakeLists.txt, built on request.
 
 set(PLM_EDGE_GGML ${CMAKE_CURRENT_LIST_DIR}/../ggml)
-file(GLOB PLM_EDGE_SPARSE_T
-    ${PLM_EDGE_GGML}/src/ggml-cpu/plm/sparse-t-*.cpp
-    ${PLM_EDGE_GGML}/src/ggml-cpu/plm/mul-mat-sparse-t.cpp)
+file(GLOB PLM_EDGE_SPARSE_T ${PLM_EDGE_GGML}/src/ggml-cpu/plm/sparse/*.cpp)
 find_package(Threads REQUIRED)
 
 # The kernels with one set of compiler flags. Not linked to the CPU library, which has its own choice of them.
@@ -25,7 +23,7 @@ if (CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
     set(PLM_EDGE_SPARSE_T_AVX2 test-plm-sparse-t-avx2)
 endif()
 
-file(GLOB PLM_EDGE_MLA ${PLM_EDGE_GGML}/src/ggml-cpu/plm/mla-*.cpp)
+file(GLOB PLM_EDGE_MLA ${PLM_EDGE_GGML}/src/ggml-cpu/plm/attention/*.cpp)
 add_executable(test-plm-mla EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/test-plm-mla.cpp ${PLM_EDGE_MLA})
 target_compile_features(test-plm-mla PRIVATE cxx_std_17)
 target_compile_options(test-plm-mla PRIVATE $<$<CXX_COMPILER_ID:GNU,Clang,AppleClang>:-march=native>)

@@ -1,4 +1,4 @@
-// Absorbed MLA attention (ggml/src/ggml-cpu/plm/mla-attention.h) against the scalar reference.
+// Absorbed MLA attention (ggml/src/ggml-cpu/plm/attention/mla-attention.h) against the scalar reference.
 //
 //   test-plm-mla [--quick]     --quick: fewer and smaller cases, for emulated CPUs
 //
@@ -8,8 +8,8 @@
 // Asserted for each case: the distance to the reference (below), and that 1, 2, 3 and 4 threads give the same bits.
 // Printed: a hash of all results, so that two builds can be compared bit for bit.
 
-#include "ggml-cpu/plm/mla-attention.h"
-#include "ggml-cpu/plm/mla-engine.h"
+#include "ggml-cpu/plm/attention/mla-attention.h"
+#include "ggml-cpu/plm/attention/engine.h"
 
 #include <atomic>
 #include <cmath>

@@ -4,11 +4,11 @@
 // instruction set can be tested by compiling this small program for it (tests/kernels does that).
 // Prints a line for each group of cases; ends with 1 when a case failed.
 
-#include "ggml-cpu/plm/mul-mat-sparse-t.h"
-#include "ggml-cpu/plm/sparse-t-counts.h"
-#include "ggml-cpu/plm/sparse-t-dense.h"
-#include "ggml-cpu/plm/sparse-t-kernels.h"
-#include "ggml-cpu/plm/sparse-t-simd.h"
+#include "ggml-cpu/plm/sparse/mul-mat-sparse-t.h"
+#include "ggml-cpu/plm/sparse/counts.h"
+#include "ggml-cpu/plm/sparse/dense.h"
+#include "ggml-cpu/plm/sparse/kernels.h"
+#include "ggml-cpu/plm/sparse/sixteen.h"
 
 #include "ggml.h"
 

@@ -6,9 +6,9 @@
 // the query. The sums stay in f32: scales change from row to row, so that integers would have to be made anew from
 // p times the scale, for each query, row and block of columns.
 
-#include "mla-lanes.h"
+#include "../simd.h"
 
-#include "mla-engine.h"
+#include "engine.h"
 
 #include <algorithm>
 

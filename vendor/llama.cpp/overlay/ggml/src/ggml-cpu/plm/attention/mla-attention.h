@@ -21,9 +21,9 @@
 // order, so the result does not depend on the number of threads.
 //
 // Arithmetic: f32 throughout for an f32 cache. Otherwise, where the CPU has a 16-bit dot product, keys,
-// values, queries and probabilities are rounded to 13 to 16 bits under a scale of their row (mla-tile-i16.h);
+// values, queries and probabilities are rounded to 13 to 16 bits under a scale of their row (tile-i16.h);
 // sums are exact within a tile and f32 between tiles. Quantised caches have ways of their own, with their quants as
-// they are: mla-tile-u8.cpp (AVX-512, all in 8 bits), mla-tile-i8.cpp (ARM). A tile with a NaN or an infinity in it is
+// they are: tile-u8.cpp (AVX-512, all in 8 bits), tile-i8.cpp (ARM). A tile with a NaN or an infinity in it is
 // computed by the plain formula in f32.
 
 #include "ggml-cpu-impl.h"

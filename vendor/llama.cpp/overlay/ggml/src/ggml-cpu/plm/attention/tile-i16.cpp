@@ -1,8 +1,8 @@
-// The 16-bit integer engine (mla-tile-i16.h) for f16, bf16, q8_0 and q4_0 caches.
+// The 16-bit integer engine (tile-i16.h) for f16, bf16, q8_0 and q4_0 caches.
 
-#include "mla-tile-i16.h"
+#include "tile-i16.h"
 
-#include "mla-engine.h"
+#include "engine.h"
 
 #include <algorithm>
 

@@ -1,8 +1,8 @@
-#include "sparse-t-dense.h"
+#include "dense.h"
 
-#include "sparse-t-kernels.h"
-#include "sparse-t-simd.h"
-#include "vnni.h"
+#include "kernels.h"
+#include "sixteen.h"
+#include "../vnni.h"
 
 #include <algorithm>
 

@@ -17,7 +17,7 @@ constexpr int AHEAD = 16;
 
 struct kernels {
     int  n_block; // columns that must be computed together
-    bool rounded; // sum_rows rounds what it multiplies quants by to 15 bits (sparse-t-sum-int.h)
+    bool rounded; // sum_rows rounds what it multiplies quants by to 15 bits (sum-int.h)
 
     // y[c] += sum over k in ascending order of x[k] * W[index[k]][c], c in [0, n_columns), n_columns a whole
     // number of blocks (but for plain floats: any). w points to the first column of row 0; row_size in bytes.

@@ -4,11 +4,11 @@
 #include "ggml-common.h"
 
 #include "repack.h"
-#include "vnni.h"
+#include "../vnni.h"
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
 
-#include "x86-intrinsics.h"
+#include "../x86-intrinsics.h"
 #include <string.h>
 
 namespace {

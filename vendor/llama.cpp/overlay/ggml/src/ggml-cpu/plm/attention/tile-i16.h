@@ -13,8 +13,8 @@
 // two vectors makes. For scores, pairs are neighbours in a row, and queries lie in the same order. For the sum
 // over rows, pairs are of two rows: unpacking makes them, and brings the columns back to their places.
 
-#include "mla-lanes.h"
-#include "vnni.h"
+#include "../simd.h"
+#include "../vnni.h"
 
 #if defined(PLM_LANES_AVX512) || defined(PLM_LANES_AVX2)
 #define PLM_MLA_I16

@@ -1,6 +1,6 @@
 #pragma once
 
-// Products of bytes with 15-bit integers, four rows at a time: what sparse-t-sum-int.h is written in.
+// Products of bytes with 15-bit integers, four rows at a time: what sum-int.h is written in.
 //
 //   bytes_of_unit   UNIT columns of one row, a byte each: 1 register of AVX, or of NEON
 //   four_rows       the same columns of four rows, bytes of a column side by side
@@ -9,8 +9,8 @@
 // The CPUs' byte products add four neighbours into 32 bits (vpdpbusd, sdot); here the neighbours are four rows
 // of W. A coefficient of 15 bits is two digits, 128 high + low, hence two products.
 
-#include "sparse-t-simd.h"
-#include "vnni.h"
+#include "sixteen.h"
+#include "../vnni.h"
 
 #if defined(SPARSE_T_AVX512) || defined(SPARSE_T_AVX2)
 #    define SPARSE_T_DOT

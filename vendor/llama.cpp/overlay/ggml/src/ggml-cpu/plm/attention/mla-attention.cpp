@@ -6,8 +6,8 @@
 
 #include "mla-attention.h"
 
-#include "mla-engine.h"
-#include "mla-lanes.h"
+#include "engine.h"
+#include "../simd.h"
 
 #include <algorithm>
 

@@ -1,10 +1,10 @@
 #include "mul-mat-sparse-t.h"
 
 #include "ggml.h"
-#include "sparse-t-counts.h"
-#include "sparse-t-dense.h"
-#include "sparse-t-kernels.h"
-#include "third-cache.h"
+#include "counts.h"
+#include "dense.h"
+#include "kernels.h"
+#include "../third-cache.h"
 
 #include <algorithm>
 #include <cmath>

@@ -20,7 +20,7 @@
 // One of three ways is taken, by what the tokens select (plan and selection in the .cpp):
 //   packed  few rows a token, or few tokens: each token sums its rows straight from their packed form
 //   tiled   the rows that any token selects are unpacked once, a tile at a time, for all tokens
-//   dense   most rows, many tokens, a quantised W, finite values: 8-bit integers (sparse-t-dense.h)
+//   dense   most rows, many tokens, a quantised W, finite values: 8-bit integers (dense.h)
 //
 // Sums are f32 (dense: of blocks of exact integer sums), fused where the CPU can. Each output is summed by one thread in one
 // order, so the result does not depend on the number of threads, bit for bit. A token alone and in a batch

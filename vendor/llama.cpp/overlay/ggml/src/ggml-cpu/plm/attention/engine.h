@@ -3,9 +3,9 @@
 // One way to compute a tile of cached rows against a block of query rows. The driver (mla-attention.cpp)
 // knows masks, softmax, threads and merging; an engine knows how a tile and a block are laid out.
 
-#include "mla-lanes.h"
-#include "mla-tile.h"
-#include "weights-ahead.h"
+#include "../simd.h"
+#include "tile.h"
+#include "../weights-ahead.h"
 
 // keeps the compiler from making pointers of its own, one for each row: there are not so many registers
 #if defined(__GNUC__)

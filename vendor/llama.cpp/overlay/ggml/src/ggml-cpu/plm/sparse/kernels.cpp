@@ -1,7 +1,7 @@
-#include "sparse-t-kernels.h"
+#include "kernels.h"
 
-#include "sparse-t-sum-float.h"
-#include "sparse-t-sum-int.h"
+#include "sum-float.h"
+#include "sum-int.h"
 
 #include <algorithm>
 #include <utility>

@@ -7,7 +7,7 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
 
-#include "x86-intrinsics.h"
+#include "../x86-intrinsics.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // Cached rows of each type to f32.
 
-#include "mla-lanes.h"
-#include "mla-tile.h"
+#include "../simd.h"
+#include "tile.h"
 
 namespace mla {
 

@@ -19,7 +19,7 @@
 #define GGML_COMMON_DECL_C
 #include "ggml-common.h"
 
-#include "sparse-t-dot.h"
+#include "dot.h"
 
 namespace sparse_t {
 namespace {

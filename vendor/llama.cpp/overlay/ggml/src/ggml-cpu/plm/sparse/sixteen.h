@@ -13,10 +13,10 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 #    define SPARSE_T_AVX512
-#    include "x86-intrinsics.h"
+#    include "../x86-intrinsics.h"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #    define SPARSE_T_AVX2
-#    include "x86-intrinsics.h"
+#    include "../x86-intrinsics.h"
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #    define SPARSE_T_NEON
 #    include <arm_neon.h>

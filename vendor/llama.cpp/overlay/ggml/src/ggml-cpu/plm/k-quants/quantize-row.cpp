@@ -7,7 +7,7 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 
-#include "x86-intrinsics.h"
+#include "../x86-intrinsics.h"
 #include <string.h>
 
 void plm_quantize_row_q8_K(const float * x, void * vy, int64_t k) {

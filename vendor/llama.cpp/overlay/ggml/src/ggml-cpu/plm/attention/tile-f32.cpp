@@ -4,8 +4,8 @@
 // Scores: queries lie [k][BLOCK], so a cached value meets all of a block's rows in one multiplication by a
 // scalar, without horizontal sums. Values: columns are the lanes, a probability is the scalar.
 
-#include "mla-engine.h"
-#include "mla-lanes.h"
+#include "engine.h"
+#include "../simd.h"
 
 #include <algorithm>
 

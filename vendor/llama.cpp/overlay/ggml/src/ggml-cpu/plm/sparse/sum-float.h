@@ -2,7 +2,7 @@
 
 // y += x_i row_i for the rows of one token's list, in floats: any CPU, any type.
 
-#include "sparse-t-rows.h"
+#include "rows.h"
 
 #include <algorithm>
 #include <type_traits>

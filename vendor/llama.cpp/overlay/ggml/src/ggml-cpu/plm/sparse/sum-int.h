@@ -1,6 +1,6 @@
 #pragma once
 
-// y += x_i row_i over a list of rows, in integers (sparse-t-dot.h), for one token or for some at a time.
+// y += x_i row_i over a list of rows, in integers (dot.h), for one token or for some at a time.
 //
 // A column's value in row i is quant * scale + offset, with a scale for each group of columns. What a row adds is
 // x_i scale quant: the quants are bytes as they stand in memory, and x_i scale becomes an integer c of one or two
@@ -11,9 +11,9 @@
 //
 // The result depends on where a span begins, so threads part the columns by whole spans.
 
-#include "sparse-t-coefficients.h"
-#include "sparse-t-dot.h"
-#include "sparse-t-sum-float.h"
+#include "coefficients.h"
+#include "dot.h"
+#include "sum-float.h"
 
 #if defined(SPARSE_T_DOT)
 

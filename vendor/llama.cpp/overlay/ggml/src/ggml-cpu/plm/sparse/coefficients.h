@@ -2,8 +2,8 @@
 
 // The integers that rows are multiplied by: from scales, offsets and x of 64 rows to digits of 7 bits.
 
-#include "sparse-t-dot.h"
-#include "sparse-t-rows.h"
+#include "dot.h"
+#include "rows.h"
 
 #if defined(SPARSE_T_DOT)
 

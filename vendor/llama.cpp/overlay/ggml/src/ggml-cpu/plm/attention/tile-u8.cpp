@@ -11,11 +11,11 @@
 // with P_j = p_j / (the tile's largest) in 15 bits, D_jb = d_jb / (the tile's largest of block b) in 8. What is
 // rounded off is at most a 255th of the largest weight of a tile, for each row.
 
-#include "mla-engine.h"
+#include "engine.h"
 
 #if defined(PLM_MLA_U8)
 
-#include "vnni.h"
+#include "../vnni.h"
 
 #include <algorithm>
 

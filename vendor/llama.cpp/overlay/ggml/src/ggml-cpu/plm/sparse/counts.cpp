@@ -1,4 +1,4 @@
-#include "sparse-t-counts.h"
+#include "counts.h"
 
 #include <atomic>
 #include <cinttypes>
