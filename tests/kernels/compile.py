@@ -27,6 +27,8 @@ GGML = (
     "ggml-backend.cpp",
     "ggml-backend-meta.cpp",
     "gguf.cpp",
+    "plm-ops/mla-attention-reference.cpp",
+    "plm-ops/mul-mat-sparse-t-reference.cpp",
 )
 
 # name: features as Linux names them, compiler flags; each has what the one before it has

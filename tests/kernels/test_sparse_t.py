@@ -71,6 +71,7 @@ def test_arm(cpu: str, tmp_path: Path) -> None:
     """The NEON kernels, emulated."""
     needs.programs(ARM_COMPILER, QEMU)
     ours = [*(GGML / "src/ggml-cpu/plm/sparse").glob("*.cpp"), PROGRAM]
+    ours += [*(GGML / "src/plm-ops").glob("*.cpp")]
     theirs = [GGML / "src" / name for name in ("ggml.c", "ggml-quants.c", "ggml-threading.cpp")]
     folders = [GGML / "include", GGML / "src", GGML / "src/ggml-cpu", tmp_path]
     (tmp_path / "ggml-version.h").write_text('#define GGML_VERSION ""\n#define GGML_COMMIT ""\n')

@@ -1,4 +1,4 @@
-// Absorbed MLA attention (ggml/src/ggml-cpu/plm/attention/mla-attention.h) against the scalar reference.
+// Absorbed MLA attention (ggml/src/plm-ops/mla-attention.h) against the scalar reference.
 //
 //   test-plm-mla [--quick]     --quick: fewer and smaller cases, for emulated CPUs
 //

@@ -157,7 +157,7 @@ struct product {
             const int64_t t = r % y->ne[1], h = r / y->ne[1] % y->ne[2], b = r / (y->ne[1] * y->ne[2]);
             for (int64_t i = 0; i < w->ne[1]; i++) {
                 float v = *(float *) ((char *) x->data + i * x->nb[0] + t * x->nb[1] + h * x->nb[2] + b * x->nb[3]);
-                v = !relu_sqr ? v : v <= 0 ? 0 : v * v;
+                v = !relu_sqr ? v : (v <= 0 ? 0 : v * v);
                 if (v == 0) {
                     continue;
                 }
@@ -365,11 +365,11 @@ void group(const char * what, const std::function<void()> & cases) {
 
 int main(int argc, char **) {
     quick = argc > 1; // any argument: fewer cases, for emulated CPUs
-#if defined(SPARSE_T_AVX512)
+#if defined(PLM_AVX512)
     printf("kernels: AVX-512\n");
-#elif defined(SPARSE_T_AVX2)
+#elif defined(PLM_AVX2)
     printf("kernels: AVX2\n");
-#elif defined(SPARSE_T_NEON)
+#elif defined(PLM_NEON)
     printf("kernels: NEON\n");
 #else
     printf("kernels: plain C++\n");

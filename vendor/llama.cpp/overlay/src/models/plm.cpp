@@ -168,8 +168,8 @@ struct latent_attention {
         return has_sparse_t(w) ? ggml_mul_mat_sparse_t(ctx, w, x) : ggml_mul_mat(ctx, transposed(ctx, w), x);
     }
 
-    // softmax(K q) V for q {n_k', t, heads, s}, k {n_k', n_kv, heads or 1, s}, v {n_v', n_kv, heads or 1, s}
-    // without the fused op; {n_v', t, heads, s}
+    // softmax(scale kq + mask) over the cached tokens, where attention is not one op; kq and the result
+    // {n_kv, t, heads, s}, mask {n_kv, t, 1, s}
     ggml_tensor * probabilities(ggml_tensor * kq, ggml_tensor * mask) const {
         g.cb(kq, "kq", il);
         ggml_prec_set_acc(kq, GGML_PREC_F32);

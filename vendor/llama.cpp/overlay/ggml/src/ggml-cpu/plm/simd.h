@@ -1,29 +1,64 @@
 #pragma once
 
-// The few f32 vector operations that the attention kernels need, by what the compiler may use.
-// A variant of the library is compiled for one CPU, and ggml chooses the variant when it is loaded.
+// The floats of one register, and few operations on them: what the kernels are written in, whatever the CPU.
+//
+//   vf   LANES floats: 16 with AVX-512, 8 with AVX2, 4 with NEON, else one
+//
+// Sixteen lanes at a time, on every CPU, are in sparse/sixteen.h.
+//
+// Chosen by what the compiler may use for this translation unit: ggml compiles its CPU library once for
+// each kind of CPU and loads the best one that runs. Everything has internal linkage for that reason.
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-#define PLM_LANES_AVX512
-#include "x86-intrinsics.h"
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#    define PLM_AVX512
+#    include "x86-intrinsics.h"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
-#define PLM_LANES_AVX2
-#include "x86-intrinsics.h"
+#    define PLM_AVX2
+#    include "x86-intrinsics.h"
 #elif defined(__ARM_NEON) && defined(__aarch64__)
-#define PLM_LANES_NEON
-#include <arm_neon.h>
+#    define PLM_NEON
+#    include <arm_neon.h>
+#else
+#    include "ggml.h"
 #endif
 
-namespace mla {
+// a kernel is hundreds of these in a row: past the size at which compilers stop inlining by themselves
+#if defined(_MSC_VER)
+#    define PLM_INLINE static __forceinline
+#    define PLM_LAMBDA
+#else
+#    define PLM_INLINE static inline __attribute__((always_inline, unused))
+#    define PLM_LAMBDA __attribute__((always_inline))
+#endif
 
-#if defined(PLM_LANES_AVX512)
+namespace simd {
+
+// to the second cache
+PLM_INLINE void prefetch(const void * p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p, 0, 2);
+#else
+    (void) p;
+#endif
+}
+
+// and on to the first
+PLM_INLINE void prefetch_near(const void * p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p, 0, 3);
+#else
+    (void) p;
+#endif
+}
+
+#if defined(PLM_AVX512)
 
 using vf = __m512;
-static constexpr int LANES = 16;
+constexpr int LANES = 16;
 
 static inline vf   load(const float * p) { return _mm512_loadu_ps(p); }
 static inline void store(float * p, vf x) { _mm512_storeu_ps(p, x); }
@@ -42,11 +77,16 @@ static inline vf   zero_where_less(vf x, vf limit, vf y) { // y, or 0 where x < 
 static inline vf   pow2(vf n) { // for whole n from -126 to 127
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
+static inline vf from_f16(const uint16_t * p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p)); }
+static inline vf from_bf16(const uint16_t * p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) p)), 16));
+}
+PLM_INLINE float f16(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); } // one of them
 
-#elif defined(PLM_LANES_AVX2)
+#elif defined(PLM_AVX2)
 
 using vf = __m256;
-static constexpr int LANES = 8;
+constexpr int LANES = 8;
 
 static inline vf   load(const float * p) { return _mm256_loadu_ps(p); }
 static inline void store(float * p, vf x) { _mm256_storeu_ps(p, x); }
@@ -65,11 +105,16 @@ static inline vf   zero_where_less(vf x, vf limit, vf y) {
 static inline vf   pow2(vf n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
+static inline vf from_f16(const uint16_t * p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p)); }
+static inline vf from_bf16(const uint16_t * p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *) p)), 16));
+}
+PLM_INLINE float f16(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 
-#elif defined(PLM_LANES_NEON)
+#elif defined(PLM_NEON)
 
 using vf = float32x4_t;
-static constexpr int LANES = 4;
+constexpr int LANES = 4;
 
 static inline vf   load(const float * p) { return vld1q_f32(p); }
 static inline void store(float * p, vf x) { vst1q_f32(p, x); }
@@ -88,11 +133,15 @@ static inline vf   zero_where_less(vf x, vf limit, vf y) {
 static inline vf   pow2(vf n) {
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23));
 }
+// conversion from f16 is in every armv8-a; only f16 arithmetic is not
+static inline vf from_f16(const uint16_t * p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline vf from_bf16(const uint16_t * p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+PLM_INLINE float f16(uint16_t h) { __fp16 f; memcpy(&f, &h, sizeof(f)); return (float) f; }
 
 #else // no vectors that we know: the same code, a lane at a time
 
 using vf = float;
-static constexpr int LANES = 1;
+constexpr int LANES = 1;
 
 static inline vf   load(const float * p) { return *p; }
 static inline void store(float * p, vf x) { *p = x; }
@@ -107,6 +156,14 @@ static inline vf   div(vf a, vf b) { return a / b; }
 static inline vf   round(vf a) { return nearbyintf(a); }
 static inline vf   zero_where_less(vf x, vf limit, vf y) { return x < limit ? 0.0f : y; }
 static inline vf   pow2(vf n) { return ldexpf(1.0f, n == n ? int(n) : 0); }
+PLM_INLINE float f16(uint16_t h) { return ggml_fp16_to_fp32(h); }
+PLM_INLINE vf from_f16(const uint16_t * p) { return f16(*p); }
+static inline vf from_bf16(const uint16_t * p) {
+    const uint32_t word = (uint32_t) *p << 16;
+    vf x;
+    memcpy(&x, &word, sizeof(x));
+    return x;
+}
 
 #endif
 
@@ -128,4 +185,4 @@ static inline vf exp_negative(vf x) {
     return zero_where_less(x, limit, mul(p, pow2(n)));
 }
 
-} // namespace mla
+} // namespace simd

@@ -3,7 +3,6 @@
 // One way to compute a tile of cached rows against a block of query rows. The driver (mla-attention.cpp)
 // knows masks, softmax, threads and merging; an engine knows how a tile and a block are laid out.
 
-#include "../simd.h"
 #include "tile.h"
 #include "../weights-ahead.h"
 
@@ -58,7 +57,7 @@ extern const engine engine_i16; // x86 from AVX2 on, every type but f32
 extern const engine engine_i8;  // ARM with dotprod, q8_0 and q4_0
 extern const engine engine_u8;  // x86 with AVX-512 VNNI and VBMI, q8_0 and q4_0
 
-#if defined(PLM_LANES_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if defined(PLM_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 #define PLM_MLA_U8
 #endif
 
@@ -68,9 +67,9 @@ static inline const engine & engine_for(ggml_type type) {
         return engine_u8;
     }
 #endif
-#if defined(PLM_LANES_AVX512) || defined(PLM_LANES_AVX2)
+#if defined(PLM_AVX512) || defined(PLM_AVX2)
     return type == GGML_TYPE_F32 ? engine_f32 : engine_i16;
-#elif defined(PLM_LANES_NEON) && defined(__ARM_FEATURE_DOTPROD)
+#elif defined(PLM_NEON) && defined(__ARM_FEATURE_DOTPROD)
     return ggml_is_quantized(type) ? engine_i8 : engine_f32;
 #else
     (void) type;

@@ -13,10 +13,10 @@
 // two vectors makes. For scores, pairs are neighbours in a row, and queries lie in the same order. For the sum
 // over rows, pairs are of two rows: unpacking makes them, and brings the columns back to their places.
 
-#include "../simd.h"
 #include "../vnni.h"
+#include "tile.h"
 
-#if defined(PLM_LANES_AVX512) || defined(PLM_LANES_AVX2)
+#if defined(PLM_AVX512) || defined(PLM_AVX2)
 #define PLM_MLA_I16
 
 namespace mla {
@@ -25,7 +25,7 @@ static constexpr float K_TOP = 4096.0f;
 static constexpr float P_TOP = 32766.0f;
 static constexpr float P_SUM = 520000.0f;
 
-#if defined(PLM_LANES_AVX512)
+#if defined(PLM_AVX512)
 
 using vi = __m512i;
 
@@ -62,11 +62,6 @@ static inline vi round_pack(vf a, vf b, vf f) {
     const __m512i order = _mm512_set_epi16(62, 60, 58, 56, 30, 28, 26, 24, 54, 52, 50, 48, 22, 20, 18, 16,
                                            46, 44, 42, 40, 14, 12, 10, 8, 38, 36, 34, 32, 6, 4, 2, 0);
     return _mm512_permutex2var_epi16(_mm512_castps_si512(fma(a, f, magic)), order, _mm512_castps_si512(fma(b, f, magic)));
-}
-
-static inline vf from_f16(const uint16_t * p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) p)); }
-static inline vf from_bf16(const uint16_t * p) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) p)), 16));
 }
 
 // 2 * LANES signed bytes from c of a block of 32, in packed order
@@ -124,12 +119,6 @@ static inline vi   dot(vi acc, vi a, vi b) {
 static inline vi dot_in_place(vi acc, vi a, vi b) { return dot(acc, a, b); }
 
 static inline vi round_pack(vf a, vf b, vf f) { return _mm256_packs_epi32(to_int(mul(a, f)), to_int(mul(b, f))); }
-
-static inline vf from_f16(const uint16_t * p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) p)); }
-
-static inline vf from_bf16(const uint16_t * p) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *) p)), 16));
-}
 
 using vb = __m128i;
 static inline vi widen(vb x) { return _mm256_cvtepi8_epi16(_mm_shuffle_epi32(x, _MM_SHUFFLE(3, 1, 2, 0))); }

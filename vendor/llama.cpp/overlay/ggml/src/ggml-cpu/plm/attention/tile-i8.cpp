@@ -6,13 +6,11 @@
 // the query. The sums stay in f32: scales change from row to row, so that integers would have to be made anew from
 // p times the scale, for each query, row and block of columns.
 
-#include "../simd.h"
-
 #include "engine.h"
 
 #include <algorithm>
 
-#if defined(PLM_LANES_NEON) && defined(__ARM_FEATURE_DOTPROD)
+#if defined(PLM_NEON) && defined(__ARM_FEATURE_DOTPROD)
 
 namespace mla {
 
@@ -114,7 +112,7 @@ static void i8_pack(const shape & a, int lane, const float * q, float scale, cha
         }
         const bool finite = bad == 0.0f;
         const float f = finite && top > 1e-30f ? 127.0f * 128.0f / top : 0.0f;
-        units[b * BLOCK] = !finite ? NAN : f > 0.0f ? scale / f : 0.0f;
+        units[b * BLOCK] = !finite ? NAN : (f > 0.0f ? scale / f : 0.0f);
         for (int64_t i = 0; i < QK; i++) {
             const int x  = f > 0.0f ? int(std::lrint(q[b * QK + i] * f)) : 0;
             const int hi = (x + 64) >> 7; // lo is from -64 to 63

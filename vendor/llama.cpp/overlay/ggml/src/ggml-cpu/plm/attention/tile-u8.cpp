@@ -182,8 +182,8 @@ template <ggml_type TYPE> bool load_tile(const shape & a, const char * rows, siz
 }
 
 bool u8_load(const shape & a, const char * rows, size_t stride, int64_t n, char * p) {
-    return a.type == GGML_TYPE_Q8_0 ? load_tile<GGML_TYPE_Q8_0>(a, rows, stride, n, tile_u8(a, p)) :
-                                      load_tile<GGML_TYPE_Q4_0>(a, rows, stride, n, tile_u8(a, p));
+    return a.type == GGML_TYPE_Q8_0 ? load_tile<GGML_TYPE_Q8_0>(a, rows, stride, n, tile_u8(a, p))
+                                    : load_tile<GGML_TYPE_Q4_0>(a, rows, stride, n, tile_u8(a, p));
 }
 
 __m512i dword_of(const void * p) {

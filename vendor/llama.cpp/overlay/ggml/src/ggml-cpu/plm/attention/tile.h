@@ -2,12 +2,16 @@
 
 // What the parts of the attention kernel share: sizes, and the state of the online softmax.
 
+#include "../simd.h"
 #include "ggml.h"
 
 #include <cstddef>
 #include <cstdint>
 
 namespace mla {
+
+using simd::add, simd::all, simd::div, simd::fma, simd::max, simd::min, simd::mul, simd::pow2, simd::round, simd::sub;
+using simd::exp_negative, simd::from_bf16, simd::from_f16, simd::LANES, simd::load, simd::store, simd::vf;
 
 static constexpr int64_t BLOCK = 16;  // query rows whose scores are computed together, one a lane
 static constexpr int64_t GROUP = 128; // query rows that share a converted tile

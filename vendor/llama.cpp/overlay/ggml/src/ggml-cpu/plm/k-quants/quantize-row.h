@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-// As quantize_row_q8_K, with the same bits: k floats of x to blocks of block_q8_K, k a multiple of 256. One thread does
-// this while the others wait, before each product with rows of K-quants.
+// Rounds k floats of x to blocks of block_q8_K, k a multiple of 256, with the bits that quantize_row_q8_K gives. One
+// thread does this while the others wait, before each product with rows of K-quants.
 void plm_quantize_row_q8_K(const float * x, void * y, int64_t k);
 
 #ifdef __cplusplus

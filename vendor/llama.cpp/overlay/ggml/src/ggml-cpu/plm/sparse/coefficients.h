@@ -39,12 +39,12 @@ template <> struct floats_in<8> {
     static inline type all(float x) { return { _mm256_set1_ps(x) }; }
 };
 
-SPARSE_T_INLINE f32x8 lower(f32x16 a) { return { _mm512_castps512_ps256(a.v) }; }
-SPARSE_T_INLINE f32x8 upper(f32x16 a) { return { _mm512_extractf32x8_ps(a.v, 1) }; }
-SPARSE_T_INLINE void  store(float * p, f32x8 a) { _mm256_storeu_ps(p, a.v); }
-SPARSE_T_INLINE f32x8 operator*(f32x8 a, f32x8 b) { return { _mm256_mul_ps(a.v, b.v) }; }
-SPARSE_T_INLINE f32x8 operator+(f32x8 a, f32x8 b) { return { _mm256_add_ps(a.v, b.v) }; }
-SPARSE_T_INLINE f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return { _mm256_fmadd_ps(a.v, b.v, c.v) }; }
+PLM_INLINE f32x8 lower(f32x16 a) { return { _mm512_castps512_ps256(a.v) }; }
+PLM_INLINE f32x8 upper(f32x16 a) { return { _mm512_extractf32x8_ps(a.v, 1) }; }
+PLM_INLINE void  store(float * p, f32x8 a) { _mm256_storeu_ps(p, a.v); }
+PLM_INLINE f32x8 operator*(f32x8 a, f32x8 b) { return { _mm256_mul_ps(a.v, b.v) }; }
+PLM_INLINE f32x8 operator+(f32x8 a, f32x8 b) { return { _mm256_add_ps(a.v, b.v) }; }
+PLM_INLINE f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return { _mm256_fmadd_ps(a.v, b.v, c.v) }; }
 #endif
 
 // Of each group of a span: its scale, and what is added for any quant when quants are counted from MIDDLE, so that
@@ -54,7 +54,7 @@ template <class T> struct groups {
     typename floats_in<LANES<T>>::type scale, offset;
 };
 
-template <class T> SPARSE_T_INLINE groups<T> groups_of(const typename T::block * span, int n_columns) {
+template <class T> PLM_INLINE groups<T> groups_of(const typename T::block * span, int n_columns) {
     f32x16 s, o;
     if constexpr (T::N == SPAN) {
         (void) n_columns;
@@ -103,11 +103,11 @@ template <class T> SPARSE_T_INLINE groups<T> groups_of(const typename T::block *
 template <int L> struct largest;
 
 template <> struct largest<16> {
-#if defined(SPARSE_T_AVX512)
+#if defined(PLM_AVX512)
     __m512i top = _mm512_setzero_si512();
     inline void see(f32x16 a) { top = _mm512_max_epi32(top, _mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x7fffffff))); }
     inline void save(int32_t * to) const { _mm512_storeu_si512(to, top); }
-#elif defined(SPARSE_T_AVX2)
+#elif defined(PLM_AVX2)
     __m256i top[2] = { _mm256_setzero_si256(), _mm256_setzero_si256() };
     inline void see(f32x16 a) {
         for (int i = 0; i < 2; i++) { top[i] = _mm256_max_epi32(top[i], _mm256_and_si256(_mm256_castps_si256(a.v[i]), _mm256_set1_epi32(0x7fffffff))); }
@@ -155,9 +155,9 @@ template <int L> bool units(const largest<L> & seen, int n, float top, float * u
 }
 
 // of one quad
-template <int DIGITS> SPARSE_T_INLINE void to_digits(const float (*c)[16], const float * inverse, int32_t * high, int32_t * low, int32_t * total) {
+template <int DIGITS> PLM_INLINE void to_digits(const float (*c)[16], const float * inverse, int32_t * high, int32_t * low, int32_t * total) {
     (void) low;
-#if defined(SPARSE_T_AVX512)
+#if defined(PLM_AVX512)
     __m512i q[4];
     for (int r = 0; r < 4; r++) {
         q[r] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(c[r]), _mm512_loadu_ps(inverse)));
@@ -176,7 +176,7 @@ template <int DIGITS> SPARSE_T_INLINE void to_digits(const float (*c)[16], const
         _mm512_storeu_si512(high, _mm512_shuffle_epi8(_mm512_packs_epi16(h01, h23), order));
         _mm512_storeu_si512(low,  _mm512_shuffle_epi8(_mm512_packs_epi16(l01, l23), order));
     }
-#elif defined(SPARSE_T_AVX2)
+#elif defined(PLM_AVX2)
     for (int g = 0; g < 16; g += 8) {
         __m256i q[4];
         for (int r = 0; r < 4; r++) {
@@ -216,7 +216,7 @@ template <int DIGITS> SPARSE_T_INLINE void to_digits(const float (*c)[16], const
 // c[row][group] * inverse[group] of n_quads times four rows, rounded to one digit or two. high[quad][group] and
 // low[quad][group] are the digits of the four rows, a byte each (of one digit: high); total[group] += the integers.
 // A quad behind the last may be written.
-template <int DIGITS> SPARSE_T_INLINE void to_digits(const float (*c)[16], const float * inverse, int n_quads, int32_t (*high)[16], int32_t (*low)[16], int32_t * total) {
+template <int DIGITS> PLM_INLINE void to_digits(const float (*c)[16], const float * inverse, int n_quads, int32_t (*high)[16], int32_t (*low)[16], int32_t * total) {
     for (int k = 0; k < n_quads; k++) {
         to_digits<DIGITS>(c + 4 * k, inverse, high[k], low[k], total);
     }
@@ -224,7 +224,7 @@ template <int DIGITS> SPARSE_T_INLINE void to_digits(const float (*c)[16], const
 
 #if defined(SPARSE_T_DOT_512)
 // the same of 8 groups, two quads at a time
-template <int DIGITS> SPARSE_T_INLINE void to_digits(const float (*c)[8], const float * inverse, int n_quads, int32_t (*high)[8], int32_t (*low)[8], int32_t * total) {
+template <int DIGITS> PLM_INLINE void to_digits(const float (*c)[8], const float * inverse, int n_quads, int32_t (*high)[8], int32_t (*low)[8], int32_t * total) {
     (void) low;
     // Rows 0 and 2, 1 and 3, ... come to lie one after the other, four groups of each: byte i is to be quad i / 32's
     // group i % 32 / 4 of row i % 4.

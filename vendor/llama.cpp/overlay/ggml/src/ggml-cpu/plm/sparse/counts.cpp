@@ -16,8 +16,8 @@ struct counts {
 };
 counts table[LAYERS];
 
-// A program of llama.cpp's own cannot be asked for them, so it tells them as it ends, where that is wanted:
-// one line a layer on stderr, "plm-edge rows: LAYER ROWS READ"
+// Nobody can call these functions inside a program of llama.cpp's own. If PLM_EDGE_TELL_ROWS is set, the library prints
+// the counts when such a program ends: one line a layer on stderr, "plm-edge rows: LAYER ROWS READ".
 struct last_words {
     ~last_words() {
         if (getenv("PLM_EDGE_TELL_ROWS") == nullptr) {

@@ -8,7 +8,7 @@
 
 namespace sparse_t {
 
-#if defined(SPARSE_T_AVX512) && defined(__AVX512VNNI__)
+#if defined(PLM_AVX512) && defined(__AVX512VNNI__)
 
 namespace {
 

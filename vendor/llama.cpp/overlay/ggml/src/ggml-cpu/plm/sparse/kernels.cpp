@@ -17,7 +17,7 @@ template <class T> void unpack(ggml_type, const char * row, int n_columns, float
         float scales[SCALES<T>];
         T::prepare(from, scales);
         SPARSE_T_IN_MEMORY(scales);
-        each([&](auto j) SPARSE_T_LAMBDA {
+        each(std::make_integer_sequence<int, T::N / 16>{}, [&](auto j) PLM_LAMBDA {
             constexpr int g = T::GROUPS * 16 * j / T::N;
             f32x16 v = quants<T>(from, j);
             if constexpr (T::OFFSET) {
@@ -26,7 +26,7 @@ template <class T> void unpack(ggml_type, const char * row, int n_columns, float
                 v = v * splat(scales[g]);
             }
             store(place(b * T::N + 16 * j), v);
-        }, std::make_integer_sequence<int, T::N / 16>{});
+        });
     }
     int c = n_blocks * T::N;
     if constexpr (T::GROUPS == 0) {
@@ -119,7 +119,7 @@ int32_t select(const float * x, int32_t n, bool relu_sqr, int32_t * index, float
             starts[i0 / 32] = count;
         }
         uint32_t found = 0;
-#if defined(SPARSE_T_AVX512)
+#if defined(PLM_AVX512)
         for (int32_t i = i0; i < std::min(i0 + 32, n); i += 16) {
             const __mmask16 there = n - i >= 16 ? 0xffff : (__mmask16) ((1u << (n - i)) - 1);
             const __m512    v     = _mm512_maskz_loadu_ps(there, x + i);

@@ -24,7 +24,7 @@
 namespace sparse_t {
 namespace {
 
-SPARSE_T_INLINE uint32_t word(const void * p) {
+PLM_INLINE uint32_t word(const void * p) {
     uint32_t w;
     memcpy(&w, p, sizeof(w));
     return w;
@@ -40,20 +40,20 @@ struct floats_16 {
 
 struct row_f32 : floats_16 {
     struct block { float v[16]; };
-    SPARSE_T_INLINE void   prepare(const block &, float *) {}
-    SPARSE_T_INLINE f32x16 values(const block & b) { return load(b.v); }
+    PLM_INLINE void   prepare(const block &, float *) {}
+    PLM_INLINE f32x16 values(const block & b) { return load(b.v); }
 };
 
 struct row_f16 : floats_16 {
     struct block { uint16_t v[16]; };
-    SPARSE_T_INLINE void   prepare(const block &, float *) {}
-    SPARSE_T_INLINE f32x16 values(const block & b) { return load_f16(b.v); }
+    PLM_INLINE void   prepare(const block &, float *) {}
+    PLM_INLINE f32x16 values(const block & b) { return load_f16(b.v); }
 };
 
 struct row_bf16 : floats_16 {
     struct block { uint16_t v[16]; };
-    SPARSE_T_INLINE void   prepare(const block &, float *) {}
-    SPARSE_T_INLINE f32x16 values(const block & b) { return load_bf16(b.v); }
+    PLM_INLINE void   prepare(const block &, float *) {}
+    PLM_INLINE f32x16 values(const block & b) { return load_bf16(b.v); }
 };
 
 // --- blocks of 32 with one scale -----------------------------------------------------------------
@@ -69,12 +69,12 @@ struct row_q8_0 {
     static constexpr int  N = 32, GROUPS = 1;
     static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = false;
     static constexpr int  ZERO = 0, MIDDLE = 0;
-    SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) { return load(b.qs + c); }
+    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) { return load(b.qs + c); }
 };
 
 // low nibbles are the first 16 columns, high nibbles the others
-template <class V> SPARSE_T_INLINE V nibbles(const uint8_t * qs, int c) {
+template <class V> PLM_INLINE V nibbles(const uint8_t * qs, int c) {
     if constexpr (sizeof(V) == 16) {
         return bits(load_bytes(qs), c / 4, 4);
     } else {
@@ -83,7 +83,7 @@ template <class V> SPARSE_T_INLINE V nibbles(const uint8_t * qs, int c) {
 }
 
 // and a fifth bit of each column
-template <class V> SPARSE_T_INLINE V nibbles_5(const uint8_t * qs, const uint8_t * qh, int c) {
+template <class V> PLM_INLINE V nibbles_5(const uint8_t * qs, const uint8_t * qh, int c) {
     const uint32_t fifth = word(qh);
     if constexpr (sizeof(V) == 16) {
         return nibbles<V>(qs, c) | spread_bits((uint16_t) (fifth >> c), 16);
@@ -95,29 +95,29 @@ template <class V> SPARSE_T_INLINE V nibbles_5(const uint8_t * qs, const uint8_t
 struct row_q4_0 : block_of_32 {
     using block = block_q4_0;
     static constexpr int ZERO = 8;
-    SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = -8 * s[0]; }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles<typename L::bytes>(b.qs, c); }
+    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = -8 * s[0]; }
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles<typename L::bytes>(b.qs, c); }
 };
 
 struct row_q4_1 : block_of_32 {
     using block = block_q4_1;
     static constexpr int MIDDLE = 8;
-    SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles<typename L::bytes>(b.qs, c); }
+    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles<typename L::bytes>(b.qs, c); }
 };
 
 struct row_q5_0 : block_of_32 {
     using block = block_q5_0;
     static constexpr int ZERO = 16;
-    SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = -16 * s[0]; }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles_5<typename L::bytes>(b.qs, b.qh, c); }
+    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = -16 * s[0]; }
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles_5<typename L::bytes>(b.qs, b.qh, c); }
 };
 
 struct row_q5_1 : block_of_32 {
     using block = block_q5_1;
     static constexpr int MIDDLE = 16;
-    SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles_5<typename L::bytes>(b.qs, b.qh, c); }
+    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles_5<typename L::bytes>(b.qs, b.qh, c); }
 };
 
 // the 16 values that iq4_nl and iq4_xs choose from: part of the format
@@ -128,8 +128,8 @@ struct row_iq4_nl {
     static constexpr int  N = 32, GROUPS = 1;
     static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = true;
     static constexpr int  ZERO = 0, MIDDLE = 0;
-    SPARSE_T_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return lookup(load_bytes(IQ4_VALUES), nibbles<typename L::bytes>(b.qs, c)); }
+    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return lookup(load_bytes(IQ4_VALUES), nibbles<typename L::bytes>(b.qs, c)); }
 };
 
 // --- blocks of 256 with scales of their own for each 16 or 32 columns ----------------------------
@@ -149,12 +149,12 @@ struct groups_of_32 {
 struct row_q2_k : groups_of_16 {
     using block = block_q2_K;
     static constexpr int MIDDLE = 2;
-    SPARSE_T_INLINE void prepare(const block & b, float * s) {
+    PLM_INLINE void prepare(const block & b, float * s) {
         const i8x16 both = load_bytes(b.scales);
         store(s,      floats(bits(both, 0, 4)) * splat( f16(b.d)));
         store(s + 16, floats(bits(both, 4, 4)) * splat(-f16(b.dmin)));
     }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) {
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) {
         // 128 columns share 32 bytes, two bits for each 32 columns
         return bits(load(b.qs + 32 * (c / 128) + c % 32), 2 * (c % 128 / 32), 2);
     }
@@ -163,7 +163,7 @@ struct row_q2_k : groups_of_16 {
 struct row_q3_k : groups_of_16 {
     using block = block_q3_K;
     static constexpr int ZERO = 4;
-    SPARSE_T_INLINE void prepare(const block & b, float * s) {
+    PLM_INLINE void prepare(const block & b, float * s) {
         const uint32_t lo = 0x0f0f0f0f, hi = 0x30303030;
         const uint32_t a = word(b.scales), c = word(b.scales + 4), h = word(b.scales + 8);
         const i8x16 six = bytes_of((a & lo) | (h << 4 & hi), (c & lo) | (h << 2 & hi),
@@ -172,7 +172,7 @@ struct row_q3_k : groups_of_16 {
         store(s, d);
         store(s + 16, d * splat(-4.0f));
     }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) {
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) {
         const auto low  = bits(load(b.qs + 32 * (c / 128) + c % 32), 2 * (c % 128 / 32), 2);
         const auto high = shl(bits(load(b.hmask + c % 32), c / 32, 1), 2);
         return low | high;
@@ -180,28 +180,28 @@ struct row_q3_k : groups_of_16 {
 };
 
 // d * scale and -dmin * min of each 32 columns, from the six-bit numbers of q4_K and q5_K behind d and dmin
-template <class B> SPARSE_T_INLINE void prepare_32(const B & b, float * s) {
+template <class B> PLM_INLINE void prepare_32(const B & b, float * s) {
     alignas(64) static const float signs[16] = { 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1 };
     store(s, floats(six_bits(&b)) * halves_f16((const uint16_t *) &b) * load(signs));
 }
 
 // 64 columns share 32 bytes: low nibbles are the first 32 columns, high nibbles the others
-template <class L> SPARSE_T_INLINE typename L::bytes nibbles_64(const uint8_t * qs, int c, L load) {
+template <class L> PLM_INLINE typename L::bytes nibbles_64(const uint8_t * qs, int c, L load) {
     return bits(load(qs + c / 64 * 32 + c % 32), c % 64 / 32 * 4, 4);
 }
 
 struct row_q4_k : groups_of_32 {
     using block = block_q4_K;
     static constexpr int MIDDLE = 8;
-    SPARSE_T_INLINE void   prepare(const block & b, float * s) { prepare_32(b, s); }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) { return nibbles_64(b.qs, c, load); }
+    PLM_INLINE void   prepare(const block & b, float * s) { prepare_32(b, s); }
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) { return nibbles_64(b.qs, c, load); }
 };
 
 struct row_q5_k : groups_of_32 {
     using block = block_q5_K;
     static constexpr int MIDDLE = 16;
-    SPARSE_T_INLINE void   prepare(const block & b, float * s) { prepare_32(b, s); }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) {
+    PLM_INLINE void   prepare(const block & b, float * s) { prepare_32(b, s); }
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) {
         const auto high = shl(bits(load(b.qh + c % 32), c / 32, 1), 4);
         return nibbles_64(b.qs, c, load) | high;
     }
@@ -210,12 +210,12 @@ struct row_q5_k : groups_of_32 {
 struct row_q6_k : groups_of_16 {
     using block = block_q6_K;
     static constexpr int ZERO = 32;
-    SPARSE_T_INLINE void prepare(const block & b, float * s) {
+    PLM_INLINE void prepare(const block & b, float * s) {
         const f32x16 d = floats(load_bytes(b.scales)) * splat(f16(b.d));
         store(s, d);
         store(s + 16, d * splat(-32.0f));
     }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L load) {
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) {
         // 128 columns share 64 bytes of low nibbles and 32 bytes of high bit pairs
         const int half = c / 128, quarter = c % 128 / 32, part = c % 32;
         const auto low  = bits(load(b.ql + 64 * half + 32 * (quarter % 2) + part), 4 * (quarter / 2), 4);
@@ -229,7 +229,7 @@ struct row_iq4_xs {
     static constexpr int  N = QK_K, GROUPS = 8;
     static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = true;
     static constexpr int  ZERO = 0, MIDDLE = 0;
-    SPARSE_T_INLINE void prepare(const block & b, float * s) {
+    PLM_INLINE void prepare(const block & b, float * s) {
         const float d = f16(b.d);
         for (int i = 0; i < 8; i++) {
             const int six = (b.scales_l[i / 2] >> (4 * (i % 2)) & 15) | (b.scales_h >> (2 * i) & 3) << 4;
@@ -237,7 +237,7 @@ struct row_iq4_xs {
             s[i + 8] = 0.0f;
         }
     }
-    template <class L> SPARSE_T_INLINE typename L::bytes bytes(const block & b, int c, L) { return lookup(load_bytes(IQ4_VALUES), nibbles<typename L::bytes>(b.qs + c / 32 * 16, c % 32)); }
+    template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return lookup(load_bytes(IQ4_VALUES), nibbles<typename L::bytes>(b.qs + c / 32 * 16, c % 32)); }
 };
 
 } // namespace

@@ -12,7 +12,7 @@ namespace sparse_t {
 namespace {
 
 // f(0), f(1), …, f(N - 1) with constants for arguments
-template <class F, int... J> SPARSE_T_INLINE void each(F f, std::integer_sequence<int, J...>) {
+template <class F, int... J> PLM_INLINE void each(std::integer_sequence<int, J...>, F f) {
     (f(std::integral_constant<int, J>{}), ...);
 }
 
@@ -32,7 +32,7 @@ template <class T> constexpr int OFFSETS = T::GROUPS >= 8 ? 16 : 1;
 constexpr int CHUNK = 4096;
 
 // columns 16 j .. 16 j + 15 of a block
-template <class T> SPARSE_T_INLINE f32x16 quants(const typename T::block & b, int j) {
+template <class T> PLM_INLINE f32x16 quants(const typename T::block & b, int j) {
     if constexpr (T::GROUPS == 0) {
         (void) j;
         return T::values(b);
@@ -45,7 +45,7 @@ template <class T> SPARSE_T_INLINE f32x16 quants(const typename T::block & b, in
 // A column's value is quant * scale + offset. The scale goes into x: one product a value. The offsets are
 // summed by group, and added to the columns when all rows are done.
 template <class T, int R>
-SPARSE_T_INLINE void sum_some(const char * const * rows, const char * const * next, const float * x, float * y, float * offsets, int n_blocks) {
+PLM_INLINE void sum_some(const char * const * rows, const char * const * next, const float * x, float * y, float * offsets, int n_blocks) {
     using block = typename T::block;
     for (int b = 0; b < n_blocks; b++) {
         const block * from[R];
@@ -75,13 +75,13 @@ SPARSE_T_INLINE void sum_some(const char * const * rows, const char * const * ne
             SPARSE_T_IN_MEMORY(scales[r]);
         }
         float * yb = y + b * T::N;
-        each([&](auto j) SPARSE_T_LAMBDA {
+        each(std::make_integer_sequence<int, T::N / 16>{}, [&](auto j) PLM_LAMBDA {
             f32x16 sum = load(yb + 16 * j);
             for (int r = 0; r < R; r++) {
                 sum = fma(quants<T>(*from[r], j), splat(scales[r][T::GROUPS * 16 * j / T::N]), sum);
             }
             store(yb + 16 * j, sum);
-        }, std::make_integer_sequence<int, T::N / 16>{});
+        });
     }
 }
 

@@ -36,7 +36,7 @@ template <class T> constexpr bool sums_in_integers() {
 }
 
 // unit u of a span of four rows, bytes as this CPU's products take them
-template <class T> SPARSE_T_INLINE four_rows unit_of(const typename T::block * const (&span)[4], int u) {
+template <class T> PLM_INLINE four_rows unit_of(const typename T::block * const (&span)[4], int u) {
     constexpr int units_a_block = T::N / UNIT;
     const int block = u / units_a_block, column = u % units_a_block * UNIT;
 #if defined(SPARSE_T_DOT_512)
@@ -61,7 +61,7 @@ struct tokens {
 // `next` are the rows that come after these: they are scattered and too short for the hardware's prefetchers to
 // find out, and asking for all at once would fill its queues, so each step asks for a part of them.
 template <class T, int DIGITS, int N, int U>
-SPARSE_T_INLINE void sum_units(const char * const * row, const char * const * next, size_t at, int n_quads,
+PLM_INLINE void sum_units(const char * const * row, const char * const * next, size_t at, int n_quads,
                                const int32_t (*c)[DIGITS][ROWS / 4][LANES<T>], const int32_t (*total)[LANES<T>], const float (*unit)[LANES<T>], float * const * y) {
     using block = typename T::block;
     constexpr int WIDE   = N == 1 ? TOGETHER : 1;
@@ -83,29 +83,32 @@ SPARSE_T_INLINE void sum_units(const char * const * row, const char * const * ne
         for (int r = 0; r < 4; r++) {
             span[r] = (const block *) (row[r] + at);
         }
-        each([&](auto i) SPARSE_T_LAMBDA { // every fourth part of the steps asks for one of the four rows
+        // every fourth part of the steps asks for one of the four rows
+        each(std::make_integer_sequence<int, (BYTES + 63) / 64>{}, [&](auto i) PLM_LAMBDA {
             constexpr int o = 64 + (STEP % (STEPS / 4) + i * (STEPS / 4)) * 64;
             if constexpr (o < BYTES) {
                 prefetch(next[STEP / (STEPS / 4)] + at + o);
             }
-        }, std::make_integer_sequence<int, (BYTES + 63) / 64>{});
-        each([&](auto i) SPARSE_T_LAMBDA {
+        });
+        each(std::make_integer_sequence<int, WIDE>{}, [&](auto i) PLM_LAMBDA {
             constexpr int u = U + i, g0 = u * UNIT / GROUP, g1 = (u * UNIT + UNIT - 1) / GROUP;
+            constexpr bool SAME = g0 == g1;
             const four_rows w = unit_of<T>(span, u);
             for (int t = 0; t < N; t++) {
                 for (int d = 0; d < DIGITS; d++) {
-                    add_products(s[i][t][d], w, spread<g0 == g1>(c[t][d][k][g0], c[t][d][k][g1]));
+                    add_products(s[i][t][d], w, spread<SAME>(c[t][d][k][g0], c[t][d][k][g1]));
                 }
             }
-        }, std::make_integer_sequence<int, WIDE>{});
+        });
     }
-    each([&](auto i) SPARSE_T_LAMBDA {
+    each(std::make_integer_sequence<int, WIDE>{}, [&](auto i) PLM_LAMBDA {
         constexpr int u = U + i, g0 = u * UNIT / GROUP, g1 = (u * UNIT + UNIT - 1) / GROUP;
+        constexpr bool SAME = g0 == g1;
         for (int t = 0; t < N; t++) {
             const sums both = DIGITS == 2 ? join_digits(s[i][t][0], s[i][t][DIGITS - 1]) : s[i][t][0];
-            finish(both, spread<g0 == g1>(excess * total[t][g0], excess * total[t][g1]), spread<g0 == g1>(unit[t][g0], unit[t][g1]), y[t] + u * UNIT);
+            finish(both, spread<SAME>(excess * total[t][g0], excess * total[t][g1]), spread<SAME>(unit[t][g0], unit[t][g1]), y[t] + u * UNIT);
         }
-    }, std::make_integer_sequence<int, WIDE>{});
+    });
 }
 
 // The same in floats.
@@ -188,17 +191,17 @@ void sum_span(const char * const * row, const char * const * next, int n, size_t
         to_digits<DIGITS>(product[t], inverse, n_quads, c[t][0], c[t][DIGITS - 1], total[t]);
     }
 
-    each([&](auto i) SPARSE_T_LAMBDA {
+    each(std::make_integer_sequence<int, SPAN / UNIT / (N == 1 ? TOGETHER : 1)>{}, [&](auto i) PLM_LAMBDA {
         constexpr int u = i * (N == 1 ? TOGETHER : 1);
         if (u * UNIT < n_columns) {
             sum_units<T, DIGITS, N, u>(row, next, at, n_quads, c, total, unit, y);
         }
-    }, std::make_integer_sequence<int, SPAN / UNIT / (N == 1 ? TOGETHER : 1)>{});
+    });
 }
 
 // Rows index[0 .. n) for all tokens, whose x(t, k) is what row index[k] is multiplied by for token t
 template <class T, int DIGITS, class X>
-SPARSE_T_INLINE void sum_windows(const char * w, size_t row_size, const int32_t * index, int n, int n_tokens, X x, float * const * y, int n_columns,
+PLM_INLINE void sum_windows(const char * w, size_t row_size, const int32_t * index, int n, int n_tokens, X x, float * const * y, int n_columns,
                                  const char * following) {
     constexpr int CHUNK = 2048;
     for (int c0 = 0; c0 < n_columns; c0 += CHUNK) {

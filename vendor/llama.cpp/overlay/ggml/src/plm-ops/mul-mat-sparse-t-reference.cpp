@@ -1,8 +1,8 @@
-// MUL_MAT_SPARSE_T by its equation, one value after the other.
+// MUL_MAT_SPARSE_T by its equation (mul-mat-sparse-t.h), one value after the other.
 
 #include "mul-mat-sparse-t.h"
 
-#include "ggml.h"
+#include "ggml-impl.h"
 
 #include <algorithm>
 #include <vector>
@@ -23,7 +23,7 @@ void ggml_mul_mat_sparse_t_reference(ggml_tensor * dst) {
                     ys[c] = 0.0f;
                 }
                 for (int64_t i = 0; i < w->ne[1]; i++) {
-                    const float xi = !relu_sqr ? xs[i] : xs[i] <= 0.0f ? 0.0f : xs[i] * xs[i];
+                    const float xi = !relu_sqr ? xs[i] : (xs[i] <= 0.0f ? 0.0f : xs[i] * xs[i]);
                     if (xi == 0.0f) {
                         continue;
                     }

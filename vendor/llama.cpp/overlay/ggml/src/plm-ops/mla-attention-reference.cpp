@@ -1,8 +1,10 @@
-// The equation of mla-attention.h in double precision.
+// Latent attention by its equation (mla-attention.h), in double precision.
 
 #include "mla-attention.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 void ggml_mla_attention_reference(const ggml_tensor * dst, float * y) {
