@@ -43,12 +43,12 @@ static std::string reason() {
         return "it gave no reason";
     }
     const std::string & first = errors.front();
-    const size_t        name  = first.find(": "); // "function: reason"
+    const size_t name = first.find(": "); // "function: reason"
     return without(first, name != std::string::npos && first.find(' ') > name ? name + 2 : 0);
 }
 
 static failure refused(const std::string & what, const std::string & model) {
-    const std::string why  = reason();
+    const std::string why = reason();
     const std::string name = model.substr(model.find_last_of('/') + 1);
     if (why.find("alloc") != std::string::npos || why.find("out of memory") != std::string::npos) {
         return failure("there is not enough memory for " + name, why, "take a smaller type, or close other programs",
@@ -88,8 +88,8 @@ static llama_flash_attn_type flash_of(const std::string & name) {
 }
 
 static bool observe(ggml_tensor * node, bool ask, void * data) {
-    auto &       seen = ((engine *) data)->observed;
-    const double at   = now();
+    auto & seen = ((engine *) data)->observed;
+    const double at = now();
     if (!ask) {
         seen.nodes.push_back({ ggml_op_desc(node), ggml_get_name(node), at - seen.began });
     }
@@ -106,9 +106,9 @@ template <typename F> static F of_cpu(const char * name) {
 engine::engine(const json & request) {
     start_engine();
     errors.clear();
-    const std::string  path = request.at("model");
+    const std::string path = request.at("model");
     llama_model_params load = llama_model_default_params();
-    load.load_mode          = llama_load_mode_from_str(request.value("load_mode", "none").c_str());
+    load.load_mode = llama_load_mode_from_str(request.value("load_mode", "none").c_str());
     if (request.contains("gpu_layers")) {
         load.n_gpu_layers = request["gpu_layers"];
     }
@@ -121,16 +121,16 @@ engine::engine(const json & request) {
                       "use a decoder model such as PLM", INPUT);
     }
     llama_context_params how = llama_context_default_params();
-    how.n_ctx                = request.at("n_ctx");
-    how.n_ubatch             = std::min(request.value("n_ubatch", 512u), how.n_ctx);
-    how.n_batch              = request.value("n_batch", how.n_ubatch);
+    how.n_ctx = request.at("n_ctx");
+    how.n_ubatch = std::min(request.value("n_ubatch", 512u), how.n_ctx);
+    how.n_batch = request.value("n_batch", how.n_ubatch);
     how.n_threads = how.n_threads_batch = request.at("threads");
-    how.flash_attn_type                 = flash_of(request.value("flash_attn", "auto"));
-    how.type_k                          = type_of(request.value("cache_k", "f16"));
-    how.type_v                          = type_of(request.value("cache_v", "f16"));
+    how.flash_attn_type = flash_of(request.value("flash_attn", "auto"));
+    how.type_k = type_of(request.value("cache_k", "f16"));
+    how.type_v = type_of(request.value("cache_v", "f16"));
     how.n_outputs_max = how.n_seq_max = request.value("n_seq", 1);
     if (request.value("observe", false)) {
-        how.cb_eval           = observe;
+        how.cb_eval = observe;
         how.cb_eval_user_data = this;
     }
     ctx = llama_init_from_model(model, how);
@@ -140,7 +140,7 @@ engine::engine(const json & request) {
     // threads that stay, as llama-bench has them: without OpenMP each graph would start its own
     if (const auto make = of_cpu<decltype(&ggml_threadpool_new)>("ggml_threadpool_new")) {
         ggml_threadpool_params pool = ggml_threadpool_params_default(how.n_threads);
-        pool_                       = make(&pool);
+        pool_ = make(&pool);
         llama_attach_threadpool(ctx, pool_, nullptr);
     }
 }

@@ -17,7 +17,7 @@ ggml_type type_of(const std::string & name); // by ggml's name
 // A node of the graph that was computed alone, and the seconds that it took.
 struct node_time {
     std::string op, name;
-    double      seconds;
+    double seconds;
 };
 
 class engine {
@@ -30,17 +30,17 @@ class engine {
     engine(const engine &) = delete;
 
     const llama_vocab * vocab() const { return llama_model_get_vocab(model); }
-    std::string         description() const;
+    std::string description() const;
 
     void compute(llama_batch batch); // and waits; throws failure
 
-    llama_model *   model = nullptr;
-    llama_context * ctx   = nullptr;
+    llama_model * model = nullptr;
+    llama_context * ctx = nullptr;
 
     // With `observe`: what was computed since this was cleared, in order.
     struct {
         std::vector<node_time> nodes;
-        double                 began = 0;
+        double began = 0;
     } observed;
 
   private:

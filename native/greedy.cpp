@@ -7,12 +7,12 @@
 
 void greedy(const json & request) {
     std::vector<llama_token> tokens = request.at("tokens");
-    const int                count  = request.at("count");
+    const int count = request.at("count");
 
-    json how       = request;
-    how["n_ctx"]   = tokens.size() + count;
+    json how = request;
+    how["n_ctx"] = tokens.size() + count;
     how["n_batch"] = tokens.size();
-    engine    with(how);
+    engine with(how);
     const int size = llama_vocab_n_tokens(with.vocab());
     for (const llama_token token : tokens) {
         if (token < 0 || token >= size) {

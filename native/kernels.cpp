@@ -13,7 +13,7 @@ template <typename T, void (*FREE)(T *)> struct freed {
     void operator()(T * it) const { FREE(it); }
 };
 using context = std::unique_ptr<ggml_context, freed<ggml_context, ggml_free>>;
-using buffer  = std::unique_ptr<ggml_backend_buffer, freed<ggml_backend_buffer, ggml_backend_buffer_free>>;
+using buffer = std::unique_ptr<ggml_backend_buffer, freed<ggml_backend_buffer, ggml_backend_buffer_free>>;
 using backend = std::unique_ptr<ggml_backend, freed<ggml_backend, ggml_backend_free>>;
 
 context make_context(size_t tensors, size_t nodes = 0) {
@@ -30,9 +30,9 @@ buffer kept(ggml_backend_buffer_t made) {
 }
 
 struct cpu {
-    ggml_backend_dev_t                      device;
-    ggml_backend_reg_t                      registry;
-    backend                                 kernels;
+    ggml_backend_dev_t device;
+    ggml_backend_reg_t registry;
+    backend kernels;
     std::vector<ggml_backend_buffer_type_t> places; // where weights may lie, the loader's first choice first
 
     explicit cpu(int threads) {
@@ -76,18 +76,18 @@ struct cpu {
 // A graph of `nodes` products of one matrix [rows, columns] of zeros with the same vectors. The matrix lies where the
 // loader would put it: repacked where a kernel takes it so.
 void products(const json & request) {
-    const cpu       on(request.at("threads"));
-    const ggml_type type    = type_of(request.at("type"));
-    const int64_t   columns = request.at("columns"), rows = request.at("rows"), vectors = request.value("vectors", 1);
-    const int       nodes   = request.value("nodes", 1);
+    const cpu on(request.at("threads"));
+    const ggml_type type = type_of(request.at("type"));
+    const int64_t columns = request.at("columns"), rows = request.at("rows"), vectors = request.value("vectors", 1);
+    const int nodes = request.value("nodes", 1);
 
     for (const ggml_backend_buffer_type_t place : on.places) {
-        const context       matrices = make_context(64);
-        ggml_tensor * const matrix   = ggml_new_tensor_2d(matrices.get(), type, columns, rows);
-        const buffer        weights  = kept(ggml_backend_alloc_ctx_tensors_from_buft(matrices.get(), place));
-        const context       rest     = make_context(nodes + 8, nodes + 8);
-        ggml_tensor * const vector   = ggml_new_tensor_2d(rest.get(), GGML_TYPE_F32, columns, vectors);
-        ggml_cgraph * const graph    = ggml_new_graph_custom(rest.get(), nodes + 8, false);
+        const context matrices = make_context(64);
+        ggml_tensor * const matrix = ggml_new_tensor_2d(matrices.get(), type, columns, rows);
+        const buffer weights = kept(ggml_backend_alloc_ctx_tensors_from_buft(matrices.get(), place));
+        const context rest = make_context(nodes + 8, nodes + 8);
+        ggml_tensor * const vector = ggml_new_tensor_2d(rest.get(), GGML_TYPE_F32, columns, vectors);
+        ggml_cgraph * const graph = ggml_new_graph_custom(rest.get(), nodes + 8, false);
         for (int i = 0; i < nodes; i++) {
             ggml_build_forward_expand(graph, ggml_mul_mat(rest.get(), matrix, vector));
         }
@@ -112,19 +112,19 @@ void products(const json & request) {
 // A graph of `nodes` latent attentions of one token over `cached` rows of `row` values of a type, whose first `latent`
 // are the values.
 void attention(const json & request) {
-    const cpu       on(request.at("threads"));
+    const cpu on(request.at("threads"));
     const ggml_type type = type_of(request.at("type"));
-    const int64_t   row = request.at("row"), latent = request.at("latent"), heads = request.at("heads");
-    const int64_t   cached = request.at("cached");
-    const int       nodes  = request.value("nodes", 1);
+    const int64_t row = request.at("row"), latent = request.at("latent"), heads = request.at("heads");
+    const int64_t cached = request.at("cached");
+    const int nodes = request.value("nodes", 1);
 
-    const context       all    = make_context(2 * nodes + 8, 2 * nodes + 8);
-    ggml_tensor * const query  = ggml_new_tensor_4d(all.get(), GGML_TYPE_F32, row, 1, heads, 1);
-    ggml_tensor * const keys   = ggml_new_tensor_4d(all.get(), type, row, cached, 1, 1);
-    const size_t        stride = ggml_row_size(type, row);
+    const context all = make_context(2 * nodes + 8, 2 * nodes + 8);
+    ggml_tensor * const query = ggml_new_tensor_4d(all.get(), GGML_TYPE_F32, row, 1, heads, 1);
+    ggml_tensor * const keys = ggml_new_tensor_4d(all.get(), type, row, cached, 1, 1);
+    const size_t stride = ggml_row_size(type, row);
     ggml_tensor * const values = ggml_view_4d(all.get(), keys, latent, cached, 1, 1, stride, stride * cached,
                                               stride * cached, 0);
-    ggml_cgraph * const graph  = ggml_new_graph_custom(all.get(), 2 * nodes + 8, false);
+    ggml_cgraph * const graph = ggml_new_graph_custom(all.get(), 2 * nodes + 8, false);
     for (int i = 0; i < nodes; i++) {
         ggml_build_forward_expand(graph, ggml_flash_attn_ext(all.get(), query, keys, values, nullptr, 0.05f, 0, 0));
     }

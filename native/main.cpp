@@ -13,11 +13,15 @@
 
 static void answer(const json & request) {
     static const std::map<std::string, void (*)(const json &)> known = {
-        { "point", point },   { "rule", rule },         { "drops", drops },
-        { "greedy", greedy }, { "products", products }, { "attention", attention },
+        { "point", point },
+        { "rule", rule },
+        { "drops", drops },
+        { "greedy", greedy },
+        { "products", products },
+        { "attention", attention },
     };
-    const std::string name  = request.at("do");
-    const auto        found = known.find(name);
+    const std::string name = request.at("do");
+    const auto found = known.find(name);
     if (found != known.end()) {
         found->second(request);
     } else if (name == "system") {

@@ -65,15 +65,15 @@ class sampler {
         std::vector<llama_token> tokens(n_tokens_);
         std::generate(tokens.begin(), tokens.end(), [this] { return next(); });
         llama_sampler * greedy = llama_sampler_init_greedy();
-        sample          made;
+        sample made;
         made.tokens = n_tokens_;
-        made.start  = now();
+        made.start = now();
         for (int at = 0; at < n_tokens_; at += n_batch_) {
             with_.compute(llama_batch_get_one(tokens.data() + at, std::min(n_batch_, n_tokens_ - at)));
         }
         made.seconds = now() - made.start;
         llama_sampler_sample(greedy, with_.ctx, -1);
-        made.end  = now();
+        made.end = now();
         made.ttft = made.end - made.start;
         llama_sampler_free(greedy);
         return finished(made);
@@ -82,7 +82,7 @@ class sampler {
     sample decode(int n) {
         sample made;
         made.tokens = n * n_seq_;
-        made.start  = now();
+        made.start = now();
         for (int i = 0; i < n; i++) {
             batch_.n_tokens = 0;
             for (int seq = 0; seq < n_seq_; seq++) {
@@ -105,18 +105,18 @@ class sampler {
     }
 
     void add(int position, int seq, bool output) {
-        const int i         = batch_.n_tokens++;
-        batch_.token[i]     = next();
-        batch_.pos[i]       = position;
-        batch_.n_seq_id[i]  = 1;
+        const int i = batch_.n_tokens++;
+        batch_.token[i] = next();
+        batch_.pos[i] = position;
+        batch_.n_seq_id[i] = 1;
         batch_.seq_id[i][0] = seq;
-        batch_.logits[i]    = output;
+        batch_.logits[i] = output;
     }
 
     llama_token next() { return text_.empty() ? (llama_token) (random_() % n_vocab_) : text_[at_++ % text_.size()]; }
 
     void tokenise(const std::string & path) {
-        std::ifstream     file(path, std::ios::binary);
+        std::ifstream file(path, std::ios::binary);
         std::stringstream all;
         all << file.rdbuf();
         const std::string text = all.str();
@@ -128,14 +128,14 @@ class sampler {
         }
     }
 
-    engine &                 with_;
-    bool                     prefill_only_;
-    int                      n_tokens_, depth_, n_seq_, n_vocab_, n_batch_;
-    llama_memory_t           memory_;
-    llama_batch              batch_;
-    std::mt19937             random_{ 1 };
+    engine & with_;
+    bool prefill_only_;
+    int n_tokens_, depth_, n_seq_, n_vocab_, n_batch_;
+    llama_memory_t memory_;
+    llama_batch batch_;
+    std::mt19937 random_{ 1 };
     std::vector<llama_token> text_;
-    size_t                   at_ = 0;
+    size_t at_ = 0;
 };
 
 void finish(bool reached) {
@@ -143,7 +143,7 @@ void finish(bool reached) {
 }
 
 void loads(const json & request) {
-    const bool        cold = request.at("cold");
+    const bool cold = request.at("cold");
     const std::string path = request.at("model");
     { engine once(request); } // the libraries and their tables once: they are no part of a load
     if (cold && !drop(path)) {
@@ -155,10 +155,10 @@ void loads(const json & request) {
             drop(path);
         }
         sample made;
-        made.tokens  = 1;
-        made.start   = now();
-        auto loaded  = std::make_unique<engine>(request);
-        made.end     = now();
+        made.tokens = 1;
+        made.start = now();
+        auto loaded = std::make_unique<engine>(request);
+        made.end = now();
         made.seconds = made.end - made.start;
         return made;
     }));
@@ -171,7 +171,7 @@ void point(const json & request) {
         loads(request);
         return;
     }
-    engine  with(request);
+    engine with(request);
     sampler from(with, request);
     say("loaded", { { "threads", request.at("threads") }, { "description", with.description() } });
     if (request.at("warm_up").get<bool>() || request.at("depth") > 0) {
@@ -184,8 +184,8 @@ void point(const json & request) {
 
 void rule(const json & request) {
     const std::vector<double> seconds = request.at("seconds");
-    size_t                    at      = 0;
-    const bool                reached = repeat(request, [&] {
+    size_t at = 0;
+    const bool reached = repeat(request, [&] {
         sample made;
         made.seconds = seconds.at(at++);
         return made;

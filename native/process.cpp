@@ -10,7 +10,7 @@
 #include <vector>
 
 json memory() {
-    json          found = json::object();
+    json found = json::object();
     std::ifstream file("/proc/self/status");
     for (std::string line; std::getline(file, line);) {
         for (const std::string name : { "VmHWM", "VmRSS", "RssAnon", "RssFile" }) {
@@ -42,18 +42,18 @@ bool drop(const std::string & path) {
     (void) path;
     return false;
 #else
-    const int   file = open(path.c_str(), O_RDONLY);
+    const int file = open(path.c_str(), O_RDONLY);
     struct stat about;
     if (file < 0 || fstat(file, &about) != 0 || about.st_size == 0) {
         return false;
     }
     fsync(file); // only clean pages are dropped
-    bool   gone = posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0;
+    bool gone = posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0;
     void * view = mmap(nullptr, about.st_size, PROT_READ, MAP_PRIVATE, file, 0);
     if (gone && view != MAP_FAILED) {
-        const size_t               page = sysconf(_SC_PAGESIZE), pages = (about.st_size + page - 1) / page;
+        const size_t page = sysconf(_SC_PAGESIZE), pages = (about.st_size + page - 1) / page;
         std::vector<unsigned char> states(pages);
-        gone        = mincore(view, about.st_size, states.data()) == 0;
+        gone = mincore(view, about.st_size, states.data()) == 0;
         size_t left = 0;
         for (const unsigned char state : states) {
             left += state & 1;

@@ -17,7 +17,7 @@ void claim_stdout() {
 
 void say(const char * event, json members) {
     members["event"] = event;
-    members["now"]   = now();
+    members["now"] = now();
     // what a model's file says may be no UTF-8
     fprintf(events, "%s\n", members.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
     fflush(events);

@@ -23,8 +23,11 @@ struct failure : std::runtime_error {
         : std::runtime_error(what), why(std::move(why)), fix(std::move(fix)), code(code) {}
 
     std::string why, fix;
-    int         code;
+    int code;
 };
 
 // plm_edge.base.errors.ExitCode
-enum { USAGE = 2, INPUT = 3, ENVIRONMENT = 4, RESOURCES = 5 };
+enum { USAGE = 2,
+       INPUT = 3,
+       ENVIRONMENT = 4,
+       RESOURCES = 5 };

@@ -12,8 +12,8 @@ static double interval(const std::vector<double> & rates, const std::vector<doub
     if (n < 2) {
         return -1;
     }
-    const double mean   = std::accumulate(rates.begin(), rates.end(), 0.0) / n;
-    double       square = 0;
+    const double mean = std::accumulate(rates.begin(), rates.end(), 0.0) / n;
+    double square = 0;
     for (const double rate : rates) {
         square += (rate - mean) * (rate - mean);
     }
@@ -28,8 +28,12 @@ static void mark() {
 
 static void say_sample(const sample & one, double known) {
     json members = {
-        { "seconds", one.seconds }, { "tokens", one.tokens }, { "start", one.start },
-        { "end", one.end },         { "steps", one.steps },   { "interval", nullptr },
+        { "seconds", one.seconds },
+        { "tokens", one.tokens },
+        { "start", one.start },
+        { "end", one.end },
+        { "steps", one.steps },
+        { "interval", nullptr },
     };
     if (known >= 0) {
         members["interval"] = known;
@@ -44,12 +48,12 @@ static void say_sample(const sample & one, double known) {
 }
 
 bool repeat(const json & request, const std::function<sample()> & take) {
-    const double  wanted = request.at("interval"), budget = request.at("budget_s"), least = request.at("least_s");
+    const double wanted = request.at("interval"), budget = request.at("budget_s"), least = request.at("least_s");
     const int64_t fewest = request.at("min_repeats"), most = request.at("max_repeats"), enough = request.at("enough");
     const std::vector<double> t95 = request.at("t95");
 
-    const double        began   = now();
-    double              covered = 0; // seconds
+    const double began = now();
+    double covered = 0; // seconds
     std::vector<double> rates;
     while (true) {
         mark();

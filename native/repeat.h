@@ -9,11 +9,11 @@
 
 // One repeat. `seconds` is what a rate is made of; `start` and `end` are now()'s.
 struct sample {
-    double              seconds = 0, start = 0, end = 0;
-    double              ttft = -1; // of a prefill: seconds to the first new token
-    int                 tokens = 0;
+    double seconds = 0, start = 0, end = 0;
+    double ttft = -1; // of a prefill: seconds to the first new token
+    int tokens = 0;
     std::vector<double> steps; // of a decode: seconds of each
-    json                nodes; // where they were observed: [[operation, name, seconds], …]
+    json nodes;                // where they were observed: [[operation, name, seconds], …]
 };
 
 // Takes samples until the mean is known well enough or time is up, says each ("sample"), and returns whether it is.

@@ -10,23 +10,23 @@
 #include <link.h>
 
 extern "C" {
-__attribute__((weak)) int  plm_edge_sparsity_layers();
+__attribute__((weak)) int plm_edge_sparsity_layers();
 __attribute__((weak)) void plm_edge_sparsity_reset();
 __attribute__((weak)) bool plm_edge_sparsity_get(int, uint64_t *, uint64_t *);
 }
 #endif
 
 struct counters {
-    int (*layers)()                          = nullptr;
-    void (*reset)()                          = nullptr;
+    int (*layers)() = nullptr;
+    void (*reset)() = nullptr;
     bool (*get)(int, uint64_t *, uint64_t *) = nullptr;
 
     explicit operator bool() const { return layers && reset && get; }
 
     void look_into(void * library) {
         layers = (decltype(layers)) dlsym(library, "plm_edge_sparsity_layers");
-        reset  = (decltype(reset)) dlsym(library, "plm_edge_sparsity_reset");
-        get    = (decltype(get)) dlsym(library, "plm_edge_sparsity_get");
+        reset = (decltype(reset)) dlsym(library, "plm_edge_sparsity_reset");
+        get = (decltype(get)) dlsym(library, "plm_edge_sparsity_get");
     }
 };
 
@@ -51,8 +51,8 @@ static const counters & found() {
 #else
         if (plm_edge_sparsity_layers && plm_edge_sparsity_reset && plm_edge_sparsity_get) {
             them.layers = plm_edge_sparsity_layers;
-            them.reset  = plm_edge_sparsity_reset;
-            them.get    = plm_edge_sparsity_get;
+            them.reset = plm_edge_sparsity_reset;
+            them.get = plm_edge_sparsity_get;
         } else {
             dl_iterate_phdr(look_into, &them);
         }

@@ -12,7 +12,7 @@
 namespace {
 
 std::unique_ptr<engine> held;
-uint32_t                state = 1; // of the tokens' generator: every process is given the same ones
+uint32_t state = 1; // of the tokens' generator: every process is given the same ones
 
 llama_token next() {
     state = state * 1664525u + 1013904223u;
@@ -34,7 +34,7 @@ double append(int n, int at_once) {
 json opened(const json & request) {
     held.reset(); // its memory first
     const double start = now();
-    held               = std::make_unique<engine>(request);
+    held = std::make_unique<engine>(request);
     return { { "load_s", now() - start }, { "system", llama_print_system_info() } };
 }
 
@@ -59,8 +59,8 @@ json saved(const json & request) {
 json restored(const json & request) { // 0 bytes: it does not fit
     llama_memory_clear(llama_get_memory(held->ctx), false);
     const std::string file = request.at("file");
-    llama_token       none; // without room for tokens it loads no state
-    size_t            count = 0;
+    llama_token none; // without room for tokens it loads no state
+    size_t count = 0;
     return { { "bytes", llama_state_seq_load_file(held->ctx, file.c_str(), 0, &none, 1, &count) } };
 }
 
@@ -78,8 +78,14 @@ json measured(const json &) {
 
 bool turn(const std::string & name, const json & request) {
     static const std::map<std::string, json (*)(const json &)> known = {
-        { "open", opened },  { "fill", filled },      { "generate", generated }, { "trim", trimmed },
-        { "save", saved },   { "restore", restored }, { "rows", counted },       { "memory", measured },
+        { "open", opened },
+        { "fill", filled },
+        { "generate", generated },
+        { "trim", trimmed },
+        { "save", saved },
+        { "restore", restored },
+        { "rows", counted },
+        { "memory", measured },
     };
     const auto found = known.find(name);
     if (found == known.end()) {

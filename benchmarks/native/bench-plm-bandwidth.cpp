@@ -29,7 +29,7 @@ static volatile uint64_t sink;
 
 template <int STREAMS, bool PREFETCH> static void read_part(const line_t * data, size_t lines) {
     const size_t each = lines / STREAMS;
-    line_t       sum[STREAMS] = {};
+    line_t sum[STREAMS] = {};
     for (size_t i = 0; i < each; i++) {
         for (int s = 0; s < STREAMS; s++) {
             if (PREFETCH) {
@@ -50,18 +50,23 @@ struct way {
     void (*read)(const line_t *, size_t);
 };
 static const way WAYS[] = {
-    { 1, false, read_part<1, false> }, { 2, false, read_part<2, false> }, { 4, false, read_part<4, false> },
-    { 8, false, read_part<8, false> }, { 1, true, read_part<1, true> },   { 2, true, read_part<2, true> },
-    { 4, true, read_part<4, true> },   { 8, true, read_part<8, true> },
+    { 1, false, read_part<1, false> },
+    { 2, false, read_part<2, false> },
+    { 4, false, read_part<4, false> },
+    { 8, false, read_part<8, false> },
+    { 1, true, read_part<1, true> },
+    { 2, true, read_part<2, true> },
+    { 4, true, read_part<4, true> },
+    { 8, true, read_part<8, true> },
 };
 
 // seconds that all threads need to read the buffer once
 static double once(const way & w, const line_t * data, size_t lines, int threads) {
-    std::atomic<int>         ready{0};
-    std::atomic<bool>        go{false};
+    std::atomic<int> ready{ 0 };
+    std::atomic<bool> go{ false };
     std::vector<std::thread> pool;
-    const size_t             part = lines / threads;
-    const auto               work = [&](int t) { w.read(data + t * part, part); };
+    const size_t part = lines / threads;
+    const auto work = [&](int t) { w.read(data + t * part, part); };
     for (int t = 1; t < threads; t++) {
         pool.emplace_back([&, t] {
             ready++;
@@ -96,7 +101,9 @@ int main(int argc, char ** argv) {
     int threads = 1, mib = 1024, reps = 9, only = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
         const std::string name = argv[i];
-        (name == "--threads" ? threads : name == "--mib" ? mib : name == "--way" ? only : reps) = std::max(1, atoi(argv[i + 1]));
+        (name == "--threads" ? threads : name == "--mib" ? mib
+                                     : name == "--way"   ? only
+                                                         : reps) = std::max(1, atoi(argv[i + 1]));
     }
     const size_t bytes = (size_t) mib << 20;
     printf("{\"threads\": %d, \"bytes\": %zu, \"ways\": [", threads, bytes);
@@ -107,7 +114,7 @@ int main(int argc, char ** argv) {
             continue;
         }
         constexpr size_t HUGE_PAGE = 2 << 20;
-        void * const     base = mmap(nullptr, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void * const base = mmap(nullptr, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED) {
             perror("mmap");
             return 1;

@@ -16,17 +16,17 @@ namespace vk {
 enum class LayerSettingTypeEXT : int32_t { eBool32 = 0 };
 
 struct LayerSettingEXT {
-    const char *        pLayerName;
-    const char *        pSettingName;
+    const char * pLayerName;
+    const char * pSettingName;
     LayerSettingTypeEXT type;
-    uint32_t            valueCount;
-    const void *        pValues;
+    uint32_t valueCount;
+    const void * pValues;
 };
 
 struct LayerSettingsCreateInfoEXT {
-    VkStructureType         sType = VkStructureType(1000496000);
-    const void *            pNext = nullptr;
-    uint32_t                settingCount;
+    VkStructureType sType = VkStructureType(1000496000);
+    const void * pNext = nullptr;
+    uint32_t settingCount;
     const LayerSettingEXT * pSettings;
 
     explicit LayerSettingsCreateInfoEXT(const std::vector<LayerSettingEXT> & settings)

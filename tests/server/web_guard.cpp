@@ -12,6 +12,6 @@ int main(int argc, char ** argv) {
         const std::string line = argv[i];
         (line[0] == 'H' ? host : origin).push_back(line.substr(line.find(": ") + 2));
     }
-    const plm_web_guard guard(argv[1], {argv[2]});
+    const plm_web_guard guard(argv[1], { argv[2] });
     puts(guard.refusal(host, origin, std::string(argv[3]) == "1.0").c_str());
 }

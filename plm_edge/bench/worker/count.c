@@ -13,18 +13,18 @@ struct qemu_info_t;
 struct qemu_plugin_tb;
 enum { QEMU_PLUGIN_CB_NO_REGS };
 
-void   qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
-void   qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, void (*)(unsigned, void *), int, void *);
-void   qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t,
-                                            void (*)(qemu_plugin_id_t, unsigned, int64_t, uint64_t, uint64_t, uint64_t,
-                                                     uint64_t, uint64_t, uint64_t, uint64_t, uint64_t));
+void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, void (*)(unsigned, void *), int, void *);
+void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t,
+                                          void (*)(qemu_plugin_id_t, unsigned, int64_t, uint64_t, uint64_t, uint64_t,
+                                                   uint64_t, uint64_t, uint64_t, uint64_t, uint64_t));
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 
 __attribute__((visibility("default"))) int qemu_plugin_version = VERSION;
 
 static uint64_t count;
-static long     marked; /* the system call's number on the emulated machine */
-static char     path[4096];
+static long marked; /* the system call's number on the emulated machine */
+static char path[4096];
 
 static void executed(unsigned cpu, void * instructions) {
     (void) cpu;

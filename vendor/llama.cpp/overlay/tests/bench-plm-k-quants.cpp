@@ -29,13 +29,13 @@
 #include <thread>
 #include <vector>
 #if defined(__linux__)
-#    include <sys/mman.h>
+#include <sys/mman.h>
 #endif
 
 namespace {
 
-constexpr int     N    = 2048; // values of a row
-constexpr int64_t STEP = 64;   // rows of a call
+constexpr int N = 2048;      // values of a row
+constexpr int64_t STEP = 64; // rows of a call
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -56,8 +56,8 @@ using product = std::function<void(const char * rows, float * sums)>; // of STEP
 
 struct kind {
     const char * name;
-    int64_t      row_bytes;
-    product      run;
+    int64_t row_bytes;
+    product run;
 };
 
 // seconds of the slowest thread for `rows` rows each, `times` times over
@@ -115,7 +115,7 @@ void only_read(const char * rows, int64_t bytes) {
 
 int main(int argc, char ** argv) {
     const int n_threads = argc > 1 ? std::max(1, atoi(argv[1])) : 2;
-    const int rounds    = argc > 2 ? std::max(1, atoi(argv[2])) : 15;
+    const int rounds = argc > 2 ? std::max(1, atoi(argv[2])) : 15;
     ggml_cpu_init();
 
     std::vector<float> x(N);
@@ -134,11 +134,11 @@ int main(int argc, char ** argv) {
         };
     };
     const kind kinds[] = {
-        { "reading",             q4, [](const char * rows, float *) { only_read(rows, STEP * q4); } },
-        { "q4_K, eight rows",    q4, [&](const char * rows, float * s) { plm_gemv_q4_K_8x8_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
-        { "  ggml's",            q4, [&](const char * rows, float * s) { ggml_gemv_q4_K_8x8_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
-        { "q5_K, a row",         q5, vectors(plm_vec_dot_q5_K_q8_K, q5) },
-        { "  ggml's",            q5, vectors(ggml_vec_dot_q5_K_q8_K, q5) },
+        { "reading", q4, [](const char * rows, float *) { only_read(rows, STEP * q4); } },
+        { "q4_K, eight rows", q4, [&](const char * rows, float * s) { plm_gemv_q4_K_8x8_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
+        { "  ggml's", q4, [&](const char * rows, float * s) { ggml_gemv_q4_K_8x8_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
+        { "q5_K, a row", q5, vectors(plm_vec_dot_q5_K_q8_K, q5) },
+        { "  ggml's", q5, vectors(ggml_vec_dot_q5_K_q8_K, q5) },
     };
 
     constexpr int64_t memory_bytes = 128 << 20, cache_bytes = 256 << 10;
@@ -177,7 +177,7 @@ int main(int argc, char ** argv) {
             const double start = now();
             for (int64_t r = 0; r < n_rows; r += STEP) { // 72 KiB of weights at a time, as ggml's chunks are
                 (theirs ? ggml_gemm_q4_K_8x8_q8_K : plm_gemm_q4_K_8x8_q8_K)(N, sums.data() + r, n_rows, weights[0] + r * q4, batch.data(),
-                                                                           n_vectors, STEP);
+                                                                            n_vectors, STEP);
             }
             ms[theirs].values.push_back((now() - start) * 1e3);
         }

@@ -26,7 +26,9 @@ namespace {
 
 constexpr int64_t N_IN = 8192, N_OUT = 2048;
 
-struct sample { double wall, cpu; };
+struct sample {
+    double wall, cpu;
+};
 
 double median(std::vector<double> v) {
     std::sort(v.begin(), v.end());
@@ -53,11 +55,12 @@ ggml_backend_buffer_type_t repack_buffer(ggml_backend_dev_t cpu) {
 
 int main(int argc, char ** argv) {
     const char * type_name = argc > 1 ? argv[1] : "q4_K";
-    const double zeros     = argc > 2 ? atof(argv[2]) : 0.9;
-    const int    n_tokens  = argc > 3 ? atoi(argv[3]) : 1;
-    const int    repeats   = argc > 4 ? atoi(argv[4]) : 21;
-    const int    n_threads = argc > 5 ? atoi(argv[5]) : 2;
-    const int    layers    = getenv("LAYERS") ? atoi(getenv("LAYERS")) : n_tokens > 8 ? 1 : 8;
+    const double zeros = argc > 2 ? atof(argv[2]) : 0.9;
+    const int n_tokens = argc > 3 ? atoi(argv[3]) : 1;
+    const int repeats = argc > 4 ? atoi(argv[4]) : 21;
+    const int n_threads = argc > 5 ? atoi(argv[5]) : 2;
+    const int layers = getenv("LAYERS") ? atoi(getenv("LAYERS")) : n_tokens > 8 ? 1
+                                                                                : 8;
 
     ggml_type type = GGML_TYPE_COUNT;
     for (int t = 0; t < GGML_TYPE_COUNT; t++) {
@@ -75,18 +78,18 @@ int main(int argc, char ** argv) {
     ggml_backend_cpu_set_n_threads(backend, n_threads);
 
     const size_t overhead = ggml_tensor_overhead() * (8 * layers + 8) + 4 * layers * ggml_graph_overhead();
-    ggml_context * weights_rows   = ggml_init({ overhead, nullptr, true });
+    ggml_context * weights_rows = ggml_init({ overhead, nullptr, true });
     ggml_context * weights_packed = ggml_init({ overhead, nullptr, true });
-    ggml_context * rest           = ggml_init({ overhead, nullptr, true });
+    ggml_context * rest = ggml_init({ overhead, nullptr, true });
 
     ggml_tensor * x = ggml_new_tensor_2d(rest, GGML_TYPE_F32, N_IN, n_tokens);
     std::vector<ggml_tensor *> rows(layers), packed(layers);
     std::vector<ggml_cgraph *> sparse(layers), dense(layers);
     for (int l = 0; l < layers; l++) {
-        rows[l]   = ggml_new_tensor_2d(weights_rows, type, N_OUT, N_IN);
+        rows[l] = ggml_new_tensor_2d(weights_rows, type, N_OUT, N_IN);
         packed[l] = ggml_new_tensor_2d(weights_packed, type, N_IN, N_OUT);
         sparse[l] = ggml_new_graph(rest);
-        dense[l]  = ggml_new_graph(rest);
+        dense[l] = ggml_new_graph(rest);
         ggml_build_forward_expand(sparse[l], ggml_mul_mat_sparse_t_relu_sqr(rest, rows[l], x));
         ggml_build_forward_expand(dense[l], ggml_mul_mat(rest, packed[l], ggml_sqr(rest, ggml_relu(rest, x))));
     }
@@ -97,7 +100,7 @@ int main(int argc, char ** argv) {
         ggml_backend_buffer_free(packed_buffer);
         for (ggml_tensor * t : packed) {
             t->buffer = nullptr;
-            t->data   = nullptr;
+            t->data = nullptr;
         }
         packed_buffer = nullptr;
     }
@@ -152,7 +155,7 @@ int main(int argc, char ** argv) {
 
     std::vector<float> ys(N_OUT * n_tokens), yd(N_OUT * n_tokens);
     ggml_backend_tensor_get(ggml_graph_node(sparse[0], -1), ys.data(), 0, ys.size() * sizeof(float));
-    ggml_backend_tensor_get(ggml_graph_node(dense[0],  -1), yd.data(), 0, yd.size() * sizeof(float));
+    ggml_backend_tensor_get(ggml_graph_node(dense[0], -1), yd.data(), 0, yd.size() * sizeof(float));
     double d2 = 0, y2 = 0;
     for (size_t i = 0; i < ys.size(); i++) {
         d2 += (ys[i] - yd[i]) * (ys[i] - yd[i]);

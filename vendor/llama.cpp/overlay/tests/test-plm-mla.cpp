@@ -23,7 +23,7 @@
 
 struct ggml_threadpool {
     int n_threads;
-    std::atomic<int> chunk{0}, waiting{0}, round{0};
+    std::atomic<int> chunk{ 0 }, waiting{ 0 }, round{ 0 };
 };
 
 extern "C" void ggml_barrier(ggml_threadpool * tp) {
@@ -38,7 +38,7 @@ extern "C" void ggml_barrier(ggml_threadpool * tp) {
     }
 }
 extern "C" void ggml_threadpool_chunk_set(ggml_threadpool * tp, int value) { tp->chunk = value; }
-extern "C" int  ggml_threadpool_chunk_add(ggml_threadpool * tp, int value) { return tp->chunk.fetch_add(value); }
+extern "C" int ggml_threadpool_chunk_add(ggml_threadpool * tp, int value) { return tp->chunk.fetch_add(value); }
 
 static void compute(ggml_tensor * dst, int n_threads) {
     ggml_threadpool pool;
@@ -58,8 +58,19 @@ static void compute(ggml_tensor * dst, int n_threads) {
 
 // --- cases ------------------------------------------------------------------------------------
 
-enum mask_kind { NONE, CAUSAL, HOLES, SEQUENCES, CLOSED_ROWS };
-enum data_kind { PLAIN, SINK, OUTLIERS, TINY, NAN_OPEN, NAN_CLOSED, INF_KEY, NAN_QUERY };
+enum mask_kind { NONE,
+                 CAUSAL,
+                 HOLES,
+                 SEQUENCES,
+                 CLOSED_ROWS };
+enum data_kind { PLAIN,
+                 SINK,
+                 OUTLIERS,
+                 TINY,
+                 NAN_OPEN,
+                 NAN_CLOSED,
+                 INF_KEY,
+                 NAN_QUERY };
 
 struct test_case {
     ggml_type type;
@@ -70,7 +81,7 @@ struct test_case {
 };
 
 static const char * const MASKS[] = { "none", "causal", "holes", "sequences", "closed rows" };
-static const char * const DATA[]  = { "plain", "sink", "outliers", "tiny", "NaN open", "NaN closed", "infinite key", "NaN query" };
+static const char * const DATA[] = { "plain", "sink", "outliers", "tiny", "NaN open", "NaN closed", "infinite key", "NaN query" };
 
 static std::string name_of(const test_case & c) {
     char text[256];
@@ -102,7 +113,7 @@ static bool is_open(const test_case & c, int64_t stream, int64_t t, int64_t j, s
         case NONE:        return true;
         case CAUSAL:      return j <= c.n_kv - c.n_q + t;
         case HOLES:       return rng() % 3 == 0 && j / 64 % 3 != 1; // and whole tiles
-        case SEQUENCES:   return (j + stream) % 4 == t % 4;          // tokens of four sequences, interleaved
+        case SEQUENCES:   return (j + stream) % 4 == t % 4;         // tokens of four sequences, interleaved
         case CLOSED_ROWS: return t % 2 == 0 && j % 5 != 3;
     }
     return true;
@@ -127,17 +138,27 @@ static bool run(const test_case & c, bool quick) {
     for (float & x : key_row) { x = normal(rng); }
     for (int64_t i = 0; i < ggml_nelements(q); i++) {
         ((float *) q->data)[i] = 1.5f * normal(rng) + (c.data == SINK ? 0.5f * key_row[i % c.n_k] : 0.0f);
-        if (c.data == OUTLIERS && i % c.n_k == 5) { ((float *) q->data)[i] *= 20; }
-        if (c.data == TINY) { ((float *) q->data)[i] *= 1e-3f; }
+        if (c.data == OUTLIERS && i % c.n_k == 5) {
+            ((float *) q->data)[i] *= 20;
+        }
+        if (c.data == TINY) {
+            ((float *) q->data)[i] *= 1e-3f;
+        }
     }
     for (int64_t r = 0; r < (c.n_kv + 3) * c.n_stream * n_kv_head; r++) {
         std::vector<float> row(c.n_k);
         const int64_t j = r % (c.n_kv + 3);
         for (int64_t i = 0; i < c.n_k; i++) {
             row[i] = normal(rng);
-            if (c.data == SINK && j == 0)           { row[i] = 2 * key_row[i]; } // takes most of the weight
-            if (c.data == OUTLIERS && i % 100 == 5) { row[i] = 30 + row[i]; }     // in every row, as models have
-            if (c.data == TINY)                     { row[i] *= 1e-3f; }
+            if (c.data == SINK && j == 0) {
+                row[i] = 2 * key_row[i];
+            } // takes most of the weight
+            if (c.data == OUTLIERS && i % 100 == 5) {
+                row[i] = 30 + row[i];
+            } // in every row, as models have
+            if (c.data == TINY) {
+                row[i] *= 1e-3f;
+            }
         }
         void * out = (char *) cache->data + r * cache->nb[1];
         if (c.type == GGML_TYPE_F32) {

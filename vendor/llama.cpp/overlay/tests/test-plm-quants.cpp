@@ -56,7 +56,7 @@ std::vector<float> values(int run, float scale) {
 
 struct Type {
     ggml_type type;
-    size_t    size;
+    size_t size;
     void (*reference)(const float * x, void * y, int64_t n);
 };
 
@@ -67,7 +67,7 @@ const Type TYPES[] = {
     { GGML_TYPE_Q6_K, sizeof(block_q6_K), [](const float * x, void * y, int64_t n) { quantize_row_q6_K_ref(x, (block_q6_K *) y, n); } },
 };
 
-}  // namespace
+} // namespace
 
 int main() {
     uint64_t sum = 14695981039346656037ull;

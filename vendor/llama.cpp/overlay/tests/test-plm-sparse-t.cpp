@@ -27,9 +27,9 @@
 
 struct ggml_threadpool {
     explicit ggml_threadpool(int n) : n(n) {}
-    const int        n;
-    std::atomic<int> waiting{0};
-    std::atomic<int> round{0};
+    const int n;
+    std::atomic<int> waiting{ 0 };
+    std::atomic<int> round{ 0 };
 };
 
 void ggml_barrier(ggml_threadpool * tp) {
@@ -46,7 +46,7 @@ void ggml_barrier(ggml_threadpool * tp) {
 
 #ifdef PLM_EDGE_WITHOUT_BACKENDS
 // ggml.c names these; a cross build of this program does without the files that have them
-#    include "ggml-backend.h"
+#include "ggml-backend.h"
 void ggml_backend_tensor_set(ggml_tensor *, const void *, size_t, size_t) { abort(); }
 void ggml_backend_tensor_memset(ggml_tensor *, uint8_t, size_t, size_t) { abort(); }
 enum ggml_backend_buffer_usage ggml_backend_buffer_get_usage(ggml_backend_buffer_t) { abort(); }
@@ -57,35 +57,34 @@ namespace {
 using floats = std::vector<float>;
 
 const ggml_type TYPES[] = {
-    GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0,   GGML_TYPE_Q4_1,   GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
-    GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K,   GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS,
+    GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
+    GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS,
     GGML_TYPE_TQ2_0, // no kernel of its own: by ggml's to_float
 };
 
 const float NOT_A_NUMBER = std::numeric_limits<float>::quiet_NaN();
-const float INFINITE     = std::numeric_limits<float>::infinity();
+const float INFINITE = std::numeric_limits<float>::infinity();
 
 // One product. Sizes in values; `gap` widens the strides of W, x and y beyond what is used.
 struct shape {
     int64_t n_out, n_in, n_tokens, n_head = 1, n_batch = 1;
-    bool    one_w  = false; // all heads use the same W
-    int     gap    = 0;
+    bool one_w = false; // all heads use the same W
+    int gap = 0;
 };
 
 struct product {
     ggml_context * ctx;
-    ggml_tensor  * w;
-    ggml_tensor  * x;
-    ggml_tensor  * y;
+    ggml_tensor * w;
+    ggml_tensor * x;
+    ggml_tensor * y;
 
     product(ggml_type type, const shape & s, bool relu_sqr, double zeros, unsigned seed) {
         const int64_t w_heads = s.one_w ? 1 : s.n_head, w_batch = s.one_w ? 1 : s.n_batch;
-        const int64_t w_cols  = s.n_out + s.gap * ggml_blck_size(type);
-        const size_t  bytes   = ggml_row_size(type, w_cols) * (s.n_in + 1) * w_heads * w_batch
-                              + sizeof(float) * (s.n_in + s.n_out + 8) * s.n_tokens * s.n_head * s.n_batch * 2 + (1 << 20);
+        const int64_t w_cols = s.n_out + s.gap * ggml_blck_size(type);
+        const size_t bytes = ggml_row_size(type, w_cols) * (s.n_in + 1) * w_heads * w_batch + sizeof(float) * (s.n_in + s.n_out + 8) * s.n_tokens * s.n_head * s.n_batch * 2 + (1 << 20);
         ctx = ggml_init({ bytes, nullptr, false });
-        w   = ggml_new_tensor_4d(ctx, type, w_cols, s.n_in, w_heads, w_batch);
-        x   = ggml_new_tensor_4d(ctx, GGML_TYPE_F32, s.n_in + s.gap, s.n_tokens, s.n_head, s.n_batch);
+        w = ggml_new_tensor_4d(ctx, type, w_cols, s.n_in, w_heads, w_batch);
+        x = ggml_new_tensor_4d(ctx, GGML_TYPE_F32, s.n_in + s.gap, s.n_tokens, s.n_head, s.n_batch);
 
         std::mt19937 random(seed);
         std::normal_distribution<float> normal;
@@ -103,7 +102,8 @@ struct product {
         for (int64_t i = 0; i < ggml_nelements(x); i++) {
             const float v = normal(random);
             const bool zero = uniform(random) < zeros;
-            ((float *) x->data)[i] = !relu_sqr ? (zero ? 0.0f : v) : zero ? -std::fabs(v) : std::fabs(v);
+            ((float *) x->data)[i] = !relu_sqr ? (zero ? 0.0f : v) : zero ? -std::fabs(v)
+                                                                          : std::fabs(v);
         }
         if (s.gap) {
             w = ggml_view_4d(ctx, w, s.n_out, s.n_in, w_heads, w_batch, w->nb[1], w->nb[2], w->nb[3], ggml_row_size(type, s.gap / 2 * ggml_blck_size(type)));
@@ -183,8 +183,8 @@ struct product {
     }
 };
 
-int  failures = 0;
-bool quick    = false;
+int failures = 0;
+bool quick = false;
 
 void expect(bool good, const std::string & what) {
     if (!good && failures++ < 20) {
@@ -201,7 +201,8 @@ double error(const floats & got, const floats & expected, const floats & magnitu
     double worst = 0;
     for (size_t i = 0; i < got.size(); i++) {
         const double d = std::fabs((double) got[i] - expected[i]);
-        worst = std::max(worst, d == 0 ? 0 : std::isfinite(d) ? d / magnitude[i] : INFINITE);
+        worst = std::max(worst, d == 0 ? 0 : std::isfinite(d) ? d / magnitude[i]
+                                                              : INFINITE);
     }
     return worst;
 }
@@ -388,7 +389,7 @@ int main(int argc, char **) {
                         check(type, { 768, 333, tokens }, relu_sqr, zeros);
                     }
                 }
-                check(type, { 256, 64, 7, 3, 2 }, false, zeros);          // heads and batches
+                check(type, { 256, 64, 7, 3, 2 }, false, zeros); // heads and batches
                 check(type, { 512, 40, 1, 5 }, false, zeros);
                 check(type, { 256, 70, 9, 4, 1, true }, false, zeros);    // of one W
                 check(type, { 256, 97, 3, 2, 1, false, 4 }, true, zeros); // views

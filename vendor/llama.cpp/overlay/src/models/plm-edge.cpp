@@ -1,9 +1,9 @@
 // What this library says of itself: plm_edge.engine.library checks it before use.
 
 #if defined(_WIN32)
-#    define PLM_EDGE_API __declspec(dllexport)
+#define PLM_EDGE_API __declspec(dllexport)
 #else
-#    define PLM_EDGE_API __attribute__((visibility("default")))
+#define PLM_EDGE_API __attribute__((visibility("default")))
 #endif
 
 // "key=value" pairs, one a line; the build passes them in

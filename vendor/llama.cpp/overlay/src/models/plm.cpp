@@ -28,7 +28,7 @@
 
 // a file that holds it is of the edge layout; this program knows the layouts up to this version
 static constexpr const char * EDGE_VERSION_KEY = "plm_edge.layout.version";
-static constexpr uint32_t     EDGE_VERSION     = 1;
+static constexpr uint32_t EDGE_VERSION = 1;
 
 // queries of one sequence from which expanding n_kv cached tokens is faster than absorbing (see ARCHITECTURE.md)
 static int64_t n_query_expand(bool flash_attn, int64_t n_kv) {
@@ -42,8 +42,8 @@ void llama_model_plm::load_arch_hparams(llama_model_loader & ml) {
     // the file gives the sizes of an expanded head; the cache has one head, of the latent's size
     hparams.n_embd_head_k_mla_impl = hparams.n_embd_head_k_full;
     hparams.n_embd_head_v_mla_impl = hparams.n_embd_head_v_full;
-    hparams.n_embd_head_k_full     = hparams.n_lora_kv + hparams.n_rot_full;
-    hparams.n_embd_head_v_full     = hparams.n_lora_kv;
+    hparams.n_embd_head_k_full = hparams.n_lora_kv + hparams.n_rot_full;
+    hparams.n_embd_head_v_full = hparams.n_lora_kv;
     std::fill_n(hparams.n_head_kv_arr.begin(), hparams.n_layer_all, 1);
 
     if (hparams.n_embd_head_k_mla_impl <= hparams.n_rot_full) {
@@ -63,7 +63,7 @@ static bool has_edge_layout(const gguf_context * file) {
         return false;
     }
     if (gguf_get_kv_type(file, id) != GGUF_TYPE_UINT32 || gguf_get_val_u32(file, id) == 0 ||
-            gguf_get_val_u32(file, id) > EDGE_VERSION) {
+        gguf_get_val_u32(file, id) > EDGE_VERSION) {
         throw std::runtime_error("plm: the file has a newer layout than this program knows");
     }
     return true;
@@ -75,28 +75,28 @@ void llama_model_plm::load_arch_tensors(llama_model_loader & ml) {
     const bool edge = has_edge_layout(ml.metadata);
 
     const int64_t n_lora = hparams.n_lora_kv;
-    const int64_t n_k    = hparams.n_embd_head_k_mla();
-    const int64_t n_v    = hparams.n_embd_head_v_mla();
+    const int64_t n_k = hparams.n_embd_head_k_mla();
+    const int64_t n_v = hparams.n_embd_head_v_mla();
 
-    tok_embd    = create_tensor(tn(LLM_TENSOR_TOKEN_EMBD,  "weight"), {n_embd, n_vocab}, 0);
-    output_norm = create_tensor(tn(LLM_TENSOR_OUTPUT_NORM, "weight"), {n_embd}, 0);
-    output      = create_tensor(tn(LLM_TENSOR_TOKEN_EMBD,  "weight"), {n_embd, n_vocab}, TENSOR_DUPLICATED);
+    tok_embd = create_tensor(tn(LLM_TENSOR_TOKEN_EMBD, "weight"), { n_embd, n_vocab }, 0);
+    output_norm = create_tensor(tn(LLM_TENSOR_OUTPUT_NORM, "weight"), { n_embd }, 0);
+    output = create_tensor(tn(LLM_TENSOR_TOKEN_EMBD, "weight"), { n_embd, n_vocab }, TENSOR_DUPLICATED);
 
     for (int i = 0; i < n_layer; ++i) {
         auto & layer = layers[i];
 
-        layer.attn_norm      = create_tensor(tn(LLM_TENSOR_ATTN_NORM,      "weight", i), {n_embd}, 0);
-        layer.wq             = create_tensor(tn(LLM_TENSOR_ATTN_Q,         "weight", i), {n_embd, n_head * n_k}, 0);
-        layer.wkv_a_mqa      = create_tensor(tn(LLM_TENSOR_ATTN_KV_A_MQA,  "weight", i), {n_embd, n_lora + n_rot}, 0);
-        layer.attn_kv_a_norm = create_tensor(tn(LLM_TENSOR_ATTN_KV_A_NORM, "weight", i), {n_lora}, 0);
-        layer.wkv_b          = create_tensor(tn(LLM_TENSOR_ATTN_KV_B,      "weight", i), {n_lora, n_head * (n_k - n_rot + n_v)}, 0);
-        layer.wo             = create_tensor(tn(LLM_TENSOR_ATTN_OUT,       "weight", i), {n_head * n_v, n_embd}, 0);
+        layer.attn_norm = create_tensor(tn(LLM_TENSOR_ATTN_NORM, "weight", i), { n_embd }, 0);
+        layer.wq = create_tensor(tn(LLM_TENSOR_ATTN_Q, "weight", i), { n_embd, n_head * n_k }, 0);
+        layer.wkv_a_mqa = create_tensor(tn(LLM_TENSOR_ATTN_KV_A_MQA, "weight", i), { n_embd, n_lora + n_rot }, 0);
+        layer.attn_kv_a_norm = create_tensor(tn(LLM_TENSOR_ATTN_KV_A_NORM, "weight", i), { n_lora }, 0);
+        layer.wkv_b = create_tensor(tn(LLM_TENSOR_ATTN_KV_B, "weight", i), { n_lora, n_head * (n_k - n_rot + n_v) }, 0);
+        layer.wo = create_tensor(tn(LLM_TENSOR_ATTN_OUT, "weight", i), { n_head * n_v, n_embd }, 0);
 
-        layer.ffn_norm = create_tensor(tn(LLM_TENSOR_FFN_NORM, "weight", i), {n_embd}, 0);
-        layer.ffn_up   = create_tensor(tn(LLM_TENSOR_FFN_UP,   "weight", i), {n_embd, n_ff}, 0);
+        layer.ffn_norm = create_tensor(tn(LLM_TENSOR_FFN_NORM, "weight", i), { n_embd }, 0);
+        layer.ffn_up = create_tensor(tn(LLM_TENSOR_FFN_UP, "weight", i), { n_embd, n_ff }, 0);
         // of two equal sizes the edge layout makes the stock one's form
-        layer.ffn_down = edge ? create_tensor(tn(LLM_TENSOR_FFN_DOWN, "weight", i), {n_embd, n_ff}, 0)
-                              : create_tensor(tn(LLM_TENSOR_FFN_DOWN, "weight", i), {n_ff, n_embd}, 0);
+        layer.ffn_down = edge ? create_tensor(tn(LLM_TENSOR_FFN_DOWN, "weight", i), { n_embd, n_ff }, 0)
+                              : create_tensor(tn(LLM_TENSOR_FFN_DOWN, "weight", i), { n_ff, n_embd }, 0);
     }
 }
 
@@ -120,18 +120,18 @@ ggml_tensor * transposed(ggml_context * ctx, ggml_tensor * w) {
 // attention of one layer over the latent cache
 struct latent_attention {
     const llm_graph_context & g;
-    const llama_layer       & layer;
-    const int                 il;
+    const llama_layer & layer;
+    const int il;
 
     ggml_context * ctx = g.ctx0;
 
     const int64_t n_head = g.n_head;
-    const int64_t n_rot  = g.n_rot;
+    const int64_t n_rot = g.n_rot;
     const int64_t n_lora = g.hparams.n_lora_kv;
-    const int64_t n_k    = g.hparams.n_embd_head_k_mla();
-    const int64_t n_v    = g.hparams.n_embd_head_v_mla();
+    const int64_t n_k = g.hparams.n_embd_head_k_mla();
+    const int64_t n_v = g.hparams.n_embd_head_v_mla();
     const int64_t n_nope = n_k - n_rot;
-    const float   scale  = 1.0f / sqrtf(float(n_k));
+    const float scale = 1.0f / sqrtf(float(n_k));
 
     // the rows of W_kvb that make K (per head n_nope rows, {n_lora, n_nope, n_head})
     ggml_tensor * w_kb() const {
@@ -180,7 +180,7 @@ struct latent_attention {
 
     ggml_tensor * fused(ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) const {
         ggml_tensor * out = ggml_flash_attn_ext(ctx, q, k, v, mask, scale, 0.0f, 0.0f);
-        g.res->add_fused_node({LLM_FUSED_OP_FLASH_ATTN, out, il});
+        g.res->add_fused_node({ LLM_FUSED_OP_FLASH_ATTN, out, il });
         ggml_prec_set_acc(out, GGML_PREC_F32);
         return swap_1_2(out);
     }
@@ -200,8 +200,8 @@ struct latent_attention {
         } else {
             // the heads are the columns of one product: a cached row is read once for all of them
             const int64_t n_kv = cache->ne[1];
-            const int64_t t    = q->ne[1];
-            const int64_t s    = q->ne[3];
+            const int64_t t = q->ne[1];
+            const int64_t s = q->ne[3];
 
             ggml_tensor * kq = ggml_mul_mat(ctx, cache, ggml_reshape_4d(ctx, q, q->ne[0], t * n_head, 1, s));
             kq = probabilities(ggml_reshape_4d(ctx, kq, n_kv, t, n_head, s), mask);
@@ -215,7 +215,7 @@ struct latent_attention {
 
     ggml_tensor * expanded(ggml_tensor * q_nope, ggml_tensor * q_pe, ggml_tensor * cache, ggml_tensor * mask) const {
         const int64_t n_kv = cache->ne[1];
-        const int64_t s    = cache->ne[3];
+        const int64_t s = cache->ne[3];
 
         ggml_tensor * c = slice(cache, 0, n_lora); // {n_lora, n_kv, 1, s}
         if (c->type != GGML_TYPE_F32) {
@@ -276,16 +276,16 @@ struct latent_attention {
         ggml_build_forward_expand(g.gf, inp->mctx->cpy_k(ctx, latent, inp->get_k_idxs(), il));
 
         ggml_tensor * cache = inp->mctx->get_k(ctx, il); // {n_lora + n_rot, 1, n_kv, n_stream}
-        ggml_tensor * mask  = inp->get_kq_mask();        // {n_kv, t, 1, n_stream}
+        ggml_tensor * mask = inp->get_kq_mask();         // {n_kv, t, 1, n_stream}
 
         // the queries of each sequence's stream, {n, t, n_head, n_stream}
         const int64_t n_stream = cache->ne[3];
-        const int64_t t        = n_tokens / n_stream;
+        const int64_t t = n_tokens / n_stream;
         const auto by_stream = [&](ggml_tensor * a) {
             return swap_1_2(ggml_view_4d(ctx, a, a->ne[0], n_head, t, n_stream, a->nb[1], a->nb[2], a->nb[2] * t, 0));
         };
         ggml_tensor * q_nope = by_stream(slice(q, 0, n_nope));
-        q_pe  = by_stream(q_pe);
+        q_pe = by_stream(q_pe);
         cache = swap_1_2(cache);
 
         ggml_tensor * out = t >= n_query_expand(g.cparams.flash_attn, cache->ne[1]) ? expanded(q_nope, q_pe, cache, mask) : absorbed(q_nope, q_pe, cache, mask);
@@ -307,10 +307,10 @@ ggml_tensor * feed_forward(const llm_graph_context & g, const llama_layer & laye
     const bool row_a_neuron = layer.ffn_down->ne[1] == layer.ffn_up->ne[1] && layer.ffn_down->ne[1] != layer.ffn_down->ne[0];
     if (!row_a_neuron) {
         return g.build_ffn(x,
-                layer.ffn_up,   nullptr, nullptr,
-                nullptr,        nullptr, nullptr,
-                layer.ffn_down, nullptr, nullptr,
-                nullptr, LLM_FFN_RELU_SQR, LLM_FFN_SEQ, il);
+                           layer.ffn_up, nullptr, nullptr,
+                           nullptr, nullptr, nullptr,
+                           layer.ffn_down, nullptr, nullptr,
+                           nullptr, LLM_FFN_RELU_SQR, LLM_FFN_SEQ, il);
     }
     ggml_tensor * up = g.build_lora_mm(layer.ffn_up, x, layer.ffn_up_s);
     g.cb(up, "ffn_up", il);
@@ -326,8 +326,8 @@ ggml_tensor * feed_forward(const llm_graph_context & g, const llama_layer & laye
 llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params & params) : llm_graph_context(params) {
     ggml_tensor * inpL = build_inp_embd(model.tok_embd); // {n_embd, n_tokens}
 
-    ggml_tensor * inp_pos     = build_inp_pos();
-    auto        * inp_attn    = build_attn_inp_k();
+    ggml_tensor * inp_pos = build_inp_pos();
+    auto * inp_attn = build_attn_inp_k();
     ggml_tensor * inp_out_ids = build_inp_out_ids();
 
     for (int il = 0; il < n_layer; ++il) {
@@ -336,11 +336,11 @@ llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params 
         ggml_tensor * cur = build_norm(inpL, layer.attn_norm, nullptr, LLM_NORM_RMS, il);
         cb(cur, "attn_norm", il);
 
-        cur = latent_attention{*this, layer, il}.build(cur, inp_pos, inp_attn);
+        cur = latent_attention{ *this, layer, il }.build(cur, inp_pos, inp_attn);
         cb(cur, "attn_out", il);
 
         if (il == n_layer - 1 && inp_out_ids) {
-            cur  = ggml_get_rows(ctx0, cur, inp_out_ids);
+            cur = ggml_get_rows(ctx0, cur, inp_out_ids);
             inpL = ggml_get_rows(ctx0, inpL, inp_out_ids);
         }
         ggml_tensor * ffn_inp = ggml_add(ctx0, cur, inpL);

@@ -109,7 +109,7 @@ bool parse_origin(const std::string & origin, authority & out, std::string & sch
 
 // one spelling for each origin, of whatever scheme
 std::string spelled(const std::string & origin) {
-    authority   at;
+    authority at;
     std::string scheme;
     if (!parse_origin(origin, at, scheme)) {
         return lower(origin);
@@ -134,7 +134,7 @@ bool contains(const std::vector<std::string> & list, const std::string & item) {
 } // namespace
 
 plm_web_guard::plm_web_guard(const std::string & origins, const std::vector<std::string> & bound) {
-    authority   at;
+    authority at;
     std::string scheme;
     for (const std::string & item : items(origins)) {
         if (item == "*") {
@@ -177,7 +177,7 @@ std::string plm_web_guard::refusal(const std::vector<std::string> & host, const 
     if (contains(origins, spelled(origin[0]))) {
         return "";
     }
-    authority   page;
+    authority page;
     std::string scheme;
     if (parse_origin(origin[0], page, scheme)) {
         if (loopback_origin && is_loopback(page.host)) {

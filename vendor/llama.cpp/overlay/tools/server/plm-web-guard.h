@@ -28,7 +28,7 @@ class plm_web_guard {
                         bool http_1_0 = false) const;
 
   private:
-    bool any             = false;
+    bool any = false;
     bool loopback_origin = false;
 
     std::vector<std::string> origins;

@@ -8,9 +8,9 @@
 #include <vector>
 
 void ggml_mla_attention_reference(const ggml_tensor * dst, float * y) {
-    const ggml_tensor * q    = dst->src[0];
-    const ggml_tensor * k    = dst->src[1];
-    const ggml_tensor * v    = dst->src[2];
+    const ggml_tensor * q = dst->src[0];
+    const ggml_tensor * k = dst->src[1];
+    const ggml_tensor * v = dst->src[2];
     const ggml_tensor * mask = dst->src[3];
 
     float scale;
@@ -21,7 +21,7 @@ void ggml_mla_attention_reference(const ggml_tensor * dst, float * y) {
 
     const auto to_float = ggml_get_type_traits(k->type)->to_float;
 
-    std::vector<float>  keys(n_k * n_kv), values(n_v * n_kv);
+    std::vector<float> keys(n_k * n_kv), values(n_v * n_kv);
     std::vector<double> s(n_kv), sum(n_v);
 
     // the cached rows of one KV head
@@ -56,7 +56,7 @@ void ggml_mla_attention_reference(const ggml_tensor * dst, float * y) {
                         dot += double(x[i]) * keys[j * n_k + i];
                     }
                     s[j] = open == -INFINITY ? -INFINITY : scale * dot + open;
-                    top  = std::fmax(top, s[j]);
+                    top = std::fmax(top, s[j]);
                 }
                 double total = 0;
                 std::fill(sum.begin(), sum.end(), 0.0);

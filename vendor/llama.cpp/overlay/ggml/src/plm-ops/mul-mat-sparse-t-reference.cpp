@@ -18,7 +18,7 @@ void ggml_mul_mat_sparse_t_reference(ggml_tensor * dst) {
         for (int64_t h = 0; h < x->ne[2]; h++) {
             for (int64_t t = 0; t < x->ne[1]; t++) {
                 const float * xs = (const float *) ((const char *) x->data + b * x->nb[3] + h * x->nb[2] + t * x->nb[1]);
-                float       * ys = (float *) ((char *) dst->data + b * dst->nb[3] + h * dst->nb[2] + t * dst->nb[1]);
+                float * ys = (float *) ((char *) dst->data + b * dst->nb[3] + h * dst->nb[2] + t * dst->nb[1]);
                 for (int64_t c = 0; c < w->ne[0]; c++) {
                     ys[c] = 0.0f;
                 }

@@ -196,7 +196,7 @@ inline bool finish(const float * x, const float * scales, block_q6_K & y) {
 
 // A whole number of super-blocks that fills the lanes, and of lanes that fills super-blocks.
 template <int N> struct Group {
-    static constexpr int SUB = QK_K / N;  // sub-blocks of a super-block
+    static constexpr int SUB = QK_K / N; // sub-blocks of a super-block
     static constexpr int BLOCKS = LANES > SUB ? LANES / SUB : 1;
     static constexpr int VALUES = BLOCKS * QK_K;
 };
@@ -241,4 +241,4 @@ inline void rows_q6_K(const float * x, block_q6_K * y, int64_t n) {
     }
 }
 
-}  // namespace
+} // namespace

@@ -10,15 +10,15 @@ namespace {
 
 constexpr int LANES = PLM_LANES;
 
-typedef float   F __attribute__((vector_size(4 * PLM_LANES)));
+typedef float F __attribute__((vector_size(4 * PLM_LANES)));
 typedef int32_t I __attribute__((vector_size(4 * PLM_LANES)));
 
 inline F splat(float value) {
-    return value - F{};  // not F{} + value, which would lose the sign of -0
+    return value - F{}; // not F{} + value, which would lose the sign of -0
 }
 
 inline F abs(F x) {
-    return (F)((I)x & 0x7fffffff);
+    return (F) ((I) x & 0x7fffffff);
 }
 
 inline F either(I mask, F yes, F no) {
@@ -51,7 +51,7 @@ inline F nearest(F x) {
 
 // nearest_int of any values, bit for bit
 inline I nearest_int(F x) {
-    return ((I)(x + MAGIC) & 0x007fffff) - 0x00400000;
+    return ((I) (x + MAGIC) & 0x007fffff) - 0x00400000;
 }
 
 inline int nearest_int(float x) {
@@ -77,4 +77,4 @@ template <int N> inline void turn(const float * x, F (&out)[N]) {
     }
 }
 
-}  // namespace
+} // namespace

@@ -8,16 +8,16 @@ namespace {
 
 // How make_qkx2_quants is called for a type: N values a sub-block, quants 0..top.
 struct MinSearch {
-    int   top;
+    int top;
     float first;
-    int   steps;
-    bool  absolute;  // the error is |diff|, not its square
+    int steps;
+    bool absolute; // the error is |diff|, not its square
 };
 
 struct MinFound {
     F scale;
-    F min;  // what is subtracted, as make_qkx2_quants hands it out
-    I odd;  // lanes whose quotients leave the range where nearest() is nearest_int()
+    F min; // what is subtracted, as make_qkx2_quants hands it out
+    I odd; // lanes whose quotients leave the range where nearest() is nearest_int()
 };
 
 // make_qkx2_quants without its quants: the final ones are made from the rounded scales anyway.
@@ -127,4 +127,4 @@ template <int N> inline F search_scale(const F (&x)[N], int top) {
     return either(amax < 1e-15f, F{}, scale);
 }
 
-}  // namespace
+} // namespace

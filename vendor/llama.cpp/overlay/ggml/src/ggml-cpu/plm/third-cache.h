@@ -2,7 +2,7 @@
 
 #include <cstdint>
 #if defined(__unix__)
-#    include <unistd.h>
+#include <unistd.h>
 #endif
 
 // Bytes of the CPU's third cache; 0 where the system does not tell.

@@ -13,15 +13,15 @@
 class weights_ahead {
     // Threads take such pieces in turns. Which rows a thread of the product will read is not known here.
     static constexpr int64_t PIECE = 4096;
-    static constexpr int     MOST  = 4; // ranges
+    static constexpr int MOST = 4; // ranges
 
     struct range {
         const char * at;
         const char * end;
     };
 
-    range   ranges[MOST];
-    int     n = 0, current = 0;
+    range ranges[MOST];
+    int n = 0, current = 0;
     int64_t step;
 
   public:
@@ -31,7 +31,7 @@ class weights_ahead {
         const ggml_cgraph * graph = params->cgraph;
         int64_t left = graph ? third_cache_bytes() / 8 : 0;
         for (int i = params->node_n + 1; left > 0 && n < MOST && i < graph->n_nodes; i++) {
-            const ggml_tensor * w     = graph->nodes[i]->src[0];
+            const ggml_tensor * w = graph->nodes[i]->src[0];
             const ggml_tensor * owner = w && w->view_src ? w->view_src : w;
             if (graph->nodes[i]->op == GGML_OP_MUL_MAT && owner->buffer && owner->buffer->usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS) {
                 const int64_t bytes = std::min<int64_t>(ggml_nbytes(w), left);
@@ -47,7 +47,7 @@ class weights_ahead {
         for (; current < n; current++) {
             range & r = ranges[current];
             if (r.at < r.end) {
-                at  = r.at;
+                at = r.at;
                 end = std::min(r.at + PIECE, r.end);
                 r.at += step;
                 return true;

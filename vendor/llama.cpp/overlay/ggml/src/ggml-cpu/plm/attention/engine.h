@@ -8,9 +8,9 @@
 
 // keeps the compiler from making pointers of its own, one for each row: there are not so many registers
 #if defined(__GNUC__)
-#    define MLA_IN_REGISTER(p) asm volatile("" : "+r"(p))
+#define MLA_IN_REGISTER(p) asm volatile("" : "+r"(p))
 #else
-#    define MLA_IN_REGISTER(p) (void) (p)
+#define MLA_IN_REGISTER(p) (void) (p)
 #endif
 
 namespace mla {
@@ -18,8 +18,8 @@ namespace mla {
 // What is read next, asked for a line at a time while a tile is computed: the next tile's cached rows, then weights.
 // Reading it all at once would leave the memory idle in between.
 struct lookahead {
-    const char    * at      = nullptr;
-    const char    * end     = nullptr;
+    const char * at = nullptr;
+    const char * end = nullptr;
     weights_ahead * weights = nullptr; // null: no more
 
     void step() {

@@ -75,7 +75,7 @@ static void f32_scores(const shape & a, const char * block, const char * tile, i
 }
 
 static void f32_accumulate(const shape & a, const float * p, const float * decay, char * tile, int64_t n, float * out, lookahead & next) {
-    constexpr int HEADS   = LANES == 16 ? 8 : 4;
+    constexpr int HEADS = LANES == 16 ? 8 : 4;
     constexpr int VECTORS = LANES >= 8 ? 2 : 4;
     // cols and ld_k are multiples of 32, and a row of V may run on into the rest of the key
     static_assert(32 % (VECTORS * LANES) == 0 || LANES == 1, "columns");

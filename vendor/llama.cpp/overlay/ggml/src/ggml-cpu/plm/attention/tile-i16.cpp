@@ -13,8 +13,8 @@ namespace mla {
 static constexpr int QV = BLOCK / LANES; // vectors across a block
 
 struct i16_tile {
-    int16_t * keys;  // [TILE][ld_k]
-    float   * scale; // [TILE]
+    int16_t * keys; // [TILE][ld_k]
+    float * scale;  // [TILE]
 
     i16_tile(const shape & a, char * p) : keys((int16_t *) p), scale((float *) (keys + TILE * a.ld_k)) {}
 
@@ -56,9 +56,9 @@ static void round_row(const float * row, float times, int64_t n, int16_t * out) 
 
 static void i16_pack(const shape & a, int lane, const float * q, float scale, char * block) {
     int32_t * out = (int32_t *) block + lane;
-    float & unit  = ((float *) (block + a.ld_k * BLOCK * sizeof(int16_t)))[lane];
+    float & unit = ((float *) (block + a.ld_k * BLOCK * sizeof(int16_t)))[lane];
 
-    float   values[N_K_MAX];
+    float values[N_K_MAX];
     int16_t integers[N_K_MAX];
 
     unit = 0.0f;
@@ -82,7 +82,7 @@ static void i16_pack(const shape & a, int lane, const float * q, float scale, ch
             }
             norm = std::sqrt(norm);
             // of the query: at most ||K'|| < (K_TOP + 1) sqrt(ld_k); rounding adds half a unit a column
-            const float root  = std::sqrt(float(a.ld_k));
+            const float root = std::sqrt(float(a.ld_k));
             const float limit = std::min(32000.0f * norm, 2147e6f / (K_TOP + 1) / root - 0.5f * root);
             unit = norm / limit * m * scale;
             round_row(values, limit / norm / m, a.ld_k, integers);
@@ -116,13 +116,13 @@ template <vf (*from)(const uint16_t *)> static void round_16(const uint16_t * ro
 struct f16_rows {
     static constexpr float UNIT = K_TOP;
     static float top(const char * row, int64_t n, uint16_t *) { return top_of_16<0x7c00>((const uint16_t *) row, n); }
-    static void  convert(const char * row, float m, int64_t n, uint16_t *, int16_t * out) { round_16<from_f16>((const uint16_t *) row, m, n, out); }
+    static void convert(const char * row, float m, int64_t n, uint16_t *, int16_t * out) { round_16<from_f16>((const uint16_t *) row, m, n, out); }
 };
 
 struct bf16_rows {
     static constexpr float UNIT = K_TOP;
     static float top(const char * row, int64_t n, uint16_t *) { return top_of_16<0x7f80>((const uint16_t *) row, n); }
-    static void  convert(const char * row, float m, int64_t n, uint16_t *, int16_t * out) { round_16<from_bf16>((const uint16_t *) row, m, n, out); }
+    static void convert(const char * row, float m, int64_t n, uint16_t *, int16_t * out) { round_16<from_bf16>((const uint16_t *) row, m, n, out); }
 };
 
 static constexpr int64_t N_SCALES = N_K_MAX / 32;
@@ -164,7 +164,7 @@ using q4_rows = block_rows<18, 9, q4_bytes>; // 8 * 2^9 = K_TOP
 template <class kind> static bool load_rows(const shape & a, const char * rows, size_t stride, int64_t n, const i16_tile & tile) {
     constexpr int64_t AHEAD = 8; // the largest values of some rows first, so that their latencies overlap
     uint16_t d[AHEAD][N_SCALES];
-    float    m[AHEAD];
+    float m[AHEAD];
     bool finite = true;
     for (int64_t j0 = 0; j0 < n; j0 += AHEAD) {
         const int64_t j1 = std::min(n, j0 + AHEAD);
@@ -280,7 +280,7 @@ static void i16_accumulate(const shape & a, const float * p, const float * decay
     constexpr int HEADS = LANES == 16 ? 8 : 2; // measured: 4 and 8 are slower with 256 bits
     const i16_tile tile(a, t);
 
-    char  pairs[TILE / 2 * BLOCK * 4];
+    char pairs[TILE / 2 * BLOCK * 4];
     float unit[BLOCK];
     probabilities(tile, p, n, pairs, unit);
 
@@ -306,7 +306,7 @@ static void i16_accumulate(const shape & a, const float * p, const float * decay
             for (int i = 0; i < HEADS; i++) {
                 float * o = out + (h + i) * a.ld_v + c;
                 const vf f = all(unit[h + i]), x = mul(to_float(lo[i]), f), y = mul(to_float(hi[i]), f);
-                store(o,         decay ? fma(load(o), all(decay[h + i]), x) : x);
+                store(o, decay ? fma(load(o), all(decay[h + i]), x) : x);
                 store(o + LANES, decay ? fma(load(o + LANES), all(decay[h + i]), y) : y);
             }
         }

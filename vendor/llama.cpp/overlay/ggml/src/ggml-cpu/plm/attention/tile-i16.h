@@ -29,16 +29,20 @@ static constexpr float P_SUM = 520000.0f;
 
 using vi = __m512i;
 
-static inline vi   iload(const void * p) { return _mm512_loadu_si512(p); }
+static inline vi iload(const void * p) { return _mm512_loadu_si512(p); }
 static inline void istore(void * p, vi x) { _mm512_storeu_si512(p, x); }
-static inline vi   izero() { return _mm512_setzero_si512(); }
-static inline vi   pair_of(const void * p) { int32_t x; memcpy(&x, p, sizeof(x)); return _mm512_set1_epi32(x); }
-static inline vf   to_float(vi x) { return _mm512_cvtepi32_ps(x); }
-static inline vi   to_int(vf x) { return _mm512_cvtps_epi32(x); }
-static inline vi   unpack_lo(vi a, vi b) { return _mm512_unpacklo_epi16(a, b); }
-static inline vi   unpack_hi(vi a, vi b) { return _mm512_unpackhi_epi16(a, b); }
-static inline vi   pair_up(vi a, vi b) { return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16)); }
-static inline vi   dot(vi acc, vi a, vi b) {
+static inline vi izero() { return _mm512_setzero_si512(); }
+static inline vi pair_of(const void * p) {
+    int32_t x;
+    memcpy(&x, p, sizeof(x));
+    return _mm512_set1_epi32(x);
+}
+static inline vf to_float(vi x) { return _mm512_cvtepi32_ps(x); }
+static inline vi to_int(vf x) { return _mm512_cvtps_epi32(x); }
+static inline vi unpack_lo(vi a, vi b) { return _mm512_unpacklo_epi16(a, b); }
+static inline vi unpack_hi(vi a, vi b) { return _mm512_unpackhi_epi16(a, b); }
+static inline vi pair_up(vi a, vi b) { return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16)); }
+static inline vi dot(vi acc, vi a, vi b) {
 #if defined(__AVX512VNNI__)
     return _mm512_dpwssd_epi32(acc, a, b);
 #else
@@ -58,7 +62,7 @@ static inline vi dot_in_place(vi acc, vi a, vi b) {
 // round(a f) and round(b f), below 2^15, in packed order
 static inline vi round_pack(vf a, vf b, vf f) {
     // adding 1.5 * 2^23 leaves the integer in the low bits: a multiply-add instead of a product and a conversion
-    const __m512  magic = _mm512_set1_ps(12582912.0f);
+    const __m512 magic = _mm512_set1_ps(12582912.0f);
     const __m512i order = _mm512_set_epi16(62, 60, 58, 56, 30, 28, 26, 24, 54, 52, 50, 48, 22, 20, 18, 16,
                                            46, 44, 42, 40, 14, 12, 10, 8, 38, 36, 34, 32, 6, 4, 2, 0);
     return _mm512_permutex2var_epi16(_mm512_castps_si512(fma(a, f, magic)), order, _mm512_castps_si512(fma(b, f, magic)));
@@ -99,16 +103,20 @@ static inline uint16_t max_bits(const uint16_t * p, int64_t n) {
 
 using vi = __m256i;
 
-static inline vi   iload(const void * p) { return _mm256_loadu_si256((const __m256i *) p); }
+static inline vi iload(const void * p) { return _mm256_loadu_si256((const __m256i *) p); }
 static inline void istore(void * p, vi x) { _mm256_storeu_si256((__m256i *) p, x); }
-static inline vi   izero() { return _mm256_setzero_si256(); }
-static inline vi   pair_of(const void * p) { int32_t x; memcpy(&x, p, sizeof(x)); return _mm256_set1_epi32(x); }
-static inline vf   to_float(vi x) { return _mm256_cvtepi32_ps(x); }
-static inline vi   to_int(vf x) { return _mm256_cvtps_epi32(x); }
-static inline vi   unpack_lo(vi a, vi b) { return _mm256_unpacklo_epi16(a, b); }
-static inline vi   unpack_hi(vi a, vi b) { return _mm256_unpackhi_epi16(a, b); }
-static inline vi   pair_up(vi a, vi b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
-static inline vi   dot(vi acc, vi a, vi b) {
+static inline vi izero() { return _mm256_setzero_si256(); }
+static inline vi pair_of(const void * p) {
+    int32_t x;
+    memcpy(&x, p, sizeof(x));
+    return _mm256_set1_epi32(x);
+}
+static inline vf to_float(vi x) { return _mm256_cvtepi32_ps(x); }
+static inline vi to_int(vf x) { return _mm256_cvtps_epi32(x); }
+static inline vi unpack_lo(vi a, vi b) { return _mm256_unpacklo_epi16(a, b); }
+static inline vi unpack_hi(vi a, vi b) { return _mm256_unpackhi_epi16(a, b); }
+static inline vi pair_up(vi a, vi b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
+static inline vi dot(vi acc, vi a, vi b) {
 #if defined(__AVXVNNI__)
     return _mm256_dpwssd_avx_epi32(acc, a, b);
 #else

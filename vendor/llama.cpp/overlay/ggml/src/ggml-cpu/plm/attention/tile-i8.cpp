@@ -14,12 +14,12 @@
 
 namespace mla {
 
-static constexpr int64_t QK      = 32;            // values of a block
-static constexpr int     ROWS    = 4;             // cached rows and
-static constexpr int     WIDE    = 8;             // query rows whose scores are in registers together
-static constexpr int     VECTORS = WIDE / LANES;
-static constexpr int     SUMS    = ROWS * VECTORS;
-static constexpr int     KEYS    = ROWS * QK / 16; // vectors of quants
+static constexpr int64_t QK = 32; // values of a block
+static constexpr int ROWS = 4;    // cached rows and
+static constexpr int WIDE = 8;    // query rows whose scores are in registers together
+static constexpr int VECTORS = WIDE / LANES;
+static constexpr int SUMS = ROWS * VECTORS;
+static constexpr int KEYS = ROWS * QK / 16; // vectors of quants
 
 // A block of ROWS cached rows times one digit of WIDE query rows, in one of two ways that make the same integers.
 // TIED: cached rows that take turns in a tile, 8 values each; STEP: values of a query row that lie together.
@@ -86,9 +86,9 @@ struct products {
 #endif
 
 struct i8_tile {
-    int8_t * keys;   // [TILE / TIED][ld_k / 8][TIED][8]
-    float  * scale;  // [TILE][ld_k / QK]
-    float  * values; // [TILE][cols]
+    int8_t * keys;  // [TILE / TIED][ld_k / 8][TIED][8]
+    float * scale;  // [TILE][ld_k / QK]
+    float * values; // [TILE][cols]
 
     i8_tile(const shape & a, char * p)
         : keys((int8_t *) p), scale((float *) (keys + TILE * a.ld_k)), values(scale + TILE * (a.ld_k / QK)) {}
@@ -102,8 +102,8 @@ static size_t i8_tile_bytes(const shape & a) { return i8_tile::bytes(a); }
 
 static void i8_pack(const shape & a, int lane, const float * q, float scale, char * block) {
     constexpr int STEP = products::STEP;
-    int8_t * out   = (int8_t *) block + lane * STEP;
-    float  * units = (float *) (block + a.ld_k * BLOCK * 2) + lane;
+    int8_t * out = (int8_t *) block + lane * STEP;
+    float * units = (float *) (block + a.ld_k * BLOCK * 2) + lane;
     for (int64_t b = 0; b < a.ld_k / QK; b++) {
         float top = 0.0f, bad = 0.0f;
         for (int64_t i = 0; q && i < QK; i++) {
@@ -114,10 +114,10 @@ static void i8_pack(const shape & a, int lane, const float * q, float scale, cha
         const float f = finite && top > 1e-30f ? 127.0f * 128.0f / top : 0.0f;
         units[b * BLOCK] = !finite ? NAN : (f > 0.0f ? scale / f : 0.0f);
         for (int64_t i = 0; i < QK; i++) {
-            const int x  = f > 0.0f ? int(std::lrint(q[b * QK + i] * f)) : 0;
+            const int x = f > 0.0f ? int(std::lrint(q[b * QK + i] * f)) : 0;
             const int hi = (x + 64) >> 7; // lo is from -64 to 63
             int8_t * o = out + (2 * b * QK + i / STEP * STEP) * BLOCK + i % STEP;
-            o[0]          = int8_t(hi);
+            o[0] = int8_t(hi);
             o[QK * BLOCK] = int8_t(x - 128 * hi);
         }
     }
@@ -154,9 +154,9 @@ static bool i8_load(const shape & a, const char * rows, size_t stride, int64_t n
                 float * value = tile.values + j * a.cols + b * QK;
                 for (const int8x16_t x : { lo, hi }) {
                     const int16x8_t x0 = vmovl_s8(vget_low_s8(x)), x1 = vmovl_s8(vget_high_s8(x));
-                    store(value + 0,  vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(x0))),  d));
-                    store(value + 4,  vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_high_s16(x0))), d));
-                    store(value + 8,  vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(x1))),  d));
+                    store(value + 0, vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(x0))), d));
+                    store(value + 4, vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_high_s16(x0))), d));
+                    store(value + 8, vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(x1))), d));
                     store(value + 12, vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_high_s16(x1))), d));
                     value += 16;
                 }
@@ -174,10 +174,10 @@ static void i8_scores(const shape & a, const char * block, const char * p, int64
 
     for (int64_t j = 0; j < n; j += ROWS) {
         const int8_t * keys[ROWS / TIED];
-        const float  * scale[ROWS];
+        const float * scale[ROWS];
         for (int r = 0; r < ROWS; r++) {
             keys[r / TIED] = tile.keys + std::min(j + r, n - 1) / TIED * TIED * ld_k;
-            scale[r]       = tile.scale + std::min(j + r, n - 1) * blocks;
+            scale[r] = tile.scale + std::min(j + r, n - 1) * blocks;
         }
         for (int64_t lane = 0; lane < BLOCK; lane += WIDE) {
             const int8_t * q = (const int8_t *) block + lane * products::STEP;

@@ -23,8 +23,8 @@ namespace mla {
 
 namespace {
 
-constexpr int64_t QK    = 32; // values of a block
-constexpr int64_t QUAD  = 4;  // rows whose products one instruction sums
+constexpr int64_t QK = 32;  // values of a block
+constexpr int64_t QUAD = 4; // rows whose products one instruction sums
 constexpr int64_t QUADS = TILE / QUAD;
 
 constexpr float P_TOP = 32767.0f, D_TOP = 255.0f;
@@ -34,19 +34,19 @@ int64_t ld_blocks(const shape & a) { return pad(n_blocks(a), LANES); }
 
 struct tile_u8 {
     uint8_t * keys;      // [TILE][ld_k], plus 128
-    int8_t  * values;    // [QUADS][cols][QUAD]
-    float   * scale;     // [TILE][ld_blocks]
+    int8_t * values;     // [QUADS][cols][QUAD]
+    float * scale;       // [TILE][ld_blocks]
     int32_t * weight[2]; // [QUADS][ld_blocks]: D of a quad's rows 0 and 2, and of rows 1 and 3, two words each
-    float   * unit;      // [ld_blocks], u / (the largest p)
+    float * unit;        // [ld_blocks], u / (the largest p)
 
     tile_u8(const shape & a, char * p) {
         const int64_t ld = ld_blocks(a);
-        keys      = (uint8_t *) p;
-        values    = (int8_t *) (keys + TILE * a.ld_k);
-        scale     = (float *) (values + TILE * a.cols);
+        keys = (uint8_t *) p;
+        values = (int8_t *) (keys + TILE * a.ld_k);
+        scale = (float *) (values + TILE * a.cols);
         weight[0] = (int32_t *) (scale + TILE * ld);
         weight[1] = weight[0] + QUADS * ld;
-        unit      = (float *) (weight[1] + QUADS * ld);
+        unit = (float *) (weight[1] + QUADS * ld);
     }
 
     static size_t bytes(const shape & a) {
@@ -56,14 +56,14 @@ struct tile_u8 {
 
 // a packed block of queries
 struct query_u8 {
-    int8_t  * values; // [ld_k / 4][BLOCK][4]
-    float   * unit;   // [n_blocks][BLOCK]
-    int32_t * start;  // [n_blocks][BLOCK], -128 times the sum of a block's values
+    int8_t * values; // [ld_k / 4][BLOCK][4]
+    float * unit;    // [n_blocks][BLOCK]
+    int32_t * start; // [n_blocks][BLOCK], -128 times the sum of a block's values
 
     query_u8(const shape & a, const char * p) {
         values = (int8_t *) const_cast<char *>(p);
-        unit   = (float *) (values + a.ld_k * BLOCK);
-        start  = (int32_t *) (unit + n_blocks(a) * BLOCK);
+        unit = (float *) (values + a.ld_k * BLOCK);
+        start = (int32_t *) (unit + n_blocks(a) * BLOCK);
     }
 
     static size_t bytes(const shape & a) { return a.ld_k * BLOCK + 2 * n_blocks(a) * BLOCK * sizeof(float); }
@@ -90,14 +90,14 @@ void u8_pack(const shape & a, int lane, const float * q, float scale, char * blo
                 const __m512i i = _mm512_cvtps_epi32(mul(x, f)), j = _mm512_cvtps_epi32(mul(y, f));
                 _mm_storeu_si128((__m128i *) values, _mm512_cvtsepi32_epi8(i));
                 _mm_storeu_si128((__m128i *) (values + LANES), _mm512_cvtsepi32_epi8(j));
-                sum  = _mm512_reduce_add_epi32(_mm512_add_epi32(i, j));
+                sum = _mm512_reduce_add_epi32(_mm512_add_epi32(i, j));
                 unit = top / 127.0f * scale;
             }
         }
         for (int64_t i = 0; i < QK; i += 4) {
             memcpy(out.values + ((b * QK + i) * BLOCK + lane * 4), values + i, 4);
         }
-        out.unit[b * BLOCK + lane]  = unit;
+        out.unit[b * BLOCK + lane] = unit;
         out.start[b * BLOCK + lane] = -128 * sum;
     }
 }
@@ -128,9 +128,9 @@ template <ggml_type TYPE> bool load_tile(const shape & a, const char * rows, siz
         for (int64_t r = 0; r < QUAD; r++) {
             row[r] = rows + std::min(t * QUAD + r, n - 1) * stride;
         }
-        uint8_t * key   = tile.keys + t * QUAD * ld_k;
-        int8_t  * value = tile.values + t * cols * QUAD;
-        uint16_t  d[QUAD][N_K_MAX / QK];
+        uint8_t * key = tile.keys + t * QUAD * ld_k;
+        int8_t * value = tile.values + t * cols * QUAD;
+        uint16_t d[QUAD][N_K_MAX / QK];
         for (int64_t b = 0; b < blocks; b++, key += QK, value += QK * QUAD) {
             __m256i x[QUAD];
             for (int64_t r = 0; r < QUAD; r++) {
@@ -142,9 +142,9 @@ template <ggml_type TYPE> bool load_tile(const shape & a, const char * rows, siz
                 _mm256_storeu_si256((__m256i *) (key + r * ld_k), _mm256_xor_si256(x[r], up));
             }
             if (b * QK < cols) {
-                const __m512i first  = _mm512_inserti64x4(_mm512_castsi256_si512(x[0]), x[1], 1);
+                const __m512i first = _mm512_inserti64x4(_mm512_castsi256_si512(x[0]), x[1], 1);
                 const __m512i second = _mm512_inserti64x4(_mm512_castsi256_si512(x[2]), x[3], 1);
-                _mm512_storeu_si512(value,      side_by_side<false>(first, second));
+                _mm512_storeu_si512(value, side_by_side<false>(first, second));
                 _mm512_storeu_si512(value + 64, side_by_side<true>(first, second));
             }
         }
@@ -194,15 +194,15 @@ __m512i dword_of(const void * p) {
 
 void u8_scores(const shape & a, const char * block, const char * p, int64_t n, float * s, lookahead & next) {
     constexpr int ROWS = 8;
-    const tile_u8  tile(a, const_cast<char *>(p));
+    const tile_u8 tile(a, const_cast<char *>(p));
     const query_u8 query(a, block);
-    const int64_t  blocks = n_blocks(a), ld = ld_blocks(a);
+    const int64_t blocks = n_blocks(a), ld = ld_blocks(a);
 
     for (int64_t j = 0; j < n; j += ROWS) {
         // rows behind the last are computed with the others
-        const uint8_t * keys  = tile.keys + j * a.ld_k;
-        const float   * scale = tile.scale + j * ld;
-        const int8_t  * q     = query.values;
+        const uint8_t * keys = tile.keys + j * a.ld_k;
+        const float * scale = tile.scale + j * ld;
+        const int8_t * q = query.values;
         vf sum[ROWS];
         for (vf & x : sum) {
             x = all(0.0f);
@@ -250,7 +250,7 @@ void probabilities(const float * p, int64_t n_quads, __m512i * even, __m512i * o
             x[r] = _mm512_cvtps_epi32(mul(load(p + r * BLOCK), f));
         }
         even[t] = _mm512_or_si512(x[0], _mm512_slli_epi32(x[2], 16));
-        odd[t]  = _mm512_or_si512(x[1], _mm512_slli_epi32(x[3], 16));
+        odd[t] = _mm512_or_si512(x[1], _mm512_slli_epi32(x[3], 16));
     }
 }
 
@@ -267,7 +267,7 @@ void u8_accumulate(const shape & a, const float * p, const float * decay, char *
         const int64_t b = c / QK;
         for (int64_t t = 0; t < n_quads; t++) {
             const __m512i x = _mm512_mulhrs_epi16(even[t], dword_of(tile.weight[0] + t * ld + b));
-            const __m512i y = _mm512_mulhrs_epi16(odd[t],  dword_of(tile.weight[1] + t * ld + b));
+            const __m512i y = _mm512_mulhrs_epi16(odd[t], dword_of(tile.weight[1] + t * ld + b));
             weights[t] = _mm512_or_si512(x, _mm512_slli_epi16(y, 8));
         }
         for (int h = 0; h < BLOCK; h += HEADS) {
@@ -291,7 +291,7 @@ void u8_accumulate(const shape & a, const float * p, const float * decay, char *
                 float * o = out + (h + i) * a.ld_v + c;
                 const vf f = all(unit[h + i] * tile.unit[b]);
                 const vf x = mul(_mm512_cvtepi32_ps(lo[i]), f), y = mul(_mm512_cvtepi32_ps(hi[i]), f);
-                store(o,         decay ? fma(load(o), all(decay[h + i]), x) : x);
+                store(o, decay ? fma(load(o), all(decay[h + i]), x) : x);
                 store(o + LANES, decay ? fma(load(o + LANES), all(decay[h + i]), y) : y);
             }
         }

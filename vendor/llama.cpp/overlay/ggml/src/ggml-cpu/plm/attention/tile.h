@@ -15,7 +15,7 @@ using simd::exp_negative, simd::from_bf16, simd::from_f16, simd::LANES, simd::lo
 
 static constexpr int64_t BLOCK = 16;  // query rows whose scores are computed together, one a lane
 static constexpr int64_t GROUP = 128; // query rows that share a converted tile
-static constexpr int64_t TILE  = 64;  // cached rows converted at a time
+static constexpr int64_t TILE = 64;   // cached rows converted at a time
 
 static constexpr int64_t N_K_MAX = 4096; // longer keys than any model has are left to upstream
 
@@ -31,9 +31,9 @@ struct shape {
 
 // the online softmax of one block: sum_j p_j V_j and sum_j p_j, with p_j = exp(s_j - max)
 struct state {
-    float * max;  // [BLOCK]
-    float * sum;  // [BLOCK]
-    float * out;  // [BLOCK][ld_v]
+    float * max; // [BLOCK]
+    float * sum; // [BLOCK]
+    float * out; // [BLOCK][ld_v]
 };
 
 // n values of a cached row, as f32

@@ -17,10 +17,10 @@ struct worker {
     const ggml_tensor * k;
     const ggml_tensor * v;
     const ggml_tensor * mask;
-    bool absorbed;  // V lies in K
-    char * blocks;  // packed queries
-    char * states;  // [unit][state_floats]
-    char * scratch; // this thread's
+    bool absorbed;           // V lies in K
+    char * blocks;           // packed queries
+    char * states;           // [unit][state_floats]
+    char * scratch;          // this thread's
     weights_ahead * weights; // of what comes after the op, this thread's share
 
     int64_t rows_of(int64_t group) const { return std::min(GROUP, p.n_rows - group * GROUP); }
@@ -121,7 +121,7 @@ struct worker {
     void plain(int64_t set, int64_t row, int64_t t0, int64_t j0, int64_t n, float & top, float & sum, float * out) const {
         const float * x = query(set, row);
         const float * m = (const float *) (scratch + p.mask_at) + (row / p.n_head - t0) * TILE;
-        float * keys   = (float *) (scratch + p.plain_at);
+        float * keys = (float *) (scratch + p.plain_at);
         float * values = absorbed ? keys : keys + p.a.ld_k;
         for (int64_t j = 0; j < n; j++) {
             if (mask && m[j] == -INFINITY) {
@@ -137,8 +137,8 @@ struct worker {
             }
             s = s * p.scale + (mask ? m[j] : 0.0f);
             const float above = s > top ? s : top;
-            const float keep  = above == top ? 1.0f : expf(top - above);
-            const float w     = s == -INFINITY ? 0.0f : expf(s - above);
+            const float keep = above == top ? 1.0f : expf(top - above);
+            const float w = s == -INFINITY ? 0.0f : expf(s - above);
             for (int64_t i = 0; i < p.a.n_v; i++) {
                 out[i] = out[i] * keep + w * values[i];
             }
@@ -151,18 +151,18 @@ struct worker {
         const int64_t row0 = group * GROUP, rows = rows_of(group);
         const int64_t t0 = row0 / p.n_head, t1 = (row0 + rows - 1) / p.n_head;
         const int64_t from = piece * p.piece, to = std::min(p.a.n_kv, from + p.piece);
-        const state   st = state_of(set, group, piece);
+        const state st = state_of(set, group, piece);
 
         std::fill_n(st.max, pad(rows, BLOCK), -INFINITY);
         std::fill_n(st.sum, pad(rows, BLOCK), 0.0f);
 
-        char  * tile = scratch + p.tile_at;
-        char  * values = absorbed ? tile : scratch + p.value_at;
+        char * tile = scratch + p.tile_at;
+        char * values = absorbed ? tile : scratch + p.value_at;
         const shape & of_values = absorbed ? p.a : p.b;
-        float * s    = (float *) (scratch + p.s_at);
-        bool    open[GROUP];
-        bool    begun[GROUP / BLOCK] = {}; // blocks whose sums are set
-        float   decay[BLOCK];
+        float * s = (float *) (scratch + p.s_at);
+        bool open[GROUP];
+        bool begun[GROUP / BLOCK] = {}; // blocks whose sums are set
+        float decay[BLOCK];
 
         for (int64_t j0 = from; j0 < to; j0 += TILE) {
             const int64_t rows_here = std::min(TILE, to - j0);
@@ -176,7 +176,7 @@ struct worker {
             lookahead next;
             next.weights = weights;
             if (j0 + TILE < to && (int64_t) k->nb[1] <= 2 * (int64_t) ggml_row_size(p.a.type, p.a.n_k)) {
-                next.at  = cached(k, set, j0 + TILE);
+                next.at = cached(k, set, j0 + TILE);
                 next.end = cached(k, set, std::min(j0 + 2 * TILE, to));
             }
 

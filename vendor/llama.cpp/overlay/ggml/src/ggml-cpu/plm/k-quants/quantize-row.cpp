@@ -33,7 +33,7 @@ void plm_quantize_row_q8_K(const float * x, void * vy, int64_t k) {
         }
         const float inverse = -127.0f / first;
         for (int i = 0; i < QK_K; i += 16) {
-            const __m512  v = _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(inverse));
+            const __m512 v = _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(inverse));
             const __m512i q = _mm512_maskz_cvtps_epi32(_mm512_cmpord_ps_mask(v, v), v); // the reference gives 0 for NaN
             _mm_storeu_si128((__m128i *) (y->qs + i), _mm512_cvtepi32_epi8(q));
             y->bsums[i / 16] = (int16_t) _mm512_reduce_add_epi32(q);

@@ -35,13 +35,13 @@ inline __m256i two_sub_blocks(__m128i of_both) {
 // low nibbles of both for rows 4 to 7, whose two upper bits lie above the sixes.
 inline void unpack(const uint8_t * packed, scales & out) {
     const __m512i front = _mm512_loadu_si512(packed);
-    const __m512i back  = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *) (packed + 64)));
+    const __m512i back = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *) (packed + 64)));
     const __m256i a = every_third_word(front, back, 0), b = every_third_word(front, back, 1), c = every_third_word(front, back, 2);
 
     const __m256i six = _mm256_set1_epi8(0x3f), nibble = _mm256_set1_epi8(0x0f), upper = _mm256_set1_epi8(0x30);
     const __m256i scale_0_3 = _mm256_and_si256(a, six), min_0_3 = _mm256_and_si256(b, six);
     const __m256i scale_4_7 = _mm256_or_si256(_mm256_and_si256(c, nibble), _mm256_and_si256(_mm256_srli_epi16(a, 2), upper));
-    const __m256i min_4_7   = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(c, 4), nibble), _mm256_and_si256(_mm256_srli_epi16(b, 2), upper));
+    const __m256i min_4_7 = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(c, 4), nibble), _mm256_and_si256(_mm256_srli_epi16(b, 2), upper));
 
     _mm256_store_si256((__m256i *) out.scale, _mm256_unpacklo_epi32(scale_0_3, scale_4_7));       // 0 1 4 5
     _mm256_store_si256((__m256i *) (out.scale + 4), _mm256_unpackhi_epi32(scale_0_3, scale_4_7)); // 2 3 6 7
@@ -81,14 +81,14 @@ inline __m256 load_8_f16(const ggml_half * at) { return _mm256_cvtph_ps(_mm_load
 // Products of eight rows with TOKENS vectors, in a register 8 bytes of each row: two words a row, whose sums are put
 // together at the very end.
 template <int TOKENS> struct products {
-    __m512  sum[TOKENS];
-    __m256  less[TOKENS];
+    __m512 sum[TOKENS];
+    __m256 less[TOKENS];
     __m512i acc[TOKENS];
     __m256i mins[TOKENS];
 
     products() {
         for (int t = 0; t < TOKENS; t++) {
-            sum[t]  = _mm512_setzero_ps();
+            sum[t] = _mm512_setzero_ps();
             less[t] = _mm256_setzero_ps();
         }
     }
@@ -100,7 +100,7 @@ template <int TOKENS> struct products {
         scales of;
         unpack(x.scales, of);
         for (int t = 0; t < TOKENS; t++) {
-            acc[t]  = _mm512_setzero_si512();
+            acc[t] = _mm512_setzero_si512();
             mins[t] = _mm256_setzero_si256();
         }
         for (int p = 0; p < 4; p++) {
@@ -113,28 +113,28 @@ template <int TOKENS> struct products {
                 const __m512i lower = _mm512_and_si512(q, nibble), upper = _mm512_and_si512(_mm512_srli_epi16(q, 4), nibble);
                 const int8_t * with = y + TOKENS * (64 * p + 8 * k);
                 for (int t = 0; t < TOKENS; t++) {
-                    low[t]  = add_products_of_bytes(low[t], lower, eight_bytes(with + 8 * t));
+                    low[t] = add_products_of_bytes(low[t], lower, eight_bytes(with + 8 * t));
                     high[t] = add_products_of_bytes(high[t], upper, eight_bytes(with + TOKENS * 32 + 8 * t));
                 }
             }
             // sums of sixteen products of 15 * 127 at most: below 2^15, so that the other half of a scale may be 0
             const __m512i even = to_rows(of.scale[PLACE[2 * p]]), odd = to_rows(of.scale[PLACE[2 * p + 1]]);
             for (int t = 0; t < TOKENS; t++) {
-                acc[t]  = add_products_of_words(add_products_of_words(acc[t], low[t], even), high[t], odd);
+                acc[t] = add_products_of_words(add_products_of_words(acc[t], low[t], even), high[t], odd);
                 mins[t] = _mm256_dpwssd_epi32(mins[t], of.min[p], two_words(sums[p] + 2 * t));
             }
         }
         const __m512 scale = to_words(load_8_f16(x.d));
-        const __m256 dmin  = load_8_f16(x.dmin);
+        const __m256 dmin = load_8_f16(x.dmin);
         for (int t = 0; t < TOKENS; t++) {
-            sum[t]  = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[t]), _mm512_mul_ps(scale, _mm512_set1_ps(d[t])), sum[t]);
+            sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[t]), _mm512_mul_ps(scale, _mm512_set1_ps(d[t])), sum[t]);
             less[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(mins[t]), _mm256_mul_ps(dmin, _mm256_set1_ps(d[t])), less[t]);
         }
     }
 
     void store(int t, float * s) const {
         const __m512i evens = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 14, 12, 10, 8, 6, 4, 2, 0);
-        const __m512  both  = _mm512_add_ps(sum[t], _mm512_shuffle_ps(sum[t], sum[t], 0xb1));
+        const __m512 both = _mm512_add_ps(sum[t], _mm512_shuffle_ps(sum[t], sum[t], 0xb1));
         _mm256_storeu_ps(s, _mm256_sub_ps(_mm512_castps512_ps256(_mm512_permutexvar_ps(evens, both)), less[t]));
     }
 };

@@ -50,10 +50,10 @@ void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t, const void * vx, size_t, co
 
         // the words behind d and dmin: a, c's low nibbles with two bits of a above them, the same of b
         const __m128i head = _mm_loadu_si128((const __m128i *) &x[b]);
-        const __m128i low  = _mm_srlv_epi32(_mm_shuffle_epi32(head, _MM_SHUFFLE(3, 2, 3, 1)), _mm_setr_epi32(0, 0, 0, 4));
+        const __m128i low = _mm_srlv_epi32(_mm_shuffle_epi32(head, _MM_SHUFFLE(3, 2, 3, 1)), _mm_setr_epi32(0, 0, 0, 4));
         const __m128i high = _mm_srli_epi32(_mm_shuffle_epi32(head, _MM_SHUFFLE(2, 2, 1, 1)), 2);
-        const __m128i six  = _mm_or_si128(_mm_and_si128(low, _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f)),
-                                          _mm_and_si128(high, _mm_setr_epi32(0, 0x30303030, 0, 0x30303030)));
+        const __m128i six = _mm_or_si128(_mm_and_si128(low, _mm_setr_epi32(0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f)),
+                                         _mm_and_si128(high, _mm_setr_epi32(0, 0x30303030, 0, 0x30303030)));
         const __m128 d = _mm_mul_ps(_mm_cvtph_ps(head), _mm_set1_ps(y[b].d)); // d, dmin
 
         const __m256i mins = _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm_shuffle_epi8(six, twice)),

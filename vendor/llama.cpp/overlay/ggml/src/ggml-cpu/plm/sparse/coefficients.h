@@ -33,7 +33,9 @@ template <> struct floats_in<16> {
 };
 
 #if defined(SPARSE_T_DOT_512)
-struct f32x8 { __m256 v; };
+struct f32x8 {
+    __m256 v;
+};
 template <> struct floats_in<8> {
     using type = f32x8;
     static inline type all(float x) { return { _mm256_set1_ps(x) }; }
@@ -41,7 +43,7 @@ template <> struct floats_in<8> {
 
 PLM_INLINE f32x8 lower(f32x16 a) { return { _mm512_castps512_ps256(a.v) }; }
 PLM_INLINE f32x8 upper(f32x16 a) { return { _mm512_extractf32x8_ps(a.v, 1) }; }
-PLM_INLINE void  store(float * p, f32x8 a) { _mm256_storeu_ps(p, a.v); }
+PLM_INLINE void store(float * p, f32x8 a) { _mm256_storeu_ps(p, a.v); }
 PLM_INLINE f32x8 operator*(f32x8 a, f32x8 b) { return { _mm256_mul_ps(a.v, b.v) }; }
 PLM_INLINE f32x8 operator+(f32x8 a, f32x8 b) { return { _mm256_add_ps(a.v, b.v) }; }
 PLM_INLINE f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return { _mm256_fmadd_ps(a.v, b.v, c.v) }; }
@@ -95,7 +97,7 @@ template <class T> PLM_INLINE groups<T> groups_of(const typename T::block * span
         return { lower(s), fma(lower(s), floats_in<8>::all(T::MIDDLE), upper(o)) };
     } else
 #endif
-    return { s, o };
+        return { s, o };
 }
 
 // The largest magnitudes that were seen, lane by lane, as the bits of a float: they order as integers do,
@@ -112,13 +114,17 @@ template <> struct largest<16> {
     inline void see(f32x16 a) {
         for (int i = 0; i < 2; i++) { top[i] = _mm256_max_epi32(top[i], _mm256_and_si256(_mm256_castps_si256(a.v[i]), _mm256_set1_epi32(0x7fffffff))); }
     }
-    inline void save(int32_t * to) const { for (int i = 0; i < 2; i++) { _mm256_storeu_si256((__m256i *) to + i, top[i]); } }
+    inline void save(int32_t * to) const {
+        for (int i = 0; i < 2; i++) { _mm256_storeu_si256((__m256i *) to + i, top[i]); }
+    }
 #else
     int32x4_t top[4] = { vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0) };
     inline void see(f32x16 a) {
         for (int i = 0; i < 4; i++) { top[i] = vmaxq_s32(top[i], vreinterpretq_s32_f32(vabsq_f32(a.v[i]))); }
     }
-    inline void save(int32_t * to) const { for (int i = 0; i < 4; i++) { vst1q_s32(to + 4 * i, top[i]); } }
+    inline void save(int32_t * to) const {
+        for (int i = 0; i < 4; i++) { vst1q_s32(to + 4 * i, top[i]); }
+    }
 #endif
 };
 
@@ -148,7 +154,7 @@ template <int L> bool units(const largest<L> & seen, int n, float top, float * u
         memcpy(&x, lane + i, sizeof(x));
         const bool used = i < n && lane[i] != 0;
         fit &= lane[i] < 0x7f800000 && (!used || x >= 1e-30f);
-        unit[i]    = used ? x * (1.0f / top) : 0.0f;
+        unit[i] = used ? x * (1.0f / top) : 0.0f;
         inverse[i] = used ? top / x : 0.0f;
     }
     return fit;
@@ -174,7 +180,7 @@ template <int DIGITS> PLM_INLINE void to_digits(const float (*c)[16], const floa
         const __m512i h01 = _mm512_srai_epi16(_mm512_add_epi16(q01, half), 7), h23 = _mm512_srai_epi16(_mm512_add_epi16(q23, half), 7);
         const __m512i l01 = _mm512_sub_epi16(q01, _mm512_slli_epi16(h01, 7)), l23 = _mm512_sub_epi16(q23, _mm512_slli_epi16(h23, 7));
         _mm512_storeu_si512(high, _mm512_shuffle_epi8(_mm512_packs_epi16(h01, h23), order));
-        _mm512_storeu_si512(low,  _mm512_shuffle_epi8(_mm512_packs_epi16(l01, l23), order));
+        _mm512_storeu_si512(low, _mm512_shuffle_epi8(_mm512_packs_epi16(l01, l23), order));
     }
 #elif defined(PLM_AVX2)
     for (int g = 0; g < 16; g += 8) {
@@ -193,7 +199,7 @@ template <int DIGITS> PLM_INLINE void to_digits(const float (*c)[16], const floa
             const __m256i h01 = _mm256_srai_epi16(_mm256_add_epi16(q01, half), 7), h23 = _mm256_srai_epi16(_mm256_add_epi16(q23, half), 7);
             const __m256i l01 = _mm256_sub_epi16(q01, _mm256_slli_epi16(h01, 7)), l23 = _mm256_sub_epi16(q23, _mm256_slli_epi16(h23, 7));
             _mm256_storeu_si256((__m256i *) (high + g), _mm256_shuffle_epi8(_mm256_packs_epi16(h01, h23), order));
-            _mm256_storeu_si256((__m256i *) (low + g),  _mm256_shuffle_epi8(_mm256_packs_epi16(l01, l23), order));
+            _mm256_storeu_si256((__m256i *) (low + g), _mm256_shuffle_epi8(_mm256_packs_epi16(l01, l23), order));
         }
     }
 #else
@@ -229,16 +235,17 @@ template <int DIGITS> PLM_INLINE void to_digits(const float (*c)[8], const float
     // Rows 0 and 2, 1 and 3, ... come to lie one after the other, four groups of each: byte i is to be quad i / 32's
     // group i % 32 / 4 of row i % 4.
     alignas(64) static constexpr uint8_t PLACE[64] = {
-         0, 32,  4, 36,  1, 33,  5, 37,  2, 34,  6, 38,  3, 35,  7, 39, 16, 48, 20, 52, 17, 49, 21, 53, 18, 50, 22, 54, 19, 51, 23, 55,
-         8, 40, 12, 44,  9, 41, 13, 45, 10, 42, 14, 46, 11, 43, 15, 47, 24, 56, 28, 60, 25, 57, 29, 61, 26, 58, 30, 62, 27, 59, 31, 63 };
+        0, 32, 4, 36, 1, 33, 5, 37, 2, 34, 6, 38, 3, 35, 7, 39, 16, 48, 20, 52, 17, 49, 21, 53, 18, 50, 22, 54, 19, 51, 23, 55,
+        8, 40, 12, 44, 9, 41, 13, 45, 10, 42, 14, 46, 11, 43, 15, 47, 24, 56, 28, 60, 25, 57, 29, 61, 26, 58, 30, 62, 27, 59, 31, 63
+    };
     const __m512i place = _mm512_load_si512(PLACE);
-    const __m512  f = _mm512_broadcast_f32x8(_mm256_loadu_ps(inverse));
+    const __m512 f = _mm512_broadcast_f32x8(_mm256_loadu_ps(inverse));
     __m512i sum = _mm512_setzero_si512();
     for (int k = 0; k < n_quads; k += 2) {
         __m512i q[4]; // two rows each
         for (int i = 0; i < 4; i++) {
             q[i] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(c[4 * k + 2 * i]), f));
-            sum  = _mm512_add_epi32(sum, q[i]);
+            sum = _mm512_add_epi32(sum, q[i]);
         }
         const __m512i q0 = _mm512_packs_epi32(q[0], q[1]), q1 = _mm512_packs_epi32(q[2], q[3]);
         if constexpr (DIGITS == 1) {
@@ -248,7 +255,7 @@ template <int DIGITS> PLM_INLINE void to_digits(const float (*c)[8], const float
             const __m512i h0 = _mm512_srai_epi16(_mm512_add_epi16(q0, half), 7), h1 = _mm512_srai_epi16(_mm512_add_epi16(q1, half), 7);
             const __m512i l0 = _mm512_sub_epi16(q0, _mm512_slli_epi16(h0, 7)), l1 = _mm512_sub_epi16(q1, _mm512_slli_epi16(h1, 7));
             _mm512_storeu_si512(high[k], _mm512_permutexvar_epi8(place, _mm512_packs_epi16(h0, h1)));
-            _mm512_storeu_si512(low[k],  _mm512_permutexvar_epi8(place, _mm512_packs_epi16(l0, l1)));
+            _mm512_storeu_si512(low[k], _mm512_permutexvar_epi8(place, _mm512_packs_epi16(l0, l1)));
         }
     }
     const __m256i both = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));

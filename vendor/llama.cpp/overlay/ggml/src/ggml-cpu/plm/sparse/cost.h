@@ -22,7 +22,10 @@ constexpr double DENSE_ROW = 374, DENSE_VALUE = 11.6;
 constexpr double PACKED_VALUE = 68;
 constexpr double SHARED_ROW = 22, SHARED_TOKEN = 26;
 
-enum class way { packed, shared, tiled, dense };
+enum class way { packed,
+                 shared,
+                 tiled,
+                 dense };
 
 // of n_tokens tokens, which select n_selected values together, in n_rows rows that any of them selects
 struct costs {
@@ -57,7 +60,7 @@ bool prefers_dense(const plan & p, int64_t n_tokens, int64_t n_selected) {
 
 // the fastest of the other ways
 way choose(const plan & p, int64_t n_tokens, int64_t n_selected, int64_t n_rows) {
-    const costs  of     = { p, n_tokens, n_selected, n_rows };
+    const costs of = { p, n_tokens, n_selected, n_rows };
     const double shared = of.shared();
     if (2 * n_rows > p.n_in && n_selected * PACKED_VALUE > shared && (n_tokens <= SHARED || (p.may_dense && of.tiled() > shared))) {
         return way::shared;

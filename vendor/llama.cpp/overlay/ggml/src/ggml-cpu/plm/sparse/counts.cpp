@@ -11,8 +11,8 @@ namespace {
 constexpr int LAYERS = 512; // as many as llama.cpp allows a model
 
 struct counts {
-    std::atomic<uint64_t> total{0};
-    std::atomic<uint64_t> active{0};
+    std::atomic<uint64_t> total{ 0 };
+    std::atomic<uint64_t> active{ 0 };
 };
 counts table[LAYERS];
 
@@ -38,7 +38,7 @@ int plm_edge_sparsity_layers(void) { return LAYERS; }
 
 void plm_edge_sparsity_reset(void) {
     for (counts & layer : table) {
-        layer.total  = 0;
+        layer.total = 0;
         layer.active = 0;
     }
 }
@@ -47,7 +47,7 @@ bool plm_edge_sparsity_get(int layer, uint64_t * rows_total, uint64_t * rows_act
     if (layer < 0 || layer >= LAYERS) {
         return false;
     }
-    *rows_total  = table[layer].total;
+    *rows_total = table[layer].total;
     *rows_active = table[layer].active;
     return true;
 }
@@ -58,7 +58,7 @@ void plm_edge_sparsity_add(const char * weight, uint64_t rows_total, uint64_t ro
     }
     const long layer = strtol(weight + 4, nullptr, 10);
     if (layer >= 0 && layer < LAYERS) {
-        table[layer].total .fetch_add(rows_total,  std::memory_order_relaxed);
+        table[layer].total.fetch_add(rows_total, std::memory_order_relaxed);
         table[layer].active.fetch_add(rows_active, std::memory_order_relaxed);
     }
 }

@@ -41,7 +41,7 @@ void multiply_some(const uint8_t * q, const float * w_scale, int n_quads, const 
     for (int t = 0; t < T; t++) {
         // bytes of W are stored with 128 added, for the instruction takes one side without a sign
         const __m512i excess = _mm512_set1_epi32(128 * x_sum[t]);
-        const __m512  scale  = _mm512_set1_ps(x_scale[t]);
+        const __m512 scale = _mm512_set1_ps(x_scale[t]);
         for (int v = 0; v < V; v++) {
             const int left = std::clamp(n_columns - 16 * v, 0, 16);
             const __mmask16 there = (__mmask16) ((1u << left) - 1);
@@ -79,7 +79,7 @@ void quantize_token(const float * x, int64_t n, bool relu_sqr, int8_t * q, float
             _mm_storeu_si128((__m128i *) (q + 16 * j), _mm512_cvtsepi32_epi8(r));
         }
         *scale = largest / 127.0f;
-        *sum   = _mm512_reduce_add_epi32(total);
+        *sum = _mm512_reduce_add_epi32(total);
     }
 }
 
@@ -99,7 +99,7 @@ bool quantize_panel(const float * panel, int n_rows, uint8_t * q, float * scale)
         for (int r = 0; r < n_rows; r += 4) {
             __m512i four = _mm512_setzero_si512();
             for (int i = 0; i < 4; i++) {
-                const __m512  w = r + i < n_rows ? _mm512_loadu_ps(from + (r + i) * PANEL) : _mm512_setzero_ps();
+                const __m512 w = r + i < n_rows ? _mm512_loadu_ps(from + (r + i) * PANEL) : _mm512_setzero_ps();
                 const __m512i b = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(w, inverse)), _mm512_set1_epi32(128));
                 four = _mm512_or_si512(four, _mm512_slli_epi32(b, 8 * i));
             }

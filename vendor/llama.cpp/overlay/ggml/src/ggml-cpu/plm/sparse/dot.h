@@ -13,17 +13,17 @@
 #include "../vnni.h"
 
 #if defined(PLM_AVX512) || defined(PLM_AVX2)
-#    define SPARSE_T_DOT
-#    define SPARSE_T_DOT_X86
-#    if defined(PLM_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-#        define SPARSE_T_DOT_512
-#    endif
-#    if (defined(__AVX512VNNI__) && defined(__AVX512VL__)) || defined(__AVXVNNI__)
-#        define SPARSE_T_DOT_ALL_BITS // else pairs of products saturate at 16 bits: for bytes below 64 alone
-#    endif
+#define SPARSE_T_DOT
+#define SPARSE_T_DOT_X86
+#if defined(PLM_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#define SPARSE_T_DOT_512
+#endif
+#if (defined(__AVX512VNNI__) && defined(__AVX512VL__)) || defined(__AVXVNNI__)
+#define SPARSE_T_DOT_ALL_BITS // else pairs of products saturate at 16 bits: for bytes below 64 alone
+#endif
 #elif defined(PLM_NEON) && defined(__ARM_FEATURE_DOTPROD)
-#    define SPARSE_T_DOT
-#    define SPARSE_T_DOT_ALL_BITS
+#define SPARSE_T_DOT
+#define SPARSE_T_DOT_ALL_BITS
 #endif
 
 #if defined(SPARSE_T_DOT)
@@ -33,7 +33,7 @@ namespace {
 
 #if defined(SPARSE_T_DOT_X86)
 
-constexpr int  UNIT     = 32;
+constexpr int UNIT = 32;
 constexpr bool WITH_128 = true; // bytes of W are taken as unsigned: signed ones get 128 added
 
 // Units of one token, and tokens of one unit, whose sums are in registers at a time; how many rows early a row's bytes
@@ -46,7 +46,9 @@ constexpr int TOGETHER = 2, MANY = 4, NEAR = 0;
 constexpr int TOGETHER = 1, MANY = 2, NEAR = 0;
 #endif
 
-struct i8x32 { __m256i v; };
+struct i8x32 {
+    __m256i v;
+};
 using bytes_of_unit = i8x32;
 
 template <> inline i8x32 load_as<i8x32>(const void * p) { return { _mm256_loadu_si256((const __m256i *) p) }; }
@@ -65,9 +67,11 @@ template <bool SIGNED> PLM_INLINE i8x32 as_taken(i8x32 a) {
 #if defined(SPARSE_T_DOT_512)
 
 // of the unit's lower 16 columns, and of its upper ones
-template <class V> struct halves { V v[2]; };
+template <class V> struct halves {
+    V v[2];
+};
 using four_rows = halves<__m512i>;
-using sums      = halves<__m512i>;
+using sums = halves<__m512i>;
 
 PLM_INLINE four_rows interleave(i8x32 a, i8x32 b, i8x32 c, i8x32 d) {
     const __m512i ab = _mm512_inserti64x4(_mm512_castsi256_si512(a.v), b.v, 1);
@@ -97,7 +101,7 @@ template <bool SIGNED> PLM_INLINE four_rows as_taken(const four_rows & a) {
 PLM_INLINE sums no_sums() { return { { _mm512_setzero_si512(), _mm512_setzero_si512() } }; }
 
 template <bool> PLM_INLINE halves<__m512i> spread(int32_t lower, int32_t upper) { return { { _mm512_set1_epi32(lower), _mm512_set1_epi32(upper) } }; }
-template <bool> PLM_INLINE halves<__m512>  spread(float lower, float upper) { return { { _mm512_set1_ps(lower), _mm512_set1_ps(upper) } }; }
+template <bool> PLM_INLINE halves<__m512> spread(float lower, float upper) { return { { _mm512_set1_ps(lower), _mm512_set1_ps(upper) } }; }
 
 PLM_INLINE void add_products(sums & s, const four_rows & w, const halves<__m512i> & x) {
     for (int i = 0; i < 2; i++) { s.v[i] = add_products_of_bytes(s.v[i], w.v[i], x.v[i]); }
@@ -120,8 +124,12 @@ PLM_INLINE void finish(const sums & s, const halves<__m512i> & excess, const hal
 #else
 
 // register i has columns 4 i .. 4 i + 3, and in its upper half 16 + 4 i .. 16 + 4 i + 3
-struct four_rows { __m256i v[4]; };
-struct sums      { __m256i v[4]; };
+struct four_rows {
+    __m256i v[4];
+};
+struct sums {
+    __m256i v[4];
+};
 
 PLM_INLINE four_rows interleave(i8x32 a, i8x32 b, i8x32 c, i8x32 d) {
     const __m256i ab0 = _mm256_unpacklo_epi8(a.v, b.v), ab1 = _mm256_unpackhi_epi8(a.v, b.v);
@@ -130,7 +138,10 @@ PLM_INLINE four_rows interleave(i8x32 a, i8x32 b, i8x32 c, i8x32 d) {
                _mm256_unpacklo_epi16(ab1, cd1), _mm256_unpackhi_epi16(ab1, cd1) } };
 }
 
-PLM_INLINE sums no_sums() { const __m256i z = _mm256_setzero_si256(); return { { z, z, z, z } }; }
+PLM_INLINE sums no_sums() {
+    const __m256i z = _mm256_setzero_si256();
+    return { { z, z, z, z } };
+}
 
 // for the unit's lower 16 columns, and its upper ones
 template <bool SAME> PLM_INLINE __m256i spread(int32_t lower, int32_t upper) {
@@ -177,17 +188,21 @@ PLM_INLINE void finish(const sums & s, __m256i excess, __m256 unit, float * y) {
 
 #else // NEON
 
-constexpr int  UNIT     = 16;
+constexpr int UNIT = 16;
 constexpr bool WITH_128 = false;
-constexpr int  TOGETHER = 2, MANY = 4, NEAR = 0;
+constexpr int TOGETHER = 2, MANY = 4, NEAR = 0;
 
 using bytes_of_unit = i8x16;
 
 template <bool> PLM_INLINE i8x16 as_taken(i8x16 a) { return a; }
 
 // register i has columns 4 i .. 4 i + 3
-struct four_rows { int8x16_t v[4]; };
-struct sums      { int32x4_t v[4]; };
+struct four_rows {
+    int8x16_t v[4];
+};
+struct sums {
+    int32x4_t v[4];
+};
 
 PLM_INLINE four_rows interleave(i8x16 a, i8x16 b, i8x16 c, i8x16 d) {
     const uint16x8_t ab0 = vreinterpretq_u16_u8(vzip1q_u8(a.v, b.v)), ab1 = vreinterpretq_u16_u8(vzip2q_u8(a.v, b.v));
@@ -196,8 +211,11 @@ PLM_INLINE four_rows interleave(i8x16 a, i8x16 b, i8x16 c, i8x16 d) {
                vreinterpretq_s8_u16(vzip1q_u16(ab1, cd1)), vreinterpretq_s8_u16(vzip2q_u16(ab1, cd1)) } };
 }
 
-PLM_INLINE sums no_sums() { const int32x4_t z = vdupq_n_s32(0); return { { z, z, z, z } }; }
-template <bool> PLM_INLINE int32x4_t   spread(int32_t all, int32_t) { return vdupq_n_s32(all); }
+PLM_INLINE sums no_sums() {
+    const int32x4_t z = vdupq_n_s32(0);
+    return { { z, z, z, z } };
+}
+template <bool> PLM_INLINE int32x4_t spread(int32_t all, int32_t) { return vdupq_n_s32(all); }
 template <bool> PLM_INLINE float32x4_t spread(float all, float) { return vdupq_n_f32(all); }
 
 PLM_INLINE void add_products(sums & s, const four_rows & w, int32x4_t x) {

@@ -84,7 +84,7 @@ kernels find_kernels(ggml_type type) {
 void sum_panel(const float * panel, int32_t first, const int32_t * index, const float * x, int n, float * y, int n_columns) {
     constexpr int V = PANEL / 16;
 
-    float   padded[PANEL];
+    float padded[PANEL];
     float * from = y;
     if (n_columns < PANEL) {
         std::copy_n(y, n_columns, padded);
@@ -98,7 +98,7 @@ void sum_panel(const float * panel, int32_t first, const int32_t * index, const 
     }
     for (int k = 0; k < n; k++) {
         const float * row = panel + (size_t) (index[k] - first) * PANEL;
-        const f32x16  xk  = splat(x[k]);
+        const f32x16 xk = splat(x[k]);
         for (int i = 0; i < V; i++) {
             sum[i] = fma(xk, load(row + 16 * i), sum[i]);
         }
@@ -122,7 +122,7 @@ int32_t select(const float * x, int32_t n, bool relu_sqr, int32_t * index, float
 #if defined(PLM_AVX512)
         for (int32_t i = i0; i < std::min(i0 + 32, n); i += 16) {
             const __mmask16 there = n - i >= 16 ? 0xffff : (__mmask16) ((1u << (n - i)) - 1);
-            const __m512    v     = _mm512_maskz_loadu_ps(there, x + i);
+            const __m512 v = _mm512_maskz_loadu_ps(there, x + i);
             // "not less or equal" and "not equal" hold for NaN as well
             const __mmask16 take = relu_sqr ? _mm512_mask_cmp_ps_mask(there, v, _mm512_setzero_ps(), _CMP_NLE_UQ)
                                             : _mm512_mask_cmp_ps_mask(there, v, _mm512_setzero_ps(), _CMP_NEQ_UQ);

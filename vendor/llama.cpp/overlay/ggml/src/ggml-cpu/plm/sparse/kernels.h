@@ -16,7 +16,7 @@ constexpr int PANEL = 64;
 constexpr int AHEAD = 16;
 
 struct kernels {
-    int  n_block; // columns that must be computed together
+    int n_block;  // columns that must be computed together
     bool rounded; // sum_rows rounds what it multiplies quants by to 15 bits (sum-int.h)
 
     // y[c] += sum over k in ascending order of x[k] * W[index[k]][c], c in [0, n_columns), n_columns a whole

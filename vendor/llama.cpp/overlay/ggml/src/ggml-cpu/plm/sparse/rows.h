@@ -33,43 +33,49 @@ PLM_INLINE uint32_t word(const void * p) {
 // --- plain floats: 16 columns are a block --------------------------------------------------------
 
 struct floats_16 {
-    static constexpr int  N = 16, GROUPS = 0;
+    static constexpr int N = 16, GROUPS = 0;
     static constexpr bool OFFSET = false, SIGNED = true;
-    static constexpr int  ZERO = 0, MIDDLE = 0;
+    static constexpr int ZERO = 0, MIDDLE = 0;
 };
 
 struct row_f32 : floats_16 {
-    struct block { float v[16]; };
-    PLM_INLINE void   prepare(const block &, float *) {}
+    struct block {
+        float v[16];
+    };
+    PLM_INLINE void prepare(const block &, float *) {}
     PLM_INLINE f32x16 values(const block & b) { return load(b.v); }
 };
 
 struct row_f16 : floats_16 {
-    struct block { uint16_t v[16]; };
-    PLM_INLINE void   prepare(const block &, float *) {}
+    struct block {
+        uint16_t v[16];
+    };
+    PLM_INLINE void prepare(const block &, float *) {}
     PLM_INLINE f32x16 values(const block & b) { return load_f16(b.v); }
 };
 
 struct row_bf16 : floats_16 {
-    struct block { uint16_t v[16]; };
-    PLM_INLINE void   prepare(const block &, float *) {}
+    struct block {
+        uint16_t v[16];
+    };
+    PLM_INLINE void prepare(const block &, float *) {}
     PLM_INLINE f32x16 values(const block & b) { return load_bf16(b.v); }
 };
 
 // --- blocks of 32 with one scale -----------------------------------------------------------------
 
 struct block_of_32 {
-    static constexpr int  N = 32, GROUPS = 1;
+    static constexpr int N = 32, GROUPS = 1;
     static constexpr bool OFFSET = true, SIGNED = false, LOADED_ALONE = true;
-    static constexpr int  ZERO = 0, MIDDLE = 0;
+    static constexpr int ZERO = 0, MIDDLE = 0;
 };
 
 struct row_q8_0 {
     using block = block_q8_0;
-    static constexpr int  N = 32, GROUPS = 1;
+    static constexpr int N = 32, GROUPS = 1;
     static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = false;
-    static constexpr int  ZERO = 0, MIDDLE = 0;
-    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
+    static constexpr int ZERO = 0, MIDDLE = 0;
+    PLM_INLINE void prepare(const block & b, float * s) { s[0] = f16(b.d); }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) { return load(b.qs + c); }
 };
 
@@ -95,28 +101,40 @@ template <class V> PLM_INLINE V nibbles_5(const uint8_t * qs, const uint8_t * qh
 struct row_q4_0 : block_of_32 {
     using block = block_q4_0;
     static constexpr int ZERO = 8;
-    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = -8 * s[0]; }
+    PLM_INLINE void prepare(const block & b, float * s) {
+        s[0] = f16(b.d);
+        s[1] = -8 * s[0];
+    }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles<typename L::bytes>(b.qs, c); }
 };
 
 struct row_q4_1 : block_of_32 {
     using block = block_q4_1;
     static constexpr int MIDDLE = 8;
-    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
+    PLM_INLINE void prepare(const block & b, float * s) {
+        s[0] = f16(b.d);
+        s[1] = f16(b.m);
+    }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles<typename L::bytes>(b.qs, c); }
 };
 
 struct row_q5_0 : block_of_32 {
     using block = block_q5_0;
     static constexpr int ZERO = 16;
-    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = -16 * s[0]; }
+    PLM_INLINE void prepare(const block & b, float * s) {
+        s[0] = f16(b.d);
+        s[1] = -16 * s[0];
+    }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles_5<typename L::bytes>(b.qs, b.qh, c); }
 };
 
 struct row_q5_1 : block_of_32 {
     using block = block_q5_1;
     static constexpr int MIDDLE = 16;
-    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); s[1] = f16(b.m); }
+    PLM_INLINE void prepare(const block & b, float * s) {
+        s[0] = f16(b.d);
+        s[1] = f16(b.m);
+    }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return nibbles_5<typename L::bytes>(b.qs, b.qh, c); }
 };
 
@@ -125,25 +143,25 @@ alignas(16) static const int8_t IQ4_VALUES[16] = { -127, -104, -83, -65, -49, -3
 
 struct row_iq4_nl {
     using block = block_iq4_nl;
-    static constexpr int  N = 32, GROUPS = 1;
+    static constexpr int N = 32, GROUPS = 1;
     static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = true;
-    static constexpr int  ZERO = 0, MIDDLE = 0;
-    PLM_INLINE void   prepare(const block & b, float * s) { s[0] = f16(b.d); }
+    static constexpr int ZERO = 0, MIDDLE = 0;
+    PLM_INLINE void prepare(const block & b, float * s) { s[0] = f16(b.d); }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return lookup(load_bytes(IQ4_VALUES), nibbles<typename L::bytes>(b.qs, c)); }
 };
 
 // --- blocks of 256 with scales of their own for each 16 or 32 columns ----------------------------
 
 struct groups_of_16 {
-    static constexpr int  N = QK_K, GROUPS = 16;
+    static constexpr int N = QK_K, GROUPS = 16;
     static constexpr bool OFFSET = true, SIGNED = false, LOADED_ALONE = false;
-    static constexpr int  ZERO = 0, MIDDLE = 0;
+    static constexpr int ZERO = 0, MIDDLE = 0;
 };
 
 struct groups_of_32 {
-    static constexpr int  N = QK_K, GROUPS = 8;
+    static constexpr int N = QK_K, GROUPS = 8;
     static constexpr bool OFFSET = true, SIGNED = false, LOADED_ALONE = false;
-    static constexpr int  ZERO = 0, MIDDLE = 0;
+    static constexpr int ZERO = 0, MIDDLE = 0;
 };
 
 struct row_q2_k : groups_of_16 {
@@ -151,7 +169,7 @@ struct row_q2_k : groups_of_16 {
     static constexpr int MIDDLE = 2;
     PLM_INLINE void prepare(const block & b, float * s) {
         const i8x16 both = load_bytes(b.scales);
-        store(s,      floats(bits(both, 0, 4)) * splat( f16(b.d)));
+        store(s, floats(bits(both, 0, 4)) * splat(f16(b.d)));
         store(s + 16, floats(bits(both, 4, 4)) * splat(-f16(b.dmin)));
     }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) {
@@ -173,7 +191,7 @@ struct row_q3_k : groups_of_16 {
         store(s + 16, d * splat(-4.0f));
     }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) {
-        const auto low  = bits(load(b.qs + 32 * (c / 128) + c % 32), 2 * (c % 128 / 32), 2);
+        const auto low = bits(load(b.qs + 32 * (c / 128) + c % 32), 2 * (c % 128 / 32), 2);
         const auto high = shl(bits(load(b.hmask + c % 32), c / 32, 1), 2);
         return low | high;
     }
@@ -193,14 +211,14 @@ template <class L> PLM_INLINE typename L::bytes nibbles_64(const uint8_t * qs, i
 struct row_q4_k : groups_of_32 {
     using block = block_q4_K;
     static constexpr int MIDDLE = 8;
-    PLM_INLINE void   prepare(const block & b, float * s) { prepare_32(b, s); }
+    PLM_INLINE void prepare(const block & b, float * s) { prepare_32(b, s); }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) { return nibbles_64(b.qs, c, load); }
 };
 
 struct row_q5_k : groups_of_32 {
     using block = block_q5_K;
     static constexpr int MIDDLE = 16;
-    PLM_INLINE void   prepare(const block & b, float * s) { prepare_32(b, s); }
+    PLM_INLINE void prepare(const block & b, float * s) { prepare_32(b, s); }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) {
         const auto high = shl(bits(load(b.qh + c % 32), c / 32, 1), 4);
         return nibbles_64(b.qs, c, load) | high;
@@ -218,7 +236,7 @@ struct row_q6_k : groups_of_16 {
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) {
         // 128 columns share 64 bytes of low nibbles and 32 bytes of high bit pairs
         const int half = c / 128, quarter = c % 128 / 32, part = c % 32;
-        const auto low  = bits(load(b.ql + 64 * half + 32 * (quarter % 2) + part), 4 * (quarter / 2), 4);
+        const auto low = bits(load(b.ql + 64 * half + 32 * (quarter % 2) + part), 4 * (quarter / 2), 4);
         const auto high = shl(bits(load(b.qh + 32 * half + part), 2 * quarter, 2), 4);
         return low | high;
     }
@@ -226,9 +244,9 @@ struct row_q6_k : groups_of_16 {
 
 struct row_iq4_xs {
     using block = block_iq4_xs;
-    static constexpr int  N = QK_K, GROUPS = 8;
+    static constexpr int N = QK_K, GROUPS = 8;
     static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = true;
-    static constexpr int  ZERO = 0, MIDDLE = 0;
+    static constexpr int ZERO = 0, MIDDLE = 0;
     PLM_INLINE void prepare(const block & b, float * s) {
         const float d = f16(b.d);
         for (int i = 0; i < 8; i++) {

@@ -15,19 +15,19 @@ struct job {
     const plan & p;
     const char * w;
     const char * x;
-    char       * y;
+    char * y;
     const char * following; // the weights of the thread's next head, or null
-    int64_t      n;
+    int64_t n;
 
     static const char * weights(const plan & p, int64_t head) {
-        const int64_t h  = head % p.x->ne[2], b = head / p.x->ne[2];
+        const int64_t h = head % p.x->ne[2], b = head / p.x->ne[2];
         const int64_t hw = p.w->ne[2] == 1 ? 0 : h, bw = p.w->ne[3] == 1 ? 0 : b;
         return (const char *) p.w->data + bw * p.w->nb[3] + hw * p.w->nb[2];
     }
 
     // heads up to `last` are the thread's
     job(const plan & p, int64_t head, int64_t g, int64_t last) : p(p) {
-        const int64_t h  = head % p.x->ne[2], b = head / p.x->ne[2];
+        const int64_t h = head % p.x->ne[2], b = head / p.x->ne[2];
         const int64_t t0 = g * p.group;
         n = std::min(p.group, p.n_tokens - t0);
         w = weights(p, head);
@@ -37,8 +37,8 @@ struct job {
     }
 
     const float * x_row(int64_t t) const { return (const float *) (x + t * p.x->nb[1]); }
-    float       * y_row(int64_t t) const { return (float *) (y + t * p.y->nb[1]); }
-    const char  * w_row(int64_t i, int64_t column) const { return w + i * p.w->nb[1] + ggml_row_size(p.w->type, column); }
+    float * y_row(int64_t t) const { return (float *) (y + t * p.y->nb[1]); }
+    const char * w_row(int64_t i, int64_t column) const { return w + i * p.w->nb[1] + ggml_row_size(p.w->type, column); }
 
     // tokens first, first + step, …: fills their lists; returns how many rows they select
     uint64_t select(const selection & s, int64_t first, int64_t step) const {
@@ -65,7 +65,7 @@ struct job {
         for (int64_t first = 0; first < n; first += SHARED) {
             const int64_t here = std::min(SHARED, n - first);
             const float * x_of[SHARED];
-            float       * y_of[SHARED];
+            float * y_of[SHARED];
             for (int64_t t = 0; t < here; t++) {
                 x_of[t] = x_row(first + t);
                 y_of[t] = y_row(first + t) + c0;
@@ -91,8 +91,8 @@ struct job {
             std::fill_n(y_row(t) + c0, c1 - c0, 0.0f);
         }
         const int64_t panel_stride = tile_rows * PANEL;
-        const int     n_columns    = (int) (c1 - c0);
-        const int64_t piece        = ggml_row_size(p.w->type, n_columns);
+        const int n_columns = (int) (c1 - c0);
+        const int64_t piece = ggml_row_size(p.w->type, n_columns);
         for (int64_t i0 = 0; i0 < p.n_in; i0 += tile_rows) {
             const int64_t from = i0 / 32, to = (std::min(i0 + tile_rows, p.n_in) + 31) / 32;
             for (int32_t k = any.starts[from]; k < any.starts[to]; k++) {
@@ -117,13 +117,13 @@ struct job {
 
     // columns [c0, c1), at most TILE: all rows, in 8-bit integers
     void sum_dense(const selection & s, int64_t c0, int64_t c1, char * scratch) const {
-        float   * tile = (float *) scratch;
-        uint8_t * q    = (uint8_t *) scratch + p.tile_bytes();
+        float * tile = (float *) scratch;
+        uint8_t * q = (uint8_t *) scratch + p.tile_bytes();
         for (int64_t t = 0; t < n; t++) {
             std::fill_n(y_row(t) + c0, c1 - c0, 0.0f);
         }
-        const int     n_columns    = (int) (c1 - c0);
-        const int64_t piece        = ggml_row_size(p.w->type, n_columns);
+        const int n_columns = (int) (c1 - c0);
+        const int64_t piece = ggml_row_size(p.w->type, n_columns);
         const int64_t panel_stride = DENSE_ROWS * PANEL;
         for (int64_t b = 0; b < p.n_dense; b++) {
             const int64_t i0 = b * DENSE_ROWS, i1 = std::min(i0 + DENSE_ROWS, p.n_in);
@@ -136,7 +136,7 @@ struct job {
             }
             for (int64_t c = c0; c < c1; c += PANEL) {
                 const float * panel = tile + (c - c0) / PANEL * panel_stride;
-                const int     width = (int) std::min<int64_t>(PANEL, c1 - c);
+                const int width = (int) std::min<int64_t>(PANEL, c1 - c);
                 float w_scale[PANEL];
                 if (quantize_panel(panel, (int) (i1 - i0), q, w_scale)) {
                     const int64_t at = b * p.group;
@@ -175,7 +175,7 @@ struct job {
         switch (choose(p, n, s.count_of(n), any.count)) {
             case way::shared: sum_shared(any.rows, any.count, c0, c1); return;
             case way::packed: sum_packed(s, c0, c1); return;
-            default: break;
+            default:          break;
         }
         int64_t tile_rows = PANEL_BYTES / (PANEL * sizeof(float)) * p.n_in / std::max<int64_t>(1, any.count);
         tile_rows = std::clamp<int64_t>(tile_rows / 32 * 32, 32, std::min(TILE_ROWS, round_up(p.n_in, 32)));

@@ -13,31 +13,31 @@ namespace {
 // Lists of selected rows, by token, in scratch memory.
 struct selection {
     const plan & p;
-    int32_t    * index_;
-    float      * value_;
-    int32_t    * starts_;
-    uint32_t   * mask_;
-    uint32_t   * largest_;
-    float      * dense_scale_; // these by block, then by token
-    int32_t    * dense_sum_;
-    int8_t     * dense_;
+    int32_t * index_;
+    float * value_;
+    int32_t * starts_;
+    uint32_t * mask_;
+    uint32_t * largest_;
+    float * dense_scale_; // these by block, then by token
+    int32_t * dense_sum_;
+    int8_t * dense_;
 
     selection(const plan & p, char * at) : p(p) {
-        index_   = (int32_t *) at;
-        value_   = (float *) (index_ + p.group * p.entries);
-        starts_  = (int32_t *) (value_ + p.group * p.entries);
-        mask_    = (uint32_t *) (starts_ + p.group * p.n_starts());
+        index_ = (int32_t *) at;
+        value_ = (float *) (index_ + p.group * p.entries);
+        starts_ = (int32_t *) (value_ + p.group * p.entries);
+        mask_ = (uint32_t *) (starts_ + p.group * p.n_starts());
         largest_ = mask_ + p.group * p.n_words;
 
         dense_scale_ = (float *) (largest_ + p.group);
-        dense_sum_   = (int32_t *) (dense_scale_ + p.group * p.n_dense);
-        dense_       = (int8_t *) (dense_sum_ + p.group * p.n_dense);
+        dense_sum_ = (int32_t *) (dense_scale_ + p.group * p.n_dense);
+        dense_ = (int8_t *) (dense_sum_ + p.group * p.n_dense);
     }
 
-    int32_t  * index(int64_t t)  const { return index_  + t * p.entries; }
-    float    * value(int64_t t)  const { return value_  + t * p.entries; }
-    int32_t  * starts(int64_t t) const { return starts_ + t * p.n_starts(); }
-    uint32_t * mask(int64_t t)   const { return mask_   + t * p.n_words; }
+    int32_t * index(int64_t t) const { return index_ + t * p.entries; }
+    float * value(int64_t t) const { return value_ + t * p.entries; }
+    int32_t * starts(int64_t t) const { return starts_ + t * p.n_starts(); }
+    uint32_t * mask(int64_t t) const { return mask_ + t * p.n_words; }
 
     // the largest magnitude of a token's values, as a float's bits; known where the op may be dense
     uint32_t & largest(int64_t t) const { return largest_[t]; }
@@ -82,11 +82,11 @@ struct selection {
 struct row_union {
     int32_t * rows;   // ascending, and AHEAD more that may be read
     int32_t * starts; // how many lie before row 32 i
-    int32_t   count = 0;
+    int32_t count = 0;
 
     row_union(const selection & s, int64_t n, char * at) {
         const int64_t n_words = s.p.n_words;
-        rows   = (int32_t *) at;
+        rows = (int32_t *) at;
         starts = rows + s.p.entries;
         uint32_t * any = (uint32_t *) (starts + s.p.n_starts());
         std::copy_n(s.mask(0), n_words, any);

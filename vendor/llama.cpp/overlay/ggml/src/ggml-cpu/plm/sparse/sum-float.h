@@ -19,13 +19,14 @@ template <class F, int... J> PLM_INLINE void each(std::integer_sequence<int, J..
 // Keeps the compiler from holding scales in registers, from where each would have to be spread over the
 // lanes by the units that are busy with the sums; from memory the load does it.
 #if defined(__GNUC__)
-#    define SPARSE_T_IN_MEMORY(a) asm volatile("" : "+m"(a))
+#define SPARSE_T_IN_MEMORY(a) asm volatile("" : "+m"(a))
 #else
-#    define SPARSE_T_IN_MEMORY(a) (void) (a)
+#define SPARSE_T_IN_MEMORY(a) (void) (a)
 #endif
 
 // floats of a block's scales and offsets, and of its sums of offsets
-template <class T> constexpr int SCALES  = T::GROUPS == 16 ? 32 : T::GROUPS == 8 ? 16 : 2;
+template <class T> constexpr int SCALES = T::GROUPS == 16 ? 32 : T::GROUPS == 8 ? 16
+                                                                                : 2;
 template <class T> constexpr int OFFSETS = T::GROUPS >= 8 ? 16 : 1;
 
 // columns whose sums of offsets fit into a small array

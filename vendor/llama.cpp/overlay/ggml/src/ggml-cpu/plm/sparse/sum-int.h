@@ -51,10 +51,10 @@ template <class T> PLM_INLINE four_rows unit_of(const typename T::block * const 
 // What some tokens multiply the same rows by, and where their sums go. N tokens at a time are computed.
 struct tokens {
     static constexpr int MOST = 8;
-    int           n;
+    int n;
     const float * x[MOST]; // by number in the window of ROWS
-    float       * y[MOST];
-    float      (* offsets[MOST])[16]; // by span
+    float * y[MOST];
+    float (*offsets[MOST])[16]; // by span
 };
 
 // The units U .. U + TOGETHER - 1 of a span, over all rows. (A unit behind the last column repeats the last.)
@@ -62,13 +62,13 @@ struct tokens {
 // find out, and asking for all at once would fill its queues, so each step asks for a part of them.
 template <class T, int DIGITS, int N, int U>
 PLM_INLINE void sum_units(const char * const * row, const char * const * next, size_t at, int n_quads,
-                               const int32_t (*c)[DIGITS][ROWS / 4][LANES<T>], const int32_t (*total)[LANES<T>], const float (*unit)[LANES<T>], float * const * y) {
+                          const int32_t (*c)[DIGITS][ROWS / 4][LANES<T>], const int32_t (*total)[LANES<T>], const float (*unit)[LANES<T>], float * const * y) {
     using block = typename T::block;
-    constexpr int WIDE   = N == 1 ? TOGETHER : 1;
-    constexpr int STEPS  = SPAN / UNIT / WIDE; // of a quad
-    constexpr int STEP   = U / WIDE;
-    constexpr int BYTES  = SPAN / T::N * (int) sizeof(block);
-    constexpr int GROUP  = SPAN / SPAN_GROUPS<T>;
+    constexpr int WIDE = N == 1 ? TOGETHER : 1;
+    constexpr int STEPS = SPAN / UNIT / WIDE; // of a quad
+    constexpr int STEP = U / WIDE;
+    constexpr int BYTES = SPAN / T::N * (int) sizeof(block);
+    constexpr int GROUP = SPAN / SPAN_GROUPS<T>;
     constexpr int excess = T::ZERO + T::MIDDLE + (T::SIGNED && WITH_128 ? 128 : 0);
     sums s[WIDE][N][DIGITS];
     for (int i = 0; i < WIDE; i++) {
@@ -131,9 +131,9 @@ void sum_span(const char * const * row, const char * const * next, int n, size_t
     using block = typename T::block;
     constexpr int quads = ROWS / 4, L = LANES<T>;
     constexpr size_t bytes = SPAN / T::N * sizeof(block);
-    alignas(64) float   product[N][ROWS][L];
+    alignas(64) float product[N][ROWS][L];
     alignas(64) int32_t c[N][DIGITS][quads][L], total[N][L] = {};
-    alignas(64) float   unit[N][L];
+    alignas(64) float unit[N][L];
     const int column = (int) (at / sizeof(block)) * T::N;
 
     using lanes = floats_in<L>;
@@ -181,7 +181,7 @@ void sum_span(const char * const * row, const char * const * next, int n, size_t
             continue;
         }
         if constexpr (HAS_OFFSETS<T>) {
-            float before[16], * sum = all.offsets[first + t][column / SPAN];
+            float before[16], *sum = all.offsets[first + t][column / SPAN];
             store(before, offset[t]);
             for (int i = 0; i < L; i++) {
                 sum[i] += before[i];
@@ -202,7 +202,7 @@ void sum_span(const char * const * row, const char * const * next, int n, size_t
 // Rows index[0 .. n) for all tokens, whose x(t, k) is what row index[k] is multiplied by for token t
 template <class T, int DIGITS, class X>
 PLM_INLINE void sum_windows(const char * w, size_t row_size, const int32_t * index, int n, int n_tokens, X x, float * const * y, int n_columns,
-                                 const char * following) {
+                            const char * following) {
     constexpr int CHUNK = 2048;
     for (int c0 = 0; c0 < n_columns; c0 += CHUNK) {
         const int width = std::min(CHUNK, n_columns - c0);
@@ -218,9 +218,9 @@ PLM_INLINE void sum_windows(const char * w, size_t row_size, const int32_t * ind
         }
         for (int k = 0; k < n; k += ROWS) {
             const int rows = std::min(ROWS, n - k);
-            const char * row[ROWS], * next[ROWS];
+            const char *row[ROWS], *next[ROWS];
             for (int r = 0; r < (rows + 3) / 4 * 4; r++) {
-                row[r]  = from + index[k + std::min(r, rows - 1)] * row_size;
+                row[r] = from + index[k + std::min(r, rows - 1)] * row_size;
                 const int later = k + r + ROWS;
                 next[r] = later < n || !following ? from + index[std::min(later, n - 1)] * row_size : following + first_column + (later - n) * row_size;
             }
@@ -230,8 +230,8 @@ PLM_INLINE void sum_windows(const char * w, size_t row_size, const int32_t * ind
                 }
             }
             for (int c = 0; c < width; c += SPAN) {
-                const int    columns = std::min(SPAN, width - c);
-                const size_t at      = c / T::N * sizeof(typename T::block);
+                const int columns = std::min(SPAN, width - c);
+                const size_t at = c / T::N * sizeof(typename T::block);
                 if constexpr (DIGITS == 2) {
                     sum_span<T, DIGITS, 1>(row, next, rows, at, columns, all, 0);
                 } else {
@@ -277,8 +277,7 @@ void sum_shared_int(const char * w, size_t row_size, const int32_t * index, int 
                     int n_columns, const char * following) {
     sum_windows<T, 1>(w, row_size, index, n, n_tokens, [=](int t, int k) {
         const float v = x[t][index[k]];
-        return relu_sqr ? (v <= 0.0f ? 0.0f : v * v) : v;
-    }, y, n_columns, following);
+        return relu_sqr ? (v <= 0.0f ? 0.0f : v * v) : v; }, y, n_columns, following);
 }
 
 } // namespace
