@@ -46,12 +46,14 @@ test-all: .tools ## all tests: engines for other devices, phones and GPUs, every
 lint: .linters ## style, types, and which room imports which
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
+	@$(VENV)/python tools/format_cpp.py --check
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports
 
 fix: .linters ## mend what tools can mend: style and layout
 	@$(VENV)/ruff check --fix .
 	@$(VENV)/ruff format .
+	@$(VENV)/python tools/format_cpp.py
 
 hooks: .linters ## let git run what `make lint` runs before each commit
 	@$(VENV)/pre-commit install

@@ -11,14 +11,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("vendor/llama.cpp/overlay", "plm_edge", "benchmarks/native", "native")
+FOLDERS = ("vendor/llama.cpp/overlay", "plm_edge", "benchmarks/native", "native", "tests")
 SUFFIXES = {".c", ".cpp", ".h", ".inc"}
-BUILT = ROOT / "plm_edge/lib"
+# what the build puts into the package: copies
+BUILT = {ROOT / "plm_edge" / name for name in ("bin", "bindings", "data", "lib")}
 
 
 def sources() -> list[Path]:
     found = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))
-    return sorted(p for p in found if p.suffix in SUFFIXES and BUILT not in p.parents)
+    return sorted(p for p in found if p.suffix in SUFFIXES and not BUILT & {p, *p.parents})
 
 
 def main() -> int:
