@@ -80,16 +80,16 @@ def in_turns(
     Args:
         workload: its max_repeats is how many samples a run takes.
     """
-    made = Turns()
+    turns = Turns()
     for turn in count():
-        if turn >= at_most or (turn >= at_least and made.steady):
-            return made
+        if turn >= at_most or (turn >= at_least and turns.steady):
+            return turns
         if turn % 2:
-            made.theirs.append(theirs(model, point, threads, workload.max_repeats))
-            made.ours.append(here(model, point, threads, workload))
+            turns.theirs.append(theirs(model, point, threads, workload.max_repeats))
+            turns.ours.append(here(model, point, threads, workload))
         else:
-            made.ours.append(here(model, point, threads, workload))
-            made.theirs.append(theirs(model, point, threads, workload.max_repeats))
+            turns.ours.append(here(model, point, threads, workload))
+            turns.theirs.append(theirs(model, point, threads, workload.max_repeats))
     raise AssertionError
 
 

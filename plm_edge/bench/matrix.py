@@ -107,7 +107,7 @@ def measure(
     Raises:
         PlmEdgeError: a type cannot be made or run.
     """
-    reference = variants.made(source, source.best, step)
+    reference = variants.provide(source, source.best, step)
     step("the reference's predictions")
     windows = windows_of(reference, setting.text)
     divergence = Divergence(reference, windows, min(max(wanted.threads), default_threads()))
@@ -115,7 +115,7 @@ def measure(
     models: dict[str, Any] = {}
     head: dict[str, Any] = {}
     for quant in wanted.quants:
-        model = variants.made(source, quant, step)
+        model = variants.provide(source, quant, step)
         kl = {}
         for kv in wanted.kvs:
             step(f"divergence of {quant}, KV {kv}")

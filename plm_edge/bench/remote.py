@@ -22,8 +22,8 @@ from plm_edge.bench.worker.client import (
     PointReader,
     Request,
     Setting,
+    encode,
     point_request,
-    written,
 )
 from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
@@ -199,7 +199,7 @@ class Device:
         return self.transport.run(
             [self.path(PROGRAM)],
             env={**self.environment(), **self.extra},
-            stdin=written(requests),
+            stdin=encode(requests),
             on_stdout=answers.out,
             on_stderr=answers.err,
         )

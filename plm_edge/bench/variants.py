@@ -60,8 +60,8 @@ def origin(given: Path | None) -> Origin:
     return Origin(given, given.stem, quant)
 
 
-def made(source: Origin, quant: str, progress: Progress | None = None) -> Path:
-    """The model in a type: kept from an earlier call, or converted now (edge layout).
+def provide(source: Origin, quant: str, progress: Progress | None = None) -> Path:
+    """Give the model in a type, in the edge layout: kept from an earlier call, or converted now.
 
     Args:
         progress: told what is done now, where it takes time.

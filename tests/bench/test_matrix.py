@@ -69,7 +69,7 @@ def test_every_cell_has_speed_memory_and_divergence(cache: None) -> None:
 
 
 def test_a_model_does_not_diverge_from_itself(cache: None) -> None:
-    model = variants.made(variants.origin(None), "f32")
+    model = variants.provide(variants.origin(None), "f32")
     measure = Divergence(model, windows_of(model)[:2])
     assert measure.of(model) == pytest.approx(0, abs=1e-9)
     assert (measure.of(model, "q4_0") > 1e-6).all()
@@ -82,8 +82,8 @@ def test_divergence_by_hand(cache: None) -> None:
     from plm_edge.engine.session import Session
     from plm_edge.quality.divergence import logits
 
-    good = variants.made(variants.origin(None), "f32")
-    poor = variants.made(variants.origin(None), "q2_k")
+    good = variants.provide(variants.origin(None), "f32")
+    poor = variants.provide(variants.origin(None), "q2_k")
     window = windows_of(good)[0][:70]  # more than a chunk
     found = []
     for path in (good, poor):
@@ -96,17 +96,17 @@ def test_divergence_by_hand(cache: None) -> None:
 
 
 def test_the_reference_is_the_file_itself_when_it_is_good(tiny_gguf: Path, cache: None) -> None:
-    best = variants.made(variants.origin(None), "q8_0")
+    best = variants.provide(variants.origin(None), "q8_0")
     found = variants.origin(best)
     assert (found.best, found.quantised) == ("q8_0", True)
-    assert variants.made(found, "q8_0") == best
+    assert variants.provide(found, "q8_0") == best
     with pytest.raises(PlmEdgeError, match="too few bits"):
         variants.origin(tiny_gguf)
 
 
 def test_a_type_is_made_once(cache: None) -> None:
     source = variants.origin(None)
-    first = variants.made(source, "q8_0")
+    first = variants.provide(source, "q8_0")
     written = first.stat().st_mtime_ns
-    assert variants.made(source, "q8_0") == first
+    assert variants.provide(source, "q8_0") == first
     assert first.stat().st_mtime_ns == written

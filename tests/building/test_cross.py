@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.bench.worker.client import greedy_request, written
+from plm_edge.bench.worker.client import encode, greedy_request
 from plm_edge.building.fits import require_fits
 from plm_edge.devices.profiles.profile import find
 from plm_edge.engine.greedy import greedy
@@ -49,7 +49,7 @@ def test_greedy_tokens_equal_this_machines(device: str, tiny_gguf: Path) -> None
         assert min(step.margin for step in steps) > CLEAR
         assert len(steps) == COUNT
         request = greedy_request(str(tiny_gguf), prompt, COUNT)
-        found = run(device, engine(device).programs / PROBE, stdin=written([request]))
+        found = run(device, engine(device).programs / PROBE, stdin=encode([request]))
         assert found.returncode == 0, found.stderr
         assert json.loads(found.stdout)["tokens"] == [step.token for step in steps]
 
@@ -76,5 +76,5 @@ def test_a_build_for_a76_on_a72(tiny_gguf: Path) -> None:
     with pytest.raises(PlmEdgeError, match="dotprod"):
         require_fits(made.manifest, "rpi4", profile.arch, profile.features)
     request = greedy_request(str(tiny_gguf), [1, 5, 9], COUNT)
-    done = run("rpi4", made.programs / PROBE, stdin=written([request]))
+    done = run("rpi4", made.programs / PROBE, stdin=encode([request]))
     assert done.returncode == -signal.SIGILL

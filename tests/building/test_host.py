@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from plm_edge.bench.worker.client import greedy_request, written
+from plm_edge.bench.worker.client import encode, greedy_request
 from plm_edge.building import build, collect
 from plm_edge.building.cache import KeptBuild
 from plm_edge.building.request import target_for
@@ -82,7 +82,7 @@ def test_a_program_where_it_was_never_built(
     shutil.copytree(host.programs, tmp_path / "moved")
     program = tmp_path / "moved" / PROBE
     request = greedy_request(str(tiny_gguf), prompt, COUNT)
-    done = subprocess.run([program], input=written([request]), capture_output=True)
+    done = subprocess.run([program], input=encode([request]), capture_output=True)
     found = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
     assert str(tmp_path / "moved" / "libllama.so") in found
     assert done.returncode == 0, done.stderr

@@ -98,8 +98,8 @@ def greedy_request(model: str, tokens: list[int], count: int, threads: int = 1) 
     }  # fmt: skip
 
 
-def written(requests: Sequence[Request]) -> bytes:
-    """The program's input."""
+def encode(requests: Sequence[Request]) -> bytes:
+    """Encode requests as the program reads them: a line of JSON each, in UTF-8."""
     return b"".join(json.dumps(request).encode() + b"\n" for request in requests)
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from plm_edge.base import place
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench.worker.client import PROGRAM, SMALLER, Answers, Request, written
+from plm_edge.bench.worker.client import PROGRAM, SMALLER, Answers, Request, encode
 from plm_edge.bench.worker.events import Event
 from plm_edge.engine import library
 
@@ -118,7 +118,7 @@ class Process:
         """Ask for something; what it answers comes by `read`."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died: its exit code says why
-            self._process.stdin.write(written(requests))
+            self._process.stdin.write(encode(requests))
             self._process.stdin.flush()
 
     def read(self) -> Event | None:

@@ -35,7 +35,7 @@ def run_paper(request: Request, where: Places, output: Output) -> None:
     source, common = _begin(request, where, output)
 
     def run(quant: str, workload: Any, gpu_layers: int | None) -> list[Result]:
-        model = variants.made(source, quant, console.note)
+        model = variants.provide(source, quant, console.note)
         setting = replace(common, model=model)
         if gpu_layers is not None:
             setting = replace(setting, gpu_layers=gpu_layers)
@@ -44,7 +44,7 @@ def run_paper(request: Request, where: Places, output: Output) -> None:
             return measure.measure_there(where, setting, workload)
         return measure.measure_here(setting, workload)
 
-    first = gguf_file.read(variants.made(source, paper.QUANTS[0][1], console.note))
+    first = gguf_file.read(variants.provide(source, paper.QUANTS[0][1], console.note))
     layers = describe(first).n_layers or 0
     found = paper.measure(run, paper.workload(request.budget), layers, paper.on_gpu)
     table, pictures = drawn.paper_table(found), drawn.paper_pictures(found)
