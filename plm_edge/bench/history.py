@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -121,8 +120,45 @@ def _remembered(text: str) -> Result | None:
         return None
 
 
-def runs(limit: int = 20) -> list[dict[str, Any]]:
-    """The newest runs, the newest first: id, created, model, quant, device, engine, points."""
+class Run(msgspec.Struct, kw_only=True):
+    """A remembered run, as `bench history --json` shows it.
+
+    Attributes:
+        setting: what must be the same for runs to be compared; see `setting_of`.
+        points: median tokens a second by the point's name; loads are left out.
+        slower: points that were slower than in the run of the same setting before it, in words.
+    """
+
+    id: int
+    created: str
+    setting: str
+    model: str
+    quant: str
+    device: str
+    engine: str
+    tree: str
+    points: dict[str, float]
+    slower: list[str] = []
+
+    def rate(self, start: str) -> float | None:
+        """Tokens a second of the first point whose name begins so, such as tg; None without one."""
+        return next((rate for name, rate in self.points.items() if name.startswith(start)), None)
+
+
+def runs(limit: int = 20) -> list[Run]:
+    """The newest runs, the newest first, each with what became slower in it.
+
+    Raises:
+        PlmEdgeError: the history cannot be read (code ENVIRONMENT).
+    """
+    found = _stored(limit)
+    for at, run in enumerate(found):
+        before = next((one for one in found[at + 1 :] if one.setting == run.setting), None)
+        run.slower = slower(run.id, before.id) if before else []
+    return found
+
+
+def _stored(limit: int) -> list[Run]:
     with _open() as base:
         found = base.execute(
             "select id, created, setting, model, quant, device, engine, tree from runs"
@@ -135,7 +171,7 @@ def runs(limit: int = 20) -> list[dict[str, Any]]:
             points = base.execute(
                 "select name, median from points where run = ? and kind != 'load'", (row[0],)
             )
-            made.append(dict(zip(names, row, strict=True)) | {"points": dict(points.fetchall())})
+            made.append(Run(**dict(zip(names, row, strict=True)), points=dict(points.fetchall())))
     return made
 
 

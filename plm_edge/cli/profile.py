@@ -75,7 +75,7 @@ def _show(phase: dict[str, Any]) -> None:
         console.out.print()
     layers = sorted((item for item in phase["by_layer"] if item["key"] >= 0), key=_key)
     if layers:
-        from plm_edge.cli.bench.history import spark
+        from plm_edge.bench.render.summary import spark
 
         outside = sum(item["share"] for item in phase["by_layer"] if item["key"] < 0)
         console.out.print(

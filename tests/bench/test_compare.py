@@ -12,9 +12,9 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import history
 from plm_edge.bench.analyse import compare
+from plm_edge.bench.render.runs import shortened
 from plm_edge.bench.result.shape import Result, of_json
 from plm_edge.bench.statistics import summarise
-from plm_edge.cli.bench.history import shortened
 
 
 def slowed(result: dict[str, Any], factor: float) -> Result:
@@ -88,8 +88,8 @@ def test_the_last_run_of_the_same_setting(result: dict[str, Any], place: Path) -
     assert found is not None
     assert found.points[2].tps is not None
     assert found.points[2].tps.median == pytest.approx(200)
-    assert [run["id"] for run in history.runs()] == [3, 2, 1]
-    assert history.runs()[0]["points"]["tg4"] == pytest.approx(200)
+    assert [run.id for run in history.runs()] == [3, 2, 1]
+    assert history.runs()[0].points["tg4"] == pytest.approx(200)
 
 
 @pytest.mark.parametrize(

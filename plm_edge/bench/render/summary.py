@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from plm_edge.base import console
 from plm_edge.bench.result.shape import LackingMeter, Point, Result
 
 BUSY = 0.5  # load average by logical core from which other programs spoil the figures
+_LEVELS = "▁▂▃▄▅▆▇█"
 _NO_ENERGY = ("thermal zones", "CPU clock", "throttling")  # lacking, but no meters of energy
 
 
@@ -53,3 +56,9 @@ def lacking_energy(result: Result) -> list[LackingMeter]:
 def milliseconds(seconds: float) -> str:
     """Always in milliseconds, so that a column can be compared by eye."""
     return f"{1000 * seconds:.2f} ms" if seconds < 0.1 else f"{1000 * seconds:,.0f} ms"
+
+
+def spark(values: Sequence[float]) -> str:
+    """A line of bars, one a value, scaled from zero to the largest."""
+    top = max(values, default=0) or 1
+    return "".join(_LEVELS[min(7, int(8 * value / top))] for value in values)
