@@ -12,7 +12,7 @@ from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.remote import Device
-from plm_edge.bench.site import OnSample, Result
+from plm_edge.bench.site import OnSample, Section
 from plm_edge.bench.worker import counting
 from plm_edge.bench.worker.client import Answers, Setting, greedy_request
 from plm_edge.bench.worker.events import Measured
@@ -46,7 +46,7 @@ class Emulated(Device):
         except counting.NotCounted as reason:
             self._why_not = str(reason)
 
-    def head(self) -> Result:
+    def head(self) -> Section:
         return super().head() | {"emulation": self._emulation()}
 
     def _emulation(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Emulated(Device):
             found.done.peak_rss_bytes = None  # the emulator's own
         return found
 
-    def capability(self, threads: int) -> Result | None:
+    def capability(self, threads: int) -> Section | None:
         return None
 
 

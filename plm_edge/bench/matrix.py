@@ -100,7 +100,7 @@ def measure(
     Args:
         workload: how long each point is repeated.
         setting: what is the same in all cells (its `text` is what divergence is measured on).
-        step: told what is done now.
+        step: called with the name of each step when it begins.
         at: where a model of a type is measured; entered once for each type. Divergence is computed
             on this machine: it is the types', not the machine's.
 

@@ -14,7 +14,7 @@ from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import capability, environment
 from plm_edge.bench.meters.host import Host, RemoteHost
-from plm_edge.bench.site import OnSample, Result
+from plm_edge.bench.site import OnSample, Section
 from plm_edge.bench.worker.client import (
     PROGRAM,
     SMALLER,
@@ -85,7 +85,7 @@ class Device:
         What `plm-edge deploy` put there of this build and model is used as it is.
 
         Args:
-            progress: told of each file on its way.
+            progress: called with a file's name, bytes sent and bytes in all.
         """
         parts = [
             item
@@ -138,7 +138,7 @@ class Device:
         """Variables for programs of ours."""
         return {"LD_LIBRARY_PATH": self._place.path(self._folder), "GGML_NO_BACKTRACE": "1"}
 
-    def head(self) -> Result:
+    def head(self) -> Section:
         made, facts = self.built.manifest, self.facts
         cores = sum(group.count for group in facts.groups) or None
         return {
@@ -227,7 +227,7 @@ class Device:
                 ExitCode.RESOURCES,
             )
 
-    def capability(self, threads: int) -> Result | None:
+    def capability(self, threads: int) -> Section | None:
         room = self.facts.ram_available or 4 * threads * _BUFFER
         size = max(16 << 20, min(_BUFFER, room // (8 * threads))) * threads
         answers = Answers()

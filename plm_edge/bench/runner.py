@@ -28,7 +28,7 @@ def measure(
     """Measure one point.
 
     Args:
-        on_sample: told after each sample how many there are and how wide the interval is.
+        on_sample: called after each sample with the number of samples and half the interval.
         observe: compute each node of the graph alone, and keep its seconds.
 
     Raises:

@@ -27,19 +27,19 @@ from plm_edge.model.description import describe
 
 
 class Display(Protocol):
-    """Told what happens, to show it. See `plm_edge.cli.bench.progress` for the terminal's."""
+    """Shows what happens in a run. See `plm_edge.cli.bench.progress` for the terminal's."""
 
     def begin(self, points: int, seconds: float) -> None:
-        """How many steps there are, and about how long they take in all."""
+        """Show how many steps there are, and about how many seconds they take in all."""
 
     def step(self, what: str) -> None:
         """A step begins; the one before it has ended."""
 
     def left(self, seconds: float) -> None:
-        """About so long it takes from now on."""
+        """Show about how many seconds the rest takes."""
 
     def sample(self, n: int, interval: float | None) -> None:
-        """`n` samples are there, and their interval is so wide (a share)."""
+        """Show that there are `n` samples, and half their interval as a share of the mean."""
 
 
 CAPABILITY_S = 3.0
@@ -47,7 +47,7 @@ CAPABILITY_S = 3.0
 
 @dataclass
 class Bench:
-    """One run at one site. `label` is put behind each step."""
+    """One run at one site. Each step is shown with `label` behind it."""
 
     site: Site
     workload: Workload

@@ -13,7 +13,7 @@ from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.machine.threads import default_threads
 
-Result = dict[str, Any]
+Section = dict[str, Any]  # a part of a result, as JSON holds it
 OnSample = Callable[[int, float | None], None]
 
 
@@ -30,7 +30,7 @@ class Site(Protocol):
     host: Host | None
     sample_s: float
 
-    def head(self) -> Result:
+    def head(self) -> Section:
         """`engine`, `machine` and `model` of a result."""
 
     def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
@@ -40,7 +40,7 @@ class Site(Protocol):
             PlmEdgeError: the model cannot be run so, or the process died.
         """
 
-    def capability(self, threads: int) -> Result | None:
+    def capability(self, threads: int) -> Section | None:
         """Bandwidth and arithmetic, as `capability.measure` gives them; None: not measured."""
 
 
@@ -53,7 +53,7 @@ class Here:
         self.setting = setting
         self.host: Host | None = host or LocalHost()
 
-    def head(self) -> Result:
+    def head(self) -> Section:
         return {
             "engine": gather.engine(self.setting),
             "machine": environment.machine(),
@@ -63,5 +63,5 @@ class Here:
     def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
         return runner.measure(self.setting, workload, point, on_sample)
 
-    def capability(self, threads: int) -> Result | None:
+    def capability(self, threads: int) -> Section | None:
         return capability.measure(threads or default_threads())

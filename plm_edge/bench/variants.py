@@ -64,7 +64,7 @@ def provide(source: Origin, quant: str, progress: Progress | None = None) -> Pat
     """Give the model in a type, in the edge layout: kept from an earlier call, or converted now.
 
     Args:
-        progress: told what is done now, where it takes time.
+        progress: called with the name of each step that takes time.
 
     Raises:
         PlmEdgeError: it cannot be converted so.
