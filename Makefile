@@ -55,7 +55,7 @@ fix: .linters ## mend what tools can mend: style and layout
 	@$(VENV)/ruff format .
 	@$(VENV)/python tools/format_cpp.py
 
-hooks: .linters ## let git run what `make lint` runs before each commit
+hooks: .linters ## make git check what `make lint` checks, before each commit
 	@$(VENV)/pre-commit install
 
 bench-kernels: .bootstrap ## ours against stock llama.cpp, 20 minutes (BENCH_ARGS=--quick: a trial)
