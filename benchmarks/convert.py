@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from plm_edge.base import files
 from plm_edge.machine import cores, cpu
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,7 +134,7 @@ def main() -> None:
                 print(name, json.dumps(sample), file=sys.stderr)
                 out.unlink()
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    files.write_text(given.out, json.dumps(result, indent=1) + "\n")
     print(json.dumps({"out": str(given.out), "rounds": given.rounds}))
 
 

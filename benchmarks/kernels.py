@@ -24,9 +24,11 @@ from typing import Any
 from benchmarks import machine, prepare, report, required_bytes
 from benchmarks.campaign import Campaign, Plan
 from benchmarks.turns import EngineEnded
+from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.stock import build_stock
 from plm_edge.engine import library
+from plm_edge.machine import memory
 from plm_edge.machine.threads import default_threads
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,8 +42,7 @@ QUICK = Plan(rounds=2, middle=256, end=768, decode_tokens=8, profile_tokens=16)
 
 def check_machine() -> None:
     """Ends early where the measurement cannot end well."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    available = next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    available = memory.available().bytes
     if available < NEEDED_MEMORY:
         raise PlmEdgeError(
             "there is too little memory for the benchmark",
@@ -101,7 +102,7 @@ def main() -> None:
         said = str(error).strip().splitlines() or ["it said nothing"]
         print(
             f"error: an engine ended while it was measured\n  why: {said[-1]}\n"
-            "  fix: see what it was told with --quick, and load it by benchmarks/turns.py by hand",
+            "  fix: repeat it with --quick; the engine's own words are above",
             file=sys.stderr,
         )
         sys.exit(ExitCode.INTERNAL)
@@ -148,9 +149,7 @@ def run(args: argparse.Namespace) -> None:
     default = args.folder / "kernels-quick.json" if args.quick else report.RESULTS / "kernels.json"
     out = args.out or default
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_suffix(".part")
-    beside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    beside.replace(out)
+    files.write_text(out, json.dumps(result, indent=1) + "\n")
     print(f"-- measured in {result['seconds']:.0f} s: {out}", file=sys.stderr)
     if out.parent == report.RESULTS:
         report.write()

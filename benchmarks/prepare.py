@@ -73,7 +73,9 @@ def prepare(
 def _inputs(checkpoint: Path | None) -> dict[str, Any]:
     """What decides the files' content: the code that makes them, and the checkpoint."""
     digest = hashlib.sha256()
-    for path in (ROOT / "benchmarks/synthetic.py", *sorted((ROOT / "converters").rglob("*.py"))):
+    folders = (ROOT / "converters", ROOT / "plm_edge/model")
+    code = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    for path in (ROOT / "benchmarks/synthetic.py", *code):
         digest.update(path.read_bytes())
     source = str(checkpoint.resolve()) if checkpoint else f"synthetic, seed {SEED}"
     return {"code": digest.hexdigest(), "quant": QUANT, "checkpoint": source}

@@ -2,14 +2,14 @@
 
     python -m benchmarks.recipes [--windows 24] [--candidates 4] [--out FILE.json]
 
-For each K-quant of `converters/recipes.py`:
+For each K-quant of `converters/plan/recipes.py`:
 
 1. Which kind of matrix suffers how much: each alone in each type, all others in f32.
 2. Among all assignments of a type to a kind that are smaller than llama.cpp's mixture (in PLM-1.8B,
    in the bytes that a token reads of it, and in tiny-plm), those whose sum of 1. is least are
    measured.
-3. The best of these is chosen; `converters/recipes.py` takes it where it beats llama.cpp's clearly
-   (recipes_report.CLEARLY) on both halves of the text.
+3. The best of these is chosen; `converters/plan/recipes.py` takes it where it beats llama.cpp's
+   clearly (recipes_report.CLEARLY) on both halves of the text.
 
 Quality is the KL divergence from the f32 model on text that tiny-plm was not trained on. All of the
 above looks at one half of it only (every other file); the other half says whether the choice was
@@ -31,6 +31,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from benchmarks import report
 from benchmarks.divergence import CHECKPOINT, WINDOW, Divergence, held_out_windows
+from plm_edge.base import files
 from plm_edge.converters.convert import convert
 from plm_edge.converters.plan.catalogue import PLM_1_8B
 from plm_edge.converters.plan.config import PlmConfig, read_config
@@ -211,9 +212,7 @@ def main() -> None:
         **found,
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    beside = given.out.with_suffix(".part")
-    beside.write_text(json.dumps(result, indent=1) + "\n")
-    beside.replace(given.out)
+    files.write_text(given.out, json.dumps(result, indent=1) + "\n")
     report.write()
 
 

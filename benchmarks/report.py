@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from plm_edge.base import files
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "BENCHMARKS.md"
@@ -54,9 +56,7 @@ def write() -> None:
     if not any(RESULTS.glob("*.json")):
         PAGE.unlink(missing_ok=True)
         return
-    beside = PAGE.with_suffix(".part")
-    beside.write_text(page(), encoding="utf-8")
-    beside.replace(PAGE)
+    files.write_text(PAGE, page())
 
 
 def main() -> None:

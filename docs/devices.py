@@ -23,8 +23,9 @@ HEAD = """\
 # Devices
 
 What plm-edge knows of each device, and where each figure is from. What no source states is left
-out. `plm-edge devices` lists them, `plm-edge devices show NAME` explains one. Your own go to the folder
-`devices` of plm-edge's configuration; `plm-edge devices detect --host USER@HOST --save` writes one.
+out. `plm-edge devices` lists them, `plm-edge devices show NAME` explains one. Your own go to the
+folder `devices` of plm-edge's configuration; `plm-edge devices detect --host USER@HOST --save`
+writes one.
 To add one to plm-edge itself: ["Add a device"](../CONTRIBUTING.md#add-a-device).
 `plm-edge engine build --device NAME` builds the engine for one; the rows "build" say how;
 [deploy.md](deploy.md) shows how a model gets there.

@@ -19,6 +19,7 @@ PACKAGES = {
     "aarch64-linux-gnu-gcc": "g++-aarch64-linux-gnu",
     "adb": "adb",
     "adbd": "adbd",
+    "git": "git",
     "glslc": "glslc",
     "ip": "iproute2",
     "mkfs.ext4": "e2fsprogs",

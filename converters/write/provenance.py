@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,9 @@ class SourceHash:
 
     Attributes:
         files: the source's files.
-        known: hashes that were taken already, by file name.
     """
 
     files: tuple[Path, ...]
-    known: Mapping[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> SourceHash:
         self._stop = threading.Event()
@@ -124,8 +122,7 @@ class SourceHash:
     def _run(self) -> None:
         try:
             for path in sorted(self.files, key=lambda p: p.name):
-                digest = self.known.get(path.name) or file_hash(path, self._stop)
-                self._lines.append(f"{digest}  {path.name}\n")
+                self._lines.append(f"{file_hash(path, self._stop)}  {path.name}\n")
         except PlmEdgeError as error:
             self._error = error
 

@@ -47,11 +47,6 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
-def is_quiet() -> bool:
-    """Says whether notes and progress are turned off."""
-    return _quiet
-
-
 def printable(text: str) -> str:
     """Makes control characters, bidirectional overrides and undecodable bytes visible.
 

@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 from plm_edge.base import place
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import kernels
 from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import Request
@@ -76,8 +77,9 @@ def _of(threads: int, size: int, reads: list[float], flops: list[float], by: str
 
 def _by_numpy(threads: int) -> list[float]:
     """Rates of float32 products by numpy's BLAS, which takes its threads when a process starts."""
-    root = str(place.ROOT)  # it may run from a checkout, not installed
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    root = place.checkout()  # which may not be installed
+    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [*([str(root)] if root else []), *filter(None, before)]
     done = subprocess.run(
         [sys.executable, "-m", "plm_edge.bench.capability"],
         capture_output=True,
@@ -85,8 +87,14 @@ def _by_numpy(threads: int) -> list[float]:
         env=os.environ
         | {"PYTHONPATH": os.pathsep.join(paths)}
         | dict.fromkeys(_LIMITS, str(threads)),
-        check=True,
     )
+    if done.returncode:
+        raise PlmEdgeError(
+            "the machine's float32 products could not be timed",
+            (done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"])[-1],
+            "see whether `python -m plm_edge.bench.capability` works by itself",
+            ExitCode.ENVIRONMENT,
+        )
     made: list[float] = json.loads(done.stdout)
     return made
 

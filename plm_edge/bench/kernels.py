@@ -97,9 +97,14 @@ def read_rates(answer: Event) -> list[float]:
     return [answer["bytes"] / seconds for seconds in answer["seconds"]]
 
 
-def room(threads: int) -> int:
-    """Bytes for the matrix that is read: more than caches hold, little of what is free."""
-    return min(LARGEST * threads, memory.available().bytes // 8)
+def room(threads: int, available: int | None = None) -> int:
+    """Bytes for the matrix that is read: more than caches hold, little of what is free.
+
+    Args:
+        available: bytes of memory that are free there; None: here.
+    """
+    available = memory.available().bytes if available is None else available
+    return min(LARGEST * threads, available // 8)
 
 
 def how(size: int, threads: int) -> str:

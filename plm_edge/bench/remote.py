@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import capability, environment
+from plm_edge.bench import capability, environment, kernels
 from plm_edge.bench.meters.host import Host, RemoteHost
 from plm_edge.bench.site import OnSample, Section
 from plm_edge.bench.worker.client import (
@@ -40,7 +40,6 @@ from plm_edge.model import need as needs
 
 # A reading is a way there and back; twice a second would be work for a small board.
 REMOTE_INTERVAL = 2.0
-_BUFFER = 256 << 20  # bytes that a thread reads to measure bandwidth: no cache holds them
 
 
 def _folder_of(built: KeptBuild) -> str:
@@ -228,8 +227,8 @@ class Device:
             )
 
     def capability(self, threads: int) -> Section | None:
-        room = self.facts.ram_available or 4 * threads * _BUFFER
-        size = max(16 << 20, min(_BUFFER, room // (8 * threads))) * threads
+        unknown = 8 * kernels.LARGEST * threads  # then as much as is wanted
+        size = kernels.room(threads, self.facts.ram_available or unknown)
         answers = Answers()
         done = self._run(capability.requests(threads, size), answers)
         if done.exit_code or answers.error:

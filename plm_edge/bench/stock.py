@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import platformdirs
-
 from plm_edge.base import files, folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import source
@@ -44,7 +42,7 @@ def default_folder() -> Path:
     chosen = os.environ.get("PLM_EDGE_STOCK_DIR")
     if chosen:
         return Path(chosen)
-    return platformdirs.user_cache_path("plm-edge") / f"stock-{library.read_pin().version}"
+    return folders.cache() / f"stock-{library.read_pin().version}"
 
 
 def build_stock(folder: Path | None = None) -> Path:

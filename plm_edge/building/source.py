@@ -16,7 +16,10 @@ from plm_edge.engine import library
 RECIPE = ("CMakeLists.txt", "plm_edge/__init__.py", "plm_edge/building/vulkan-compat.h")
 NATIVE = "native"  # and all files of this folder
 # What vendor/llama.cpp/sync.py imports. It cannot change the build: the tree's hash is checked.
-_SYNC = ("plm_edge/base/__init__.py", "plm_edge/base/errors.py", "plm_edge/upstream/*.py")
+_SYNC = (
+    "plm_edge/base/__init__.py", "plm_edge/base/errors.py", "plm_edge/base/files.py",
+    "plm_edge/upstream/*.py",
+)  # fmt: skip
 
 
 def vendor() -> Path:
@@ -56,10 +59,14 @@ def _laid_out(shipped: Path) -> Path:
     if target.is_dir():
         return target
     beside = Path(tempfile.mkdtemp(prefix=".source-", dir=folders.ensure(target.parent)))
-    shutil.copytree(shipped, beside, dirs_exist_ok=True)
-    for name in from_package():
-        (beside / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(place.ROOT / name, beside / name)
+    try:
+        shutil.copytree(shipped, beside, dirs_exist_ok=True)
+        for name in from_package():
+            (beside / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(place.ROOT / name, beside / name)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     try:
         beside.replace(target)
     except OSError:  # another process was faster
@@ -75,7 +82,12 @@ def from_package() -> list[str]:
 
 
 def _digest(shipped: Path) -> str:
-    return recipe_digest(shipped, place.ROOT)[:8]
+    """Tells laid-out sources apart: by all files but the tree's, which has a hash of its own."""
+    found = hashlib.sha256(recipe_digest(shipped, place.ROOT).encode())
+    ours = [place.ROOT / name for name in from_package()]
+    for path in (*ours, shipped / "vendor/llama.cpp/sync.py"):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:8]
 
 
 def recipe_digest(*places: Path) -> str:

@@ -46,10 +46,16 @@ class Place:
         return text if found == "found" else None
 
     def write(self, name: str, text: str) -> None:
-        """Write a small text file in the folder, beside its target first, then renamed."""
+        """Write a small text file in the folder, beside its target first, then renamed.
+
+        Folders on the way to it are made.
+        """
+        above = quote(str(PurePosixPath(self.path(name)).parent))
         path, part = quote(self.path(name)), quote(self.path(f"{name}.part"))
         self.transport.shell(
-            f"cat > {part} && mv -f {part} {path}", stdin=text.encode(), check=True
+            f"mkdir -p {above} && cat > {part} && mv -f {part} {path}",
+            stdin=text.encode(),
+            check=True,
         )
 
     def announce(self, paths: Iterable[str]) -> None:

@@ -20,11 +20,7 @@ from types import ModuleType
 from plm_edge.base import place
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.machine import cpu
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from plm_edge.upstream.pin import Pin
 
 LIB_DIR_VARIABLE = "PLM_EDGE_LIB_DIR"
 _BINDINGS = "plm_edge.bindings"
@@ -43,15 +39,6 @@ class EngineInfo:
     cpu_flags: frozenset[
         str
     ]  # what the build may use of the CPU; empty where it chooses at run time
-
-
-@dataclass(frozen=True)
-class Pin:
-    """The part of PIN.toml that a library must agree with."""
-
-    package: str
-    version: str
-    tree: str
 
 
 @dataclass(frozen=True)
@@ -77,9 +64,7 @@ def read_pin() -> Pin:
     )
     for path in places:
         if path is not None and path.is_file():
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-            upstream = data["upstream"]
-            return Pin(upstream["package"], upstream["version"], data["result"]["tree"])
+            return Pin.read(path.parent)
     raise PlmEdgeError(
         "this installation of plm-edge is incomplete",
         "PIN.toml is missing from the package",

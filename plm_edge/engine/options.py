@@ -39,7 +39,7 @@ class Options:
         check_memory: refuse in advance what will not fit.
         n_seq_max: most sequences at once; each has its share of `n_ctx`.
         stop: asked often, also within a long prefill; True stops loading or generating.
-        on_load: told the share loaded, 0 to 1.
+        on_load: called with the share that is loaded, 0 to 1.
     """
 
     n_ctx: int | None = None

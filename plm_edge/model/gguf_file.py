@@ -43,7 +43,7 @@ class Tensor:
 
     Attributes:
         shape: in ggml's order: the first length is the contiguous one.
-        type: ggml's name in small letters: q4_k.
+        type: ggml's name, such as q4_K.
         offset: of its data, in bytes from the start of the file.
         n_bytes: of its data.
     """
@@ -51,7 +51,7 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     type: str
-    offset: int  # from the start of the file
+    offset: int
     n_bytes: int
 
     @property

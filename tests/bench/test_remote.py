@@ -161,6 +161,11 @@ def test_what_was_deployed_is_used_and_stays(
         assert site.path("plm-edge-bench") == str(engine / "bin/plm-edge-bench")
         assert site.measure(SHORT, Point("decode", 4), lambda n, interval: None).samples
         site.take_back()
+    # a text is sent all the same
+    site = on(server, built, folder, Setting(tiny_gguf, text=TEXT * 20))
+    with site.transport:
+        assert site.measure(SHORT, Point("decode", 4), lambda n, interval: None).samples
+        site.take_back()
     assert model.is_file()
 
 

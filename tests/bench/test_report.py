@@ -18,6 +18,7 @@ from plm_edge.bench import sustained
 from plm_edge.bench.analyse import compare
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.render import charts, report
+from plm_edge.bench.render.summary import remarks
 from plm_edge.bench.result.shape import as_json, of_json
 from plm_edge.bench.worker.events import Measured, Sample
 from plm_edge.bench.workload import WORKLOADS, Point
@@ -109,6 +110,15 @@ def test_several_devices_stand_side_by_side(full: dict[str, Any]) -> None:
         assert name in together
         assert f"<th>{name}</th>" in page
         assert f"{name}: {full['model']['name']}" in page
+
+
+def test_a_sustained_run_has_no_interval_to_reach(full: dict[str, Any]) -> None:
+    full["settings"]["workload"]["interval"] = -1.0  # as a sustained workload has it
+    for point in full["points"]:
+        point["interval_reached"] = False
+    assert not [line for line in remarks(of_json(full)) if "was known to" in line]
+    full["settings"]["workload"]["interval"] = 0.03
+    assert [line for line in remarks(of_json(full)) if "was known to 3 %" in line]
 
 
 def test_a_sustained_run_has_a_row_for_each_quantity(full: dict[str, Any]) -> None:

@@ -50,3 +50,8 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except PlmEdgeError as error:
         sys.exit(f"error: {error.what}\n  why: {error.why}\n  fix: {error.fix}")
+    except OSError as error:
+        sys.exit(
+            f"error: the engine's source could not be prepared\n  why: {error}\n"
+            "  fix: make room on the disk, or make the folder writable, and call it again"
+        )

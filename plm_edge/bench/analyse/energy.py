@@ -6,8 +6,6 @@ from plm_edge.bench.meters.meter import Finding
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.result.shape import Energy, PointPower
 
-NOT_MEASURED = "not measured here"
-
 
 def main_meters(finding: Finding) -> list[str]:
     """Names of the meters whose sum is shown as the device's power.

@@ -22,7 +22,7 @@ def remarks(result: Result) -> list[str]:
         )
     wide = [point.name for point in result.points if point.interval_reached is False]
     share = 100 * result.settings.workload.interval
-    if wide and share:
+    if wide and share > 0:  # a sustained run has no interval to reach
         made.append(f"time ran out before the mean was known to {share:.0f} %: {', '.join(wide)}")
     hot = [point.name for point in result.points if point.power and point.power.throttled]
     if hot:

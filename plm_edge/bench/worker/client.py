@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,11 @@ class Answers:
         """Take what came on stdout; lines that are no events are a login's chatter."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
+            event: Event = {}
             if line.startswith(b"{"):
-                event = json.loads(line)
+                with suppress(ValueError):
+                    event = json.loads(line)
+            if "event" in event:
                 self.clock.hear(event["now"])
                 if event["event"] == "error":
                     self.error = _error(event)

@@ -74,7 +74,8 @@ class Process:
         variables: more of them.
 
     Attributes:
-        peak_rss_bytes: the most memory that it had; known after `close`.
+        peak_rss_bytes: by getrusage, so at least what this process had when it started the program
+            (the program's event `memory` has VmHWM); known after `close`.
     """
 
     def __init__(

@@ -105,7 +105,7 @@ def _check_mode(request: Request, places: Places, output: Output) -> None:
     else:
         return
     for option, value in given.items():
-        if value:
+        if value is not None and value is not False:  # --gpu-layers 0 was given as well
             raise no_effect(option, mode, why)
 
 

@@ -45,10 +45,9 @@ def serve(
         settings = running.settings(
             deployment, n_ctx=ctx, threads=threads, port=port if transport.here else 0, serving=True
         )
-        with (
-            server.Server(deployment.place, settings, local_port=port) as runs,
-            Interrupt() as pressed,
-        ):
+        runs = server.Server(deployment.place, settings, local_port=port)
+        runs.echo = options.debug_wanted
+        with runs, Interrupt() as pressed:
             url = f"http://127.0.0.1:{runs.port}"
             if json:
                 _say(name, "serving", url, deployment.model.name)
