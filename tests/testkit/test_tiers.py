@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import combinations, product
+from pathlib import Path
 
 import pytest
 
@@ -115,3 +118,13 @@ def test_a_skipped_test_fails_where_none_may_be(pytester: pytest.Pytester) -> No
 def test_ci_installs_what_tests_need() -> None:
     listed = (ROOT / ".ci/packages").read_text(encoding="utf-8").split()
     assert set(needs.PACKAGES.values()) <= set(listed)
+
+
+def test_tests_of_a_group_share_a_worker(tmp_path: Path) -> None:
+    """pytest-xdist marks a grouped test's name; a pytest that it does not fit loses that."""
+    (tmp_path / "test_grouped.py").write_text(
+        "import pytest\n@pytest.mark.xdist_group('one')\ndef test_it(): pass\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "1", "--dist", "loadgroup", "."]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "test_it@one" in done.stdout
