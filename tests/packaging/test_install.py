@@ -54,7 +54,7 @@ def test_a_clone_gives_the_same_package(
         *("--wheel-dir", tmp_path, clone),
     )
     (made,) = tmp_path.iterdir()
-    compiled = re.compile(r"plm_edge/(bindings|data|lib)/|.*\.dist-info/")
+    compiled = re.compile(r"plm_edge/(bin|bindings|data|lib)/|.*\.dist-info/")
     assert {n for n in names(wheel) if not compiled.match(n)} == {
         name for name in names(made) if not compiled.match(name)
     }
