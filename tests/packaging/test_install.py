@@ -111,6 +111,15 @@ def test_it_runs_as_the_checkout_does(installed: Environment, tmp_path: Path) ->
     assert len(said.strip()) > 10
 
 
+def test_it_measures(installed: Environment) -> None:
+    """The native program comes along, may be run and finds the libraries beside it."""
+    said = installed.run(
+        *(installed.command, "bench", "--workload", "smoke", "--no-history", "--json", "-q")
+    )
+    points = {point["name"]: point for point in json.loads(said)["points"]}
+    assert points["tg8"]["samples_s"]
+
+
 def test_it_takes_nothing_from_the_checkout(installed: Environment) -> None:
     program = (
         "import sys; from plm_edge.engine import library; engine = library.load(); "
