@@ -11,12 +11,14 @@ from plm_edge.building import elf, isa_arm, isa_x86
 
 # Functions that a library calls only after it has asked whether the CPU has what they use: atomics
 # as calls (gcc's and compiler-rt's), glibc's string and mathematics functions, and libunwind's,
-# which meet SVE, SME or tagged frames only where such code was running.
+# which meet SVE, SME or tagged frames only where such code was running. Of ours, the quantisers of
+# each vector width (overlay/ggml/src/plm-quants).
 _GUARDED = re.compile(
     r"__aarch64_(?:cas|swp|ldadd|ldclr|ldeor|ldset)\d+_"
     r"|__arm_(?:sme|sc|za|tpidr2)|_ZN9libunwind|__libunwind_"
     r"|_dl_runtime_resolve|_dl_tlsdesc"
     r"|_*(?:mem|str|stp|wcs|wmem|rawmem)\w*_(?:sse|ssse|avx|evex|erms|mte|sve|mops|a64fx|oryon)\w*$"
+    r"|_ZN?\d+plm_quantize_\d+"
     r"|_{1,3}\w+_(?:fma4?|avx2?(?:_fma)?|avx512\w*|evex\w*|sse4_?[12])$"
 )
 

@@ -11,6 +11,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import elf, isa_arm, tools
 from plm_edge.building.instructions import scan
 from testkit import needs
+from testkit.checkout import ROOT
 
 LOOP = """
 int sum(const signed char * a, const signed char * b, int n) {
@@ -99,6 +100,29 @@ def test_x86_levels(tmp_path: Path) -> None:
     assert {"avx", "avx2"} <= levels["_v3"]
     assert not [name for name in levels["_v3"] if name.startswith("avx512")]
     assert [name for name in levels["_v4"] if name.startswith("avx512")]
+
+
+@pytest.mark.parametrize(
+    ("lanes", "flags"),
+    [(8, ("-mavx2",)), (16, ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"))],
+)
+def test_the_quantisers_for_wider_vectors_ask_the_cpu_first(
+    tmp_path: Path, lanes: int, flags: tuple[str, ...]
+) -> None:
+    """A CPU without AVX-512 has them in its engine as well, and never calls them."""
+    ggml = ROOT / "vendor/llama.cpp/.tree/ggml"
+    compiled, path = tmp_path / "lanes.o", tmp_path / "lanes.so"
+    target = ("-target", X86, "-mcpu=x86_64", "-fPIC")
+    headers = (f"-I{ggml}/include", f"-I{ggml}/src")
+    source = ggml / f"src/plm-quants/lanes-{lanes}.cpp"
+    for command in (
+        ("c++", *target, *flags, *headers, "-O3", "-g0", "-c", source, "-o", compiled),
+        ("cc", *target, *CODE, compiled, "-o", path),
+    ):
+        subprocess.run([str(part) for part in (tools.zig(), *command)], check=True)
+    found = scan(path)
+    assert found.guarded["avx512f" if lanes == 16 else "avx2"] > 0
+    assert not found.requires
 
 
 def test_stripped_programs_run(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 //
 //   bench-plm-mla [--json] [--ms N] [--types f16,q8_0] [--kv 512,2048,4096] [--q 1,4,16,32] [--threads 1,2]
 //
-// The op is the same; upstream's code is reached by a V that is a copy of K's rows instead of a view, so that
-// the support check declines. The two run in turns; the least time of each counts, so that a busy machine disturbs little. MAC per cycle is per thread, with the clock
-// measured beside each case by a chain of additions (shared machines change it).
+// The op is the same; upstream's code is reached by a V that is a copy of K's rows instead of a view, so that the support
+// check declines. The two run in turns; the least time of each counts, so that a busy machine disturbs little. MAC per
+// cycle is per thread, with the clock measured beside each case by a chain of additions (shared machines change it).
 
 #include "ggml-backend.h"
 #include "ggml-cpu.h"

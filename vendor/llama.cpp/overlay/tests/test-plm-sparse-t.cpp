@@ -220,7 +220,7 @@ double nmse(const floats & got, const floats & expected) {
 // they differ by, far below a wrong bit in a weight.
 constexpr double ROUNDING = 4e-6;
 
-// With coefficients of 15 bits (sparse-t-sum-int.h). A unit is the largest of 64 rows / 2^14, some 5 rms with relu²;
+// With coefficients of 15 bits (sparse/sum-int.h). A unit is the largest of 64 rows / 2^14, some 5 rms with relu²;
 // a quant's mean is 0.9 times its rms where offsets are apart, and cancels elsewhere: (5 / 2^14)² / 12 * 5 = 4e-8.
 // The worst column is far from that where few rows have most of the sum.
 constexpr double ROUNDING_15_BIT = 1e-3, ROUNDING_15_BIT_NMSE = 2e-7;

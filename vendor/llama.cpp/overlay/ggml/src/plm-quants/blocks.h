@@ -11,6 +11,7 @@
 #include "ggml-quants.h"
 #include "ggml.h"
 
+namespace PLM_PARTS {
 namespace {
 
 // L = clamp(nearest_int((x + shift) / d))
@@ -242,3 +243,4 @@ inline void rows_q6_K(const float * x, block_q6_K * y, int64_t n) {
 }
 
 } // namespace
+} // namespace PLM_PARTS

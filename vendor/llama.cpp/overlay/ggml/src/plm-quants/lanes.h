@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+namespace PLM_PARTS {
 namespace {
 
 constexpr int LANES = PLM_LANES;
@@ -78,3 +79,4 @@ template <int N> inline void turn(const float * x, F (&out)[N]) {
 }
 
 } // namespace
+} // namespace PLM_PARTS

@@ -4,6 +4,7 @@
 
 #include "lanes.h"
 
+namespace PLM_PARTS {
 namespace {
 
 // How make_qkx2_quants is called for a type: N values a sub-block, quants 0..top.
@@ -128,3 +129,4 @@ template <int N> inline F search_scale(const F (&x)[N], int top) {
 }
 
 } // namespace
+} // namespace PLM_PARTS
