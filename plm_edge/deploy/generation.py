@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -12,9 +12,9 @@ from plm_edge.deploy.api import BrokenAnswer
 from plm_edge.deploy.record import DeployedModel
 from plm_edge.deploy.server import Server
 from plm_edge.engine.log import read_log
-from plm_edge.generate import prompt
+from plm_edge.generate import prompt as prompts
 from plm_edge.generate.prompt import Prompt
-from plm_edge.generate.protocol import Request, StopReason
+from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
 from plm_edge.generate.stats import Stats
 
 
@@ -37,20 +37,22 @@ class RemoteGenerator:
         self._server, self._model, self._stop, self._load_s = server, model, stop, load_s
         self._last: RemoteGeneration | None = None
 
-    def encode(self, text: str, *, raw: bool = False) -> Prompt:
-        """Token ids of a person's prompt, in the model's chat template if it has one.
+    def encode(self, prompt: str | Sequence[Message], *, raw: bool = False) -> Prompt:
+        """Token ids of a prompt, in the model's chat template if it has one.
 
         Args:
+            prompt: what the person says, or a conversation that is to be answered.
             raw: leave the template out.
 
         Raises:
-            PlmEdgeError: the template is broken, or the server failed.
+            PlmEdgeError: the template is broken, there are messages but no template, or the server
+                failed.
         """
         model = self._model
         template = None if raw else model.chat_template
         try:
-            return prompt.encode(
-                text, self._server.api.tokenize, template, bos=model.bos, eos=model.eos
+            return prompts.encode(
+                prompt, self._server.api.tokenize, template, bos=model.bos, eos=model.eos
             )
         except BrokenAnswer:
             raise self._server.failure() from None
@@ -91,6 +93,7 @@ class RemoteGeneration:
         self.request = request
         self.tokens: list[int] = []
         self.stop_reason: StopReason | None = None
+        self.logprobs: list[ChosenLogprob] = []
         self._server = server
         self._stop = stop
         self._load_s = load_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -12,7 +13,9 @@ class TemplateRefusal(Exception):
     """The template itself called raise_exception."""
 
 
-def render(template: str, messages: list[dict[str, str]], *, bos: str = "", eos: str = "") -> str:
+def render(
+    template: str, messages: Sequence[Mapping[str, object]], *, bos: str = "", eos: str = ""
+) -> str:
     """Renders the prompt for the next answer to `messages` ({"role", "content"} each).
 
     Raises:
@@ -29,7 +32,10 @@ def render(template: str, messages: list[dict[str, str]], *, bos: str = "", eos:
     environment.filters["tojson"] = _tojson
     try:
         return environment.from_string(template).render(
-            messages=messages, add_generation_prompt=True, bos_token=bos, eos_token=eos
+            messages=[dict(message) for message in messages],
+            add_generation_prompt=True,
+            bos_token=bos,
+            eos_token=eos,
         )
     except (jinja2.TemplateError, TemplateRefusal, TypeError, ValueError, ArithmeticError) as error:
         raise PlmEdgeError(

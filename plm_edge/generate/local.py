@@ -14,13 +14,13 @@ counted.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from plm_edge.engine.session import Session
-from plm_edge.generate import prompt
+from plm_edge.generate import prompt as prompts
 from plm_edge.generate.prompt import Prompt
-from plm_edge.generate.protocol import Request, StopReason
+from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
 from plm_edge.generate.stats import Stats
 from plm_edge.generate.text import TextDecoder
 from plm_edge.machine import memory
@@ -37,19 +37,20 @@ class LocalGenerator:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def encode(self, text: str, *, raw: bool = False) -> Prompt:
-        """Turns a user's prompt into token ids, in the model's chat template if it has one.
+    def encode(self, prompt: str | Sequence[Message], *, raw: bool = False) -> Prompt:
+        """Turns a prompt into token ids, in the model's chat template if it has one.
 
         Args:
+            prompt: what the user says, or a conversation that is to be answered.
             raw: without the template.
 
         Raises:
-            PlmEdgeError: the template is broken.
+            PlmEdgeError: the template is broken, or there are messages but no template.
         """
         session = self._session
         template = None if raw else session.model.chat_template
         bos, eos = session.vocabulary.bos_eos
-        return prompt.encode(text, session.tokenize, template, bos=bos, eos=eos)
+        return prompts.encode(prompt, session.tokenize, template, bos=bos, eos=eos)
 
     def generate(self, request: Request) -> LocalGeneration:
         """Start a generation; iterate it for the text. Forgets earlier generations.
@@ -68,6 +69,7 @@ class LocalGeneration:
         self.request = request
         self.tokens: list[int] = []
         self.stop_reason: StopReason | None = None
+        self.logprobs: list[ChosenLogprob] = []
         self._session = session
         self._text = TextDecoder(request.stop)
         self._n_computed = 0  # tokens in the cache
@@ -135,11 +137,14 @@ class LocalGeneration:
     def _prefill(self) -> bool:
         """Compute the prompt. False when stopped on the way."""
         context = self._session.context
-        for start in range(0, len(self.request.prompt), context.n_batch):
-            chunk = self.request.prompt[start : start + context.n_batch]
+        prompt, on_prefill = self.request.prompt, self.request.on_prefill
+        for start in range(0, len(prompt), context.n_batch):
+            chunk = prompt[start : start + context.n_batch]
             if self._session.options.stop() or not context.append(chunk, abortable=True):
                 return False
             self._n_computed += len(chunk)
+            if on_prefill is not None:
+                on_prefill(self._n_computed, len(prompt))
         return True
 
     @property

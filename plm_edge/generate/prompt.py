@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypedDict
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import chat
+
+
+class Message(TypedDict):
+    """One message of a conversation.
+
+    Attributes:
+        role: who speaks: "system", "user" or "assistant", or what else the model's template knows.
+        content: what is said.
+    """
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True)
@@ -27,20 +41,43 @@ class Tokenize(Protocol):
 
 
 def encode(
-    text: str, tokenize: Tokenize, template: str | None, *, bos: str = "", eos: str = ""
+    prompt: str | Sequence[Message],
+    tokenize: Tokenize,
+    template: str | None,
+    *,
+    bos: str = "",
+    eos: str = "",
 ) -> Prompt:
-    """Returns the token ids of a user's prompt.
+    """Returns the token ids of a user's prompt, or of a conversation that is to be answered.
 
     Args:
-        template: the chat template to put around it; None sends it as it is.
+        prompt: a text is what the user says. Messages need a template.
+        template: the chat template to put around it; None sends a text as it is.
         bos: text of the token that begins a sequence, for the template; `eos` of the one that ends
             it.
 
     Raises:
-        PlmEdgeError: the template is broken.
+        PlmEdgeError: the template is broken or refuses the messages (INPUT), or there are messages
+            and no template (USAGE).
     """
     if template is None:
-        return Prompt(tokenize(text, add_special=True), False)
-    prompt = chat.render(template, [{"role": "user", "content": text}], bos=bos, eos=eos)
+        if not isinstance(prompt, str):
+            raise _no_template()
+        return Prompt(tokenize(prompt, add_special=True), False)
+    said: Sequence[Message] = prompt if not isinstance(prompt, str) else [_by_user(prompt)]
+    text = chat.render(template, said, bos=bos, eos=eos)
     # A template writes the begin token itself where its model wants one.
-    return Prompt(tokenize(prompt, add_special=False), True)
+    return Prompt(tokenize(text, add_special=False), True)
+
+
+def _by_user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def _no_template() -> PlmEdgeError:
+    return PlmEdgeError(
+        "messages need a chat template, and none is applied",
+        "this is a base model, which continues a text, or the prompt was to be sent as it is",
+        "give one text instead of messages, or use an instruct model",
+        ExitCode.USAGE,
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.generate.logprobs import ChosenLogprob as ChosenLogprob
+from plm_edge.generate.prompt import Message as Message
 from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.sampling import Sampling
 from plm_edge.generate.stats import Stats
@@ -14,6 +16,9 @@ from plm_edge.generate.stats import Stats
 # The model ended its text; n_predict or a stop string was reached; the context is full; somebody
 # stopped it.
 StopReason = Literal["end", "length", "stop", "context", "interrupted"]
+
+
+MOST_LOGPROBS = 100  # alternatives of a token; each is kept for the whole answer
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,21 @@ class Request:
         n_predict: most new tokens; None goes on until the model ends or the context is full.
         sampling: how each is picked.
         stop: strings that end the text, no part of it themselves.
+        grammar: GBNF that the text obeys, from a rule called root; empty for none.
+        logprobs: alternatives of each token to tell the log probabilities of; 0 tells none.
+        speculate: guess tokens ahead and check them together, where that pays; the text of greedy
+            sampling stays the same.
+        on_prefill: called while the prompt is computed, with the tokens done and those of all.
     """
 
     prompt: list[int]
     n_predict: int | None = None
     sampling: Sampling = Sampling()  # noqa: RUF009 -- frozen
     stop: tuple[str, ...] = ()
+    grammar: str = ""
+    logprobs: int = 0
+    speculate: bool = True
+    on_prefill: Callable[[int, int], None] | None = field(default=None, compare=False)
 
     def checked(self, n_ctx: int, n_ctx_train: int | None) -> Request:
         """Returns this, with a seed drawn if there was none.
@@ -58,6 +72,13 @@ class Request:
                 "give at least one character, or leave it out",
                 ExitCode.USAGE,
             )
+        if not 0 <= self.logprobs <= MOST_LOGPROBS:
+            raise PlmEdgeError(
+                f"--logprobs {self.logprobs} is out of range",
+                f"it takes 0 (off) to {MOST_LOGPROBS} alternatives a token",
+                "give a value in that range, or leave the option out",
+                ExitCode.USAGE,
+            )
         return replace(self, sampling=self.sampling.checked())
 
 
@@ -79,11 +100,13 @@ class Generation(Protocol):
         request: what was asked for, checked.
         tokens: ids of the new tokens so far, the end token not among them.
         stop_reason: why it stopped, or None while it runs.
+        logprobs: of each of `tokens`; empty unless `Request.logprobs` asks for them.
     """
 
     request: Request
     tokens: list[int]
     stop_reason: StopReason | None
+    logprobs: list[ChosenLogprob]
 
     def __iter__(self) -> Iterator[str]: ...
 
@@ -104,14 +127,16 @@ class Generation(Protocol):
 class Generator(Protocol):
     """A model that is ready to generate, wherever it runs."""
 
-    def encode(self, text: str, *, raw: bool = False) -> Prompt:
-        """Turns a user's prompt into token ids, in the model's chat template if it has one.
+    def encode(self, prompt: str | Sequence[Message], *, raw: bool = False) -> Prompt:
+        """Turns a prompt into token ids, in the model's chat template if it has one.
 
         Args:
+            prompt: what the user says, or a conversation that is to be answered.
             raw: without the template.
 
         Raises:
-            PlmEdgeError: the template is broken, or the model cannot be reached.
+            PlmEdgeError: the template is broken, there are messages but no template, or the model
+                cannot be reached.
         """
         ...
 

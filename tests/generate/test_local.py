@@ -9,8 +9,9 @@ import pytest
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
+from plm_edge.generate import prompt as prompts
 from plm_edge.generate.local import LocalGenerator
-from plm_edge.generate.protocol import Generation, Generator, Request
+from plm_edge.generate.protocol import Generation, Generator, Message, Request
 from plm_edge.generate.sampling import Sampling
 from testkit import plm_gguf
 
@@ -88,3 +89,30 @@ def test_a_drawn_seed_can_be_read(generator: Generator) -> None:
 def test_a_prompt_without_a_template_is_sent_as_it_is(generator: Generator) -> None:
     encoded = generator.encode("größe")
     assert (encoded.tokens, encoded.templated) == ([*"größe".encode()], False)
+
+
+def test_messages_take_the_template_and_a_base_model_has_none(generator: Generator) -> None:
+    messages: list[Message] = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "U"},
+        {"role": "assistant", "content": "A"},
+    ]
+    template = "{% for m in messages %}{{ m.role }}={{ m.content }};{% endfor %}>"
+
+    def tokenize(text: str, *, add_special: bool) -> list[int]:
+        return [*text.encode()] if not add_special else [0, *text.encode()]
+
+    encoded = prompts.encode(messages, tokenize, template)
+    assert bytes(encoded.tokens) == b"system=S;user=U;assistant=A;>"
+    assert encoded.templated
+    assert bytes(prompts.encode("U", tokenize, template).tokens) == b"user=U;>"
+    with pytest.raises(PlmEdgeError, match="chat template"):
+        generator.encode(messages)
+
+
+def test_prefill_tells_how_far_it_is(generator: Generator) -> None:
+    told: list[tuple[int, int]] = []
+    request = Request([1] * 100, 1, on_prefill=lambda done, total: told.append((done, total)))
+    generator.generate(request).whole()
+    assert told[-1] == (100, 100)
+    assert told == sorted(told)
