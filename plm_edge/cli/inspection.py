@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +14,12 @@ LONGEST_VALUE = 90  # characters of a key's value
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A GGUF file or a checkpoint's folder.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            help="A GGUF file, a checkpoint's folder, or a name that plm-edge list shows."
+        ),
+    ],
     tensors: Annotated[
         bool, typer.Option("--tensors", help="List every tensor, not one line for all layers.")
     ] = False,
@@ -28,8 +32,10 @@ def inspect(
 ) -> None:
     """Show what a GGUF or a checkpoint holds, without loading it."""
     from plm_edge.store import inspection
+    from plm_edge.store.choice import locate
 
-    report = inspection.verify(path) if verify else inspection.inspect(path)
+    found = locate(path)
+    report = inspection.verify(found) if verify else inspection.inspect(found)
     if json:
         console.emit_json(report)
         return

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def say_which(choice: ModelChoice) -> None:
     """Print which model is used, if the person gave none."""
     if choice.origin == "newest":
-        console.note(f"model: {choice.path} (the newest that convert made)")
+        console.note(f"model: {choice.path} (the newest)")
+    elif choice.origin == "environment":
+        console.note(f"model: {choice.path} (PLM_EDGE_MODEL)")
     elif choice.origin == "bundled":
         console.note(f"model: the bundled tiny-plm ({choice.path})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -49,11 +48,28 @@ class KVType(str, Enum):
     q4_0 = "q4_0"
 
 
+def _model_names(incomplete: str) -> list[str]:
+    """What the shell offers for a model beside files."""
+    from plm_edge.store import names, registry
+
+    return [name for name in names.all_names(registry.known()) if name.startswith(incomplete)]
+
+
 Model = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
-        help="A GGUF file. Without it: the newest that convert made, else the bundled tiny model.",
+        help="A GGUF file, or a name that plm-edge list shows. Without it: PLM_EDGE_MODEL, else "
+        "the newest that was converted, pulled or added, else the bundled tiny model.",
         show_default=False,
+        autocompletion=_model_names,
+    ),
+]
+KnownModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A GGUF file, or a name that plm-edge list shows.",
+        autocompletion=_model_names,
     ),
 ]
 Threads = Annotated[

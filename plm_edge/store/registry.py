@@ -1,30 +1,73 @@
-"""The registry remembers the GGUFs that `convert` made, in the user's data folder.
+"""The registry remembers a person's models and aliases, in the user's data folder.
 
-It is only a convenience: if it is missing, damaged or cannot be written, no command stops for it.
+It is only a convenience: if it is missing or cannot be written, no command stops for it. What is
+damaged in it is left out when it is read, and kept in a file beside it before it is written anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from plm_edge.base import files, folders
 
-SCHEMA = "plm-edge/registry/1"
+SCHEMA = "plm-edge/registry/2"
+_READABLE = (SCHEMA, "plm-edge/registry/1")  # the first version knew path, source, quant, size, age
+Origin = Literal["converted", "pulled", "added"]
 
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A converted model. `added` is UTC, ISO 8601; `n_bytes` was the file's size at that time."""
+    """A model that a person has.
+
+    Attributes:
+        path: absolute.
+        source: the checkpoint, repository or address that it came from.
+        quant: the recipe's name or what the file's name says, such as q4_k_m.
+        n_bytes: the file's size when it was added; all parts of a split one together.
+        added: UTC, ISO 8601.
+        origin: how it became known.
+        repository: USER/REPO on the hub, where it came from there.
+        sha256: of the file in hexadecimal, where it was compared with one; else empty.
+        placed: plm-edge put the file there by `pull`, so that `rm` deletes it.
+    """
 
     path: str
     source: str
     quant: str
     n_bytes: int
     added: str
+    origin: Origin = "converted"
+    repository: str = ""
+    sha256: str = ""
+    placed: bool = False
+
+    @property
+    def present(self) -> bool:
+        """Whether the file is there now."""
+        return Path(self.path).is_file()
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the registry holds.
+
+    Attributes:
+        models: the oldest first; the files of some may be gone.
+        aliases: absolute path by alias.
+    """
+
+    models: tuple[RegisteredModel, ...] = ()
+    aliases: dict[str, str] | None = None
+
+    def alias(self, name: str) -> str | None:
+        """Returns the path that an alias stands for; None where there is no such alias."""
+        return (self.aliases or {}).get(name)
 
 
 def registry_path() -> Path:
@@ -32,13 +75,24 @@ def registry_path() -> Path:
     return folders.data() / "models.json"
 
 
-def add_model(path: Path, source: str | Path, quant: str) -> None:
-    """Remember the GGUF at `path` as the newest.
+def add_model(
+    path: Path,
+    source: str | Path,
+    quant: str,
+    *,
+    origin: Origin = "converted",
+    repository: str = "",
+    sha256: str = "",
+    placed: bool = False,
+    n_bytes: int | None = None,
+) -> RegisteredModel:
+    """Remember the GGUF at `path` as the newest, and return its entry.
 
     Args:
         path: the GGUF.
-        source: the checkpoint that it was made from.
-        quant: the recipe's name, such as q4_k_m.
+        n_bytes: its size; that of the file when None.
+        source, quant, origin, repository, sha256, placed: see RegisteredModel. A file that pull
+            placed stays so when it is added again.
 
     Raises:
         OSError: the file is missing, or the data folder cannot be written.
@@ -48,46 +102,124 @@ def add_model(path: Path, source: str | Path, quant: str) -> None:
         path=str(path),
         source=str(source),
         quant=quant,
-        n_bytes=path.stat().st_size,
+        n_bytes=path.stat().st_size if n_bytes is None else n_bytes,
         added=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        origin=origin,
+        repository=repository,
+        sha256=sha256,
+        placed=placed,
     )
+
+    def add(known: Known) -> Known:
+        before = [old for old in known.models if old.path == entry.path]
+        again = origin == "added" and any(old.placed for old in before)
+        new = replace(before[0], added=entry.added) if again else entry
+        return replace(known, models=(*_without(known, {entry.path}), new))
+
+    known = update(add)
+    return next(model for model in known.models if model.path == entry.path)
+
+
+def forget(paths: set[str]) -> Known:
+    """Forget models and the aliases that stand for them; the files stay. Returns what is left.
+
+    Raises:
+        OSError: the data folder cannot be written.
+    """
+
+    def remove(known: Known) -> Known:
+        aliases = {name: path for name, path in (known.aliases or {}).items() if path not in paths}
+        return Known(_without(known, paths), aliases)
+
+    return update(remove)
+
+
+def update(change: Callable[[Known], Known]) -> Known:
+    """Read the registry, change it and write it, while no other process does; returns the new one.
+
+    Raises:
+        OSError: the data folder cannot be written.
+    """
     target = registry_path()
     target.parent.mkdir(parents=True, exist_ok=True)
     # Two conversions that end together must not lose one entry.
     with files.locked(target.with_suffix(".lock")):
-        kept = [old for old in entries() if old.path != entry.path]
-        _write(target, [*kept, entry])
+        known, whole = _read(target)
+        if not whole:
+            _keep_aside(target)
+        changed = change(known)
+        _write(target, changed)
+    return changed
+
+
+def known() -> Known:
+    """All that is remembered, models whose file is gone among them."""
+    return _read(registry_path())[0]
 
 
 def entries() -> list[RegisteredModel]:
     """All remembered models, the oldest first, without those whose file is gone."""
-    return [entry for entry in _read(registry_path()) if Path(entry.path).is_file()]
+    return [entry for entry in known().models if entry.present]
 
 
 def newest() -> Path | None:
-    """The path of the GGUF that was converted last and still exists; None if there is none."""
-    known = entries()
-    return Path(known[-1].path) if known else None
+    """The path of the GGUF that was added last and still exists; None if there is none."""
+    present = entries()
+    return Path(present[-1].path) if present else None
 
 
-def _read(path: Path) -> list[RegisteredModel]:
+def _without(known: Known, paths: set[str]) -> tuple[RegisteredModel, ...]:
+    return tuple(model for model in known.models if model.path not in paths)
+
+
+def _read(path: Path) -> tuple[Known, bool]:
+    """What can be read; and whether that is all that there is."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if data["schema"] != SCHEMA:
-            return []
-        return [RegisteredModel(**_strings(item)) for item in data["models"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+        if data["schema"] not in _READABLE:
+            return Known(), False
+        items, names = data["models"], data.get("aliases", {})
+        models = tuple(filter(None, map(_model, items)))
+        aliases = {name: value for name, value in names.items() if value and isinstance(value, str)}
+    except FileNotFoundError:
+        return Known(), True
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Known(), False
+    return Known(models, aliases), len(models) == len(items) and len(aliases) == len(names)
 
 
-def _strings(item: dict[str, Any]) -> dict[str, Any]:
-    """Return `item` if its values have the types of a RegisteredModel, else raise TypeError."""
-    for name in ("path", "source", "quant", "added"):
-        if not isinstance(item[name], str):
-            raise TypeError(name)
-    return item
+def _model(item: Any) -> RegisteredModel | None:
+    """The entry of this JSON object; None if it is none."""
+    if not isinstance(item, dict):
+        return None
+    wanted = {field.name: field for field in fields(RegisteredModel)}
+    try:
+        model = RegisteredModel(**{name: item[name] for name in wanted if name in item})
+    except TypeError:  # a field without default is missing
+        return None
+    texts = (model.path, model.source, model.quant, model.added, model.repository, model.sha256)
+    sound = all(isinstance(text, str) for text in texts) and isinstance(model.placed, bool)
+    sound = sound and type(model.n_bytes) is int
+    sound = sound and model.origin in ("converted", "pulled", "added")
+    return model if sound else None
 
 
-def _write(target: Path, models: list[RegisteredModel]) -> None:
-    data = {"schema": SCHEMA, "models": [asdict(entry) for entry in models]}
+def _keep_aside(path: Path) -> None:
+    """Copy a registry that is damaged, or of a newer version, to where nothing overwrites it."""
+    with contextlib.suppress(OSError):
+        content = path.read_bytes()
+        number = 1
+        while (beside := path.with_name(f"models.damaged-{number}.json")).exists():
+            if beside.read_bytes() == content:
+                return
+            number += 1
+        beside.write_bytes(content)
+
+
+def _write(target: Path, known: Known) -> None:
+    data = {
+        "schema": SCHEMA,
+        "models": [asdict(entry) for entry in known.models],
+        "aliases": known.aliases or {},
+    }
     files.write_text(target, json.dumps(data, indent=2), files.PRIVATE)

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 Source = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
-        help="A checkpoint's folder, or a GGUF in f32, bf16, f16 or q8_0. Without it: the bundled "
-        "tiny model.",
+        help="A checkpoint's folder, or a GGUF (or the name of one) in f32, bf16, f16 or q8_0. "
+        "Without it: the bundled tiny model.",
         show_default=False,
     ),
 ]

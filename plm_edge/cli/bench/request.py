@@ -18,11 +18,12 @@ class Request:
 
     Attributes:
         budget: seconds a point; None: the workload's.
+        model: a GGUF, or the name of a model.
         text: a file whose tokens are taken; None: random ones.
         sustained: how long to decode without a pause, in words such as 5m.
     """
 
-    model: Path | None
+    model: str | None
     threads: int | None = None
     kv: str = "f16"
     gpu_layers: int | None = None

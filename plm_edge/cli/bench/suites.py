@@ -10,7 +10,6 @@ from typing import Any
 from rich.text import Text
 
 from plm_edge.base import console
-from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import devices, matrix, paper, variants
 from plm_edge.bench.render import report
 from plm_edge.bench.render import suites as drawn
@@ -22,6 +21,7 @@ from plm_edge.cli.bench.request import Output, Places, Request, check_html
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
+from plm_edge.store import choice
 
 Found = dict[str, Any]
 
@@ -82,14 +82,8 @@ def _begin(request: Request, where: Places, output: Output) -> tuple[variants.Or
     """What the types are made from, and what all runs have in common: each puts its model in."""
     where.check()
     check_html(output.html)
-    if request.model is not None and not request.model.exists():
-        raise PlmEdgeError(
-            f"there is no {request.model}",
-            "neither a checkpoint's folder nor a file",
-            "give one, or none for the bundled tiny-plm",
-            ExitCode.INPUT,
-        )
-    return variants.origin(request.model), request.setting_of(Path())
+    source = None if request.model is None else choice.locate(request.model)
+    return variants.origin(source), request.setting_of(Path())
 
 
 def _emit(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from plm_edge.generate.protocol import Generator
@@ -14,14 +13,14 @@ class Setting:
     """How the model is to be opened. None lets the place and the model choose.
 
     Attributes:
-        model: a GGUF here.
+        model: a GGUF here, or the name of a model.
         ctx: tokens of context.
         threads: how many compute.
         kv: type of the KV cache.
         force: open it even if memory is short.
     """
 
-    model: Path | None
+    model: str | None
     ctx: int | None
     threads: int | None
     kv: str

@@ -31,13 +31,12 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
     Raises:
         PlmEdgeError: nothing is deployed there, or it cannot be run.
     """
-    if setting.model is not None:
-        model_choice.check_is_gguf(setting.model)
+    wanted = None if setting.model is None else model_choice.choose(setting.model).path
     reached = connect.open_device(device, emulate=emulate)
     with reached.transport as transport:
-        deployment = running.find(reached, setting.model)
+        deployment = running.find(reached, wanted)
         model = deployment.model
-        if setting.model is None:
+        if wanted is None:
             console.note(f"model: {model.name} (deployed on {device} last)")
         settings = running.settings(
             deployment, n_ctx=setting.ctx, threads=setting.threads, kv=setting.kv
