@@ -87,13 +87,14 @@ def write_at(fd: int, data: Any, offset: int) -> None:
 
 
 @contextmanager
-def replacing(target: Path, mode: int = PUBLIC) -> Iterator[IO[bytes]]:
+def replacing(target: Path, mode: int = PUBLIC, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a file beside `target`, which takes its place when the block ends without error.
 
     Whatever happens, `target` is the old file or the whole new one; nothing else is left over.
 
     Args:
         mode: the new file's permissions, less the umask.
+        durable: wait until the disk has it, so that not even a loss of power harms it.
 
     Raises:
         OSError: it cannot be written.
@@ -105,7 +106,8 @@ def replacing(target: Path, mode: int = PUBLIC) -> Iterator[IO[bytes]]:
         with os.fdopen(fd, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         beside.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):

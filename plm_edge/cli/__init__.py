@@ -74,6 +74,7 @@ def _global(
 def _register() -> None:
     # Imported here and not at the top: the commands use `options`, and `app` must exist first.
     from plm_edge.cli.bench import bench
+    from plm_edge.cli.chat import Chat, chat
     from plm_edge.cli.convert import convert
     from plm_edge.cli.deploy import deploy
     from plm_edge.cli.devices import devices
@@ -85,6 +86,7 @@ def _register() -> None:
 
     app.command("convert")(convert)
     app.command("run")(run)
+    app.command("chat", cls=Chat)(chat)
     app.command("deploy")(deploy)
     app.command("profile")(profile)
     app.command("inspect")(inspect)

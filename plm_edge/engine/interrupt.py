@@ -22,6 +22,10 @@ class Interrupt:
     def __call__(self) -> bool:
         return self.pressed
 
+    def reset(self) -> None:
+        """Forget a SIGINT: what is begun next is not stopped by it."""
+        self.pressed = False
+
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         if self.pressed:
             raise KeyboardInterrupt

@@ -50,7 +50,7 @@ def open_place(setting: Setting) -> Iterator[Place]:
                 "description": session.description,
                 "synthetic": about.synthetic,
             }
-            yield Place(LocalGenerator(session), model, session.engine)
+            yield Place(LocalGenerator(session), session.n_ctx, interrupt, model, session.engine)
 
 
 def _remark(session: Session, about: Description) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from plm_edge.engine.interrupt import Interrupt
 from plm_edge.generate.protocol import Generator
 
 
@@ -33,6 +34,8 @@ class Place:
 
     Attributes:
         generator: generates while the place is open.
+        n_ctx: tokens of context that it has.
+        interrupt: stops what it generates.
         model: path, origin, architecture, description, synthetic.
         engine: version, pin, tree.
         device: name, address and profile; and throttled, once the place is closed. None on this
@@ -40,6 +43,8 @@ class Place:
     """
 
     generator: Generator
+    n_ctx: int
+    interrupt: Interrupt
     model: dict[str, Any]
     engine: dict[str, str]
     device: dict[str, Any] | None = None

@@ -59,6 +59,8 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
             with RemoteGenerator(server, model, interrupt, load_s) as generator:
                 yield Place(
                     generator,
+                    settings.n_ctx,
+                    interrupt,
                     {
                         "path": deployment.place.path(model.file.path),
                         "origin": "deployed",

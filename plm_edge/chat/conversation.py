@@ -1,0 +1,116 @@
+"""A conversation is a system message and turns; each turn is a question and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from plm_edge.chat.thinking import without_thinking
+from plm_edge.generate.protocol import Message, StopReason
+from plm_edge.generate.stats import Stats
+
+
+@dataclass
+class Figures:
+    """What one answer took, small enough to be kept with it: tokens and seconds."""
+
+    n_prompt: int
+    prefill_s: float
+    n_generated: int
+    decode_s: float
+    ttft_s: float | None = None
+
+    @classmethod
+    def of(cls, stats: Stats) -> Figures:
+        """Returns the part of a generation's statistics that is kept."""
+        return cls(stats.n_prompt, stats.prefill_s, stats.n_generated, stats.decode_s, stats.ttft_s)
+
+
+@dataclass
+class Turn:
+    """A question and its answer.
+
+    Attributes:
+        question: as it was sent, with the files that were added to it.
+        answer: what the model wrote so far.
+        stop_reason: why the answer ended; None while it is written, or when the program was killed
+            meanwhile.
+        figures: what the answer took; None until it has ended.
+        n_dropped: `Conversation.n_dropped` before it was asked.
+    """
+
+    question: str
+    answer: str = ""
+    stop_reason: StopReason | None = None
+    figures: Figures | None = None
+    n_dropped: int = 0
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the answer was stopped by the person, or by the end of the program."""
+        return self.stop_reason in (None, "interrupted")
+
+
+@dataclass
+class Conversation:
+    """A conversation.
+
+    Attributes:
+        turns: all of them, the oldest first; the last may still be answered.
+        system: what the model is told before all turns; empty: nothing.
+        n_dropped: so many of the oldest turns no longer go to the model, for lack of room.
+        plain: the model has no chat template: it continues the growing text.
+    """
+
+    turns: list[Turn] = field(default_factory=list)
+    system: str = ""
+    n_dropped: int = 0
+    plain: bool = False
+
+    def prompt(self, n_dropped: int) -> str | list[Message]:
+        """Returns what the model is given when so many of the oldest turns are left out.
+
+        It ends with the last turn's question, and leaves out an answer to that. Finished thinking
+        is left out of earlier answers, as the models that think are trained to have it.
+
+        Returns:
+            Messages; the growing text where the model continues one.
+        """
+        kept = self.turns[n_dropped:]
+        if self.plain:
+            return text_of(self.system, kept)
+        messages: list[Message] = []
+        if self.system:
+            messages.append({"role": "system", "content": self.system})
+        for turn in kept:
+            messages.append({"role": "user", "content": turn.question})
+            messages.append({"role": "assistant", "content": without_thinking(turn.answer)})
+        return messages[:-1] if kept else messages
+
+    def undo(self) -> Turn | None:
+        """Take the last turn back and return it; None if there is none.
+
+        Older turns that made room for it go to the model again.
+        """
+        if not self.turns:
+            return None
+        turn = self.turns.pop()
+        self.n_dropped = max(0, min(turn.n_dropped, len(self.turns)))
+        return turn
+
+
+def text_of(system: str, turns: Sequence[Turn]) -> str:
+    """Returns the text that a model without a chat template continues.
+
+    Questions and answers stand one after the other as they were written. A text that the model
+    itself ended is followed by a new line, and so is the system's.
+    """
+    text = f"{system}\n\n" if system else ""
+    for index, turn in enumerate(turns):
+        text += turn.question
+        if index == len(turns) - 1:
+            break
+        text += turn.answer
+        if turn.stop_reason == "end" and not text.endswith("\n"):
+            text += "\n"
+    return text

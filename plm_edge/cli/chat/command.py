@@ -1,0 +1,139 @@
+"""`plm-edge chat` opens a conversation and a model, and lets a person talk."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from plm_edge.base.errors import ExitCode
+from plm_edge.cli import options
+
+LAST = ""  # what -c has without a name
+_CONTINUE = ("-c", "--continue")
+
+
+class Chat(TyperCommand):
+    """The command: its -c takes a name or none, which typer's options cannot."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_names(args))
+
+
+def with_names(arguments: list[str]) -> list[str]:
+    """Returns a command line in which each -c has a value: the name after it, or LAST.
+
+    What follows -c is the name of a chat, unless it looks like a model: a path, a file, or
+    USER/REPO:QUANT.
+    """
+    from pathlib import Path
+
+    changed: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return [*changed, word, *rest]
+        if word not in _CONTINUE:
+            changed.append(word)
+            continue
+        following = rest[0] if rest else "-"
+        is_model = "/" in following or following.endswith(".gguf") or Path(following).is_file()
+        named = not following.startswith("-") and not is_model
+        changed.append(f"--continue={rest.pop(0) if named else LAST}")
+    return changed
+
+
+def chat(
+    model: options.Model = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--continue",
+            "-c",
+            metavar="[NAME]",
+            help="Go on with the last chat, or with the one of that name.",
+            show_default=False,
+        ),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the chats that there are.")] = False,
+    system: Annotated[
+        str | None,
+        typer.Option("--system", "-s", help="What the model is told first.", show_default=False),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="A full context is an error; no turn is dropped for it."),
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--save/--no-save", help="Keep the chat in a file as it goes.")
+    ] = True,
+    n_predict: Annotated[
+        int | None,
+        typer.Option(
+            "--n-predict",
+            "-n",
+            min=-1,
+            help="Most new tokens of an answer; -1: no limit.",
+            show_default="no limit; 256 without a chat template",
+        ),
+    ] = None,
+    temp: Annotated[float, typer.Option(help="Temperature; 0 is greedy.")] = 0.7,
+    top_k: Annotated[int, typer.Option(help="Draw from the likeliest tokens; 0: all.")] = 40,
+    top_p: Annotated[float, typer.Option(help="Draw from this share of probability.")] = 0.95,
+    min_p: Annotated[float, typer.Option(help="Drop what is below this share of the best.")] = 0.05,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the random numbers.", show_default="random")
+    ] = None,
+    ctx: options.Ctx = None,
+    threads: options.Threads = None,
+    kv: options.KV = options.KVType.f16,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Show times, rates, memory after each answer.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Run it there, where `deploy` put it.", show_default=False),
+    ] = None,
+    emulate: options.Emulate = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="With --list: one JSON object on stdout."),
+    ] = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Talk with a model. In a pipe, answer what stdin says, once.
+
+    The chat is saved as it goes; -c goes on with it. /help lists what can be typed.
+    """
+    from plm_edge.cli.chat import listing
+
+    if listed:
+        listing.show(json=json)
+        return
+    if json:
+        raise listing.json_alone()
+    from plm_edge.chat.chat import Setting
+    from plm_edge.cli.chat import once, opening, talk
+    from plm_edge.cli.run.place import Setting as PlaceSetting
+    from plm_edge.engine.log import engine_log
+    from plm_edge.generate.sampling import Sampling
+
+    engine_log.echo = options.debug_wanted
+    Sampling(temp, top_k, top_p, min_p, seed).checked()
+    setting = Setting(Sampling(temp, top_k, top_p, min_p, seed), n_predict, strict)
+    question = None if sys.stdin.isatty() else once.read_question()
+    where = PlaceSetting(model, ctx, threads, kv.value, force)
+    reason = None
+    with opening.opened(resume, where) as start, start.place(device, emulate) as place:
+        talking = opening.begin(start, place, setting, system=system, keep=keep)
+        if question is None:
+            talk.Talk(talking, place, stats=stats).run()
+        else:
+            reason = once.answer(talking, question, stats=stats)
+    if reason == "interrupted":
+        raise typer.Exit(ExitCode.INTERRUPTED)
