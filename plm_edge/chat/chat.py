@@ -85,6 +85,11 @@ class Chat:
         """The conversation."""
         return self.file.saved.conversation
 
+    @property
+    def kept(self) -> bool:
+        """Whether the conversation is in its file."""
+        return self._keep and self.file.path.exists()
+
     def encode(self, prompt: str | list[Message]) -> list[int]:
         """Returns the token ids of messages in the model's template, or of a text as it is."""
         return self.generator.encode(prompt, raw=self.conversation.plain).tokens

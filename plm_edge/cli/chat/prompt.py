@@ -54,7 +54,7 @@ class Prompt:
             enable_open_in_editor=True,
             tempfile_suffix=".md",
             prompt_continuation="  ",
-            reserve_space_for_menu=4,
+            reserve_space_for_menu=6,
         )
 
     def read(self, draft: str = "", *, hint: str = "", editor: bool = False) -> str | None:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 TAB = 8
+# Terminals differ in the cells that these add to the character before them; 2 is the most. They are
+# the joiner, the selector of emoji, tones of skin, and the letters of flags.
+_UNSURE = frozenset(
+    ["\u200d", "\ufe0f", *map(chr, range(0x1F3FB, 0x1F400)), *map(chr, range(0x1F1E6, 0x1F200))]
+)
 _DIM, _NORMAL = "\x1b[2m", "\x1b[0m"
 
 
@@ -53,7 +58,7 @@ class Screen:
         for part, is_thought in self._thinking.finish():
             self._fold(console.printable(part), dim=is_thought)
         if self._line:
-            self._end_line(dim=self._thinking.thinking)
+            self._end_line()
         self._flush()
 
     def _plain(self, text: str) -> None:
@@ -69,6 +74,7 @@ class Screen:
 
     def _begin_line(self) -> None:
         self._line = ""
+        self._is_thought = False
         self._rows = [0]  # where in the line each row of the screen begins
         self._column = 0
         # The last column stays free: a cursor behind it is somewhere else in every terminal.
@@ -79,13 +85,14 @@ class Screen:
         first, *others = text.split("\n")
         self._put(first, dim)
         for following in others:
-            self._end_line(dim=dim)
+            self._end_line()
             self._put(following, dim)
 
     def _put(self, text: str, dim: bool) -> None:
         if not text:
             return
         if dim:
+            self._is_thought = True
             self._out.append(_DIM)
         for char in text:
             self._put_char(char)
@@ -111,14 +118,16 @@ class Screen:
         if word <= begin:
             word = at  # it fills the row, or text has no blanks: it is cut
         moved = self._line[word:at]
+        if _UNSURE.intersection(moved):  # how far to go back for it, nobody knows
+            word, moved = at, ""
         cells = cell_len(moved)
         self._out.append(f"\x1b[{cells}D\x1b[K" if cells else "")
         self._out.append("\n" + moved)
         self._rows.append(word)
         self._column = cells
 
-    def _end_line(self, *, dim: bool) -> None:
-        styled = None if dim else self._markdown.line(self._line)
+    def _end_line(self) -> None:
+        styled = None if self._is_thought else self._markdown.line(self._line)
         height = console.out.height
         if styled is not None and len(self._rows) < height and self._unchanged():
             self._draw_over(styled)
@@ -141,4 +150,6 @@ class Screen:
             self._out.append(capture.get() + ("\n" if index < up else ""))
 
     def _cells(self, char: str, column: int) -> int:
+        if char in _UNSURE:
+            return 2
         return TAB - column % TAB if char == "\t" else cell_len(char)

@@ -55,6 +55,8 @@ class Talk:
                 self._take(text)
             except PlmEdgeError as error:
                 console.show_error(error)
+        if self.chat.kept:
+            console.note(f"saved as {self.chat.file.name}; plm-edge chat -c goes on with it")
 
     def _take(self, text: str) -> None:
         """Do what a person typed."""
