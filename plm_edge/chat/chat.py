@@ -29,13 +29,11 @@ class Setting:
     Attributes:
         n_predict: most new tokens of an answer; None: until it ends or the context is full.
         strict: a full context is an error; else the oldest turns go.
-        on_prefill: told of the prompt's progress: tokens computed, of how many.
     """
 
     sampling: Sampling = Sampling()  # noqa: RUF009 -- frozen
     n_predict: int | None = None
     strict: bool = False
-    on_prefill: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Chat:
         keep: save the conversation in its file.
 
     Attributes:
+        on_prefill: told of a prompt's progress: tokens computed, of how many.
         last: statistics of the last answer of this process; None before there is one.
     """
 
@@ -77,6 +76,7 @@ class Chat:
     ) -> None:
         self.generator, self.n_ctx = generator, n_ctx
         self.file, self.setting, self._keep = opened, setting, keep
+        self.on_prefill: Callable[[int, int], None] | None = None
         self.last: Stats | None = None
         self._n_retries = 0
 
@@ -193,10 +193,10 @@ class Chat:
         self.save(durable)
 
     def _generate(self, tokens: list[int], n_predict: int | None) -> Generation:
-        setting, sampling = self.setting, self.setting.sampling
+        sampling = self.setting.sampling
         if self._n_retries and sampling.seed is not None:  # the same seed gives the same answer
             sampling = replace(sampling, seed=(sampling.seed + self._n_retries) % 0xFFFFFFFF)
-        request = Request(tokens, n_predict, sampling, on_prefill=setting.on_prefill)
+        request = Request(tokens, n_predict, sampling, on_prefill=self.on_prefill)
         return self.generator.generate(request)
 
     def _go_on(self, answer: Answer, full: Generation) -> Generation | None:

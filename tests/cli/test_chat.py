@@ -418,6 +418,31 @@ def test_a_base_model_says_so_and_continues_the_text(cli: Cli, models: Path) -> 
     assert turns(cli) == [("hello ", "abcabc"), ("", "abcabc")]
 
 
+def test_raw_puts_no_template_around_the_text(cli: Cli, chatty: Path) -> None:
+    done = cli("chat", chatty / "chat.gguf", *GREEDY, "--raw", stdin=b"one")
+    assert done.stdout == "xyz\n"
+    assert "without its chat template it does not answer" in done.stderr
+    cli("chat", "-c", *GREEDY, "--raw", stdin=b"two")
+    (chat,) = saved(cli)
+    assert chat["conversation"]["plain"] is True
+
+
+def test_ctrl_c_before_the_answer_begins_gives_the_message_back(cli: Cli, models: Path) -> None:
+    long = "x" * 60_000  # takes far longer to read than Ctrl-C to arrive
+    screen = ChatScreen(cli, models / "random.gguf", *GREEDY, "--ctx", "200000", "--force")
+    screen.wait_prompt()
+    screen.paste(long)
+    screen.wait(lambda: screen.lines[-1] != "")
+    screen.type("\r")
+    screen.wait(lambda: bool(saved(cli)))
+    screen.type("\x03")
+    screen.wait("your message is back at the prompt")
+    assert saved(cli)[0]["conversation"]["turns"] == []
+    screen.type("\x03")
+    screen.wait(screen.at_prompt)
+    assert screen.leave() == 0
+
+
 def test_stats_are_those_of_run(cli: Cli, chatty: Path) -> None:
     screen = ChatScreen(cli, chatty / "chat.gguf", *GREEDY)
     screen.wait_prompt()

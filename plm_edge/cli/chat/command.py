@@ -90,6 +90,9 @@ def chat(
     ctx: options.Ctx = None,
     threads: options.Threads = None,
     kv: options.KV = options.KVType.f16,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Do not apply the chat template: continue the text.")
+    ] = False,
     stats: Annotated[
         bool, typer.Option("--stats", help="Show times, rates, memory after each answer.")
     ] = False,
@@ -130,9 +133,9 @@ def chat(
     where = PlaceSetting(model, ctx, threads, kv.value, force)
     reason = None
     with opening.opened(resume, where) as start, start.place(device, emulate) as place:
-        talking = opening.begin(start, place, setting, system=system, keep=keep)
+        talking = opening.begin(start, place, setting, system=system, keep=keep, raw=raw)
         if question is None:
-            talk.Talk(talking, place, stats=stats).run()
+            talk.Talk(talking, place, stats=stats, raw=raw).run()
         else:
             reason = once.answer(talking, question, stats=stats)
     if reason == "interrupted":

@@ -75,37 +75,45 @@ def opened(name: str | None, setting: Setting) -> Iterator[Start]:
 
 
 def begin(
-    start: Start, place: Place, setting: ChatSetting, *, system: str | None, keep: bool
+    start: Start, place: Place, setting: ChatSetting, *, system: str | None, keep: bool, raw: bool
 ) -> Chat:
-    """Returns a chat that goes on with the conversation, or begins one."""
-    plain = not place.generator.encode("x").templated
+    """Returns a chat that goes on with the conversation, or begins one.
+
+    Args:
+        system: what the model is told first; None leaves it as it is.
+        keep: save the conversation.
+        raw: the model continues the text, though it may have a chat template.
+    """
+    plain = is_plain(place, raw)
     if plain:
-        console.note(
-            "this model has no chat template: it does not answer, it continues the text "
-            "(Enter alone: more of it)"
-        )
+        why = "without its chat template" if raw else "this model has no chat template:"
+        console.note(f"{why} it does not answer, it continues the text (Enter alone: more of it)")
     if setting.n_predict is None and plain:
         setting = replace(setting, n_predict=PLAIN_PREDICT)
     elif setting.n_predict == -1:
         setting = replace(setting, n_predict=None)
-    model = model_of(place)
     if start.resumed is None:
-        start.resumed = folder.begin(model, plain=plain)
+        start.resumed = folder.begin(model_of(place), plain=plain)
     chat = Chat(place.generator, place.n_ctx, start.resumed, setting, keep=keep)
-    adopt(chat, place)
+    adopt(chat, place, raw=raw)
     if system is not None:
         chat.conversation.system = system
     return chat
 
 
-def adopt(chat: Chat, place: Place) -> None:
+def adopt(chat: Chat, place: Place, *, raw: bool) -> None:
     """Let the open conversation be held with this model, whichever it was held with before."""
     saved = chat.file.saved
     model = model_of(place)
     if saved.model and saved.model != model:
         console.note(f"this chat was held with {saved.model} so far")
     saved.model = model
-    saved.conversation.plain = not place.generator.encode("x").templated
+    saved.conversation.plain = is_plain(place, raw)
+
+
+def is_plain(place: Place, raw: bool) -> bool:
+    """Whether the model is to continue a text: it has no chat template, or none is wanted."""
+    return raw or not place.generator.encode("x").templated
 
 
 def model_of(place: Place) -> str:
