@@ -56,6 +56,9 @@ class Talk:
                 self._take(text)
             except PlmEdgeError as error:
                 console.show_error(error)
+            except KeyboardInterrupt:  # one more Ctrl-C than it took
+                self.chat.save()
+            self._place.interrupt.reset()
         if self.chat.kept:
             console.note(f"saved as {self.chat.file.name}; plm-edge chat -c goes on with it")
 
