@@ -16,6 +16,7 @@ from pathlib import Path
 from gguf import GGMLQuantizationType
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.base.progress import NoProgress, Progress
 from plm_edge.converters.keys import Keys
 from plm_edge.converters.plan.choice import COPY, DEFAULT, Choice, choose
 from plm_edge.converters.plan.decoded_tensor import turnable
@@ -30,7 +31,7 @@ from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.converters.write import provenance
 from plm_edge.converters.write.gguf_header import Plan, TensorInfo, plan_file
 from plm_edge.converters.write.memory import check_memory, out_of_memory
-from plm_edge.converters.write.pipeline import Job, NoProgress, Progress, buffer_bytes, run
+from plm_edge.converters.write.pipeline import Job, buffer_bytes, run
 from plm_edge.converters.write.provenance import SourceHash
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.report import Report, type_totals

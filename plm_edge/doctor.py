@@ -213,8 +213,8 @@ def _models() -> Check:
     known = registry.entries()
     place = registry.registry_path()
     if not known:
-        return Check("models", "ok", f"none converted yet ({place})")
-    return Check("models", "ok", f"{len(known)} converted, newest {known[-1].path} ({place})")
+        return Check("models", "ok", f"none yet ({place})")
+    return Check("models", "ok", f"{len(known)} known, newest {known[-1].path} ({place})")
 
 
 def _bundled_model() -> Check:

@@ -11,12 +11,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.progress import Progress
 from plm_edge.converters.tensors import Bytes, Floats, Tensor, columns, rows
 from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.converters.write.gguf_header import TensorInfo
@@ -28,28 +28,6 @@ BLOCK = 1 << 18
 # The same where reading has a cost for each row of the source, however few of its columns are read.
 BLOCK_TRANSPOSED = 1 << 20
 _FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
-
-
-class Progress(Protocol):
-    """Who wants to know how far a conversion is. Called from the thread that called `convert`."""
-
-    def begin(self, total: int) -> None:
-        """Called once, with the bytes of weights that will be read."""
-
-    def advance(self, count: int) -> None:
-        """Called with the bytes that were read and converted since the last call."""
-
-
-class NoProgress:
-    """A `Progress` for someone who does not want to know."""
-
-    def begin(self, total: int) -> None:
-        """See `Progress`."""
-        pass
-
-    def advance(self, count: int) -> None:
-        """See `Progress`."""
-        pass
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ app = typer.Typer(
     name="plm-edge",
     cls=_Commands,
     help="Convert, run and measure PLM language models on edge devices.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -59,6 +59,7 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _global(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -68,7 +69,12 @@ def _global(
     debug: options.Debug = False,
     quiet: options.Quiet = False,
 ) -> None:
-    pass
+    """Say what there is, if no command is given."""
+    if context.invoked_subcommand is None:
+        from plm_edge.cli import status
+
+        names = {command.name or "" for command in app.registered_commands}
+        status.show(names | {group.name or "" for group in app.registered_groups})
 
 
 def _register() -> None:
@@ -81,9 +87,21 @@ def _register() -> None:
     from plm_edge.cli.doctor import doctor
     from plm_edge.cli.engine import engine
     from plm_edge.cli.inspection import inspect
+    from plm_edge.cli.models.alias import alias
+    from plm_edge.cli.models.listing import listing
+    from plm_edge.cli.models.pull import add, pull
+    from plm_edge.cli.models.remove import remove
+    from plm_edge.cli.models.show import show
     from plm_edge.cli.profile import profile
     from plm_edge.cli.run import run
+    from plm_edge.cli.uninstall import uninstall
 
+    app.command("pull")(pull)
+    app.command("add")(add)
+    app.command("list")(listing)
+    app.command("show")(show)
+    app.command("rm")(remove)
+    app.command("alias")(alias)
     app.command("convert")(convert)
     app.command("run")(run)
     app.command("chat", cls=Chat)(chat)
@@ -91,6 +109,7 @@ def _register() -> None:
     app.command("profile")(profile)
     app.command("inspect")(inspect)
     app.command("doctor")(doctor)
+    app.command("uninstall")(uninstall)
     app.add_typer(bench, name="bench")
     app.add_typer(devices, name="devices")
     app.add_typer(engine, name="engine")

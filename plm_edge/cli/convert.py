@@ -10,11 +10,10 @@ import typer
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options, quants
+from plm_edge.cli.bar import Bar
 from plm_edge.store import registry
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from plm_edge.converters.write.report import Report
 
 
@@ -96,10 +95,10 @@ def convert(
             layout=layout,
             out=out,
             threads=threads,
-            progress=_Bar(display, "converting"),
+            progress=Bar(display, "converting"),
             allow_requantize=allow_requantize,
             revision=revision,
-            download=_Bar(display, "downloading"),
+            download=Bar(display, "downloading"),
         )
     try:
         # A path is made absolute; the name of a repository stays as it is.
@@ -113,22 +112,6 @@ def convert(
         console.emit_json({"schema": "plm-edge/convert/1", **report.as_dict()})
     else:
         _show(report)
-
-
-class _Bar:
-    """Shows the converter's progress as a bar, from the moment that its checks have passed."""
-
-    def __init__(self, display: Progress, what: str) -> None:
-        self._display = display
-        self._what = what
-        self._task: TaskID | None = None
-
-    def begin(self, total: int) -> None:
-        self._task = self._display.add_task(self._what, total=total)
-
-    def advance(self, count: int) -> None:
-        if self._task is not None:
-            self._display.advance(self._task, count)
 
 
 def _show(report: Report) -> None:

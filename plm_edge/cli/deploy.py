@@ -64,10 +64,21 @@ def deploy(
             done = install.deploy(
                 opened, built, choice.path, facts, progress=progress, step=console.note
             )
+    if not emulate:
+        _remember(device)
     if json:
         console.emit_json(_details(device, done))
     else:
         _show(opened, done)
+
+
+def _remember(device: str) -> None:
+    from plm_edge.deploy import carriers
+
+    try:
+        carriers.remember(device)
+    except OSError as error:
+        console.warn(f"it is there, but `plm-edge uninstall` will not name the device: {error}")
 
 
 def _engine(profile: str, folder: Path | None) -> KeptBuild:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from typing import Annotated
 
@@ -28,6 +29,26 @@ def without_device(mode: str, instead: str) -> PlmEdgeError:
     )
 
 
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is done that cannot be undone; ends the command if the answer is no.
+
+    Raises:
+        PlmEdgeError: there is nobody to ask, and --yes is not there (code USAGE).
+    """
+    if yes:
+        return
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise PlmEdgeError(
+            "nothing was done",
+            "it must be confirmed, and there is no terminal to ask on",
+            "look at the list above, then say --yes",
+            ExitCode.USAGE,
+        )
+    if not typer.confirm(question, err=True):
+        console.note("nothing was done")
+        raise typer.Exit(ExitCode.OK)
+
+
 def _set_debug(value: bool) -> bool:
     global debug_wanted
     debug_wanted = debug_wanted or value
@@ -48,7 +69,7 @@ class KVType(str, Enum):
     q4_0 = "q4_0"
 
 
-def _model_names(incomplete: str) -> list[str]:
+def model_names(incomplete: str) -> list[str]:
     """What the shell offers for a model beside files."""
     from plm_edge.store import names, registry
 
@@ -61,7 +82,7 @@ Model = Annotated[
         help="A GGUF file, or a name that plm-edge list shows. Without it: PLM_EDGE_MODEL, else "
         "the newest that was converted, pulled or added, else the bundled tiny model.",
         show_default=False,
-        autocompletion=_model_names,
+        autocompletion=model_names,
     ),
 ]
 KnownModel = Annotated[
@@ -69,7 +90,7 @@ KnownModel = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="A GGUF file, or a name that plm-edge list shows.",
-        autocompletion=_model_names,
+        autocompletion=model_names,
     ),
 ]
 Threads = Annotated[
@@ -80,6 +101,7 @@ Ctx = Annotated[
     int | None,
     typer.Option(min=1, help="Tokens of context.", show_default="the model's, at most 4096"),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 Debug = Annotated[
     bool,
     typer.Option(

@@ -161,6 +161,28 @@ def read(path: Path) -> GGUFFile:
         ) from error
 
 
+def read_beginning(path: Path, n_bytes: int) -> GGUFFile | None:
+    """Read the header of a GGUF of which only the first bytes are at `path` yet.
+
+    Args:
+        n_bytes: the size of the whole file.
+
+    Returns:
+        None when more of it is needed.
+
+    Raises:
+        PlmEdgeError: as of `read`.
+    """
+    try:
+        with _Beginning(path) as reader:
+            reader.size = n_bytes
+            return _read(path, reader)
+    except _MoreNeeded:
+        return None
+    except OSError as error:
+        raise PlmEdgeError(f"cannot read {path}", str(error), "check the disk") from error
+
+
 def _read(path: Path, reader: _Reader) -> GGUFFile:
     if reader.size < 4 or reader.data[:4] != MAGIC:
         raise _not_gguf(path, reader)
@@ -282,7 +304,7 @@ class _Reader:
         """Raise unless `n_bytes` more bytes are there."""
         if n_bytes > len(self.data) - self.at:
             if n_bytes <= self.size - self.at:
-                raise self.damaged(f"its header has more than {MAX_HEADER:,} bytes")
+                raise self.runs_on()
             raise _cut_short(
                 self.path, self.size, f"{what} need {n_bytes:,} bytes from {self.at:,} on"
             )
@@ -366,8 +388,12 @@ class _Reader:
                 self.at = at
                 return
         if at <= self.size and len(self.data) < self.size:
-            raise self.damaged(f"its header has more than {MAX_HEADER:,} bytes")
+            raise self.runs_on()
         raise _cut_short(self.path, self.size, f"an array of {length:,} strings runs past the end")
+
+    def runs_on(self) -> Exception:
+        """The error for a header that does not end where a header must."""
+        return self.damaged(f"its header has more than {MAX_HEADER:,} bytes")
 
     def damaged(self, why: str) -> PlmEdgeError:
         """The error for a header that cannot be."""
@@ -376,6 +402,17 @@ class _Reader:
             why,
             "get the file again and compare its size or checksum with the source's",
         )
+
+
+class _MoreNeeded(Exception):
+    """The header goes on after the bytes that are here."""
+
+
+class _Beginning(_Reader):
+    """A reader of a file whose rest has not come yet."""
+
+    def runs_on(self) -> Exception:
+        return super().runs_on() if len(self.data) >= MAX_HEADER else _MoreNeeded()
 
 
 def _cut_short(path: Path, size: int, why: str) -> PlmEdgeError:

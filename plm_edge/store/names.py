@@ -43,7 +43,7 @@ def full_names(model: RegisteredModel) -> list[str]:
     base, quant = split_stem(stem)
     quants = list(dict.fromkeys(filter(None, (quant, model.quant))))
     names = [f"{model.repository}:{q}" for q in quants if model.repository]
-    names += [stem, *(f"{base}:{q}" for q in quants)]
+    names += [model.name, *([] if model.name else [stem, *(f"{base}:{q}" for q in quants)])]
     if model.repository:
         names += [f"{model.repository.partition('/')[2]}:{q}" for q in quants]
     return list(dict.fromkeys(filter(None, names)))
@@ -51,7 +51,7 @@ def full_names(model: RegisteredModel) -> list[str]:
 
 def short_names(model: RegisteredModel) -> list[str]:
     """Returns the names that several files can share: without the quantisation."""
-    base, _ = split_stem(Path(model.path).stem)
+    base = model.name.partition(":")[0] or split_stem(Path(model.path).stem)[0]
     repository = model.repository
     return [name for name in (base, repository, repository.partition("/")[2]) if name]
 

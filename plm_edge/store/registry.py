@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plm_edge.base import files, folders
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 SCHEMA = "plm-edge/registry/2"
 _READABLE = (SCHEMA, "plm-edge/registry/1")  # the first version knew path, source, quant, size, age
 Origin = Literal["converted", "pulled", "added"]
+Change = Callable[["Known"], "Known"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class RegisteredModel:
         repository: USER/REPO on the hub, where it came from there.
         sha256: of the file in hexadecimal, where it was compared with one; else empty.
         placed: plm-edge put the file there by `pull`, so that `rm` deletes it.
+        name: what another program calls it, where the file's name is a hash.
     """
 
     path: str
@@ -46,6 +49,7 @@ class RegisteredModel:
     repository: str = ""
     sha256: str = ""
     placed: bool = False
+    name: str = ""
 
     @property
     def present(self) -> bool:
@@ -85,19 +89,20 @@ def add_model(
     sha256: str = "",
     placed: bool = False,
     n_bytes: int | None = None,
+    name: str = "",
 ) -> RegisteredModel:
     """Remember the GGUF at `path` as the newest, and return its entry.
 
     Args:
         path: the GGUF.
         n_bytes: its size; that of the file when None.
-        source, quant, origin, repository, sha256, placed: see RegisteredModel. A file that pull
-            placed stays so when it is added again.
+        source, quant, origin, repository, sha256, placed, name: see RegisteredModel. A file that
+            pull placed stays so when it is added again.
 
     Raises:
         OSError: the file is missing, or the data folder cannot be written.
     """
-    path = path.resolve()
+    path = path.parent.resolve() / path.name  # a link's own name says more than its target's
     entry = RegisteredModel(
         path=str(path),
         source=str(source),
@@ -108,6 +113,7 @@ def add_model(
         repository=repository,
         sha256=sha256,
         placed=placed,
+        name=name,
     )
 
     def add(known: Known) -> Known:
@@ -134,7 +140,7 @@ def forget(paths: set[str]) -> Known:
     return update(remove)
 
 
-def update(change: Callable[[Known], Known]) -> Known:
+def update(change: Change) -> Known:
     """Read the registry, change it and write it, while no other process does; returns the new one.
 
     Raises:
@@ -150,6 +156,16 @@ def update(change: Callable[[Known], Known]) -> Known:
         changed = change(known)
         _write(target, changed)
     return changed
+
+
+def cannot_write(error: OSError) -> PlmEdgeError:
+    """The error for a registry that cannot be written, where that is all that a command does."""
+    return PlmEdgeError(
+        f"cannot write {registry_path()}",
+        error.strerror or str(error),
+        "check its permissions and the disk, or set PLM_EDGE_DATA_DIR to another folder",
+        ExitCode.ENVIRONMENT,
+    )
 
 
 def known() -> Known:
@@ -197,11 +213,10 @@ def _model(item: Any) -> RegisteredModel | None:
         model = RegisteredModel(**{name: item[name] for name in wanted if name in item})
     except TypeError:  # a field without default is missing
         return None
-    texts = (model.path, model.source, model.quant, model.added, model.repository, model.sha256)
-    sound = all(isinstance(text, str) for text in texts) and isinstance(model.placed, bool)
-    sound = sound and type(model.n_bytes) is int
+    values = asdict(model)
+    sound = type(values.pop("n_bytes")) is int and isinstance(values.pop("placed"), bool)
     sound = sound and model.origin in ("converted", "pulled", "added")
-    return model if sound else None
+    return model if sound and all(isinstance(text, str) for text in values.values()) else None
 
 
 def _keep_aside(path: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.convert import convert, default_out
 from testkit.checkpoints import write_checkpoint
+from testkit.hub_server import COMMIT, NAME, Hub, serve
 from tests.converters.conftest import said
 from tests.converters.gguf_content import assert_same, read
-from tests.converters.hub_server import COMMIT, NAME, Hub, serve
 
 REPOSITORY = Path(NAME)
 ONLY_LOCAL = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -89,7 +89,7 @@ def test_next_run_goes_on_after_giving_up(
         "HF_HOME": str(tmp_path / "home"),
         "PLM_EDGE_DATA_DIR": str(tmp_path / "data"),
     }
-    patched = f"import plm_edge.converters.sources.download as d; d.PAUSE = 0.01; {program}"
+    patched = f"import plm_edge.hub.download as d; d.PAUSE = 0.01; {program}"
     server.cuts = [20_000] + [0] * 1000
     command = ["convert", NAME, "--out", str(tmp_path / "m.gguf")]
 

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.hub import cli as cli
+from tests.store.hub import server as server
+from tests.store.hub import weights as weights
+
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

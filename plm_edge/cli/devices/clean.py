@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from plm_edge.base import console
 from plm_edge.cli import options
 
@@ -14,7 +16,7 @@ def clean(
     debug: options.Debug = False,
 ) -> None:
     """Remove all that was put on a device, and nothing else. It stays in your list."""
-    from plm_edge.deploy import server
+    from plm_edge.deploy import carriers, server
     from plm_edge.deploy.place import Place
     from plm_edge.devices import connect
 
@@ -23,6 +25,9 @@ def clean(
         place = Place(transport, opened.folder)
         server.stop_serving(place)
         lines = place.clean()
+    if not emulate:
+        with contextlib.suppress(OSError):  # it is named once too often then
+            carriers.forget(name)
     kept = [line.removeprefix("kept ") for line in lines if line.startswith("kept ")]
     removed = [line for line in lines if not line.startswith("kept ")]
     if json:

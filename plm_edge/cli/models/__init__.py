@@ -1,0 +1,1 @@
+"""The commands about the models that a person has: pull, add, list, show, rm, alias."""

@@ -1,0 +1,227 @@
+"""list, show, add, rm and alias, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plm_edge.base import files
+from testkit.cli import Cli
+from testkit.hub_server import Hub
+from tests.store.hub import NAME, in_hf_cache
+
+Q4 = f"{NAME}:Q4_K_M"
+
+
+def answer(cli: Cli, *arguments: str | Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(cli(*arguments, "--json").stdout)
+    return found
+
+
+@pytest.fixture
+def mine(tmp_path: Path, weights: Path) -> Path:
+    """A file of the person's own."""
+    path = tmp_path / "mine/abc-Q8_0.gguf"
+    path.parent.mkdir()
+    path.write_bytes(weights.read_bytes())
+    return path
+
+
+def test_nothing_yet(cli: Cli) -> None:
+    done = cli("list")
+    assert done.stdout == ""
+    assert "plm-edge pull" in done.stderr
+    assert answer(cli, "list") == {"schema": "plm-edge/models/1", "models": [], "aliases": {}}
+
+
+def test_add_uses_the_file_where_it_is(cli: Cli, mine: Path, tmp_path: Path) -> None:
+    done = cli("add", mine)
+    assert done.stdout == f"{mine}\n"
+    assert "used where it is" in done.stderr
+    (model,) = answer(cli, "list")["models"]
+    assert model["path"] == str(mine)
+    assert (model["origin"], model["quant"], model["placed"]) == ("added", "Q8_0", False)
+    assert not (tmp_path / "data/models").exists()
+    assert cli("run", "abc:q8_0", "-p", "x", "-n", "3", "--temp", "0").stdout == "abc\n"
+    assert "not a GGUF" in cli.fails("add", Path(__file__), code=3)[0]
+    assert "there is no file" in cli.fails("add", mine.with_name("abd.gguf"), code=3)[0]
+
+
+def test_list_for_people(cli: Cli, mine: Path) -> None:
+    cli("pull", NAME)
+    cli("add", mine, "--alias", "short")
+    mine.unlink()
+    table = cli("list").stdout
+    lines = [line for line in table.splitlines() if line]
+    assert f"the file is gone: {mine}" in lines[1]
+    assert "= short" in lines[1]
+    assert lines[2].startswith("*")
+    assert Q4 in lines[2]
+    assert "2,048" in lines[2]
+    assert "pulled somebody/Small-GGUF" in lines[2]
+
+
+def test_found_in_other_programs(cli: Cli, server: Hub, tmp_path: Path) -> None:
+    home = Path(cli.env["HOME"])
+    file = server.folder / "small-Q8_0.gguf"
+    link = in_hf_cache(tmp_path / "hf", "else/Where-GGUF", file)
+    studio = home / ".lmstudio/models/some/one/m-Q4_0.gguf"
+    studio.parent.mkdir(parents=True)
+    os.link(server.folder / "small-Q4_K_M.gguf", studio)
+    (studio.parent / "mmproj-m.gguf").write_bytes(b"GGUF")
+    blob = home / ".ollama/models/blobs" / f"sha256-{files.sha256(file)}"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(file.read_bytes())
+    manifest = home / ".ollama/models/manifests/registry.ollama.ai/library/small/1b"
+    manifest.parent.mkdir(parents=True)
+    layers = [
+        {"mediaType": "application/vnd.ollama.image.license", "digest": "sha256:" + "0" * 64},
+        {
+            "mediaType": "application/vnd.ollama.image.model",
+            "digest": "sha256:" + blob.name.removeprefix("sha256-"),
+        },
+    ]
+    manifest.write_text(json.dumps({"layers": layers}))
+    manifest.with_name("damaged").write_text("{")
+    cache = home / ".cache/llama.cpp/some_one_x.gguf"
+    cache.parent.mkdir(parents=True)
+    os.link(server.folder / "small-IQ2_XXS.gguf", cache)
+    found = answer(cli, "list", "--found")
+    assert found["schema"] == "plm-edge/found-models/1"
+    assert [(m["program"], m["name"], m["path"]) for m in found["models"]] == [
+        ("Hugging Face cache", "else/Where-GGUF:Q8_0", str(link)),
+        ("LM Studio", "some/one:Q4_0", str(studio)),
+        ("ollama", "small:1b", str(blob)),
+        ("llama.cpp", "some_one_x", str(cache)),
+    ]
+    assert not any(m["known"] for m in found["models"])
+    cli("add", blob)
+    assert answer(cli, "list")["models"][0]["name"] == "small:1b"
+    assert cli("run", "small:1b", "-p", "x", "-n", "3", "--temp", "0").stdout == "abc\n"
+    assert sum(m["known"] for m in answer(cli, "list", "--found")["models"]) == 1
+    assert "small:1b" in cli("list", "--found").stdout
+
+
+def test_show(cli: Cli, server: Hub) -> None:
+    cli("pull", NAME, "--alias", "short")
+    shown = answer(cli, "show", "short")
+    assert shown["schema"] == "plm-edge/model/1"
+    assert (shown["name"], shown["aliases"], shown["quant"]) == (Q4, ["short"], "Q4_K_M")
+    assert (shown["architecture"], shown["context"], shown["layers"]) == ("plm", 2048, 2)
+    assert shown["chat_template"] is False
+    assert shown["cache_per_token"]["f16"] == 2 * 128 * 2
+    need = shown["need"]
+    assert need["kv"] == 2048 * shown["cache_per_token"]["f16"]
+    assert need["total"] == sum(need[part] for part in ("weights", "kv", "compute", "process"))
+    assert shown["sha256"] == files.sha256(server.folder / "small-Q4_K_M.gguf")
+    assert shown["sha256_state"] == "recorded"
+    text = cli("show", "short").stdout
+    for expected in ("2,048 tokens", "no: it continues text", "512 B in f16", "pulled", "SHA-256"):
+        assert expected in text
+    path = Path(shown["path"])
+    assert answer(cli, "show", "short", "--hash")["sha256_state"] == "compared"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert answer(cli, "show", "short", "--hash")["sha256_state"] == "changed"
+    assert "NOT the one on record" in cli("show", "short", "--hash").stdout
+
+
+def test_show_a_file_that_is_not_known(cli: Cli, mine: Path) -> None:
+    assert answer(cli, "show", mine)["sha256_state"] == "unknown"
+    assert "plm-edge add" in cli("show", mine).stdout
+
+
+class TestRemove:
+    def test_what_pull_placed_is_deleted(self, cli: Cli, tmp_path: Path) -> None:
+        cli("pull", NAME, "--alias", "short")
+        what, why, fix = cli.fails("rm", "short", code=2)
+        assert (what, "--yes" in fix) == ("nothing was done", True)
+        assert "confirmed" in why
+        report = answer(cli, "rm", "short", "--yes")
+        path = f"{tmp_path}/data/models/{NAME}/small-Q4_K_M.gguf"
+        assert report == {
+            "schema": "plm-edge/rm/1",
+            "deleted": [path],
+            "forgotten": [path],
+            "aliases": ["short"],
+        }
+        assert not Path(path).parents[1].exists()
+        assert answer(cli, "list") == {"schema": "plm-edge/models/1", "models": [], "aliases": {}}
+
+    def test_what_it_did_not_place_stays(self, cli: Cli, mine: Path) -> None:
+        cli("add", mine)
+        done = cli("rm", "abc-Q8_0")
+        assert f"{mine} stays" in done.stderr
+        assert mine.exists()
+        assert answer(cli, "list")["models"] == []
+        assert "does not delete it" in cli.fails("rm", mine, code=2)[1]
+
+    def test_a_file_that_was_put_in_its_place_stays(self, cli: Cli, tmp_path: Path) -> None:
+        cli("pull", NAME)
+        path = tmp_path / f"data/models/{NAME}/small-Q4_K_M.gguf"
+        path.write_bytes(b"GGUF of the person")
+        assert "not the file any more" in cli("rm", Q4).stderr
+        assert path.exists()
+
+    def test_those_whose_file_is_gone(self, cli: Cli, mine: Path) -> None:
+        cli("pull", NAME)
+        cli("add", mine)
+        mine.unlink()
+        assert "plm-edge rm abc" in cli.fails("run", "abc", "-p", "x", code=3)[2]
+        assert answer(cli, "rm", "--missing")["forgotten"] == [str(mine)]
+        assert len(answer(cli, "list")["models"]) == 1
+
+    def test_wrong_names(self, cli: Cli) -> None:
+        cli("pull", NAME)
+        assert "did you mean" in cli.fails("rm", "small:Q4_K", "--yes", code=3)[2]
+        assert "names no model" in cli.fails("rm", code=2)[1]
+
+    def test_a_terminal_is_asked(self, cli: Cli) -> None:
+        import pexpect
+
+        cli("pull", NAME)
+        for reply, left in (("n", 1), ("y", 0)):
+            child = pexpect.spawn(
+                cli.command[0], [*cli.command[1:], "rm", Q4],
+                env={**cli.env, "TERM": "xterm"}, encoding="utf-8", timeout=60,
+            )  # fmt: skip
+            child.expect("Delete 1 files")
+            child.sendline(reply)
+            child.expect(pexpect.EOF)
+            child.close()
+            assert child.exitstatus == 0
+            assert len(answer(cli, "list")["models"]) == left
+
+
+class TestAlias:
+    def test_set_list_use_remove(self, cli: Cli, mine: Path) -> None:
+        cli("alias", "short", mine)
+        assert answer(cli, "alias") == {
+            "schema": "plm-edge/aliases/1",
+            "aliases": {"short": str(mine)},
+        }
+        assert f"short  {mine}" in cli("alias").stdout
+        assert cli("run", "short", "-p", "x", "-n", "3", "--temp", "0").stdout == "abc\n"
+        cli("alias", "--remove", "short")
+        assert answer(cli, "alias")["aliases"] == {}
+        assert "there is no alias" in cli.fails("alias", "--remove", "short", code=3)[0]
+        assert mine.exists()
+
+    @pytest.mark.parametrize("name", ["a/b", "-", "a:b", "x.gguf", "abc-Q8_0", "tiny-plm", ""])
+    def test_names_that_cannot_be(self, cli: Cli, mine: Path, name: str) -> None:
+        cli("add", mine)
+        assert "cannot be an alias" in cli.fails("alias", "--", name, mine, code=2)[0]
+
+    def test_no_such_model(self, cli: Cli) -> None:
+        assert "there is no model" in cli.fails("alias", "short", "nothing", code=3)[0]
+        assert "--remove NAME" in cli.fails("alias", "short", code=2)[2]
+
+
+def test_a_data_folder_that_cannot_be_written(cli: Cli, mine: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    what, _, fix = cli.fails("add", mine, code=4)
+    assert "cannot write" in what
+    assert "PLM_EDGE_DATA_DIR" in fix
