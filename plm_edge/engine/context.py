@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.batch import Batch
 from plm_edge.engine.callbacks import Callbacks
+from plm_edge.engine.grammar import Grammar
 from plm_edge.engine.kv_report import kv_report
 from plm_edge.engine.log import KVReport, engine_log
 from plm_edge.engine.model import Model, load_error
@@ -73,6 +74,7 @@ class Context:
         params.type_k = params.type_v = KV_NUMBERS[options.kv]
         params.n_outputs_max = options.max_outputs
         params.n_seq_max = options.n_seq_max
+        self._vocabulary = model.vocabulary
         self._handle = bindings.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise load_error(model.header, "the engine cannot make a context for")
@@ -178,6 +180,7 @@ class Context:
         top_p: float = 1.0,
         min_p: float = 0.0,
         seed: int = 0,
+        grammar: str = "",
     ) -> Sampler:
         """Returns a sampler over this context's logits, to be closed before the context.
 
@@ -187,9 +190,20 @@ class Context:
             top_p: keep the likeliest tokens that hold this share of the probability; 1 keeps all.
             min_p: drop tokens less likely than this share of the likeliest one; 0 drops none.
             seed: of the random numbers, 0 to 2³² - 2.
+            grammar: GBNF that the text obeys; empty for none.
+
+        Raises:
+            PlmEdgeError: the grammar is broken (code USAGE).
         """
         return Sampler(
-            self._lc, self._handle, temp=temp, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed
+            self._lc,
+            self._handle,
+            temp=temp,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            seed=seed,
+            grammar=Grammar(self._lc, self._vocabulary, grammar) if grammar else None,
         )
 
     # The cache

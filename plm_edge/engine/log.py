@@ -61,6 +61,12 @@ class EngineLog:
         self._lines.clear()
         self._partial = ""
 
+    def forget_errors(self) -> None:
+        """Forget the errors that were heard, so that `reason` is about what comes now."""
+        kept = [(level, line) for level, line in self._lines if level != ERROR]
+        self._lines.clear()
+        self._lines.extend(kept)
+
     def _listen(self, level: int, text: bytes, _user_data: object) -> None:
         try:
             decoded = text.decode("utf-8", errors="replace")

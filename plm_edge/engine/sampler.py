@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 from types import TracebackType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.engine.grammar import CANDIDATE, Candidates, Grammar, view
+
+_FLOATS = ctypes.POINTER(ctypes.c_float)
+_LIKELIEST = 512  # candidates that are tried before all of them are
 
 
 class Sampler:
@@ -11,6 +21,11 @@ class Sampler:
 
     Made by `Context.sampler`, which says what the settings mean. What the logits hold when `next`
     is called counts: a caller may change them in place before (`Context.row_logits` is a view).
+
+    With a grammar, a token is picked without it first, and checked; only when the grammar refuses
+    it are the tokens cut down to those that it allows, and one of them picked. That costs nothing
+    while model and grammar agree, and gives the text that cutting them down each time would give
+    in greedy sampling.
     """
 
     def __init__(
@@ -23,8 +38,11 @@ class Sampler:
         top_p: float,
         min_p: float,
         seed: int,
+        grammar: Grammar | None = None,
     ) -> None:
-        self._lc, self._ctx = bindings, ctx
+        self._lc, self._ctx, self._grammar = bindings, ctx, grammar
+        # So many allowed candidates, the likeliest of all, are as good as all.
+        self._enough = 1 if temp == 0 else top_k
         self._sample = bindings.llama_sampler_sample
         self._chain = bindings.llama_sampler_chain_init(
             bindings.llama_sampler_chain_default_params()
@@ -46,15 +64,50 @@ class Sampler:
         self._lc.llama_sampler_chain_add(self._chain, sampler)  # the chain frees it
 
     def next(self, row: int = -1) -> int:
-        """Pick a token by the logits of a row of the last batch; -1 is its last one."""
+        """Pick a token by the logits of a row of the last batch; -1 is its last one.
+
+        Raises:
+            PlmEdgeError: the grammar allows no token of this model here.
+        """
         token: int = self._sample(self._chain, self._ctx, row)
+        if self._grammar is not None:
+            if not self._grammar.allows(token):
+                token = self._pick(self._allowed(self._grammar, row))
+            self._grammar.accept(token)
         return token
 
+    def _allowed(self, grammar: Grammar, row: int) -> Candidates:
+        """The candidates that the grammar allows: all, or enough of the likeliest."""
+        pointer = ctypes.cast(self._lc.llama_get_logits_ith(self._ctx, row), _FLOATS)
+        n_vocab = len(grammar.control)
+        logits = np.ctypeslib.as_array(pointer, (n_vocab,))
+        if 0 < self._enough <= _LIKELIEST < n_vocab:
+            bar = np.partition(logits, n_vocab - _LIKELIEST)[n_vocab - _LIKELIEST]
+            # All that equal the last one are in, so that none is left out that could win.
+            found = grammar.allowed(_candidates(logits, np.flatnonzero(logits >= bar)))
+            if len(found) >= self._enough:
+                return found
+        found = grammar.allowed(_candidates(logits, np.arange(n_vocab)))
+        if not len(found):
+            raise PlmEdgeError(
+                "the grammar allows nothing to come next",
+                "no token of this model's vocabulary continues the text as the grammar wants it",
+                "let the grammar end here, or allow characters that the model has",
+            )
+        return found
+
+    def _pick(self, candidates: Candidates) -> int:
+        array = view(self._lc, candidates)
+        self._lc.llama_sampler_apply(self._chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
+
     def close(self) -> None:
-        """Free the chain. Safe to call twice."""
+        """Free the chain and the grammar. Safe to call twice."""
         if self._chain:
             self._lc.llama_sampler_free(self._chain)
         self._chain = None
+        if self._grammar is not None:
+            self._grammar.close()
 
     def __enter__(self) -> Sampler:
         return self
@@ -66,3 +119,9 @@ class Sampler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _candidates(logits: NDArray[np.float32], ids: NDArray[np.intp]) -> Candidates:
+    found: Candidates = np.zeros(len(ids), CANDIDATE)
+    found["id"], found["logit"] = ids, logits[ids]
+    return found

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from plm_edge.base.errors import PlmEdgeError
 
@@ -16,18 +20,30 @@ class Vocabulary:
         handle: a llama_vocab *, valid as long as its model.
 
     Attributes:
+        handle: the llama_vocab *, for engine/ alone.
         n_tokens: number of token ids.
     """
 
     def __init__(self, bindings: Any, handle: Any) -> None:
-        self._lc, self._handle = bindings, handle
+        self._lc, self.handle = bindings, handle
         self._buffer = ctypes.create_string_buffer(64)  # nearly every piece is shorter
         self.n_tokens = int(bindings.llama_vocab_n_tokens(handle))
+
+    @functools.cached_property
+    def control(self) -> NDArray[np.bool_]:
+        """Which tokens are signs to the program and no text, but for those that end it:
+        [n_tokens]."""
+        lc, handle = self._lc, self.handle
+        found = [
+            lc.llama_vocab_is_control(handle, token) and not lc.llama_vocab_is_eog(handle, token)
+            for token in range(self.n_tokens)
+        ]
+        return np.array(found, np.bool_)
 
     @property
     def bos_eos(self) -> tuple[str, str]:
         """Text of the tokens that begin and end a sequence; empty where there is none."""
-        ends = self._lc.llama_vocab_bos(self._handle), self._lc.llama_vocab_eos(self._handle)
+        ends = self._lc.llama_vocab_bos(self.handle), self._lc.llama_vocab_eos(self.handle)
         bos, eos = (
             self.piece(token, special=True).decode("utf-8", errors="replace") if token >= 0 else ""
             for token in ends
@@ -51,7 +67,7 @@ class Vocabulary:
         n_max = len(raw) + 8  # a token covers at least a byte; a few specials besides
         tokens = (ctypes.c_int32 * n_max)()
         count = self._lc.llama_tokenize(
-            self._handle, raw, len(raw), tokens, n_max, add_special, True
+            self.handle, raw, len(raw), tokens, n_max, add_special, True
         )
         if count < 0:
             raise PlmEdgeError(
@@ -69,7 +85,7 @@ class Vocabulary:
         """
         while True:
             count: int = self._lc.llama_token_to_piece(
-                self._handle, token, self._buffer, len(self._buffer), 0, special
+                self.handle, token, self._buffer, len(self._buffer), 0, special
             )
             if count >= 0:
                 return self._buffer.raw[:count]
@@ -77,4 +93,4 @@ class Vocabulary:
 
     def is_end(self, token: int) -> bool:
         """Says whether the model ends its text with this token."""
-        return bool(self._lc.llama_vocab_is_eog(self._handle, token))
+        return bool(self._lc.llama_vocab_is_eog(self.handle, token))

@@ -17,8 +17,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
+from plm_edge.engine.sampler import Sampler
 from plm_edge.engine.session import Session
 from plm_edge.generate import prompt as prompts
+from plm_edge.generate.logprobs import chosen, log_softmax
 from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
 from plm_edge.generate.stats import Stats
@@ -105,8 +107,9 @@ class LocalGeneration:
         if self.request.n_predict == 0:
             self.stop_reason = "length"
             return
-        with context.sampler(**asdict(self.request.sampling)) as sampler:
-            token = sampler.next()
+        grammar = self.request.grammar
+        with context.sampler(**asdict(self.request.sampling), grammar=grammar) as sampler:
+            token = self._next(sampler)
             self._ttft_s = time.perf_counter() - started
             while not vocabulary.is_end(token):
                 self.tokens.append(token)
@@ -117,11 +120,22 @@ class LocalGeneration:
                 # Timed from here: what the reader did with the last piece is not the engine's.
                 step = time.perf_counter()
                 context.append([token])
-                token = sampler.next()
+                token = self._next(sampler)
                 self._decode_s += time.perf_counter() - step
                 self._n_steps += 1
                 self._n_computed += 1
         self.stop_reason = "end"
+
+    def _next(self, sampler: Sampler) -> int:
+        """The next token; what the model thought of it is kept where that was asked for."""
+        n_top = self.request.logprobs
+        if not n_top:
+            return sampler.next()
+        logprobs = log_softmax(self._session.context.row_logits())
+        token = sampler.next()
+        if not self._session.vocabulary.is_end(token):
+            self.logprobs.append(chosen(logprobs, token, n_top, self._session.vocabulary.piece))
+        return token
 
     def _reason_to_stop(self) -> StopReason | None:
         if self._text.stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,3 +57,22 @@ def likeliest(logprobs: NDArray[np.float64], count: int) -> list[int]:
     found = np.flatnonzero(logprobs >= bar)
     order = np.lexsort((found, -logprobs[found]))
     return [int(token) for token in found[order][:count]]
+
+
+class Piece(Protocol):
+    """Turns a token id into its bytes; `special` also names special tokens."""
+
+    def __call__(self, token: int, *, special: bool) -> bytes: ...
+
+
+def chosen(logprobs: NDArray[np.float64], token: int, count: int, piece: Piece) -> ChosenLogprob:
+    """Returns what the model thought of the token that was chosen, and the `count` likeliest.
+
+    Args:
+        logprobs: of each token there, [n_vocab].
+    """
+    top = tuple(
+        TokenLogprob(other, piece(other, special=True), float(logprobs[other]))
+        for other in likeliest(logprobs, count)
+    )
+    return ChosenLogprob(token, piece(token, special=True), float(logprobs[token]), top)
