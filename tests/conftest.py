@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plm_edge.base import console
-from testkit import needs, tiers
+from testkit import chat_model, needs, tiers
 from testkit.checkout import ROOT, TINY_PLM, Upstream
 
 # A shell lets its background jobs ignore Ctrl-C, and what they start inherits it: the programs that
@@ -85,6 +85,12 @@ def upstream() -> Upstream:
 def tiny_checkpoint() -> Path:
     """The trained tiny-plm, in the published checkpoint format."""
     return TINY_PLM
+
+
+@pytest.fixture(scope="session")
+def chat_gguf() -> Path:
+    """SmolLM2-135M-Instruct, a real chat model that is no PLM."""
+    return chat_model.gguf()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from plm_edge.deploy.record import DeployedModel
 from plm_edge.deploy.server import Server
 from plm_edge.engine.log import read_log
 from plm_edge.generate import prompt as prompts
+from plm_edge.generate.logprobs import TokenLogprob
 from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
 from plm_edge.generate.stats import Stats
@@ -113,6 +114,8 @@ class RemoteGeneration:
             "min_p": sampling.min_p, "seed": sampling.seed, "stop": list(request.stop),
             "samplers": ["top_k", "top_p", "min_p", "temperature"] if sampling.temp else ["top_k"],
             "return_tokens": True, "cache_prompt": False, "timings_per_token": True,
+            "grammar": request.grammar, "n_probs": request.logprobs,
+            "return_progress": request.on_prefill is not None,
         } | ({} if sampling.temp else {"top_k": 1})  # fmt: skip
 
     def __iter__(self) -> Iterator[str]:
@@ -120,11 +123,16 @@ class RemoteGeneration:
         ended = False
         try:
             for event in self._server.api.stream(self._body(), self._stop):
+                if "prompt_progress" in event:  # it has no text, and token 0 as if there were one
+                    self._tell(event["prompt_progress"])
+                    continue
                 if self._ttft_s is None:
                     self._ttft_s = time.perf_counter() - started
                 if event.get("timings"):
                     self._timings = event["timings"]
                 self._note(event.get("tokens", []), event.get("content", ""))
+                if not event.get("stop"):
+                    self.logprobs += read_logprobs(event)
                 if event.get("content"):
                     yield event["content"]
                 if event.get("stop"):
@@ -135,6 +143,10 @@ class RemoteGeneration:
         if not ended:
             self.stop_reason = "interrupted"
             self._n_tokens = int(self._timings.get("predicted_n", 0))
+
+    def _tell(self, progress: dict[str, Any]) -> None:
+        if self.request.on_prefill is not None:
+            self.request.on_prefill(int(progress["processed"]), int(progress["total"]))
 
     def whole(self) -> str:
         """Run it to its end and return all of the text; then `tokens` holds every token.
@@ -150,17 +162,26 @@ class RemoteGeneration:
                 ids = self._server.api.tokenize(part, add_special=False)
                 if len(ids) == count + 1 and ids[-1] == self.tokens[at]:
                     self.tokens[at:at] = ids[:-1]
-            if self.stop_reason != "interrupted" and len(self.tokens) != self._n_tokens:
+            if self._lacks_some():
                 # The text was made of other tokens than the tokenizer takes, or ends within a
                 # character. So run it again with the same random numbers: an answer that is not
                 # streamed names all tokens.
-                self.tokens = [
-                    int(token) for token in self._server.api.complete(self._body())["tokens"]
-                ]
+                answer = self._server.api.complete(self._body())
+                self.tokens = [int(token) for token in answer["tokens"]]
                 del self.tokens[self._n_tokens :]
+                self.logprobs = read_logprobs(answer)[: self._n_tokens]
         except BrokenAnswer:
             raise self._server.failure() from None
         return text
+
+    def _lacks_some(self) -> bool:
+        """Says whether the stream has named fewer tokens, or log probabilities, than it made."""
+        if self.stop_reason == "interrupted":
+            return False
+        known = [chosen.token for chosen in self.logprobs]
+        return len(self.tokens) != self._n_tokens or (
+            self.request.logprobs > 0 and known != self.tokens
+        )
 
     def _note(self, ids: list[int], text: str) -> None:
         """Keep the tokens that an event names, and where unnamed ones stand before them."""
@@ -216,6 +237,20 @@ class RemoteGeneration:
             threads=settings.threads,
             zeros_by_layer=_zeros(self._server.log),
         )
+
+
+def read_logprobs(event: dict[str, Any]) -> list[ChosenLogprob]:
+    """Log probabilities in the server's answer or in one of its events."""
+    return [
+        ChosenLogprob(
+            *_logprob(found), tuple(TokenLogprob(*_logprob(top)) for top in found["top_logprobs"])
+        )
+        for found in event.get("completion_probabilities", [])
+    ]
+
+
+def _logprob(found: dict[str, Any]) -> tuple[int, bytes, float]:
+    return int(found["id"]), bytes(found["bytes"]), float(found["logprob"])
 
 
 def _zeros(log: str) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from plm_edge.engine.options import Options
@@ -21,6 +22,7 @@ class Callbacks:
         progress: a llama_progress_callback.
         abort: a ggml_abort_callback that asks `options.stop`.
         no_abort: the null ggml_abort_callback.
+        on_node: called too when `abort` is, after each node of the graph; None for nothing.
     """
 
     def __init__(self, bindings: Any, options: Options) -> None:
@@ -29,6 +31,7 @@ class Callbacks:
         self.progress = bindings.llama_progress_callback(self._loading)
         self.abort = bindings.ggml_abort_callback(self._asked_to_stop)
         self.no_abort = bindings.ggml_abort_callback()
+        self.on_node: Callable[[], None] | None = None
 
     def reraise(self) -> None:
         """Raise what a callback raised since the last time."""
@@ -49,6 +52,8 @@ class Callbacks:
         # Called by the engine before each node of the graph, on the calling thread: Python runs
         # pending signal handlers here, which is how Ctrl-C gets into a long prefill.
         try:
+            if self.on_node is not None:
+                self.on_node()
             return self._options.stop()
         except BaseException as error:
             self._raised = error

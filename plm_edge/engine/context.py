@@ -11,7 +11,7 @@ This is the one place that calls llama_decode and llama_memory_*.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,12 +115,22 @@ class Context:
         self._n_wanted = batch.n_wanted
         return self._compute(batch.raw, abortable)
 
-    def append(self, tokens: Sequence[int], *, abortable: bool = False) -> bool:
+    def append(
+        self,
+        tokens: Sequence[int],
+        *,
+        abortable: bool = False,
+        on_node: Callable[[], None] | None = None,
+    ) -> bool:
         """Compute `tokens` after what sequence 0 has in the cache; the last one has logits.
 
         As `decode` otherwise. One token costs no allocation: this is the step of a generation.
+
+        Args:
+            on_node: called after each node of the graph, if `abortable`: how far it is.
         """
         self._n_wanted = 1
+        self._callbacks.on_node = on_node
         if len(tokens) == 1:
             self._one[0] = tokens[0]
             return self._compute(self._next, abortable)

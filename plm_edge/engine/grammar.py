@@ -62,7 +62,8 @@ class Grammar:
         """Returns those of `candidates` that may come next, in their order."""
         self._apply(candidates)
         kept = np.isfinite(candidates["logit"]) & ~self._vocabulary.control[candidates["id"]]
-        return candidates[kept]
+        found: Candidates = candidates[kept]
+        return found
 
     def accept(self, token: int) -> None:
         """Go on by `token`, which must be allowed: the engine ends the process otherwise."""
@@ -133,6 +134,12 @@ def _heard(call: Callable[[], Any], text: str) -> tuple[Any, str]:
 def _where(said: str, text: str) -> str:
     """What the parser says, with line and column instead of all the rest of the text."""
     reason, at, rest = said.strip("\n").partition(" at ")
+    if undefined := re.match(r"Undefined rule identifier '([^']+)'", reason):
+        name = re.search(rf"(?<![\w-]){re.escape(undefined[1])}(?![\w-])", text)
+        line = text.count("\n", 0, name.start()) + 1 if name else 0
+        return f"line {line}: there is no rule {undefined[1]}"
+    if reason.startswith("unexpected end"):
+        return f"line {text.rstrip().count(chr(10)) + 1}: it ends within a text or a range"
     if not at:
         return reason.strip()
     if not text.endswith(rest):

@@ -21,6 +21,7 @@ from plm_edge.engine.sampler import Sampler
 from plm_edge.engine.session import Session
 from plm_edge.generate import prompt as prompts
 from plm_edge.generate.logprobs import chosen, log_softmax
+from plm_edge.generate.progress import Progress
 from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
 from plm_edge.generate.stats import Stats
@@ -151,14 +152,18 @@ class LocalGeneration:
     def _prefill(self) -> bool:
         """Compute the prompt. False when stopped on the way."""
         context = self._session.context
-        prompt, on_prefill = self.request.prompt, self.request.on_prefill
+        prompt = self.request.prompt
+        progress = Progress.of(self.request, self._session.header)
         for start in range(0, len(prompt), context.n_batch):
             chunk = prompt[start : start + context.n_batch]
-            if self._session.options.stop() or not context.append(chunk, abortable=True):
+            on_node = progress.begin(len(chunk)) if progress else None
+            if self._session.options.stop():
+                return False
+            if not context.append(chunk, abortable=True, on_node=on_node):
                 return False
             self._n_computed += len(chunk)
-            if on_prefill is not None:
-                on_prefill(self._n_computed, len(prompt))
+            if progress:
+                progress.end()
         return True
 
     @property

@@ -76,8 +76,8 @@ def _by_user(text: str) -> Message:
 
 def _no_template() -> PlmEdgeError:
     return PlmEdgeError(
-        "messages need a chat template, and none is applied",
-        "this is a base model, which continues a text, or the prompt was to be sent as it is",
-        "give one text instead of messages, or use an instruct model",
+        "a base model takes no system prompt and no conversation",
+        "this one has no chat template, which says where they stand: it continues a text",
+        "put it all into one text, or use an instruct model",
         ExitCode.USAGE,
     )

@@ -106,7 +106,7 @@ def test_messages_take_the_template_and_a_base_model_has_none(generator: Generat
     assert bytes(encoded.tokens) == b"system=S;user=U;assistant=A;>"
     assert encoded.templated
     assert bytes(prompts.encode("U", tokenize, template).tokens) == b"user=U;>"
-    with pytest.raises(PlmEdgeError, match="chat template"):
+    with pytest.raises(PlmEdgeError, match="base model"):
         generator.encode(messages)
 
 

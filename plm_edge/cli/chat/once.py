@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli.chat import remarks
 from plm_edge.cli.chat.screen import Screen
-from plm_edge.cli.run import output, result
+from plm_edge.cli.run import prompt as prompts
+from plm_edge.cli.run import result
 
 if TYPE_CHECKING:
     from plm_edge.chat.chat import Chat
@@ -20,7 +21,7 @@ def read_question() -> str:
     Raises:
         PlmEdgeError: it is empty, or not UTF-8 (code USAGE).
     """
-    text = output.read_prompt("-")
+    text = prompts.read("-", None)
     question = text.removesuffix("\n")
     if not question.strip():
         raise PlmEdgeError(

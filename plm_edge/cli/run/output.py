@@ -1,4 +1,4 @@
-"""`plm-edge run` reads a prompt, and writes text to stdout and all else to stderr."""
+"""`plm-edge run` writes text to stdout and all else to stderr."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plm_edge.base import console
-from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.model.description import ARCH
 
 if TYPE_CHECKING:
@@ -20,31 +19,7 @@ if TYPE_CHECKING:
 
 LONGEST_ECHO = 2000  # characters of a prompt that are shown before its continuation
 PATIENCE = 0.3  # seconds of loading before a progress bar appears
-
-
-def read_prompt(prompt: str) -> str:
-    """The text of a prompt; "-" reads all of stdin.
-
-    Raises:
-        PlmEdgeError: the prompt is not UTF-8 (code USAGE).
-    """
-    if prompt == "-":
-        if sys.stdin.isatty():
-            console.note("reading the prompt from the terminal; Ctrl-D ends it")
-        raw = sys.stdin.buffer.read()
-    else:
-        # Python keeps bytes of an argument that are not UTF-8 as lone surrogates; undo that.
-        raw = prompt.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte = raw[error.start]
-        raise PlmEdgeError(
-            "the prompt is not UTF-8 text",
-            f"byte 0x{byte:02x} at position {error.start} ({error.reason})",
-            "convert it first, for example with iconv -t utf-8",
-            ExitCode.USAGE,
-        ) from error
+PREFILL_PATIENCE = 1.0  # the same for reading a prompt
 
 
 @contextmanager
@@ -63,6 +38,30 @@ def loading(path: Path) -> Iterator[Callable[[float], None]]:
                 bar.update(bar.task_ids[0], completed=share * total)
 
         yield on_load
+
+
+@contextmanager
+def reading() -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar with the time that is left if reading a prompt takes a while.
+
+    Yields a function that takes the tokens done and those of all: `Request.on_prefill`. The bar is
+    gone when all are done, so that the answer has the terminal to itself.
+    """
+    started = time.monotonic()
+    bar: Progress | None = None
+    with ExitStack() as stack:
+
+        def on_prefill(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None and done < total and time.monotonic() - started > PREFILL_PATIENCE:
+                bar = stack.enter_context(console.progress(in_bytes=False))
+                bar.add_task("reading the prompt", total=total)
+            if bar is not None:
+                bar.update(bar.task_ids[0], completed=done)
+                if done == total:
+                    stack.close()
+
+        yield on_prefill
 
 
 def remarks(architecture: str | None, synthetic: bool, n_ctx: int, trained: int | None) -> None:

@@ -11,6 +11,7 @@ from plm_edge.base import console
 
 if TYPE_CHECKING:
     from plm_edge.cli.run.place import Place
+    from plm_edge.generate.logprobs import TokenLogprob
     from plm_edge.generate.prompt import Prompt
     from plm_edge.generate.protocol import Generation
     from plm_edge.generate.stats import Stats
@@ -57,7 +58,9 @@ def show_stats(stats: Stats) -> None:
     console.err.print(table)
 
 
-def write_json(place: Place, encoded: Prompt, generation: Generation, text: str) -> None:
+def write_json(
+    place: Place, encoded: Prompt, generation: Generation, text: str, valid: bool | None = None
+) -> None:
     """Print the result of --json on stdout.
 
     Args:
@@ -65,6 +68,7 @@ def write_json(place: Place, encoded: Prompt, generation: Generation, text: str)
         encoded: the prompt's tokens.
         generation: at its end.
         text: what it generated.
+        valid: whether that is as the schema wants it; None without a schema.
     """
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -75,8 +79,23 @@ def write_json(place: Place, encoded: Prompt, generation: Generation, text: str)
         "templated": encoded.templated,
         "sampling": asdict(generation.request.sampling),
         "text": text,
+        **({} if valid is None else {"valid": valid}),
         "tokens": generation.tokens,
+        **({"logprobs": _logprobs(generation)} if generation.request.logprobs else {}),
         "stop_reason": generation.stop_reason,
         "stats": asdict(generation.stats),
     }
     console.emit_json(result)
+
+
+def _logprobs(generation: Generation) -> list[dict[str, Any]]:
+    """Natural logarithms of the probabilities that the model gave, before sampling settings."""
+    return [
+        {**_logprob(chosen), "top": [_logprob(other) for other in chosen.top]}
+        for chosen in generation.logprobs
+    ]
+
+
+def _logprob(of: TokenLogprob) -> dict[str, Any]:
+    text = of.piece.decode("utf-8", "replace")
+    return {"token": of.token, "text": text, "bytes": [*of.piece], "logprob": of.logprob}
