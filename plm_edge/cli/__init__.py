@@ -92,7 +92,9 @@ def _register() -> None:
     from plm_edge.cli.models.pull import add, pull
     from plm_edge.cli.models.remove import remove
     from plm_edge.cli.models.show import show
+    from plm_edge.cli.pack import pack
     from plm_edge.cli.profile import profile
+    from plm_edge.cli.rpc import rpc
     from plm_edge.cli.run import run
     from plm_edge.cli.uninstall import uninstall
 
@@ -106,6 +108,8 @@ def _register() -> None:
     app.command("run")(run)
     app.command("chat", cls=Chat)(chat)
     app.command("deploy")(deploy)
+    app.command("pack")(pack)
+    app.command("rpc")(rpc)
     app.command("profile")(profile)
     app.command("inspect")(inspect)
     app.command("doctor")(doctor)

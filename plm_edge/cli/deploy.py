@@ -51,7 +51,7 @@ def deploy(
         facts = transport.facts()
         if engine is None:  # checked before minutes of building
             connect.require_arch(opened.name, opened.profile, facts)
-        built = _engine(opened.profile.name, engine)
+        built = engine_of(opened.profile.name, engine)
         device_engine.require_fits(built, opened.name, facts)
         with console.progress() as display:
             tasks: dict[str, int] = {}
@@ -81,7 +81,7 @@ def _remember(device: str) -> None:
         console.warn(f"it is there, but `plm-edge uninstall` will not name the device: {error}")
 
 
-def _engine(profile: str, folder: Path | None) -> KeptBuild:
+def engine_of(profile: str, folder: Path | None) -> KeptBuild:
     """Find the engine for a profile, or build it and show how far the build is."""
     from plm_edge.building import cmake
     from plm_edge.deploy import device_engine

@@ -97,9 +97,42 @@ Threads = Annotated[
     int | None, typer.Option(min=1, max=512, help="Threads.", show_default="one a big core")
 ]
 KV = Annotated[KVType, typer.Option(help="Type of the KV cache.")]
+FittingKV = Annotated[
+    KVType | None,
+    typer.Option(
+        "--kv", help="Type of the KV cache.", show_default="f16, a smaller one if memory is short"
+    ),
+]
 Ctx = Annotated[
     int | None,
-    typer.Option(min=1, help="Tokens of context.", show_default="the model's, at most 4096"),
+    typer.Option(
+        min=1,
+        help="Tokens of context.",
+        show_default="the model's, at most 4096; fewer if memory is short",
+    ),
+]
+Gpu = Annotated[
+    str,
+    typer.Option(
+        "--gpu",
+        "-ngl",
+        metavar="auto|off|all|N",
+        help="Layers on the GPU, counted from the last. auto: all, if the engine has one; all or N "
+        "also look for a kept build of the engine that has.",
+    ),
+]
+Rpc = Annotated[
+    str | None,
+    typer.Option(
+        "--rpc",
+        metavar="HOST:PORT,…",
+        help="Other machines that compute layers (plm-edge rpc runs there). For trusted networks "
+        "alone: nothing is encrypted, and there is no key.",
+        show_default=False,
+    ),
+]
+MLock = Annotated[
+    bool, typer.Option("--mlock", help="Keep the weights in memory, never swapped out.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 Debug = Annotated[

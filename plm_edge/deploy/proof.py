@@ -54,7 +54,7 @@ def reference(model: Path) -> Reference:
         PlmEdgeError: the model cannot be loaded here, or ends every text at once.
     """
     best: tuple[str, list[int], list[int], float] | None = None
-    with Session.open(model, Options(n_ctx=CTX)) as session:
+    with Session.open(model, Options(n_ctx=CTX, kv="f16", gpu_layers=0)) as session:
         for prompt in PROMPTS:
             tokens = session.tokenize(prompt)
             steps = greedy(session, tokens, LENGTH)

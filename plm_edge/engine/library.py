@@ -88,7 +88,9 @@ def find() -> Path:
         PlmEdgeError: there is none.
     """
     chosen = os.environ.get(LIB_DIR_VARIABLE)
-    places = [Path(chosen)] if chosen else [place.PACKAGE / "lib", _installed("plm_edge/lib")]
+    places = (
+        [Path(chosen)] if chosen else [*_used, place.PACKAGE / "lib", _installed("plm_edge/lib")]
+    )
     for folder in places:
         if folder is not None and (folder / f"libllama{_SUFFIX}").is_file():
             return folder.resolve()
@@ -99,6 +101,25 @@ def find() -> Path:
         f"unset {LIB_DIR_VARIABLE}, or point it at a build" if chosen else _REBUILD,
         ExitCode.ENVIRONMENT,
     )
+
+
+def use(folder: Path) -> None:
+    """Let `find` look in this folder first: a build of the engine that was kept.
+
+    Raises:
+        PlmEdgeError: another engine is loaded already (code USAGE).
+    """
+    if load.cache_info().currsize and load().folder != folder.resolve():
+        raise PlmEdgeError(
+            "another engine is loaded already",
+            f"this process computes with {load().folder}, and was to use {folder}",
+            f"start anew, or set {LIB_DIR_VARIABLE} before",
+            ExitCode.USAGE,
+        )
+    _used[:] = [folder]
+
+
+_used: list[Path] = []
 
 
 @functools.lru_cache(maxsize=1)

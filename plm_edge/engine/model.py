@@ -10,6 +10,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.callbacks import Callbacks
 from plm_edge.engine.log import engine_log
 from plm_edge.engine.options import Options
+from plm_edge.engine.placement import Placement
 from plm_edge.engine.vocabulary import Vocabulary
 from plm_edge.model.gguf_file import GGUFFile
 
@@ -20,8 +21,9 @@ class Model:
     Args:
         bindings: llama-cpp-python's module.
         header: of the file that is loaded.
-        options: of which `gpu_layers`, `mmap`, `on_load` and `stop` matter here.
+        options: of which `mmap`, `mlock`, `on_load` and `stop` matter here.
         callbacks: made of the same options; kept as long as the model.
+        placement: which layers go to which devices; None leaves the engine's default.
 
     Attributes:
         handle: the llama_model *, for the layers of engine/ alone; None once closed.
@@ -34,15 +36,23 @@ class Model:
     """
 
     def __init__(
-        self, bindings: Any, header: GGUFFile, options: Options, callbacks: Callbacks
+        self,
+        bindings: Any,
+        header: GGUFFile,
+        options: Options,
+        callbacks: Callbacks,
+        placement: Placement | None = None,
     ) -> None:
         self.header = header
         self._lc, self._callbacks = bindings, callbacks
         engine_log.clear()
         bindings.llama_backend_init()
         params = bindings.llama_model_default_params()
-        if options.gpu_layers is not None:
-            params.n_gpu_layers = options.gpu_layers
+        if placement is not None:
+            params.n_gpu_layers = placement.gpu_layers
+            # a list of addresses that ends in null, read while the model is loaded
+            self._devices = (ctypes.c_void_p * (len(placement.devices) + 1))(*placement.devices)
+            params.devices = ctypes.addressof(self._devices)
         params.load_mode = (
             bindings.LLAMA_LOAD_MODE_MMAP if options.mmap else bindings.LLAMA_LOAD_MODE_NONE
         )
@@ -63,6 +73,8 @@ class Model:
         except BaseException:
             self.close()
             raise
+        if options.mlock:
+            _lock(bindings, self.handle)
         self.vocabulary = Vocabulary(bindings, bindings.llama_model_get_vocab(self.handle))
 
     @property
@@ -88,6 +100,13 @@ class Model:
         if self.handle:
             self._lc.llama_model_free(self.handle)
         self.handle = None
+
+
+def _lock(bindings: Any, handle: Any) -> None:
+    """Lock the weights in memory; `locking.require` has seen to it before that this is allowed."""
+    lock = bindings._lib.plm_edge_lock_weights
+    lock.restype, lock.argtypes = ctypes.c_size_t, [ctypes.c_void_p]
+    lock(handle)
 
 
 def load_error(header: GGUFFile, what: str) -> PlmEdgeError:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from plm_edge.model.description import describe
+from plm_edge.model.fit import LARGEST_CTX, preferred_ctx
 from plm_edge.model.ggml_types import NUMBERS
 from plm_edge.model.gguf_file import GGUFFile
 
-DEFAULT_CTX = 4096  # PLM's own; a model trained for more gets it only when asked (--ctx)
+DEFAULT_CTX = LARGEST_CTX
+AUTO = "auto"  # a type of cache that memory decides
 # ggml_type by name
 KV_NUMBERS = {name: NUMBERS[name] for name in ("f32", "f16", "q4_0", "q8_0", "bf16")}
 FLASH_NUMBERS = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
@@ -25,12 +26,18 @@ class Options:
     """How to load. `None` lets the session choose.
 
     Attributes:
-        n_ctx: tokens of context; default the model's own, at most 4096.
+        n_ctx: tokens of context; default the model's own, at most 4096, and fewer where memory is
+            short (model/fit.py).
         threads: default one a big physical core.
-        kv: type of the KV cache, f16, q8_0, q4_0 (or f32, bf16).
+        kv: type of the KV cache, f16, q8_0, q4_0 (or f32, bf16); auto is f16, and a smaller one
+            where memory is short.
         n_ubatch: tokens computed at once in prefill.
         flash_attn: auto, on, off.
-        gpu_layers: layers to offload; None leaves the engine's default.
+        gpu_layers: layers to offload to a GPU or to other machines, counted from the last; one
+            more than the model has offloads the output as well. None: the engine's default with a
+            GPU, else a share by memory.
+        rpc: other machines that compute layers, each HOST:PORT of an RPC server (engine/rpc.py).
+        mlock: keep the weights in memory, never swapped out.
         max_outputs: most tokens in a batch whose logits are wanted. 1 saves a logits buffer of
             n_ubatch x vocabulary in f32 (297 MiB for PLM-1.8B).
         mmap: map the file instead of reading it. The engine repacks most weights into a layout of
@@ -44,10 +51,12 @@ class Options:
 
     n_ctx: int | None = None
     threads: int | None = None
-    kv: str = "f16"
+    kv: str = AUTO
     n_ubatch: int = 512
     flash_attn: str = "auto"
     gpu_layers: int | None = None
+    rpc: tuple[str, ...] = ()
+    mlock: bool = False
     max_outputs: int = 1
     mmap: bool = False
     check_memory: bool = True
@@ -58,7 +67,4 @@ class Options:
 
 def choose_ctx(header: GGUFFile, wanted: int | None) -> int:
     """Returns `wanted` tokens of context, or what the model was trained for, at most 4096."""
-    if wanted is not None:
-        return wanted
-    trained = describe(header).context_length or 0
-    return min(trained, DEFAULT_CTX) if trained > 0 else DEFAULT_CTX
+    return preferred_ctx(header) if wanted is None else wanted

@@ -13,20 +13,23 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from plm_edge.engine import library
+from plm_edge.engine import accelerators, library
 from plm_edge.engine.callbacks import Callbacks
 from plm_edge.engine.context import Context
 from plm_edge.engine.log import KVReport, engine_log
 from plm_edge.engine.model import Model
-from plm_edge.engine.options import Options, choose_ctx
+from plm_edge.engine.options import AUTO, Options
+from plm_edge.engine.placement import Placement, place
 from plm_edge.engine.sparsity import RowCounts
 from plm_edge.engine.vocabulary import Vocabulary
+from plm_edge.machine import locking
 from plm_edge.machine.threads import default_threads
-from plm_edge.model import gguf_file, loadable
-from plm_edge.model import need as needs
+from plm_edge.model import fit, gguf_file, loadable
+from plm_edge.model.fit import Fit
 from plm_edge.model.gguf_file import GGUFFile
 
 
@@ -34,7 +37,9 @@ class Session:
     """A loaded model with its context. Use `open`, and `with` or `close`.
 
     Attributes:
-        options: as given to `open`.
+        options: as given to `open`, with what was chosen in place of what was left open.
+        fit: the chosen context and cache, what they need, and what was available.
+        placement: which layers are computed elsewhere.
         model: the weights.
         context: computes with them.
         threads: that compute.
@@ -43,21 +48,29 @@ class Session:
         load_s: seconds that loading took.
     """
 
-    def __init__(self, header: GGUFFile, options: Options, engine: library.Engine) -> None:
-        self.options = options
+    def __init__(
+        self,
+        header: GGUFFile,
+        options: Options,
+        engine: library.Engine,
+        chosen: Fit,
+        placement: Placement,
+    ) -> None:
+        self.options = options = replace(options, n_ctx=chosen.n_ctx, kv=chosen.kv)
+        self.fit, self.placement = chosen, placement
         self.threads = options.threads or default_threads()
         info = engine.info
         self.engine = {"version": info.version, "pin": info.pin, "tree": info.tree}
         self.rows = RowCounts(engine.folder)
         started = time.perf_counter()
         callbacks = Callbacks(engine.bindings, options)
-        self.model = Model(engine.bindings, header, options, callbacks)
+        self.model = Model(engine.bindings, header, options, callbacks, placement)
         try:
             self.context = Context(
                 engine.bindings,
                 self.model,
                 options,
-                n_ctx=choose_ctx(header, options.n_ctx),
+                n_ctx=chosen.n_ctx,
                 threads=self.threads,
                 callbacks=callbacks,
             )
@@ -85,15 +98,28 @@ class Session:
         options = options or Options()
         header = path if isinstance(path, GGUFFile) else gguf_file.read(path)
         loadable.check(header)
-        if options.check_memory:
-            n_ctx = choose_ctx(header, options.n_ctx)
-            needs.check(header, n_ctx, options.kv, options.n_ubatch)
+        away = options.gpu_layers != 0 and accelerators.has_backend(library.find())
+        if not options.rpc and not away:
+            choose_fit(header, options)  # refused before the engine is loaded
         if not engine_log.echo:
             # An assertion in ggml would call a debugger and print pages of stack.
             os.environ.setdefault("GGML_NO_BACKTRACE", "1")
         engine = library.load()
         engine_log.install(engine.bindings)
-        return cls(header, options, engine)
+        placement = place(engine, header, options)
+        return cls(header, options, engine, choose_fit(header, options, placement), placement)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences that say what was chosen for want of memory, and what is computed where."""
+        placement = self.placement
+        slow = accelerators.remark(self.header, placement.gpus) if placement.gpus else None
+        return [note for note in (self.fit.note, placement.note, slow) if note]
+
+    @property
+    def kv_type(self) -> str:
+        """Type of the KV cache."""
+        return self.fit.kv
 
     @property
     def header(self) -> GGUFFile:
@@ -139,3 +165,25 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def choose_fit(header: GGUFFile, options: Options, placement: Placement | None = None) -> Fit:
+    """Choose what the options leave open, so that the model fits the memory.
+
+    Args:
+        placement: None: all layers are here.
+
+    Raises:
+        PlmEdgeError: it will not fit (code RESOURCES).
+    """
+    chosen = fit.choose(
+        header,
+        options.n_ctx,
+        None if options.kv == AUTO else options.kv,
+        n_ubatch=options.n_ubatch,
+        force=not options.check_memory,
+        share=placement.share_here if placement else 1.0,
+    )
+    if options.mlock:
+        locking.require(chosen.need.weights)
+    return chosen

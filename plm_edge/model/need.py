@@ -6,10 +6,11 @@ estimate and called one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.machine.memory import available
+from plm_edge.machine import memory
+from plm_edge.machine.memory import Room
 from plm_edge.model import ggml_types, gguf_file
 from plm_edge.model.description import ARCH
 from plm_edge.model.gguf_file import GGUFFile
@@ -84,6 +85,10 @@ class Need:
         """All of them together."""
         return self.weights + self.kv + self.compute + self.process
 
+    def of_share(self, share: float) -> Need:
+        """Returns what is needed here when this share of the layers is here (0 to 1)."""
+        return replace(self, weights=int(self.weights * share), kv=int(self.kv * share))
+
 
 def kv_shape(model: GGUFFile) -> KVShape | None:
     """Returns the cache's shape from the GGUF's keys, or None when they do not say (another
@@ -107,6 +112,12 @@ def kv_shape(model: GGUFFile) -> KVShape | None:
     expanded = sum(kv_heads) * (key + value)
     mean = sum(kv_heads) // n_layers  # equal in all layers but for a few families
     return KVShape(False, (mean * key, mean * value), expanded, n_layers)
+
+
+def cache_can_be(model: GGUFFile, kv_type: str) -> bool:
+    """Whether a token's rows are whole blocks of this type."""
+    shape = kv_shape(model)
+    return not shape or not any(row % ggml_types.TYPE_SIZES[kv_type][0] for row in shape.rows)
 
 
 def _count(model: GGUFFile, name: str) -> int | None:
@@ -176,25 +187,33 @@ def check(
         PlmEdgeError: it will not fit; names the numbers and what to lower (code RESOURCES).
     """
     wanted = of(model, n_ctx, kv_type, n_ubatch)
-    room = available().bytes if room is None else room
-    if wanted.total <= room:
+    found = memory.available() if room is None else Room(room, "this machine")
+    if wanted.total <= found.bytes:
         return wanted
-    raise PlmEdgeError(
+    raise refusal(model, wanted, n_ctx, kv_type, n_ubatch, found)
+
+
+def refusal(
+    model: GGUFFile, wanted: Need, n_ctx: int, kv_type: str, n_ubatch: int, room: Room
+) -> PlmEdgeError:
+    """Returns the error of a model that will not fit: the numbers, and what to lower."""
+    return PlmEdgeError(
         f"not enough memory for {model.path.name}",
-        f"it needs about {_mib(wanted.total)} MiB (weights {_mib(wanted.weights)}, "
-        f"KV cache {_mib(wanted.kv)} for {n_ctx:,} tokens in {kv_type}, compute about "
-        f"{_mib(wanted.compute)}, program about {_mib(wanted.process)}); "
-        f"{_mib(room)} MiB are available",
-        _what_to_lower(model, wanted, n_ctx, kv_type, n_ubatch, room),
+        f"it needs about {mib(wanted.total)} MiB (weights {mib(wanted.weights)}, "
+        f"KV cache {mib(wanted.kv)} for {n_ctx:,} tokens in {kv_type}, compute about "
+        f"{mib(wanted.compute)}, program about {mib(wanted.process)}); "
+        f"{mib(room.bytes)} MiB are available to {room.bound_by}",
+        _what_to_lower(model, n_ctx, kv_type, n_ubatch, room.bytes),
         ExitCode.RESOURCES,
     )
 
 
-def _what_to_lower(
-    model: GGUFFile, wanted: Need, n_ctx: int, kv_type: str, n_ubatch: int, room: int
-) -> str:
+def _what_to_lower(model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int, room: int) -> str:
     """The first remedy that is enough, mildest first."""
-    for kv in KV_TYPES[KV_TYPES.index(kv_type) :]:
+    smaller = KV_TYPES[KV_TYPES.index(kv_type) :] if kv_type in KV_TYPES else (kv_type, *KV_TYPES)
+    for kv in smaller:
+        if kv != kv_type and not cache_can_be(model, kv):
+            continue
         for ctx in (n_ctx, *(c for c in (4096, 2048, 1024, 512) if c < n_ctx)):
             if of(model, ctx, kv, n_ubatch).total <= room:
                 flags = [f"--ctx {ctx}"] if ctx != n_ctx else []
@@ -203,5 +222,6 @@ def _what_to_lower(
     return "convert to a smaller type (--quant q4_k), close other programs, or insist with --force"
 
 
-def _mib(n_bytes: int) -> str:
+def mib(n_bytes: int) -> str:
+    """Returns a number of bytes in MiB, as text."""
     return f"{n_bytes / MIB:,.0f}"

@@ -16,6 +16,7 @@ from plm_edge.bench import runner, session
 from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import Answers, Setting
 from plm_edge.bench.workload import Point
+from plm_edge.machine import memory
 from plm_edge.machine.memory import Room
 from plm_edge.model import gguf_file
 from plm_edge.model import need as needs
@@ -173,7 +174,7 @@ def test_too_little_memory_names_options_that_bench_has(
     answers = Answers()
     said = {"what": "w", "why": "y", "fix": "use --ctx 4096", "code": int(ExitCode.RESOURCES)}
     answers.out(json.dumps({"event": "error", "now": 1.0, **said}).encode() + b"\n")
-    monkeypatch.setattr(needs, "available", lambda: Room(1 << 20, "this machine"))
+    monkeypatch.setattr(memory, "available", lambda: Room(1 << 20, "this machine"))
     with pytest.raises(PlmEdgeError, match="not enough memory") as caught:
         runner.measure(Setting(tiny_gguf), SHORT, Point("decode", 4))
     assert answers.error is not None

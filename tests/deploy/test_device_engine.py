@@ -47,7 +47,7 @@ def test_one_is_built_when_there_is_none(
         return made, False
 
     monkeypatch.setattr(device_engine, "build", build)
-    assert command._engine("rpi5", None) == made
+    assert command.engine_of("rpi5", None) == made
     assert capsys.readouterr().err.count("there is no engine for rpi5 yet: building it") == 1
 
 
@@ -63,7 +63,7 @@ def test_what_the_compiler_said_is_shown(
 
     monkeypatch.setattr(device_engine, "build", build)
     with pytest.raises(cmake.BuildFailed):
-        command._engine("rpi5", None)
+        command.engine_of("rpi5", None)
     assert "a.cpp:1: error: no" in capsys.readouterr().err
 
 

@@ -12,6 +12,7 @@ import pytest
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
+from plm_edge.machine import memory
 from plm_edge.machine.memory import Room
 from plm_edge.model import gguf_file
 from plm_edge.model import need as needs
@@ -174,7 +175,7 @@ class TestRefusal:
 
     def test_a_session_asks_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = plm_gguf.write(tmp_path / "p.gguf")
-        monkeypatch.setattr(needs, "available", lambda: Room(10 * MIB, "this machine"))
+        monkeypatch.setattr(memory, "available", lambda: Room(10 * MIB, "this machine"))
         options = Options(n_ctx=512, threads=1)
         with pytest.raises(PlmEdgeError) as caught:
             Session.open(path, options)

@@ -89,7 +89,7 @@ def chat(
     ] = None,
     ctx: options.Ctx = None,
     threads: options.Threads = None,
-    kv: options.KV = options.KVType.f16,
+    kv: options.FittingKV = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Do not apply the chat template: continue the text.")
     ] = False,
@@ -97,6 +97,9 @@ def chat(
         bool, typer.Option("--stats", help="Show times, rates, memory after each answer.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
+    gpu: options.Gpu = "auto",
+    rpc: options.Rpc = None,
+    mlock: options.MLock = False,
     device: Annotated[
         str | None,
         typer.Option("--device", help="Run it there, where `deploy` put it.", show_default=False),
@@ -122,7 +125,7 @@ def chat(
         raise listing.json_alone()
     from plm_edge.chat.chat import Setting
     from plm_edge.cli.chat import once, opening, talk
-    from plm_edge.cli.run.place import Setting as PlaceSetting
+    from plm_edge.cli.run.place import setting_of
     from plm_edge.engine.log import engine_log
     from plm_edge.generate.sampling import Sampling
 
@@ -130,7 +133,7 @@ def chat(
     Sampling(temp, top_k, top_p, min_p, seed).checked()
     setting = Setting(Sampling(temp, top_k, top_p, min_p, seed), n_predict, strict)
     question = None if sys.stdin.isatty() else once.read_question()
-    where = PlaceSetting(model, ctx, threads, kv.value, force)
+    where = setting_of(model, ctx, threads, kv, force, gpu=gpu, rpc=rpc, mlock=mlock)
     reason = None
     with opening.opened(resume, where) as start, start.place(device, emulate) as place:
         talking = opening.begin(start, place, setting, system=system, keep=keep, raw=raw)

@@ -69,7 +69,7 @@ def run(
     ] = None,
     ctx: options.Ctx = None,
     threads: options.Threads = None,
-    kv: options.KV = options.KVType.f16,
+    kv: options.FittingKV = None,
     raw: Annotated[bool, typer.Option("--raw", help="Do not apply the chat template.")] = False,
     logprobs: Annotated[
         int,
@@ -81,6 +81,9 @@ def run(
     ] = 0,
     stats: Annotated[bool, typer.Option("--stats", help="Show times, rates, memory.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
+    gpu: options.Gpu = "auto",
+    rpc: options.Rpc = None,
+    mlock: options.MLock = False,
     device: Annotated[
         str | None,
         typer.Option("--device", help="Run it there, where `deploy` put it.", show_default=False),
@@ -94,10 +97,11 @@ def run(
 
     An instruct model gets the prompt within its chat template, a base model as it is.
     """
+    from plm_edge.cli import memory
     from plm_edge.cli.run import form as forms
     from plm_edge.cli.run import output, result
     from plm_edge.cli.run import prompt as prompts
-    from plm_edge.cli.run.place import Setting
+    from plm_edge.cli.run.place import setting_of
     from plm_edge.engine.log import engine_log
     from plm_edge.generate.protocol import Message, Request
     from plm_edge.generate.sampling import Sampling
@@ -110,7 +114,7 @@ def run(
     sampling = Sampling(temp, top_k, top_p, min_p, seed).checked()
     form = forms.read(schema, grammar)
     text = prompts.read(prompt, file)
-    setting = Setting(model, ctx, threads, kv.value, force)
+    setting = setting_of(model, ctx, threads, kv, force, gpu=gpu, rpc=rpc, mlock=mlock)
     if device is not None:
         from plm_edge.cli.run import there
 
@@ -125,6 +129,8 @@ def run(
     if system is not None:
         said = [{"role": "system", "content": system}, {"role": "user", "content": text}]
     with opened as place:
+        if stats and place.fit:
+            memory.show(place.fit)
         encoded = place.generator.encode(said, raw=raw)
         with output.reading() as on_prefill:
             generation = place.generator.generate(

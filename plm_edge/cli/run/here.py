@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from plm_edge.base import console
+from plm_edge.building import gpu_engine
 from plm_edge.cli.model import say_which
 from plm_edge.cli.run import output
 from plm_edge.cli.run.place import Place, Setting
@@ -27,6 +28,8 @@ def open_place(setting: Setting) -> Iterator[Place]:
     """
     choice = model_choice.choose(setting.model)
     say_which(choice)
+    if setting.gpu_layers:
+        gpu_engine.use()
     with Interrupt() as interrupt:
         with output.loading(choice.path) as on_load:
             session = Session.open(
@@ -36,6 +39,9 @@ def open_place(setting: Setting) -> Iterator[Place]:
                     threads=setting.threads,
                     kv=setting.kv,
                     check_memory=not setting.force,
+                    gpu_layers=setting.gpu_layers,
+                    rpc=setting.rpc,
+                    mlock=setting.mlock,
                     stop=interrupt,
                     on_load=on_load,
                 ),
@@ -50,11 +56,20 @@ def open_place(setting: Setting) -> Iterator[Place]:
                 "description": session.description,
                 "synthetic": about.synthetic,
             }
-            yield Place(LocalGenerator(session), session.n_ctx, interrupt, model, session.engine)
+            yield Place(
+                LocalGenerator(session),
+                session.n_ctx,
+                interrupt,
+                model,
+                session.engine,
+                fit=session.fit,
+            )
 
 
 def _remark(session: Session, about: Description) -> None:
     output.remarks(about.architecture, about.synthetic, session.n_ctx, about.context_length)
+    for note in session.notes:
+        console.note(note)
     cpus = cores.logical()
     if session.threads > cpus:
         console.warn(f"{session.threads} threads on {cpus} CPUs: fewer are faster")

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from plm_edge.cli.options import KVType
+from plm_edge.engine import accelerators
+from plm_edge.engine import rpc as servers
 from plm_edge.engine.interrupt import Interrupt
+from plm_edge.engine.options import AUTO
 from plm_edge.generate.protocol import Generator
+from plm_edge.model.fit import Fit
 
 
 @dataclass(frozen=True)
@@ -17,8 +22,11 @@ class Setting:
         model: a GGUF here, or the name of a model.
         ctx: tokens of context.
         threads: how many compute.
-        kv: type of the KV cache.
+        kv: type of the KV cache; auto: f16, a smaller one if memory is short.
         force: open it even if memory is short.
+        gpu_layers: layers on the GPU or on other machines; None: as many as suit.
+        rpc: other machines that compute layers, HOST:PORT each.
+        mlock: keep the weights in memory.
     """
 
     model: str | None
@@ -26,6 +34,37 @@ class Setting:
     threads: int | None
     kv: str
     force: bool
+    gpu_layers: int | None = None
+    rpc: tuple[str, ...] = ()
+    mlock: bool = False
+
+
+def setting_of(
+    model: str | None,
+    ctx: int | None,
+    threads: int | None,
+    kv: KVType | None,
+    force: bool,
+    *,
+    gpu: str = "auto",
+    rpc: str | None = None,
+    mlock: bool = False,
+) -> Setting:
+    """Make a setting of the command line's options.
+
+    Raises:
+        PlmEdgeError: --gpu or --rpc says nothing (code USAGE).
+    """
+    return Setting(
+        model,
+        ctx,
+        threads,
+        kv.value if kv else AUTO,
+        force,
+        gpu_layers=accelerators.parse_layers(gpu),
+        rpc=servers.parse(rpc),
+        mlock=mlock,
+    )
 
 
 @dataclass(frozen=True)
@@ -40,6 +79,7 @@ class Place:
         engine: version, pin, tree.
         device: name, address and profile; and throttled, once the place is closed. None on this
             machine.
+        fit: what was chosen for this machine's memory; None on a device.
     """
 
     generator: Generator
@@ -48,3 +88,4 @@ class Place:
     model: dict[str, Any]
     engine: dict[str, str]
     device: dict[str, Any] | None = None
+    fit: Fit | None = None

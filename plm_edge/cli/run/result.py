@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from plm_edge.base import console
+from plm_edge.cli import memory
 
 if TYPE_CHECKING:
     from plm_edge.cli.run.place import Place
@@ -84,6 +85,7 @@ def write_json(
         **({"logprobs": _logprobs(generation)} if generation.request.logprobs else {}),
         "stop_reason": generation.stop_reason,
         "stats": asdict(generation.stats),
+        **({"memory": memory.as_json(place.fit)} if place.fit else {}),
     }
     console.emit_json(result)
 

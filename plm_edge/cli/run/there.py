@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 from plm_edge.cli.run import output
 from plm_edge.cli.run.place import Place, Setting
@@ -16,6 +17,7 @@ from plm_edge.deploy.generation import RemoteGenerator
 from plm_edge.deploy.server import Server
 from plm_edge.devices import connect
 from plm_edge.engine.interrupt import Interrupt
+from plm_edge.engine.options import AUTO
 from plm_edge.store import choice as model_choice
 
 
@@ -31,6 +33,13 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
     Raises:
         PlmEdgeError: nothing is deployed there, or it cannot be run.
     """
+    if setting.gpu_layers or setting.rpc or setting.mlock:
+        raise PlmEdgeError(
+            "--gpu, --rpc and --mlock are for this machine",
+            f"{device} computes by itself what was deployed there",
+            "leave them out, or leave --device out",
+            ExitCode.USAGE,
+        )
     wanted = None if setting.model is None else model_choice.choose(setting.model).path
     reached = connect.open_device(device, emulate=emulate)
     with reached.transport as transport:
@@ -39,7 +48,10 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
         if wanted is None:
             console.note(f"model: {model.name} (deployed on {device} last)")
         settings = running.settings(
-            deployment, n_ctx=setting.ctx, threads=setting.threads, kv=setting.kv
+            deployment,
+            n_ctx=setting.ctx,
+            threads=setting.threads,
+            kv="f16" if setting.kv == AUTO else setting.kv,
         )
         if not setting.force:
             running.require_memory(deployment, settings)

@@ -1,4 +1,12 @@
-// What this library says of itself: plm_edge.engine.library checks it before use.
+// What this library says of itself (plm_edge.engine.library checks it before use), and what upstream's interface lacks.
+
+#include "../llama-model.h"
+
+#include <set>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/mman.h>
+#endif
 
 #if defined(_WIN32)
 #define PLM_EDGE_API __declspec(dllexport)
@@ -13,4 +21,25 @@ extern "C" PLM_EDGE_API const char * plm_edge_build_info(void) {
 #else
     return "";
 #endif
+}
+
+// Locks the weights that are in this machine's memory, and returns how many bytes: fewer than there are where the system
+// refuses. Upstream's mlock leaves out the buffers of repacked weights, which are most of a K-quant's.
+extern "C" PLM_EDGE_API size_t plm_edge_lock_weights(const llama_model * model) {
+    std::set<ggml_backend_buffer_t> buffers;
+    for (const auto & item : model->tensors_by_name) {
+        ggml_backend_buffer_t buffer = item.second->buffer;
+        ggml_backend_dev_t dev = buffer ? ggml_backend_buft_get_device(ggml_backend_buffer_get_type(buffer)) : nullptr;
+        if (buffer && (!dev || ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU)) {
+            buffers.insert(buffer);
+        }
+    }
+    size_t locked = 0;
+#if defined(__unix__) || defined(__APPLE__)
+    for (ggml_backend_buffer_t buffer : buffers) {
+        const size_t size = ggml_backend_buffer_get_size(buffer);
+        locked += mlock(ggml_backend_buffer_get_base(buffer), size) == 0 ? size : 0;
+    }
+#endif
+    return locked;
 }

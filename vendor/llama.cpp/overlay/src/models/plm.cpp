@@ -106,10 +106,20 @@ std::unique_ptr<llm_graph_context> llama_model_plm::build_arch_graph(const llm_g
 
 namespace {
 
-// other devices lack MUL_MAT_SPARSE_T
-bool has_sparse_t(const ggml_tensor * w) {
+// whether the device that holds w has MUL_MAT_SPARSE_T: the CPU does, and an RPC server of this tree that computes on
+// its CPU
+bool has_sparse_t(ggml_tensor * w, ggml_tensor * x) {
     const ggml_tensor * base = w->view_src ? w->view_src : w;
-    return !base->buffer || ggml_backend_buffer_is_host(base->buffer);
+    if (!base->buffer || ggml_backend_buffer_is_host(base->buffer)) {
+        return true;
+    }
+    ggml_backend_dev_t dev = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(base->buffer));
+    ggml_tensor op = {};
+    op.op = GGML_OP_MUL_MAT_SPARSE_T;
+    op.type = GGML_TYPE_F32;
+    op.src[0] = w;
+    op.src[1] = x;
+    return dev && ggml_backend_dev_supports_op(dev, &op);
 }
 
 // W^T by a transposed copy, for these
@@ -165,7 +175,7 @@ struct latent_attention {
 
     // W^T x for W {n, m, h, s} given by rows, x {m, t, h, s}: {n, t, h, s}
     ggml_tensor * mul_mat_t(ggml_tensor * w, ggml_tensor * x) const {
-        return has_sparse_t(w) ? ggml_mul_mat_sparse_t(ctx, w, x) : ggml_mul_mat(ctx, transposed(ctx, w), x);
+        return has_sparse_t(w, x) ? ggml_mul_mat_sparse_t(ctx, w, x) : ggml_mul_mat(ctx, transposed(ctx, w), x);
     }
 
     // softmax(scale kq + mask) over the cached tokens, where attention is not one op; kq and the result
@@ -315,7 +325,7 @@ ggml_tensor * feed_forward(const llm_graph_context & g, const llama_layer & laye
     ggml_tensor * up = g.build_lora_mm(layer.ffn_up, x, layer.ffn_up_s);
     g.cb(up, "ffn_up", il);
 
-    if (has_sparse_t(layer.ffn_down)) {
+    if (has_sparse_t(layer.ffn_down, up)) {
         return ggml_mul_mat_sparse_t_relu_sqr(g.ctx0, layer.ffn_down, up);
     }
     return ggml_mul_mat(g.ctx0, transposed(g.ctx0, layer.ffn_down), ggml_sqr(g.ctx0, ggml_relu(g.ctx0, up)));
