@@ -130,7 +130,7 @@ class ChatFile:
                 left.unlink()
 
     def save(self, *, durable: bool = True) -> None:
-        """Write the conversation; nothing while there is none yet.
+        """Write the conversation. One without a turn has a file only if a person gave it a name.
 
         Args:
             durable: wait for the disk. Without it a crash of this program loses nothing either,
@@ -142,7 +142,9 @@ class ChatFile:
         import msgspec
 
         conversation = self.saved.conversation
-        if not conversation.turns and not self.path.exists():
+        if not conversation.turns and self.saved.automatic:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
             return
         self.saved.created = self.saved.created or now()
         raw = msgspec.json.format(msgspec.json.encode(self.saved), indent=1)

@@ -437,7 +437,7 @@ def test_ctrl_c_before_the_answer_begins_gives_the_message_back(cli: Cli, models
     screen.wait(lambda: bool(saved(cli)))
     screen.type("\x03")
     screen.wait("your message is back at the prompt")
-    assert saved(cli)[0]["conversation"]["turns"] == []
+    assert saved(cli) == []
     screen.type("\x03")
     screen.wait(screen.at_prompt)
     assert screen.leave() == 0

@@ -25,7 +25,7 @@ def show(*, json: bool) -> None:
     if not found:
         console.note("no chat yet; plm-edge chat begins one")
         return
-    table = console.table("name", "changed", "turns", "begins", right=(2,))
+    table = console.table("name", "changed", "turns", "begins", right=(1, 2))
     for chat in found:
         changed = _moment(chat.changed).astimezone().strftime("%Y-%m-%d %H:%M")
         begins = f"damaged: {chat.begins}" if chat.broken else chat.begins
