@@ -48,6 +48,8 @@ class Talk:
         hint = "a message, or /help"
         while not self._left:
             self._draft, draft = "", self._draft
+            # Here, and not before an answer: a Ctrl-C right after Enter is for the answer.
+            self._place.interrupt.reset()
             text = self._prompt.read(draft, hint=hint, editor=self._edits)
             hint = ""
             if text is None:
@@ -58,7 +60,6 @@ class Talk:
                 console.show_error(error)
             except KeyboardInterrupt:  # one more Ctrl-C than it took
                 self.chat.save()
-            self._place.interrupt.reset()
         if self.chat.kept:
             console.note(f"saved as {self.chat.file.name}; plm-edge chat -c goes on with it")
 
@@ -112,7 +113,6 @@ class Talk:
     def _show(self, answer: Answer) -> None:
         """Write an answer as it comes."""
         screen = Screen()
-        self._place.interrupt.reset()
         with silent_keys():
             try:
                 for text in answer:
