@@ -21,6 +21,8 @@ from plm_edge.generate.stats import Stats
 
 PLAIN_PREDICT = 256  # new tokens of a model that continues a text: it seldom ends by itself
 
+OnPrefill = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -76,7 +78,7 @@ class Chat:
     ) -> None:
         self.generator, self.n_ctx = generator, n_ctx
         self.file, self.setting, self._keep = opened, setting, keep
-        self.on_prefill: Callable[[int, int], None] | None = None
+        self.on_prefill: OnPrefill | None = None
         self.last: Stats | None = None
         self._n_retries = 0
 
@@ -176,7 +178,7 @@ class Chat:
         conversation.turns.append(turn)
         try:
             fitted = fit.fit(conversation, self.encode, self.n_ctx, strict=self.setting.strict)
-            generation = self._generate(fitted.tokens, self.setting.n_predict)
+            generation = self._generate(fitted.tokens, self.setting.n_predict, self.on_prefill)
             conversation.n_dropped = fitted.n_dropped
             self.save()
         except BaseException:
@@ -192,11 +194,13 @@ class Chat:
     def _saved(self, durable: bool) -> None:
         self.save(durable)
 
-    def _generate(self, tokens: list[int], n_predict: int | None) -> Generation:
+    def _generate(
+        self, tokens: list[int], n_predict: int | None, on_prefill: OnPrefill | None = None
+    ) -> Generation:
         sampling = self.setting.sampling
         if self._n_retries and sampling.seed is not None:  # the same seed gives the same answer
             sampling = replace(sampling, seed=(sampling.seed + self._n_retries) % 0xFFFFFFFF)
-        request = Request(tokens, n_predict, sampling, on_prefill=self.on_prefill)
+        request = Request(tokens, n_predict, sampling, on_prefill=on_prefill)
         return self.generator.generate(request)
 
     def _go_on(self, answer: Answer, full: Generation) -> Generation | None:

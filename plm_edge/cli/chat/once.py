@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli.chat import remarks
 from plm_edge.cli.chat.screen import Screen
+from plm_edge.cli.run import output, result
 from plm_edge.cli.run import prompt as prompts
-from plm_edge.cli.run import result
 
 if TYPE_CHECKING:
     from plm_edge.chat.chat import Chat
@@ -40,12 +40,13 @@ def answer(chat: Chat, question: str, *, stats: bool) -> StopReason | None:
         PlmEdgeError: the question does not fit the context, or the engine failed.
     """
     screen = Screen()
-    reply = chat.ask(question)
-    try:
-        for text in reply:
-            screen.write(text)
-    except KeyboardInterrupt:  # a second Ctrl-C; the answer kept its text
-        pass
+    with output.reading() as chat.on_prefill:
+        reply = chat.ask(question)
+        try:
+            for text in reply:
+                screen.write(text)
+        except KeyboardInterrupt:  # a second Ctrl-C; the answer kept its text
+            pass
     screen.finish()
     remarks.after(chat, reply)
     if stats and reply.stats:

@@ -13,7 +13,7 @@ from plm_edge.cli.chat import opening, remarks, views
 from plm_edge.cli.chat.completion import path_of
 from plm_edge.cli.chat.prompt import Prompt, silent_keys
 from plm_edge.cli.chat.screen import Screen
-from plm_edge.cli.run import result
+from plm_edge.cli.run import output, result
 
 if TYPE_CHECKING:
     from plm_edge.chat.answer import Answer
@@ -102,18 +102,18 @@ class Talk:
         plain = self.chat.conversation.plain
         question = attachment.message(self._files, text, plain=plain)
         self._draft = text  # until there is an answer: an error must not lose it
-        answer = self.chat.ask(question)
-        self._show(answer)
+        answer = self._show(lambda: self.chat.ask(question))
         if answer.turn.answer or answer.stop_reason != "interrupted":
             self._draft, self._files = "", []
         else:
             self.chat.undo()
             console.note("stopped before it began; your message is back at the prompt")
 
-    def _show(self, answer: Answer) -> None:
-        """Write an answer as it comes."""
+    def _show(self, begin: Callable[[], Answer]) -> Answer:
+        """Write an answer as it comes, and return it."""
         screen = Screen()
-        with silent_keys():
+        with silent_keys(), output.reading() as self.chat.on_prefill:
+            answer = begin()
             try:
                 for text in answer:
                     screen.write(text)
@@ -126,11 +126,11 @@ class Talk:
         if self._stats and answer.stats:
             result.show_stats(answer.stats)
         console.err.print()
+        return answer
 
     def _retry(self) -> None:
         old = self.chat.conversation.turns[-1] if self.chat.conversation.turns else None
-        answer = self.chat.retry()
-        self._show(answer)
+        answer = self._show(self.chat.retry)
         if old is not None and not answer.turn.answer and answer.stop_reason == "interrupted":
             self.chat.undo()
             self.chat.restore(old)
