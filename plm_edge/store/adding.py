@@ -25,7 +25,8 @@ def add(path: Path) -> RegisteredModel:
         choice.check_is_gguf(part)
     header = gguf_file.read(parts[0])
     resolved = parts[0].resolve()
-    found = next((f for f in elsewhere.find() if f.path.resolve() == resolved), None)
+    there = [*elsewhere.find(), *elsewhere.in_models_folder()]
+    found = next((f for f in there if f.path.resolve() == resolved), None)
     place = found.path if found else parts[0]
     n_bytes = sum(part.stat().st_size for part in parts)
     said = describe(header)

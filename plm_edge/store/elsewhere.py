@@ -65,6 +65,19 @@ def find() -> list[FoundModel]:
     return list(found.values())
 
 
+def in_models_folder() -> list[FoundModel]:
+    """Returns the GGUFs in the folder of models: all that pull placed there, known or not."""
+    root = models_folder()
+    found = []
+    for path in sorted(root.rglob("*.gguf")):
+        parts = path.relative_to(root).parts
+        repo = "/".join(parts[:2]) if len(parts) > 2 else ""
+        made = _found(path, "plm-edge", repo, repo)
+        if made:
+            found.append(made)
+    return found
+
+
 def in_hf_cache(repository: str = "*") -> Iterator[FoundModel]:
     """Yields the GGUFs in the Hugging Face cache, those of one repository or of all."""
     folder = "models--" + repository.replace("/", "--")

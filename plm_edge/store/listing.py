@@ -24,7 +24,12 @@ def listing() -> dict[str, Any]:
         {**summary(model, known), **header_of(model), "newest": model is newest}
         for model in reversed(known.models)
     ]
-    return {"schema": SCHEMA, "models": models, "aliases": known.aliases or {}}
+    return {
+        "schema": SCHEMA,
+        "models": models,
+        "aliases": known.aliases or {},
+        "damaged": [str(path) for path in registry.damaged()],
+    }
 
 
 def summary(model: RegisteredModel, known: Known) -> dict[str, Any]:
@@ -60,7 +65,11 @@ def header_of(model: RegisteredModel) -> dict[str, Any]:
 
 
 def found() -> dict[str, Any]:
-    """Returns the GGUFs in other programs' folders (plm-edge/found-models/1)."""
+    """Returns the GGUFs in other programs' folders (plm-edge/found-models/1).
+
+    Those in the folder of models are among them where they are not known, as after the registry
+    was damaged.
+    """
     known = {Path(model.path).resolve() for model in registry.known().models}
     return {
         "schema": FOUND_SCHEMA,
@@ -73,6 +82,7 @@ def found() -> dict[str, Any]:
                 "repository": model.repository,
                 "known": model.path.resolve() in known,
             }
-            for model in elsewhere.find()
+            for model in [*elsewhere.in_models_folder(), *elsewhere.find()]
+            if model.program != "plm-edge" or model.path.resolve() not in known
         ],
     }

@@ -173,6 +173,13 @@ def known() -> Known:
     return _read(registry_path())[0]
 
 
+def damaged() -> list[Path]:
+    """The registry itself where it cannot be read as a whole, and what was kept of it before."""
+    path = registry_path()
+    now = [] if _read(path)[1] else [path]
+    return [*now, *sorted(path.parent.glob("models.damaged-*.json"))]
+
+
 def entries() -> list[RegisteredModel]:
     """All remembered models, the oldest first, without those whose file is gone."""
     return [entry for entry in known().models if entry.present]

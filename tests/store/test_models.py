@@ -15,6 +15,7 @@ from testkit.hub_server import Hub
 from tests.store.hub import NAME, in_hf_cache
 
 Q4 = f"{NAME}:Q4_K_M"
+EMPTY = {"schema": "plm-edge/models/1", "models": [], "aliases": {}, "damaged": []}
 
 
 def answer(cli: Cli, *arguments: str | Path) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def test_nothing_yet(cli: Cli) -> None:
     done = cli("list")
     assert done.stdout == ""
     assert "plm-edge pull" in done.stderr
-    assert answer(cli, "list") == {"schema": "plm-edge/models/1", "models": [], "aliases": {}}
+    assert answer(cli, "list") == EMPTY
 
 
 def test_add_uses_the_file_where_it_is(cli: Cli, mine: Path, tmp_path: Path) -> None:
@@ -106,6 +107,24 @@ def test_found_in_other_programs(cli: Cli, server: Hub, tmp_path: Path) -> None:
     assert "small:1b" in cli("list", "--found").stdout
 
 
+def test_a_damaged_registry(cli: Cli, tmp_path: Path) -> None:
+    """What pull placed is found again, used where it is, and never fetched twice."""
+    cli("pull", NAME)
+    registry = tmp_path / "data/models.json"
+    registry.write_text("{")
+    done = cli("list")
+    assert f"{registry} holds what could not be read" in done.stderr
+    (found,) = answer(cli, "list", "--found")["models"]
+    assert (found["program"], found["name"], found["known"]) == ("plm-edge", Q4, False)
+    cli("add", found["path"])
+    listed = answer(cli, "list")
+    assert [model["name"] for model in listed["models"]] == [Q4]
+    assert listed["damaged"] == [str(tmp_path / "data/models.damaged-1.json")]
+    assert answer(cli, "list", "--found")["models"] == []
+    registry.unlink()
+    assert answer(cli, "pull", NAME)["placed"]
+
+
 def test_show(cli: Cli, server: Hub) -> None:
     cli("pull", NAME, "--alias", "short")
     shown = answer(cli, "show", "short")
@@ -149,7 +168,7 @@ class TestRemove:
             "aliases": ["short"],
         }
         assert not Path(path).parents[1].exists()
-        assert answer(cli, "list") == {"schema": "plm-edge/models/1", "models": [], "aliases": {}}
+        assert answer(cli, "list") == EMPTY
 
     def test_what_it_did_not_place_stays(self, cli: Cli, mine: Path) -> None:
         cli("add", mine)

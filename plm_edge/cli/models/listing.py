@@ -32,6 +32,11 @@ def listing(
         _show_found(report["models"])
     else:
         _show(report)
+        for path in report["damaged"]:
+            console.warn(
+                f"{path} holds what could not be read; models that are missing here: "
+                "plm-edge list --found, then add"
+            )
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -41,17 +46,16 @@ def _show(report: dict[str, Any]) -> None:
         console.note("fetch one: plm-edge pull USER/REPO; those of other programs: list --found")
         return
     table = console.table(
-        "", "name", "size", "quant", "architecture", "context", "from", right=(2, 5)
+        "  name", "size", "quant", "architecture", "context", "from", right=(1, 4)
     )
     for model in models:
-        name = console.cell(model["name"])
+        name = console.cell(f"{'*' if model['newest'] else ' '} {model['name']}")
         if model["aliases"]:
             name.append(f" = {', '.join(model['aliases'])}", style="dim")
         source = console.cell(f"{model['origin']} {model['source']}", "dim")
         if model["problem"]:
             source = console.cell(f"{model['problem']}: {model['path']}", "yellow")
         table.add_row(
-            "*" if model["newest"] else "",
             name,
             console.size(model["bytes"]),
             console.cell(model["quant"]),
