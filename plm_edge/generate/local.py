@@ -39,6 +39,18 @@ class LocalGenerator:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._restored: list[int] = []
+        self._last: LocalGeneration | None = None
+
+    def hold(self, tokens: Sequence[int]) -> None:
+        """Say that the context holds these tokens already, restored from a file: the next
+        generation computes only what its prompt has besides."""
+        self._restored, self._last = list(tokens), None
+
+    @property
+    def held(self) -> list[int]:
+        """The tokens that the context holds."""
+        return list(self._restored) if self._last is None else self._last.held
 
     def encode(self, prompt: str | Sequence[Message], *, raw: bool = False) -> Prompt:
         """Turns a prompt into token ids, in the model's chat template if it has one.
@@ -62,25 +74,41 @@ class LocalGenerator:
             PlmEdgeError: as `Request.checked`.
         """
         session = self._session
-        return LocalGeneration(session, request.checked(session.n_ctx, session.model.n_ctx_train))
+        checked = request.checked(session.n_ctx, session.model.n_ctx_train)
+        n_held = _common(self._restored, checked.prompt[:-1])
+        self._restored = []
+        self._last = LocalGeneration(session, checked, n_held)
+        return self._last
 
 
 class LocalGeneration:
-    """One run of the model here: a `protocol.Generation`."""
+    """One run of the model here: a `protocol.Generation`.
 
-    def __init__(self, session: Session, request: Request) -> None:
+    Args:
+        n_held: tokens of the prompt that the context holds already, first ones, not all.
+    """
+
+    def __init__(self, session: Session, request: Request, n_held: int = 0) -> None:
         self.request = request
         self.tokens: list[int] = []
         self.stop_reason: StopReason | None = None
         self.logprobs: list[ChosenLogprob] = []
         self._session = session
         self._text = TextDecoder(request.stop)
-        self._n_computed = 0  # tokens in the cache
+        self._n_computed = n_held  # tokens in the cache
         self._prefill_s = 0.0
         self._ttft_s: float | None = None
         self._decode_s = 0.0
         self._n_steps = 0
-        session.context.clear()
+        if n_held:
+            session.context.remove(0, n_held)
+        else:
+            session.context.clear()
+
+    @property
+    def held(self) -> list[int]:
+        """The tokens that the context holds: of the prompt, and of the text but for its last."""
+        return [*self.request.prompt, *self.tokens][: self._n_computed]
 
     def __iter__(self) -> Iterator[str]:
         for piece in self._pieces():
@@ -127,13 +155,13 @@ class LocalGeneration:
                 self._n_computed += 1
         self.stop_reason = "end"
 
-    def _next(self, sampler: Sampler) -> int:
+    def _next(self, sampler: Sampler, row: int = -1) -> int:
         """The next token; what the model thought of it is kept where that was asked for."""
         n_top = self.request.logprobs
         if not n_top:
-            return sampler.next()
-        logprobs = log_softmax(self._session.context.row_logits())
-        token = sampler.next()
+            return sampler.next(row)
+        logprobs = log_softmax(self._session.context.row_logits(row))
+        token = sampler.next(row)
         if not self._session.vocabulary.is_end(token):
             self.logprobs.append(chosen(logprobs, token, n_top, self._session.vocabulary.piece))
         return token
@@ -153,8 +181,8 @@ class LocalGeneration:
         """Compute the prompt. False when stopped on the way."""
         context = self._session.context
         prompt = self.request.prompt
-        progress = Progress.of(self.request, self._session.header)
-        for start in range(0, len(prompt), context.n_batch):
+        progress = Progress.of(self.request, self._session.header, self._n_computed)
+        for start in range(self._n_computed, len(prompt), context.n_batch):
             chunk = prompt[start : start + context.n_batch]
             on_node = progress.begin(len(chunk)) if progress else None
             if self._session.options.stop():
@@ -187,3 +215,9 @@ class LocalGeneration:
             threads=session.threads,
             zeros_by_layer=[layer.zeros for layer in session.rows.read()],
         )
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))

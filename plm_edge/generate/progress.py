@@ -31,12 +31,18 @@ class Progress:
         self._last = time.monotonic()
 
     @classmethod
-    def of(cls, request: Request, header: GGUFFile) -> Progress | None:
-        """Returns the progress that a request wants to be told of, if any."""
+    def of(cls, request: Request, header: GGUFFile, done: int) -> Progress | None:
+        """Returns the progress that a request wants to be told of, if any.
+
+        Args:
+            done: tokens of the prompt that need not be computed.
+        """
         if request.on_prefill is None:
             return None
         n_layers = describe(header).n_layers or 1
-        return cls(request.on_prefill, len(request.prompt), n_layers * _NODES_A_LAYER)
+        made = cls(request.on_prefill, len(request.prompt), n_layers * _NODES_A_LAYER)
+        made._done = done
+        return made
 
     def begin(self, size: int) -> Callable[[], None]:
         """Returns what is to be called at each node of a micro-batch of `size` tokens."""
