@@ -24,14 +24,21 @@ from plm_edge.building.target import machine
 from plm_edge.deploy.pack.pack import pack
 from plm_edge.devices.profiles.profile import find
 from plm_edge.devices.transports.qemu import QemuTransport
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
+from plm_edge.generate.local import LocalGenerator
+from plm_edge.generate.protocol import Request
+from plm_edge.generate.sampling import Sampling
 from plm_edge.model import fit, gguf_file
 from testkit import engines, manifests, needs, plm_gguf
 from testkit.checkout import Upstream
+from tests.deploy.conftest import SURE
 
 # what a small Linux and Termux have; no Python among them
 PROGRAMS = (
     "cat", "chmod", "dirname", "hostname", "nproc", "od", "sed", "sh", "sha256sum", "tr",
 )  # fmt: skip
+LENGTH = 6  # tokens
 FAKE = '#!/bin/sh\necho "key=$LLAMA_API_KEY"\nprintf "%s\\n" "$@"\n'
 
 
@@ -182,8 +189,8 @@ class TestScript:
             assert f"port {port} is taken" in start(packed, path, "--port", port, code=4).stderr
 
 
-def answer(folder: Path, path: str, prompt: str) -> str:
-    """Start the folder's server, ask it to go on with a prompt, and stop it by Ctrl-C."""
+def answer(folder: Path, path: str) -> str:
+    """Start the folder's server, ask it to go on with SURE, and stop it by Ctrl-C."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -204,7 +211,7 @@ def answer(folder: Path, path: str, prompt: str) -> str:
                     break
             except OSError:
                 time.sleep(0.2)
-        body = {"prompt": prompt, "n_predict": 6, "temperature": 0}
+        body = {"prompt": SURE, "n_predict": LENGTH, "temperature": 0}
         request = urllib.request.Request(f"{url}/completion", json.dumps(body).encode())
         with urllib.request.urlopen(request, timeout=180) as response:
             text: str = json.load(response)["content"]
@@ -216,7 +223,13 @@ def answer(folder: Path, path: str, prompt: str) -> str:
         process.wait(10)
 
 
-SURE = "1, 2, 3, 4, 5, 6,"  # tiny-plm prefers each of its next tokens by more than half a nat
+def said(model: Path) -> str:
+    """The same greedy text, of this process."""
+    with Session.open(model, Options(n_ctx=512, threads=1)) as session:
+        generator = LocalGenerator(session)
+        prompt = generator.encode(SURE, raw=True)
+        greedy = Request(prompt.tokens, LENGTH, Sampling(temp=0))
+        return generator.generate(greedy).whole()
 
 
 def test_the_server_of_this_machine(
@@ -234,7 +247,7 @@ def test_the_server_of_this_machine(
     built = KeptBuild(engine, manifests.manifest(arch=machine(), files=tuple(found)))
     made = pack(built, tiny_gguf, tmp_path / "here")
     assert made.started
-    assert answer(made.path, path, SURE).startswith(" 7, 8")
+    assert answer(made.path, path) == said(tiny_gguf)
 
 
 @pytest.mark.full
@@ -250,7 +263,7 @@ def test_the_server_of_a_pi(tmp_path: Path, tiny_gguf: Path, path: str) -> None:
     command = QemuTransport(find("rpi5"), tmp_path / "home").program([str(arm)])
     program.write_text(f'#!{shutil.which("sh")}\nexec {" ".join(command)} "$@"\n')
     program.chmod(0o755)
-    assert answer(made.path, path, SURE).startswith(" 7, 8")
+    assert answer(made.path, path) == said(tiny_gguf)
 
 
 def test_too_little_room(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
