@@ -14,7 +14,7 @@ from plm_edge.engine import library
 
 # Files that decide how the tree is built, as paths in the source's folder
 RECIPE = ("CMakeLists.txt", "plm_edge/__init__.py", "plm_edge/building/vulkan-compat.h")
-NATIVE = "native"  # and all files of this folder
+NATIVE = "native"  # and all files below this folder
 # What vendor/llama.cpp/sync.py imports. It cannot change the build: the tree's hash is checked.
 _SYNC = (
     "plm_edge/base/__init__.py", "plm_edge/base/errors.py", "plm_edge/base/files.py",
@@ -95,6 +95,6 @@ def recipe_digest(*places: Path) -> str:
     native = next(place / NATIVE for place in places if (place / NATIVE).is_dir())
     paths = [next(place / name for place in places if (place / name).is_file()) for name in RECIPE]
     found = hashlib.sha256()
-    for path in [*paths, *sorted(native.iterdir())]:
+    for path in [*paths, *sorted(path for path in native.rglob("*") if path.is_file())]:
         found.update(path.read_bytes())
     return found.hexdigest()
