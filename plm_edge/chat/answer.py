@@ -87,6 +87,7 @@ class Answer:
 def _sum(figures: list[Figures]) -> Figures:
     return Figures(
         sum(part.n_prompt for part in figures),
+        sum(part.n_computed for part in figures),
         sum(part.prefill_s for part in figures),
         sum(part.n_generated for part in figures),
         sum(part.decode_s for part in figures),

@@ -12,9 +12,15 @@ from plm_edge.generate.stats import Stats
 
 @dataclass
 class Figures:
-    """What one answer took, small enough to be kept with it: tokens and seconds."""
+    """What one answer took, small enough to be kept with it: tokens and seconds.
+
+    Attributes:
+        n_prompt: tokens of the prompt.
+        n_computed: those of them that `prefill_s` covers: others were in a cache already.
+    """
 
     n_prompt: int
+    n_computed: int
     prefill_s: float
     n_generated: int
     decode_s: float

@@ -125,7 +125,7 @@ def show_stats(chat: Chat) -> None:
         result.show_stats(chat.last)
         console.err.print()
     console.note(f"the whole chat, {len(figures):,} answer" + "s" * (len(figures) > 1) + ":")
-    n_prompt, prefill_s = sum(f.n_prompt for f in figures), sum(f.prefill_s for f in figures)
+    n_computed, prefill_s = sum(f.n_computed for f in figures), sum(f.prefill_s for f in figures)
     n_new, decode_s = sum(f.n_generated for f in figures), sum(f.decode_s for f in figures)
     n_steps = sum(max(0, f.n_generated - 1) for f in figures)
     ttft = [f.ttft_s for f in figures if f.ttft_s is not None]
@@ -133,7 +133,7 @@ def show_stats(chat: Chat) -> None:
     mean = console.duration(sum(ttft) / len(ttft)) if ttft else "-"
     for name, value, detail in (
         ("TTFT", mean, "on average"),
-        ("prefill", _rate(n_prompt, prefill_s), _tokens(n_prompt, prefill_s)),
+        ("prefill", _rate(n_computed, prefill_s), _tokens(n_computed, prefill_s)),
         ("decode", _rate(n_steps, decode_s), _tokens(n_new, decode_s)),
     ):
         table.add_row(Text(name, "dim"), Text(value, "bold"), Text(detail, "dim"))
