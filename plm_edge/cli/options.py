@@ -111,6 +111,12 @@ Ctx = Annotated[
         show_default="the model's, at most 4096; fewer if memory is short",
     ),
 ]
+Temp = Annotated[float, typer.Option(help="Temperature; 0 is greedy.")]
+TopK = Annotated[int, typer.Option(help="Draw from the likeliest tokens; 0: all.")]
+TopP = Annotated[float, typer.Option(help="Draw from this share of probability.")]
+MinP = Annotated[float, typer.Option(help="Drop what is below this share of the best.")]
+Seed = Annotated[int | None, typer.Option(help="Of the random numbers.", show_default="random")]
+Force = Annotated[bool, typer.Option("--force", help="Load even if memory is short.")]
 Gpu = Annotated[
     str,
     typer.Option(
@@ -150,6 +156,10 @@ Json = Annotated[
     typer.Option(
         "--json", callback=_set_quiet, help="One JSON object on stdout, with a versioned schema."
     ),
+]
+OnDevice = Annotated[
+    str | None,
+    typer.Option("--device", help="Run it there, where `deploy` put it.", show_default=False),
 ]
 # A model is deployed to a real machine; to explain or to build for, a profile is enough.
 _ADDED = "A device that you added, or PROFILE@HOST."

@@ -64,6 +64,15 @@ def test_json_is_as_here(ready: Pi, tiny_gguf: Path) -> None:
     assert ready.ends()
 
 
+def test_a_chat_there_says_what_it_says_here(ready: Pi, tiny_gguf: Path) -> None:
+    asked = ("-n", "8", "--temp", "0", "--threads", "1", "--no-save")
+    here = ready.cli("chat", tiny_gguf, *asked, stdin=SURE.encode())
+    there = ready.cli("chat", "--device", "pi", *asked, stdin=SURE.encode())
+    assert here.stdout == there.stdout != ""
+    assert "no chat template" in there.stderr
+    assert ready.ends()
+
+
 def test_streamed_with_stats(ready: Pi) -> None:
     done = ready.cli("run", "--device", "pi", "-p", SURE, "-n", "3", "--temp", "0", "--stats")
     assert done.stdout.strip()

@@ -80,13 +80,11 @@ def chat(
             show_default="no limit; 256 without a chat template",
         ),
     ] = None,
-    temp: Annotated[float, typer.Option(help="Temperature; 0 is greedy.")] = 0.7,
-    top_k: Annotated[int, typer.Option(help="Draw from the likeliest tokens; 0: all.")] = 40,
-    top_p: Annotated[float, typer.Option(help="Draw from this share of probability.")] = 0.95,
-    min_p: Annotated[float, typer.Option(help="Drop what is below this share of the best.")] = 0.05,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the random numbers.", show_default="random")
-    ] = None,
+    temp: options.Temp = 0.7,
+    top_k: options.TopK = 40,
+    top_p: options.TopP = 0.95,
+    min_p: options.MinP = 0.05,
+    seed: options.Seed = None,
     ctx: options.Ctx = None,
     threads: options.Threads = None,
     kv: options.FittingKV = None,
@@ -96,14 +94,11 @@ def chat(
     stats: Annotated[
         bool, typer.Option("--stats", help="Show times, rates, memory after each answer.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
+    force: options.Force = False,
     gpu: options.Gpu = "auto",
     rpc: options.Rpc = None,
     mlock: options.MLock = False,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", help="Run it there, where `deploy` put it.", show_default=False),
-    ] = None,
+    device: options.OnDevice = None,
     emulate: options.Emulate = False,
     json: Annotated[
         bool,
