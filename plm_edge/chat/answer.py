@@ -86,10 +86,10 @@ class Answer:
 
 def _sum(figures: list[Figures]) -> Figures:
     return Figures(
-        sum(part.n_prompt for part in figures),
-        sum(part.n_computed for part in figures),
-        sum(part.prefill_s for part in figures),
-        sum(part.n_generated for part in figures),
-        sum(part.decode_s for part in figures),
-        figures[0].ttft_s,
+        n_prompt=sum(part.n_prompt for part in figures),
+        n_computed=sum(part.n_computed for part in figures),
+        prefill_s=sum(part.prefill_s for part in figures),
+        n_generated=sum(part.n_generated for part in figures),
+        decode_s=sum(part.decode_s for part in figures),
+        ttft_s=figures[0].ttft_s,
     )

@@ -29,7 +29,14 @@ class Figures:
     @classmethod
     def of(cls, stats: Stats) -> Figures:
         """Returns the part of a generation's statistics that is kept."""
-        return cls(stats.n_prompt, stats.prefill_s, stats.n_generated, stats.decode_s, stats.ttft_s)
+        return cls(
+            n_prompt=stats.n_prompt,
+            n_computed=round((stats.prefill_tps or 0.0) * stats.prefill_s),
+            prefill_s=stats.prefill_s,
+            n_generated=stats.n_generated,
+            decode_s=stats.decode_s,
+            ttft_s=stats.ttft_s,
+        )
 
 
 @dataclass

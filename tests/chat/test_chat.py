@@ -31,6 +31,11 @@ def test_turns_go_to_the_model_and_into_the_file(make_chat: MakeChat) -> None:
         {"role": "user", "content": "two"},
     ]
     saved = json.loads(chat.file.path.read_bytes())
+    took = saved["conversation"]["turns"][1]["figures"]
+    assert took["n_prompt"] == len(chat.encode(chat.conversation.prompt(0)))
+    assert 0 < took["n_computed"] <= took["n_prompt"]
+    assert took["n_generated"] == 3
+    assert took["prefill_s"] > 0 < took["decode_s"]
     assert saved["schema"] == "plm-edge/chat/1"
     assert [turn["answer"] for turn in saved["conversation"]["turns"]] == ["xyz", "xyz"]
     assert saved["conversation"]["turns"][0]["stop_reason"] == "end"
