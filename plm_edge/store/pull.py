@@ -8,15 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.base.progress import NoProgress, Progress
 from plm_edge.hub import client, web
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
-from plm_edge.store import candidates, elsewhere, fetching, names, registry
+from plm_edge.store import candidates, elsewhere, fetching, here, names, registry
 from plm_edge.store.candidates import Candidate
-from plm_edge.store.elsewhere import FoundModel
 from plm_edge.store.reference import HubReference, WebReference
 from plm_edge.store.registry import RegisteredModel
 
@@ -88,10 +86,10 @@ def _from_hub(reference: HubReference, wishes: Wishes) -> Pulled:
     wanted = candidates.wanted(reference, offered)
     proposed = candidates.preferred(wanted)
     candidate = proposed if len(wanted) == 1 else wishes.choose(wanted, proposed)
-    known = _known(candidate)
+    known = here.known(candidate)
     if known is not None:
-        return Pulled(_register_again(known, repository, candidate), "known")
-    found = _elsewhere(candidate, repository)
+        return Pulled(here.register_again(known, repository, candidate), "known")
+    found = here.in_other_program(candidate, repository)
     if found is not None:
         entry = registry.add_model(
             found.path,
@@ -110,7 +108,7 @@ def _from_hub(reference: HubReference, wishes: Wishes) -> Pulled:
         folder / (file.path if wishes.into is None else Path(file.path).name)
         for file in candidate.files
     ]
-    ours = _is_ours(targets[0])
+    ours = here.is_ours(targets[0])
     parts = [
         fetching.Part(
             file.path,
@@ -134,60 +132,6 @@ def _from_hub(reference: HubReference, wishes: Wishes) -> Pulled:
         n_bytes=candidate.n_bytes,
     )
     return Pulled(entry, "downloaded", hashed=all(file.sha256 for file in candidate.files))
-
-
-def _is_ours(target: Path) -> bool:
-    """Whether `pull` placed the model that lies here."""
-    path = str(target.parent.resolve() / target.name)
-    return any(model.placed and model.path == path for model in registry.known().models)
-
-
-def _known(candidate: Candidate) -> RegisteredModel | None:
-    """The known model with this content."""
-    sha256 = candidate.files[0].sha256
-    for model in reversed(registry.entries()):
-        whole = all(part.is_file() for part in gguf_file.shards(Path(model.path)))
-        if sha256 and model.sha256 == sha256 and model.n_bytes == candidate.n_bytes and whole:
-            return model
-    return None
-
-
-def _register_again(
-    model: RegisteredModel, repository: str, candidate: Candidate
-) -> RegisteredModel:
-    """Make a known model the newest, under the name by which it was asked for."""
-    return registry.add_model(
-        Path(model.path),
-        model.source if model.repository else repository,
-        candidate.quant or model.quant,
-        origin=model.origin,
-        repository=model.repository or repository,
-        sha256=model.sha256,
-        placed=model.placed,
-        n_bytes=model.n_bytes,
-        name=model.name,
-    )
-
-
-def _elsewhere(candidate: Candidate, repository: str) -> FoundModel | None:
-    """A file of another program with this content. Split ones are looked for by name as well."""
-    first = candidate.files[0]
-    for found in elsewhere.find():
-        if found.n_bytes != candidate.n_bytes or not first.sha256:
-            continue
-        if len(candidate.files) > 1 and found.repository != repository:
-            continue
-        if found.sha256 and found.sha256 != first.sha256:
-            continue
-        paths = list(gguf_file.shards(found.path))
-        if len(paths) != len(candidate.files):
-            continue
-        # Also what lies under its hash is read: another program's half download would be a
-        # model that answers nonsense.
-        pairs = zip(paths, candidate.files, strict=True)
-        if all(files.sha256(path) == file.sha256 for path, file in pairs):
-            return found
-    return None
 
 
 def _offline(reference: HubReference) -> Pulled:
@@ -265,7 +209,7 @@ def _from_web(reference: WebReference, wishes: Wishes) -> Pulled:
         there.size,
         wishes.sha256.lower(),
         "" if wishes.sha256 else there.version,
-        ours=_is_ours(target),
+        ours=here.is_ours(target),
     )
     hashes = fetching.fetch([part], wishes.progress, wishes.remark, force=wishes.force)
     quant = names.split_stem(target.stem)[1] or describe(gguf_file.read(target)).quant
