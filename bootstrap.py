@@ -4,6 +4,7 @@
     python3 bootstrap.py           what `make demo` needs
     python3 bootstrap.py --devices and what building for other devices needs (zig, from PyPI)
     python3 bootstrap.py --tests   and what `make test` needs (torch, linters, llama.cpp's tools)
+    python3 bootstrap.py --clients and programs that speak to servers (470 MB), for `.ci/run`
     python3 bootstrap.py --lint    the Python packages of --tests; nothing is compiled
     python3 bootstrap.py --bench   and what `make bench-kernels` needs (torch, its programs)
 
@@ -33,6 +34,7 @@ CMAKE_MINIMUM = (3, 21)
 TEST_TOOLS = (
     "llama-quantize",
     "llama-bench",
+    "llama-server",
     "ggml-rpc-server",
     "test-plm-kernels",
     "test-backend-ops",
@@ -166,15 +168,21 @@ def main() -> None:
     parser.add_argument("--devices", action="store_true", help="also what builds for other devices")
     parser.add_argument("--tests", action="store_true", help="also what the tests need")
     parser.add_argument("--lint", action="store_true", help="the packages of --tests alone")
+    parser.add_argument("--clients", action="store_true", help="also programs that ask servers")
     parser.add_argument("--bench", action="store_true", help="also what the benchmarks need")
     asked = parser.parse_args()
     check_machine()
     make_venv()
-    install_packages(
-        "dev" if asked.tests or asked.bench or asked.lint else "build" if asked.devices else ""
-    )
+    tests = asked.tests or asked.clients
+    extras = {
+        "clients": asked.clients,
+        "dev": tests or asked.bench or asked.lint,
+        "build": asked.devices,
+        "": True,
+    }
+    install_packages(next(name for name, wanted in extras.items() if wanted))
     if not asked.lint:
-        build_engine((TEST_TOOLS if asked.tests else ()) + (BENCH_TOOLS if asked.bench else ()))
+        build_engine((TEST_TOOLS if tests else ()) + (BENCH_TOOLS if asked.bench else ()))
 
 
 if __name__ == "__main__":

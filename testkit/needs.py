@@ -5,9 +5,11 @@ CI installs all of them (`.ci/packages`), and a skipped test fails there.
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ PACKAGES = {
     "aarch64-linux-gnu-gcc": "g++-aarch64-linux-gnu",
     "adb": "adb",
     "adbd": "adbd",
+    "curl": "curl",
     "git": "git",
     "glslc": "glslc",
     "ip": "iproute2",
@@ -50,6 +53,14 @@ def programs(*names: str) -> None:
     """Skips the test where one of these is missing."""
     for name in names:
         program(name)
+
+
+def package(name: str) -> Any:
+    """A module of pyproject.toml's extra `clients`; skips the test where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        pytest.skip(f"needs {name}: python3 bootstrap.py --clients")
 
 
 def can_mount() -> bool:

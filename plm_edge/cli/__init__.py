@@ -96,6 +96,7 @@ def _register() -> None:
     from plm_edge.cli.profile import profile
     from plm_edge.cli.rpc import rpc
     from plm_edge.cli.run import run
+    from plm_edge.cli.serve import logs, ps, serve, service, stop
     from plm_edge.cli.uninstall import uninstall
 
     app.command("pull")(pull)
@@ -107,6 +108,10 @@ def _register() -> None:
     app.command("convert")(convert)
     app.command("run")(run)
     app.command("chat", cls=Chat)(chat)
+    app.command("serve")(serve)
+    app.command("ps")(ps)
+    app.command("stop")(stop)
+    app.command("logs")(logs)
     app.command("deploy")(deploy)
     app.command("pack")(pack)
     app.command("rpc")(rpc)
@@ -117,6 +122,7 @@ def _register() -> None:
     app.add_typer(bench, name="bench")
     app.add_typer(devices, name="devices")
     app.add_typer(engine, name="engine")
+    app.add_typer(service, name="service")
 
 
 _register()

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy import record
-from plm_edge.deploy.api import BrokenAnswer
 from plm_edge.deploy.record import ModelHeader, Proof
 from plm_edge.deploy.server import Server
 from plm_edge.engine.greedy import greedy
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
+from plm_edge.generate.remote.api import BrokenAnswer
 from plm_edge.model.description import describe
 
 MARGIN = 0.2  # nats

@@ -145,7 +145,7 @@ def require_memory(deployment: Deployment, settings: Settings) -> None:
 
 
 def require_no_server(deployment: Deployment) -> None:
-    """Refuse a device on which `devices serve` runs already.
+    """Refuse a device on which a server runs already.
 
     Raises:
         PlmEdgeError: it does.
@@ -155,6 +155,6 @@ def require_no_server(deployment: Deployment) -> None:
         raise PlmEdgeError(
             f"a server runs on {deployment.record.device} already",
             f"its process there is {pid}, says {deployment.place.path(SERVING)}",
-            f"stop it: plm-edge devices serve {deployment.cli_name} --stop",
+            f"stop it: plm-edge stop --device {deployment.cli_name}",
             ExitCode.DEVICE,
         )

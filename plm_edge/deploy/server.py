@@ -18,14 +18,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import IO
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.deploy import trouble
-from plm_edge.deploy.api import Api
 from plm_edge.deploy.place import SERVING, Place
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.transport import CommandResult
 from plm_edge.devices.transports.words import quote
+from plm_edge.generate.remote.api import Api
 
 _PORT = re.compile(r"listening on http://\S+:(\d+)")
 _PID = "plm-edge-server:"
@@ -92,6 +93,7 @@ class Server:
         port: its port here, on 127.0.0.1.
         pid: its process number on the device.
         echo: whether its log goes to stderr here as well.
+        log_file: a file here, open for writing, that gets its log; None for none.
     """
 
     api: Api
@@ -105,6 +107,7 @@ class Server:
             self.settings = replace(settings, key=secrets.token_urlsafe(24))
         self.pid = 0
         self.echo = False
+        self.log_file: IO[bytes] | None = None
         self._local_port = local_port
         self._there = 0
         self._lines: deque[str] = deque(maxlen=4000)
@@ -120,6 +123,34 @@ class Server:
     def log(self) -> str:
         """What it has written so far (the last 4,000 lines)."""
         return "\n".join(self._lines)
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens of context."""
+        return self.settings.n_ctx
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute."""
+        return self.settings.threads
+
+    @property
+    def kv(self) -> str:
+        """Type of the KV cache."""
+        return self.settings.kv
+
+    @property
+    def reuse(self) -> bool:
+        """Never: a run here and there must compute the same."""
+        return False
+
+    def peak_rss(self) -> int:
+        """Its peak resident memory, in bytes; 0 if the device does not say."""
+        done = self.transport.shell(
+            f"grep -i VmHWM /proc/{self.pid}/status || ps -o rss= -p {self.pid}", timeout=20
+        )
+        found = re.search(r"\d+", done.text)
+        return int(found[0]) * 1024 if found else 0
 
     def __enter__(self) -> Server:
         self._thread = threading.Thread(target=self._run, name="llama-server", daemon=True)
@@ -209,6 +240,10 @@ class Server:
         if self.echo:
             with suppress(OSError):
                 sys.stderr.write(text)
+        if self.log_file is not None:
+            with suppress(OSError, ValueError):
+                self.log_file.write(data)
+                self.log_file.flush()
         *whole, self._partial = (self._partial + text).split("\n")
         for line in whole:
             self._lines.append(line)
@@ -221,7 +256,7 @@ class Server:
 
 
 def stop_serving(place: Place) -> bool:
-    """Stop the server that `devices serve` runs on a device.
+    """Stop the server that `serve --device` runs on a device.
 
     Returns:
         Whether there was one.
@@ -240,7 +275,7 @@ rm -f {quote(place.path(SERVING))}""")
 
 
 def serving_pid(place: Place) -> int | None:
-    """The process number of the server that `devices serve` runs there; None if there is none.
+    """The process number of the server that `serve --device` runs there; None if there is none.
 
     A file that outlived its server is removed.
 

@@ -33,16 +33,13 @@ def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
         done: how its command ended.
         log: what it wrote.
     """
-    causes = [line for line in log.splitlines() if " E " in f" {line} " or "error" in line.lower()]
-    cause = next((found[1] for line in causes if (found := _CAUSE.search(line))), "")
-    if not cause and causes:
-        cause = causes[0].strip()
-    if _NO_MEMORY.search(log):
-        line = next(line for line in log.splitlines() if _NO_MEMORY.search(line))
-        return failures.out_of_memory(device.name, done.command, line.strip())
-    if found := _NO_PORT.search(log):  # a port of this machine: on others any free one is taken
+    cause = cause_in(log)
+    if line := no_memory_in(log):
+        return failures.out_of_memory(device.name, done.command, line)
+    port = port_not_bound_in(log)
+    if port is not None:  # a port of this machine: on others any free one is taken
         why = "another program listens there, or it is one that only root may take"
-        return failures.port_taken(int(found[1]), why)
+        return failures.port_taken(port, why)
     last = [line for line in log.splitlines() if line.strip()][-3:]
     result = CommandResult(
         "llama-server", done.exit_code, b"", "\n".join(last).encode(), done.seconds
@@ -53,7 +50,7 @@ def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
     if done.exit_code in (0, 128 + 15):  # SIGTERM
         return failures.DeviceError(
             f"the server on {device.name} was stopped",
-            "somebody ended it there, or plm-edge devices serve --stop did",
+            "somebody ended it there, or plm-edge stop --device did",
             "start it again",
         )
     return PlmEdgeError(
@@ -62,6 +59,24 @@ def of_server(device: Transport, done: CommandResult, log: str) -> PlmEdgeError:
         "run it again with --debug to see all that it says, or deploy again",
         ExitCode.DEVICE,
     )
+
+
+def cause_in(log: str) -> str:
+    """The first line of llama-server's log that names an error, without its prefix; else empty."""
+    causes = [line for line in log.splitlines() if " E " in f" {line} " or "error" in line.lower()]
+    cause = next((found[1] for line in causes if (found := _CAUSE.search(line))), "")
+    return cause or (causes[0].strip() if causes else "")
+
+
+def no_memory_in(log: str) -> str:
+    """The line of llama-server's log that says that memory ran out; else empty."""
+    return next((line.strip() for line in log.splitlines() if _NO_MEMORY.search(line)), "")
+
+
+def port_not_bound_in(log: str) -> int | None:
+    """The port that llama-server could not take, by its log; None if that is not what failed."""
+    found = _NO_PORT.search(log)
+    return int(found[1]) if found else None
 
 
 def throttling_reason(device: Transport) -> str:

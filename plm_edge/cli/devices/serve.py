@@ -1,23 +1,22 @@
-"""`plm-edge devices serve` runs llama-server on a device, at a port of this machine."""
+"""`plm-edge devices serve` is `plm-edge serve --device`, under its earlier name."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from plm_edge.base import console
 from plm_edge.cli import options
+from plm_edge.cli.serve.command import Port
 
 
 def serve(
     name: options.AddedDevice,
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(help="A model that was deployed.", show_default="the last"),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Here; 0: any that is free.")] = 8080,
+    port: Port = 7560,
     ctx: options.Ctx = None,
     threads: Annotated[int | None, typer.Option(min=1, max=512, help="Threads there.")] = None,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the one that runs there.")] = False,
@@ -26,40 +25,13 @@ def serve(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Run llama-server on a device until Ctrl-C, at http://127.0.0.1:PORT of this machine."""
-    from plm_edge.deploy import running, server
-    from plm_edge.deploy.place import Place
-    from plm_edge.devices import connect
-    from plm_edge.engine.interrupt import Interrupt
+    """The same as `plm-edge serve --device`; --stop is `plm-edge stop --device`."""
+    from plm_edge.cli.serve import on_device
 
-    opened = connect.open_device(name, emulate=emulate)
-    with opened.transport as transport:
-        if stop:
-            found_one = server.stop_serving(Place(transport, opened.folder))
-            if json:
-                _say(name, "stopped" if found_one else "none", None, None)
-            console.note(f"stopped on {name}" if found_one else f"no server runs on {name}")
-            return
-        deployment = running.find(opened, model)
-        running.require_no_server(deployment)
-        settings = running.settings(
-            deployment, n_ctx=ctx, threads=threads, port=port if transport.here else 0, serving=True
-        )
-        runs = server.Server(deployment.place, settings, local_port=port)
-        runs.echo = options.debug_wanted
-        with runs, Interrupt() as pressed:
-            url = f"http://127.0.0.1:{runs.port}"
-            if json:
-                _say(name, "serving", url, deployment.model.name)
-            else:
-                console.out.print(url, markup=False)
-            console.note(f"{deployment.model.name} on {name}; Ctrl-C stops it")
-            while not pressed():
-                if runs.wait(0.2):
-                    raise runs.failure()
-    console.note("stopped")
-
-
-def _say(name: str, state: str, url: str | None, model: str | None) -> None:
-    found = {"device": name, "state": state, "url": url, "model": model}
-    console.emit_json({"schema": "plm-edge/devices-serve/1", **found})
+    if stop:
+        on_device.stop(name, emulate=emulate, json=json)
+        return
+    on_device.serve(
+        name, model, port=port, ctx=ctx, threads=threads, kv="f16", emulate=emulate, force=True,
+        detach=False, json=json,
+    )  # fmt: skip

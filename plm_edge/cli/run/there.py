@@ -13,11 +13,11 @@ from plm_edge.cli import options
 from plm_edge.cli.run import output
 from plm_edge.cli.run.place import Place, Setting
 from plm_edge.deploy import running, trouble
-from plm_edge.deploy.generation import RemoteGenerator
 from plm_edge.deploy.server import Server
 from plm_edge.devices import connect
 from plm_edge.engine.interrupt import Interrupt
 from plm_edge.engine.options import AUTO
+from plm_edge.generate.remote.generation import RemoteGenerator
 from plm_edge.store import choice as model_choice
 
 

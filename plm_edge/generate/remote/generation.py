@@ -1,4 +1,4 @@
-"""Generating on a device: text as it comes from the server there, and what it took."""
+"""A server generates: text as it comes from there, and what it took."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-from plm_edge.deploy.api import BrokenAnswer
-from plm_edge.deploy.record import DeployedModel
-from plm_edge.deploy.server import Server
 from plm_edge.engine.log import read_log
 from plm_edge.generate import prompt as prompts
 from plm_edge.generate.logprobs import TokenLogprob
 from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
+from plm_edge.generate.remote.api import BrokenAnswer
+from plm_edge.generate.remote.server import Served, ServedModel
 from plm_edge.generate.stats import Stats
 
 
 class RemoteGenerator:
-    """A deployed model that generates: a `generate.protocol.Generator`.
+    """A served model that generates: a `generate.protocol.Generator`.
 
     It is a context manager, entered after the server: at its end it asks the server for the memory
     that it took, while the server still runs.
 
     Args:
         server: runs the model.
-        model: the model, from the device's record.
+        model: what is known of the model.
         stop: is called often; True interrupts a generation.
         load_s: seconds until the server answered.
     """
 
     def __init__(
-        self, server: Server, model: DeployedModel, stop: Callable[[], bool], load_s: float
+        self, server: Served, model: ServedModel, stop: Callable[[], bool], load_s: float
     ) -> None:
         self._server, self._model, self._stop, self._load_s = server, model, stop, load_s
         self._last: RemoteGeneration | None = None
@@ -64,7 +63,7 @@ class RemoteGenerator:
         Raises:
             PlmEdgeError: as `Request.checked`.
         """
-        checked = request.checked(self._server.settings.n_ctx, self._model.n_ctx_train)
+        checked = request.checked(self._server.n_ctx, self._model.n_ctx_train)
         self._last = RemoteGeneration(self._server, checked, self._stop, self._load_s)
         return self._last
 
@@ -89,7 +88,7 @@ class RemoteGeneration:
     """
 
     def __init__(
-        self, server: Server, request: Request, stop: Callable[[], bool], load_s: float
+        self, server: Served, request: Request, stop: Callable[[], bool], load_s: float
     ) -> None:
         self.request = request
         self.tokens: list[int] = []
@@ -106,14 +105,14 @@ class RemoteGeneration:
 
     def _body(self) -> dict[str, Any]:
         request, sampling = self.request, self.request.sampling
-        room = self._server.settings.n_ctx - len(request.prompt) + 1
+        room = self._server.n_ctx - len(request.prompt) + 1
         return {
             "prompt": request.prompt,
             "n_predict": room if request.n_predict is None else min(room, request.n_predict),
             "temperature": sampling.temp, "top_k": sampling.top_k, "top_p": sampling.top_p,
             "min_p": sampling.min_p, "seed": sampling.seed, "stop": list(request.stop),
             "samplers": ["top_k", "top_p", "min_p", "temperature"] if sampling.temp else ["top_k"],
-            "return_tokens": True, "cache_prompt": False, "timings_per_token": True,
+            "return_tokens": True, "cache_prompt": self._server.reuse, "timings_per_token": True,
             "grammar": request.grammar, "n_probs": request.logprobs,
             "return_progress": request.on_prefill is not None,
         } | ({} if sampling.temp else {"top_k": 1})  # fmt: skip
@@ -208,16 +207,16 @@ class RemoteGeneration:
 
     def read_memory(self) -> None:
         """Read how much memory the server took; only a running server can say it."""
-        self._peak_rss = _peak_rss(self._server)
+        self._peak_rss = self._server.peak_rss()
 
     @property
     def stats(self) -> Stats:
-        """What it took on the device. `ttft_s` was measured here, the network included.
+        """What it took there. `ttft_s` was measured here, the network included.
 
         The figures are complete once the server has ended: it prints zero rows last.
         """
-        settings, timings = self._server.settings, self._timings
-        report = read_log(self._server.log)
+        server, timings = self._server, self._timings
+        report = read_log(server.log)
         n_prompt = len(self.request.prompt)
         steps = max(int(timings.get("predicted_n", 0)) - 1, 0)  # the first is prefill's
         return Stats.of(
@@ -230,12 +229,12 @@ class RemoteGeneration:
             decode_s=float(timings.get("predicted_ms", 0)) / 1000 if steps else 0.0,
             n_cached=n_prompt + steps if timings else 0,
             kv=report.kv(),
-            kv_type=settings.kv,
+            kv_type=server.kv,
             compute_bytes=report.compute_bytes(),
             peak_rss_bytes=self._peak_rss,
-            n_ctx=settings.n_ctx,
-            threads=settings.threads,
-            zeros_by_layer=_zeros(self._server.log),
+            n_ctx=server.n_ctx,
+            threads=server.threads,
+            zeros_by_layer=_zeros(server.log),
         )
 
 
@@ -257,12 +256,3 @@ def _zeros(log: str) -> list[float]:
     """The share of zero rows in each layer, as our engine logs it (0 to 1)."""
     rows_by_layer = re.findall(r"^plm-edge rows: \d+ (\d+) (\d+)$", log, re.M)
     return [1 - int(read) / int(rows) for rows, read in rows_by_layer]
-
-
-def _peak_rss(server: Server) -> int:
-    """The server's peak resident memory, in bytes; 0 if the device does not say."""
-    done = server.transport.shell(
-        f"grep -i VmHWM /proc/{server.pid}/status || ps -o rss= -p {server.pid}", timeout=20
-    )
-    found = re.search(r"\d+", done.text)
-    return int(found[0]) * 1024 if found else 0

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from plm_edge.deploy.generation import RemoteGeneration
 from plm_edge.generate.protocol import Request
+from plm_edge.generate.remote.generation import RemoteGeneration
 from plm_edge.generate.sampling import Sampling
 
 # "é" takes tokens 1 and 2, "€" 3 to 5; 9 is "a"; 0 ends
@@ -52,7 +52,7 @@ class Api:
 
 
 def generation(api: Api, stop: Callable[[], bool] = lambda: False) -> RemoteGeneration:
-    server: Any = SimpleNamespace(api=api, settings=SimpleNamespace(n_ctx=100))
+    server: Any = SimpleNamespace(api=api, n_ctx=100, reuse=False)
     return RemoteGeneration(server, Request([7], 20, Sampling(temp=0)), stop, 0.0)
 
 

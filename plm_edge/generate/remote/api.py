@@ -1,4 +1,4 @@
-"""This client speaks the part of llama-server's HTTP API that plm-edge needs, on loopback."""
+"""This client speaks the part of llama-server's HTTP API that plm-edge needs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ class Api:
     """Requests to one server.
 
     Args:
-        port: on 127.0.0.1.
+        port: the server's.
         key: the server's API key.
+        host: its address.
     """
 
-    def __init__(self, port: int, key: str) -> None:
-        self._port = port
+    def __init__(self, port: int, key: str, host: str = "127.0.0.1") -> None:
+        self._port, self._host = port, host
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]:
@@ -96,7 +97,7 @@ class Api:
         return dict(data)
 
     def _connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port)
+        return http.client.HTTPConnection(self._host, self._port)
 
 
 def _read(
@@ -141,7 +142,7 @@ def _refuse_errors(status: int, data: Any) -> None:
         return
     words = error.get("message", error) if isinstance(error, dict) else error
     raise PlmEdgeError(
-        "the server on the device refused the request",
+        "the server refused the request",
         f"{words or data} ({status})",
         "run it again with --debug, and report what it prints",
         ExitCode.DEVICE,

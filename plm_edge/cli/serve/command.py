@@ -1,0 +1,117 @@
+"""`plm-edge serve` runs a model as a server, on this machine or on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.cli import options
+
+Port = Annotated[
+    int,
+    typer.Option("--port", min=0, max=65535, envvar="PLM_EDGE_PORT", help="0: any that is free."),
+]
+
+
+def serve(
+    model: options.Model = None,
+    port: Port = 7560,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PLM_EDGE_HOST", help="The address to listen on.", show_default="127.0.0.1"
+        ),
+    ] = None,
+    lan: Annotated[
+        bool, typer.Option("--lan", help="For this network as well: with a key and a QR code.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="In the background; `plm-edge stop` ends it.")
+    ] = False,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name of the model for requests; repeat it.", show_default=False),
+    ] = None,
+    ctx: options.Ctx = None,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=64, help="Conversations at once, each with its --ctx.")
+    ] = 1,
+    threads: options.Threads = None,
+    kv: options.KV = options.KVType.f16,
+    idle: Annotated[
+        int, typer.Option(min=0, help="Seconds without a request until memory is freed; 0: never.")
+    ] = 900,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help="Keys, one a line; else PLM_EDGE_API_KEY.", show_default=False),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A foreign web page that may use it (https://a.example); repeat it.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Run it there, where `deploy` put it.", show_default=False),
+    ] = None,
+    emulate: options.Emulate = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Serve a model: OpenAI's and Anthropic's API, and a page for a browser. Ctrl-C stops it.
+
+    Other machines reach it only with --lan or --host, and then with a key. A model that is not
+    used leaves the memory, and comes back with the next request. `plm-edge ps` shows what runs.
+    """
+    if device is not None:
+        from plm_edge.cli.serve import on_device
+
+        if lan or host or origin or alias or api_key_file or parallel != 1:
+            raise _not_there()
+        on_device.serve(
+            device, model, port=port, ctx=ctx, threads=threads, kv=kv.value, emulate=emulate,
+            force=force, detach=detach, json=json,
+        )  # fmt: skip
+        return
+    if emulate:
+        raise options.without_device("--emulate", "it serves from this machine")
+    from plm_edge.cli.model import say_which
+    from plm_edge.cli.serve import here
+    from plm_edge.serve.start import Wish
+    from plm_edge.store import choice as model_choice
+
+    choice = model_choice.choose(model)
+    say_which(choice)
+    wish = Wish(
+        model=choice.path,
+        name=choice.name,
+        aliases=(*(alias or ()), *((model,) if model and "," not in model else ())),
+        host=host,
+        port=port,
+        lan=lan,
+        origins=tuple(origin or ()),
+        key_file=api_key_file,
+        n_ctx=ctx,
+        parallel=parallel,
+        kv=kv.value,
+        threads=threads,
+        sleep_after=idle,
+        force=force,
+    )
+    here.serve(wish, detach=detach, json=json)
+
+
+def _not_there() -> PlmEdgeError:
+    return PlmEdgeError(
+        "a server on a device is reached through this machine alone",
+        "--lan, --host, --origin, --alias, --api-key-file and --parallel are for servers here",
+        "leave them out, or run plm-edge serve on that machine itself",
+        ExitCode.USAGE,
+    )

@@ -1,0 +1,87 @@
+"""`plm-edge service` starts the server with the machine."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Literal
+
+import typer
+
+from plm_edge.base import console
+from plm_edge.cli import options
+
+SCHEMA = "plm-edge/service/1"
+service = typer.Typer(
+    help="Start the server with the machine: install, remove, status.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+Kind = Annotated[
+    Literal["systemd", "launchd", "termux"] | None,
+    typer.Option("--kind", help="For which starter.", show_default="this machine's"),
+]
+
+
+@service.command(
+    "install", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def install(
+    context: typer.Context,
+    kind: Kind = None,
+    show: Annotated[
+        bool, typer.Option("--print", help="Show the unit and what to do with it; change nothing.")
+    ] = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Serve whenever you are logged in. All other words go to `plm-edge serve`.
+
+    Only systemd is switched on for you; for launchd and Termux:Boot the unit is printed, with what
+    to do with it.
+    """
+    from plm_edge.serve import service as services
+
+    wanted = services.unit(kind or services.kind_here(), context.args)
+    if show or wanted.kind != "systemd":
+        console.out.print(wanted.text, markup=False, soft_wrap=True, end="")
+        console.note(f"place it as {wanted.path}, then:")
+        for command in wanted.enable:
+            console.note(f"  {shlex.join(command)}")
+        return
+    started = services.install(wanted)
+    console.note(f"placed {wanted.path}")
+    if started:
+        console.note("it runs now, and after each login; before it: loginctl enable-linger")
+    else:
+        console.warn("no systemd of yours answers here: it starts where one does")
+
+
+@service.command("remove")
+def remove(kind: Kind = None, quiet: options.Quiet = False, debug: options.Debug = False) -> None:
+    """Stop the service, and remove what `install` placed."""
+    from plm_edge.serve import service as services
+
+    placed = services.unit(kind or services.kind_here(), ())
+    if services.remove(placed):
+        console.note(f"removed {placed.path}")
+    else:
+        console.note("no service is installed")
+
+
+@service.command("status")
+def status(
+    kind: Kind = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Say whether the service is installed and runs."""
+    from plm_edge.serve import service as services
+
+    placed = services.unit(kind or services.kind_here(), ())
+    state = services.state(placed)
+    if json:
+        found = {"schema": SCHEMA, "kind": placed.kind, "path": str(placed.path), "state": state}
+        console.emit_json(found)
+    else:
+        console.out.print(f"{state} ({placed.path})", markup=False)

@@ -1,0 +1,1 @@
+"""This room runs llama-server on this machine: found or built, started, watched and stopped."""

@@ -1,0 +1,77 @@
+"""Settings say how llama-server runs on this machine: small by default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from plm_edge.base import place
+from plm_edge.machine import memory
+
+PORT = 7560
+LOOPBACK = "127.0.0.1"
+SLEEP_AFTER = 900  # seconds without a request until the model leaves the memory
+_CACHE_SHARE = 20  # of the RAM, at most 1/20 keeps earlier prompts
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run a model here.
+
+    Attributes:
+        model: the GGUF.
+        name: what requests call it, and answers name.
+        aliases: other names for it.
+        host: the addresses to listen on, with commas between.
+        port: 0 takes any that is free.
+        origins: web pages that may use it, as --cors-origins has them.
+        key_file: holds the API keys, one a line; None asks for none.
+        n_ctx: tokens of context of each conversation.
+        parallel: conversations at once.
+        threads: how many compute.
+        kv: type of the cache.
+        sleep_after: seconds without a request until the model leaves the memory; 0 keeps it.
+        page: whether to serve the page at /.
+        more: further words for llama-server.
+    """
+
+    model: Path
+    name: str
+    n_ctx: int
+    threads: int
+    aliases: tuple[str, ...] = ()
+    host: str = LOOPBACK
+    port: int = PORT
+    origins: tuple[str, ...] = ("localhost",)
+    key_file: Path | None = None
+    parallel: int = 1
+    kv: str = "f16"
+    sleep_after: int = SLEEP_AFTER
+    page: bool = True
+    more: tuple[str, ...] = ()
+
+    def words(self, program: Path) -> list[str]:
+        """The command line, word by word; no key is in it."""
+        page = place.PACKAGE / "serve/page"
+        shown = self.page and (page / "index.html").is_file()
+        names = ",".join((self.name, *self.aliases))
+        return [
+            str(program), "--model", str(self.model), "--alias", names,
+            "--host", self.host, "--port", str(self.port),
+            "--cors-origins", ",".join(self.origins),
+            *(["--api-key-file", str(self.key_file)] if self.key_file else []),
+            "--ctx-size", str(self.n_ctx * self.parallel), "--parallel", str(self.parallel),
+            "--threads", str(self.threads), "--poll", "0", "--threads-http", "4",
+            "--cache-type-k", self.kv, "--cache-type-v", self.kv,
+            "--batch-size", "512", "--ubatch-size", "512", "--load-mode", "none", "--no-warmup",
+            "--cache-ram", str(cache_ram()), "--sleep-idle-seconds", str(self.sleep_after or -1),
+            "--metrics", "--offline", "--log-colors", "off", "--verbosity", "3",
+            *(["--path", str(page)] if shown else ["--no-ui"]),
+            *self.more,
+        ]  # fmt: skip
+
+
+def cache_ram() -> int:
+    """MiB that the server may take for prompts of earlier conversations: 5 % of the RAM."""
+    return memory.total() // _CACHE_SHARE // _MIB

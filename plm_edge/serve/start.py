@@ -1,0 +1,90 @@
+"""This module turns what a person asked for into the settings of a server, and checks them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from plm_edge.engine.options import choose_ctx
+from plm_edge.machine.threads import default_threads
+from plm_edge.model import gguf_file, need
+from plm_edge.serve import keys, network
+from plm_edge.serve.settings import LOOPBACK, PORT, SLEEP_AFTER, Settings
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asked for. None lets the machine and the model choose.
+
+    Attributes:
+        model: the GGUF.
+        name: what requests call it.
+        host: an address to listen on; None is loopback.
+        lan: listen in this machine's network as well, with a key.
+        origins: web pages that may use it, beside its own and those of this machine.
+        key_file: a person's own file of keys.
+        force: load it even if memory is short.
+
+    The others are those of `Settings`.
+    """
+
+    model: Path
+    name: str
+    aliases: tuple[str, ...] = ()
+    host: str | None = None
+    port: int = PORT
+    lan: bool = False
+    origins: tuple[str, ...] = ()
+    key_file: Path | None = None
+    n_ctx: int | None = None
+    parallel: int = 1
+    kv: str = "f16"
+    threads: int | None = None
+    sleep_after: int = SLEEP_AFTER
+    force: bool = False
+
+
+def settings(wish: Wish) -> Settings:
+    """The settings for a wish. Its port is free, and the model fits the memory.
+
+    Where other machines can reach the server there is always a key.
+
+    Raises:
+        PlmEdgeError: the port is taken, the model does not fit, or a key cannot be used.
+    """
+    hosts = [wish.host or LOOPBACK]
+    if wish.lan:
+        hosts = list(dict.fromkeys([*hosts, network.lan_address()]))
+    for host in hosts:
+        network.require_free(host, wish.port)
+    header = gguf_file.read(wish.model)
+    n_ctx = choose_ctx(header, wish.n_ctx)
+    if not wish.force:
+        need.check(header, n_ctx * wish.parallel, wish.kv)
+    key_file = keys.given(wish.key_file)
+    reachable = [host for host in hosts if not network.is_loopback(host)]
+    if reachable and key_file is None:
+        key_file = keys.kept()
+    return Settings(
+        model=wish.model.resolve(),
+        name=wish.name,
+        aliases=wish.aliases,
+        host=",".join(hosts),
+        port=wish.port,
+        origins=_origins(wish, bool(reachable)),
+        key_file=key_file,
+        n_ctx=n_ctx,
+        parallel=wish.parallel,
+        kv=wish.kv,
+        threads=wish.threads or default_threads(),
+        sleep_after=wish.sleep_after,
+    )
+
+
+def _origins(wish: Wish, reachable: bool) -> tuple[str, ...]:
+    """Web pages that may use it: any of this machine, and its own by each name that it has.
+
+    With a port that is not known yet, the server's own page is same-origin by its address alone.
+    """
+    own = [f"http://{name}:{wish.port}" for name in network.names()] if reachable else []
+    return ("localhost", *own, *wish.origins)

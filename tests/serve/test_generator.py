@@ -1,0 +1,70 @@
+"""A running server generates what a session here does, through the same protocol."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
+from plm_edge.generate.local import LocalGenerator
+from plm_edge.generate.protocol import Request
+from plm_edge.generate.sampling import Sampling
+from plm_edge.serve import client, running
+from testkit.cli import Cli
+from tests.serve.conftest import Serve, runs, wait_until
+
+GREEDY = Sampling(temp=0)
+PROMPT = "def add(a, b):"
+
+
+@pytest.fixture
+def data(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process sees the servers that `cli` starts."""
+    monkeypatch.setenv("PLM_EDGE_DATA_DIR", cli.env["PLM_EDGE_DATA_DIR"])
+
+
+@pytest.mark.usefixtures("data")
+def test_the_same_tokens_as_here(serve: Serve, cli: Cli, tiny_gguf: Path) -> None:
+    cli.env["PLM_EDGE_API_KEY"] = "secret"
+    serve("--ctx", "256")
+    found = running.servers()[0]
+    with client.generator(found) as generator:
+        prompt = generator.encode(PROMPT, raw=True).tokens
+        there = generator.generate(Request(prompt, 32, GREEDY))
+        text = there.whole()
+        again = generator.generate(Request(prompt, 32, GREEDY)).whole()
+    with Session.open(tiny_gguf, Options(n_ctx=256)) as session:
+        local = LocalGenerator(session)
+        assert local.encode(PROMPT, raw=True).tokens == prompt
+        here = local.generate(Request(prompt, 32, GREEDY))
+        assert here.whole() == text == again
+    assert there.tokens == here.tokens
+    assert there.stop_reason == here.stop_reason
+    assert there.stats.n_generated == here.stats.n_generated
+    assert there.stats.peak_rss_bytes > 0
+    assert there.stats.n_ctx == 256
+
+
+@pytest.mark.usefixtures("data")
+def test_a_base_model_gets_no_template(serve: Serve) -> None:
+    serve()
+    generator = client.generator(running.servers()[0])
+    assert not generator.encode(PROMPT).templated
+    with pytest.raises(PlmEdgeError, match="chat template"):
+        generator.encode([{"role": "user", "content": "hello"}])
+
+
+@pytest.mark.usefixtures("data")
+def test_a_dead_server_says_why(serve: Serve) -> None:
+    server = serve()
+    generator = client.generator(running.servers()[0])
+    tokens = generator.encode(PROMPT, raw=True).tokens
+    os.kill(server.process.pid, signal.SIGKILL)
+    wait_until(lambda: not runs(server.about["pid"]))
+    with pytest.raises(PlmEdgeError, match="ended"):
+        generator.generate(Request(tokens, 4, GREEDY)).whole()
