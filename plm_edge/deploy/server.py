@@ -26,6 +26,7 @@ from plm_edge.deploy.place import SERVING, Place
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.transport import CommandResult
 from plm_edge.devices.transports.words import quote
+from plm_edge.engine.log import KVReport, read_log
 from plm_edge.generate.remote.api import Api
 
 _PORT = re.compile(r"listening on http://\S+:(\d+)")
@@ -143,6 +144,10 @@ class Server:
     def reuse(self) -> bool:
         """Never: a run here and there must compute the same."""
         return False
+
+    def kv_report(self) -> KVReport | None:
+        """The size of its KV cache, by its log."""
+        return read_log(self.log).kv()
 
     def peak_rss(self) -> int:
         """Its peak resident memory, in bytes; 0 if the device does not say."""

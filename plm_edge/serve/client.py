@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.engine.log import KVReport
 from plm_edge.engine.options import never
 from plm_edge.generate.remote.api import Api
 from plm_edge.generate.remote.generation import RemoteGenerator
 from plm_edge.machine.memory import proc_table
-from plm_edge.model import gguf_file
+from plm_edge.model import gguf_file, need
 from plm_edge.serve import state, trouble
 from plm_edge.serve.running import RunningServer
 
@@ -71,6 +72,17 @@ class Client:
     def log(self) -> str:
         """The end of what it has written."""
         return trouble.tail(self._server.log)
+
+    def kv_report(self) -> KVReport | None:
+        """The size of its KV cache, by the model's header; None where that is not here."""
+        if self._server.device:
+            return None
+        shape = need.kv_shape(gguf_file.read(Path(self._server.model)))
+        if shape is None:
+            return None
+        size = shape.bytes_per_token(self.kv) * self.n_ctx
+        values = 0 if shape.latent else size // 2
+        return KVReport(size, size - values, values, self.n_ctx, shape.n_layers, self.kv)
 
     def failure(self) -> PlmEdgeError:
         """The error that says why it ended or does not answer."""

@@ -37,7 +37,8 @@ def test_the_same_tokens_as_here(serve: Serve, cli: Cli, tiny_gguf: Path) -> Non
         prompt = generator.encode(PROMPT, raw=True).tokens
         there = generator.generate(Request(prompt, 32, GREEDY))
         text = there.whole()
-        again = generator.generate(Request(prompt, 32, GREEDY)).whole()
+        second = generator.generate(Request(prompt, 32, GREEDY))
+        again = second.whole()
     with Session.open(tiny_gguf, Options(n_ctx=256)) as session:
         local = LocalGenerator(session)
         assert local.encode(PROMPT, raw=True).tokens == prompt
@@ -46,8 +47,9 @@ def test_the_same_tokens_as_here(serve: Serve, cli: Cli, tiny_gguf: Path) -> Non
     assert there.tokens == here.tokens
     assert there.stop_reason == here.stop_reason
     assert there.stats.n_generated == here.stats.n_generated
-    assert there.stats.peak_rss_bytes > 0
-    assert there.stats.n_ctx == 256
+    assert second.stats.peak_rss_bytes > 1 << 20
+    assert second.stats.n_ctx == 256
+    assert second.stats.kv_bytes_allocated == here.stats.kv_bytes_allocated
 
 
 @pytest.mark.usefixtures("data")

@@ -40,11 +40,12 @@ class Start:
             return there.open_place(device, emulate, setting)
         if emulate:
             raise options.without_device("--emulate", "it runs on this machine")
-        from plm_edge.cli.run import here
+        from plm_edge.cli.run import here, served
 
         if self.resumed is not None and setting.model is None:
             setting = replace(setting, model=self._model_of(self.resumed))
-        return here.open_place(setting)
+        server = served.find(setting)
+        return here.open_place(setting) if server is None else served.open_place(server)
 
     def _model_of(self, resumed: ChatFile) -> str | None:
         model = resumed.saved.model

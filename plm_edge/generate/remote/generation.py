@@ -228,7 +228,7 @@ class RemoteGeneration:
             n_steps=steps,
             decode_s=float(timings.get("predicted_ms", 0)) / 1000 if steps else 0.0,
             n_cached=n_prompt + steps if timings else 0,
-            kv=report.kv(),
+            kv=server.kv_report(),
             kv_type=server.kv,
             compute_bytes=report.compute_bytes(),
             peak_rss_bytes=self._peak_rss,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.engine.log import KVReport
 from plm_edge.generate.remote.api import Api
 
 
@@ -36,6 +37,10 @@ class Served(Protocol):
     @property
     def log(self) -> str:
         """What it has written so far."""
+        ...
+
+    def kv_report(self) -> KVReport | None:
+        """The size of its KV cache; None if that is not known."""
         ...
 
     def failure(self) -> PlmEdgeError:
