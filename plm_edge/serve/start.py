@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plm_edge.engine.options import choose_ctx
 from plm_edge.machine.threads import default_threads
-from plm_edge.model import gguf_file, need
+from plm_edge.model import fit, gguf_file
 from plm_edge.serve import keys, network
 from plm_edge.serve.settings import LOOPBACK, PORT, SLEEP_AFTER, Settings
 
@@ -38,16 +38,19 @@ class Wish:
     key_file: Path | None = None
     n_ctx: int | None = None
     parallel: int = 1
-    kv: str = "f16"
+    kv: str | None = None
     threads: int | None = None
     sleep_after: int = SLEEP_AFTER
     force: bool = False
 
 
-def settings(wish: Wish) -> Settings:
+def settings(wish: Wish, note: Callable[[str], None]) -> Settings:
     """The settings for a wish. Its port is free, and the model fits the memory.
 
     Where other machines can reach the server there is always a key.
+
+    Args:
+        note: gets a sentence on what was given up because memory is short.
 
     Raises:
         PlmEdgeError: the port is taken, the model does not fit, or a key cannot be used.
@@ -58,9 +61,13 @@ def settings(wish: Wish) -> Settings:
     for host in hosts:
         network.require_free(host, wish.port)
     header = gguf_file.read(wish.model)
-    n_ctx = choose_ctx(header, wish.n_ctx)
-    if not wish.force:
-        need.check(header, n_ctx * wish.parallel, wish.kv)
+    wanted = wish.n_ctx
+    if wanted is None and wish.parallel > 1:
+        wanted = fit.preferred_ctx(header)
+    tokens = None if wanted is None else wanted * wish.parallel
+    chosen = fit.choose(header, tokens, wish.kv, force=wish.force)
+    if chosen.note:
+        note(chosen.note)
     key_file = keys.given(wish.key_file)
     reachable = [host for host in hosts if not network.is_loopback(host)]
     if reachable and key_file is None:
@@ -73,9 +80,9 @@ def settings(wish: Wish) -> Settings:
         port=wish.port,
         origins=_origins(wish, bool(reachable)),
         key_file=key_file,
-        n_ctx=n_ctx,
+        n_ctx=chosen.n_ctx // wish.parallel,
         parallel=wish.parallel,
-        kv=wish.kv,
+        kv=chosen.kv,
         threads=wish.threads or default_threads(),
         sleep_after=wish.sleep_after,
     )

@@ -13,6 +13,7 @@ from plm_edge.cli.run import output
 from plm_edge.cli.run.place import Place, Setting
 from plm_edge.engine import library
 from plm_edge.engine.interrupt import Interrupt
+from plm_edge.engine.options import AUTO
 from plm_edge.generate.remote.generation import RemoteGenerator
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
@@ -27,13 +28,15 @@ def find(setting: Setting) -> RunningServer | None:
     Without a model named, the one server that runs has it. A context, a type of the cache or a
     number of threads that the person asked for must be the server's.
     """
+    if setting.gpu_layers or setting.rpc or setting.mlock:
+        return None
     known = [
         one
         for one in running.servers()
         if not one.device
         and setting.ctx in (None, one.n_ctx)
         and setting.threads in (None, one.threads)
-        and setting.kv == one.kv
+        and setting.kv in (AUTO, one.kv)
     ]
     if setting.model is None:
         return known[0] if len(known) == 1 else None

@@ -40,7 +40,7 @@ def serve(
         int, typer.Option(min=1, max=64, help="Conversations at once, each with its --ctx.")
     ] = 1,
     threads: options.Threads = None,
-    kv: options.KV = options.KVType.f16,
+    kv: options.FittingKV = None,
     idle: Annotated[
         int, typer.Option(min=0, help="Seconds without a request until memory is freed; 0: never.")
     ] = 900,
@@ -76,8 +76,8 @@ def serve(
         if lan or host or origin or alias or api_key_file or parallel != 1:
             raise _not_there()
         on_device.serve(
-            device, model, port=port, ctx=ctx, threads=threads, kv=kv.value, emulate=emulate,
-            force=force, detach=detach, json=json,
+            device, model, port=port, ctx=ctx, threads=threads, kv=kv.value if kv else "f16",
+            emulate=emulate, force=force, detach=detach, json=json,
         )  # fmt: skip
         return
     if emulate:
@@ -100,7 +100,7 @@ def serve(
         key_file=api_key_file,
         n_ctx=ctx,
         parallel=parallel,
-        kv=kv.value,
+        kv=kv.value if kv else None,
         threads=threads,
         sleep_after=idle,
         force=force,

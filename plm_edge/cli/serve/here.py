@@ -33,7 +33,7 @@ def serve(wish: Wish, *, detach: bool, json: bool) -> None:
     Raises:
         PlmEdgeError: it cannot be served, or its server crashed twice within ten minutes.
     """
-    chosen = settings(wish)
+    chosen = settings(wish, console.warn)
     found = find_program()
     with Interrupt() as pressed, ends_with_it(pressed):
         console.note(f"loading {chosen.name}")
