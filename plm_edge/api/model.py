@@ -17,7 +17,8 @@ from plm_edge.api.answer import Answer, Stream
 from plm_edge.api.settings import Settings
 from plm_edge.api.settings import request as request_of
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.engine.options import Options
+from plm_edge.building import gpu_engine
+from plm_edge.engine.options import AUTO, Options
 from plm_edge.engine.session import Session
 from plm_edge.generate.local import LocalGenerator
 from plm_edge.generate.logprobs import TokenLogprob
@@ -41,9 +42,13 @@ class Model:
     Args:
         name_or_path: a GGUF, or the name of a model that `plm-edge list` shows. None takes what
             PLM_EDGE_MODEL names, else the newest, else the bundled tiny-plm.
-        ctx: tokens of context; None: the model's, at most 4096.
+        ctx: tokens of context; None: the model's, at most 4096, and fewer where memory is short.
         threads: that compute; None: one a big core.
-        kv: type of the KV cache: "f16", "q8_0" or "q4_0".
+        kv: type of the KV cache: "f16", "q8_0" or "q4_0"; "auto": f16, a smaller one where memory
+            is short. `notes` say what was given up.
+        gpu_layers: layers on a GPU, counted from the last; None: all, if the engine has one.
+        rpc: other machines that compute layers, "HOST:PORT" each (docs/machines.md).
+        mlock: keep the weights in memory, never swapped out.
         check_memory: refuse a model that does not fit into what is free.
         on_load: called with the share that is loaded, 0 to 1.
 
@@ -57,17 +62,25 @@ class Model:
         *,
         ctx: int | None = None,
         threads: int | None = None,
-        kv: str = "f16",
+        kv: str = AUTO,
+        gpu_layers: int | None = None,
+        rpc: Sequence[str] = (),
+        mlock: bool = False,
         check_memory: bool = True,
         on_load: Callable[[float], None] | None = None,
     ) -> None:
         self._path = choice.choose(name_or_path).path
+        if gpu_layers:
+            gpu_engine.use()
         self._session = Session.open(
             self._path,
             Options(
                 n_ctx=ctx,
                 threads=threads,
                 kv=kv,
+                gpu_layers=gpu_layers,
+                rpc=tuple(rpc),
+                mlock=mlock,
                 check_memory=check_memory,
                 on_load=on_load,
                 max_outputs=scoring.ROWS,
@@ -86,7 +99,10 @@ class Model:
         *,
         ctx: int | None = None,
         threads: int | None = None,
-        kv: str = "f16",
+        kv: str = AUTO,
+        gpu_layers: int | None = None,
+        rpc: Sequence[str] = (),
+        mlock: bool = False,
         check_memory: bool = True,
         on_load: Callable[[float], None] | None = None,
     ) -> Model:
@@ -96,11 +112,19 @@ class Model:
             ctx=ctx,
             threads=threads,
             kv=kv,
+            gpu_layers=gpu_layers,
+            rpc=rpc,
+            mlock=mlock,
             check_memory=check_memory,
             on_load=on_load,
         )
 
     # What it is
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences that say what was chosen for want of memory, and what is computed where."""
+        return self._session.notes
 
     @property
     def path(self) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge import Model
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import accelerators, library, rpc
 from testkit.checkout import ROOT
@@ -80,6 +81,15 @@ def test_two_servers_give_the_same_text(
     assert text_of(cli, tiny_gguf, "--rpc", endpoints(servers), "--gpu", layers) == alone
     # the servers serve the next one
     assert text_of(cli, tiny_gguf, "--rpc", endpoints(servers)) == alone
+
+
+def test_from_python(tiny_gguf: Path, servers: list[Server]) -> None:
+    with Model.load(tiny_gguf, threads=1) as model:
+        alone = model.generate(PROMPT, n_predict=24, temp=0).text
+        assert model.notes == []
+    with Model.load(tiny_gguf, rpc=[server.endpoint for server in servers]) as model:
+        assert model.generate(PROMPT, n_predict=24, temp=0).text == alone
+        assert servers[0].endpoint in model.notes[0]
 
 
 def test_the_sparse_product_runs_there(tiny_gguf: Path, servers: list[Server]) -> None:
