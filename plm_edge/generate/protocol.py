@@ -100,7 +100,8 @@ class Generation(Protocol):
         request: what was asked for, checked.
         tokens: ids of the new tokens so far, the end token not among them.
         stop_reason: why it stopped, or None while it runs.
-        logprobs: of each of `tokens`; empty unless `Request.logprobs` asks for them.
+        logprobs: of each of `tokens`, in their order; empty unless `Request.logprobs` asks for
+            them. A device tells none of tokens that end within a character.
     """
 
     request: Request

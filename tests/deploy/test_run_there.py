@@ -73,6 +73,21 @@ def test_a_chat_there_says_what_it_says_here(ready: Pi, tiny_gguf: Path) -> None
     assert ready.ends()
 
 
+def test_grammar_log_probabilities_and_stop_strings_are_as_here(ready: Pi, tiny_gguf: Path) -> None:
+    schema = '{"type": "object", "properties": {"n": {"type": "number", "maximum": 2}}}'
+    base = ("-p", SURE, "-n", "12", "--temp", "0", "--threads", "1", "--json", "--logprobs", "2")
+    for form in (("--schema", schema), ("--grammar", "root ::= [a-z ]{4}"), ("--stop", "a")):
+        asked = (*base, *form)
+        here = json.loads(ready.cli("run", tiny_gguf, *asked, code=None).stdout)
+        there = json.loads(ready.cli("run", "--device", "pi", *asked, code=None).stdout)
+        for name in ("text", "tokens", "stop_reason", "valid"):
+            assert here.get(name) == there.get(name), name
+        assert [one["token"] for one in there["logprobs"]] == there["tokens"]
+        for mine, its in zip(here["logprobs"], there["logprobs"], strict=True):
+            assert its["logprob"] == pytest.approx(mine["logprob"], abs=0.05)
+            assert [one["token"] for one in its["top"]] == [one["token"] for one in mine["top"]]
+
+
 def test_streamed_with_stats(ready: Pi) -> None:
     done = ready.cli("run", "--device", "pi", "-p", SURE, "-n", "3", "--temp", "0", "--stats")
     assert done.stdout.strip()

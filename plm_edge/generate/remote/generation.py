@@ -174,13 +174,14 @@ class RemoteGeneration:
         return text
 
     def _lacks_some(self) -> bool:
-        """Says whether the stream has named fewer tokens, or log probabilities, than it made."""
+        """Says whether the stream has named fewer tokens, or log probabilities, than an answer that
+        is not streamed does."""
         if self.stop_reason == "interrupted":
             return False
+        # What may become a stop string is held back, and comes with the last token's alone.
+        held_back = bool(self.request.logprobs and self.request.stop)
         known = [chosen.token for chosen in self.logprobs]
-        return len(self.tokens) != self._n_tokens or (
-            self.request.logprobs > 0 and known != self.tokens
-        )
+        return len(self.tokens) != self._n_tokens or (held_back and known != self.tokens)
 
     def _note(self, ids: list[int], text: str) -> None:
         """Keep the tokens that an event names, and where unnamed ones stand before them."""
@@ -239,17 +240,21 @@ class RemoteGeneration:
 
 
 def read_logprobs(event: dict[str, Any]) -> list[ChosenLogprob]:
-    """Log probabilities in the server's answer or in one of its events."""
-    return [
-        ChosenLogprob(
-            *_logprob(found), tuple(TokenLogprob(*_logprob(top)) for top in found["top_logprobs"])
-        )
-        for found in event.get("completion_probabilities", [])
-    ]
+    """Log probabilities in the server's answer or in one of its events.
+
+    It tells none of a token that ends within a character.
+    """
+    found = []
+    for chosen in event.get("completion_probabilities", []):
+        top = tuple(_logprob(other) for other in chosen["top_logprobs"])
+        # Of the token itself the server tells the characters that were whole with it.
+        own = next((other for other in top if other.token == chosen["id"]), _logprob(chosen))
+        found.append(ChosenLogprob(own.token, own.piece, own.logprob, top))
+    return found
 
 
-def _logprob(found: dict[str, Any]) -> tuple[int, bytes, float]:
-    return int(found["id"]), bytes(found["bytes"]), float(found["logprob"])
+def _logprob(found: dict[str, Any]) -> TokenLogprob:
+    return TokenLogprob(int(found["id"]), bytes(found["bytes"]), float(found["logprob"]))
 
 
 def _zeros(log: str) -> list[float]:
