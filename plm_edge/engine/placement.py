@@ -61,8 +61,7 @@ def place(engine: Engine, header: GGUFFile, options: Options) -> Placement:
         PlmEdgeError: a server is unreachable or of another version (DEVICE), or layers were asked
             to go to a GPU and there is none (ENVIRONMENT).
     """
-    count = header.arch_key("block_count")
-    n_layers = count if isinstance(count, int) else 0
+    n_layers = layers_of(header)
     wanted = options.gpu_layers
     if options.rpc:
         servers = [rpc.ask(endpoint, engine.info.tree) for endpoint in options.rpc]
@@ -78,3 +77,9 @@ def place(engine: Engine, header: GGUFFile, options: Options) -> Placement:
         return Placement(0, n_layers)
     layers = accelerators.ALL if wanted is None else wanted
     return Placement(layers, n_layers, [gpu.handle for gpu in found], found)
+
+
+def layers_of(header: GGUFFile) -> int:
+    """Returns how many layers a model has; 0 where its header does not say."""
+    count = header.arch_key("block_count")
+    return count if isinstance(count, int) else 0

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from plm_edge.engine import accelerators, library, placement, rpc
+from plm_edge.machine import memory
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import fit, gguf_file
+from plm_edge.model.gguf_file import GGUFFile
 from plm_edge.serve import keys, network
 from plm_edge.serve.settings import LOOPBACK, PORT, SLEEP_AFTER, Settings
 
@@ -24,6 +27,8 @@ class Wish:
         origins: web pages that may use it, beside its own and those of this machine.
         key_file: a person's own file of keys.
         force: load it even if memory is short.
+        rpc: other machines that compute layers, HOST:PORT each.
+        gpu_layers: how many layers they compute, counted from the last.
 
     The others are those of `Settings`.
     """
@@ -42,6 +47,8 @@ class Wish:
     threads: int | None = None
     sleep_after: int = SLEEP_AFTER
     force: bool = False
+    rpc: tuple[str, ...] = ()
+    gpu_layers: int | None = None
 
 
 def settings(wish: Wish, note: Callable[[str], None]) -> Settings:
@@ -65,7 +72,8 @@ def settings(wish: Wish, note: Callable[[str], None]) -> Settings:
     if wanted is None and wish.parallel > 1:
         wanted = fit.preferred_ctx(header)
     tokens = None if wanted is None else wanted * wish.parallel
-    chosen = fit.choose(header, tokens, wish.kv, force=wish.force)
+    away, share = _elsewhere(header, wish)
+    chosen = fit.choose(header, tokens, wish.kv, force=wish.force, share=share)
     if chosen.note:
         note(chosen.note)
     key_file = keys.given(wish.key_file)
@@ -85,7 +93,22 @@ def settings(wish: Wish, note: Callable[[str], None]) -> Settings:
         kv=chosen.kv,
         threads=wish.threads or default_threads(),
         sleep_after=wish.sleep_after,
+        more=away,
     )
+
+
+def _elsewhere(header: GGUFFile, wish: Wish) -> tuple[tuple[str, ...], float]:
+    """The words that send layers to other machines, and the share of layers that stays here."""
+    if not wish.rpc:
+        return (), 1.0
+    servers = [rpc.ask(endpoint, library.read_pin().tree) for endpoint in wish.rpc]
+    there = [free for server in servers for free in server.free]
+    n_layers = placement.layers_of(header)
+    away = wish.gpu_layers
+    if away is None:
+        away = accelerators.layers_for(n_layers, memory.total(), there)
+    words = ("--rpc", ",".join(wish.rpc), "--n-gpu-layers", str(away))
+    return words, accelerators.share_here(n_layers, away)
 
 
 def _origins(wish: Wish, reachable: bool) -> tuple[str, ...]:

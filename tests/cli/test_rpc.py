@@ -5,68 +5,27 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+import testkit.rpc
 from plm_edge import Model
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import accelerators, library, rpc
 from testkit.checkout import ROOT
 from testkit.cli import Cli
+from testkit.rpc import Server, endpoints, free_port
 
 PROMPT = "def add(a, b):\n"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@dataclass
-class Server:
-    """A running `plm-edge rpc`."""
-
-    port: int
-    process: subprocess.Popen[str]
-
-    @property
-    def endpoint(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-
 @pytest.fixture
 def servers() -> Iterator[list[Server]]:
-    """Two of them, each with one thread."""
-    found = [_serve(free_port()) for _ in range(2)]
-    yield found
-    for server in found:
-        server.process.kill()
-        server.process.wait(10)
-
-
-def _serve(port: int) -> Server:
-    command = [sys.executable, "-m", "plm_edge", "rpc", "--threads", "1", "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "transport" in line:  # what the engine prints before it listens
-            break
-    threading.Thread(target=process.stdout.read, daemon=True).start()
-    return Server(port, process)
-
-
-def endpoints(servers: list[Server]) -> str:
-    return ",".join(server.endpoint for server in servers)
+    with testkit.rpc.two() as found:
+        yield found
 
 
 def text_of(cli: Cli, model: Path, *more: str) -> str:

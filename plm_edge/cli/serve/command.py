@@ -41,6 +41,10 @@ def serve(
     ] = 1,
     threads: options.Threads = None,
     kv: options.FittingKV = None,
+    rpc: options.Rpc = None,
+    gpu: Annotated[
+        str, typer.Option(metavar="auto|all|N", help="With --rpc: layers on those machines.")
+    ] = "auto",
     idle: Annotated[
         int, typer.Option(min=0, help="Seconds without a request until memory is freed; 0: never.")
     ] = 900,
@@ -73,7 +77,7 @@ def serve(
     if device is not None:
         from plm_edge.cli.serve import on_device
 
-        if lan or host or origin or alias or api_key_file or parallel != 1:
+        if lan or host or origin or alias or api_key_file or rpc or parallel != 1:
             raise _not_there()
         on_device.serve(
             device, model, port=port, ctx=ctx, threads=threads, kv=kv.value if kv else "f16",
@@ -84,6 +88,8 @@ def serve(
         raise options.without_device("--emulate", "it serves from this machine")
     from plm_edge.cli.model import say_which
     from plm_edge.cli.serve import here
+    from plm_edge.engine import accelerators
+    from plm_edge.engine import rpc as servers
     from plm_edge.serve.start import Wish
     from plm_edge.store import choice as model_choice
 
@@ -104,6 +110,8 @@ def serve(
         threads=threads,
         sleep_after=idle,
         force=force,
+        rpc=servers.parse(rpc),
+        gpu_layers=accelerators.parse_layers(gpu),
     )
     here.serve(wish, detach=detach, json=json)
 

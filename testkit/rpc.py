@@ -1,0 +1,60 @@
+"""RPC servers on loopback, started as a person does: `plm-edge rpc`."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from testkit.checkout import ROOT
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Server:
+    """A running `plm-edge rpc`."""
+
+    port: int
+    process: subprocess.Popen[str]
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+@contextmanager
+def two() -> Iterator[list[Server]]:
+    """Two of them, each with one thread."""
+    found = [_serve(free_port()) for _ in range(2)]
+    yield found
+    for server in found:
+        server.process.kill()
+        server.process.wait(10)
+
+
+def _serve(port: int) -> Server:
+    command = [sys.executable, "-m", "plm_edge", "rpc", "--threads", "1", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "transport" in line:  # what the engine prints before it listens
+            break
+    threading.Thread(target=process.stdout.read, daemon=True).start()
+    return Server(port, process)
+
+
+def endpoints(servers: list[Server]) -> str:
+    """Their names as --rpc takes them."""
+    return ",".join(server.endpoint for server in servers)
