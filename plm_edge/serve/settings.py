@@ -55,9 +55,8 @@ class Settings:
         """The command line, word by word; no key is in it."""
         page = place.PACKAGE / "serve/page"
         shown = self.page and (page / "index.html").is_file()
-        names = ",".join((self.name, *self.aliases))
         return [
-            str(program), "--model", str(self.model), "--alias", names,
+            str(program), "--model", str(self.model), "--alias", self.name,
             "--host", self.host, "--port", str(self.port),
             "--cors-origins", ",".join(self.origins),
             *(["--api-key-file", str(self.key_file)] if self.key_file else []),

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -238,11 +239,11 @@ def test_serve_and_stop(ready: Pi) -> None:
             assert connection.getresponse().status == status, header
     what, _, fix = ready.cli.fails("devices", "serve", "pi", "--port", "0", code=6)
     assert "a server runs on pi already" in what
-    assert "--stop" in fix
+    assert fix == "stop it: plm-edge stop --device pi"
     stopped = json.loads(ready.cli("devices", "serve", "pi", "--stop", "--json").stdout)
     assert stopped["state"] == "stopped"
-    code, _ = ended(started)
-    assert code == 6
+    code, lines_ = ended(started)
+    assert (code, lines_[-1]) == (0, "stopped")
     assert ready.ends()
     assert not serving.exists()
     # a note of a server that is gone, as after the Pi lost its power
@@ -256,3 +257,23 @@ def test_serve_and_stop(ready: Pi) -> None:
     assert ready.ends()
     time.sleep(0.5)
     assert not serving.exists()
+
+
+def test_serve_in_the_background(ready: Pi) -> None:
+    ready.cli.env["PLM_EDGE_API_KEY"] = "secret-of-the-pi"
+    try:
+        about = json.loads(
+            ready.cli("serve", "--device", "pi", "-d", "--port", "0", "--json").stdout
+        )
+        port = str(about["port"])
+        assert about["device"] == "pi"
+        [listed] = json.loads(ready.cli("ps", "--json").stdout)["servers"]
+        assert (listed["port"], listed["device"]) == (about["port"], "pi")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{about['url']}/v1/models", timeout=60)
+        assert "listening on" in ready.cli("logs", "--device", "pi", "-n", "1000").stdout
+    finally:
+        del ready.cli.env["PLM_EDGE_API_KEY"]
+        ready.cli("stop", port)
+    assert ready.ends()
+    assert json.loads(ready.cli("ps", "--json").stdout)["servers"] == []

@@ -24,7 +24,16 @@ def server(
 ) -> Iterator[Started]:
     env = os.environ | {"PLM_EDGE_DATA_DIR": str(tmp_path_factory.mktemp("names"))}
     with started(
-        Cli(env), tiny_gguf, "--alias", "user/repo:Q4", "--alias", "lit tle", "--ctx", "256"
+        Cli(env),
+        tiny_gguf,
+        "--alias",
+        "user/repo:Q4",
+        "--alias",
+        "a, b",
+        "--alias",
+        "lit tle",
+        "--ctx",
+        "256",
     ) as found:
         yield found
 
@@ -35,7 +44,16 @@ def http(server: Started) -> Http:
 
 
 def test_its_own_names(http: Http, tiny_gguf: Path) -> None:
-    names = (tiny_gguf.stem, tiny_gguf.name, str(tiny_gguf), "user/repo:Q4", "lit tle", "", None)
+    names = (
+        tiny_gguf.stem,
+        tiny_gguf.name,
+        str(tiny_gguf),
+        "user/repo:Q4",
+        "lit tle",
+        "a, b",
+        "",
+        None,
+    )
     for name in names:
         assert http("/v1/completions", BODY | {"model": name}).status == 200, name
     assert http("/v1/completions", BODY).status == 200
@@ -68,6 +86,7 @@ def test_other_names(http: Http, path: str, body: dict[str, object]) -> None:
 
 def test_one_model(http: Http, server: Started, tiny_gguf: Path) -> None:
     listed = http("/v1/models").json["data"][0]
+    assert listed["id"] == server.about["name"] == tiny_gguf.stem
     for path in (tiny_gguf.stem, "user%2Frepo%3AQ4", "user/repo:Q4", "lit%20tle"):
         answer = http(f"/v1/models/{path}")
         assert answer.status == 200, path

@@ -98,7 +98,7 @@ def serve(
     wish = Wish(
         model=choice.path,
         name=choice.name,
-        aliases=(*(alias or ()), *((model,) if model and "," not in model else ())),
+        aliases=(*(alias or ()), *((model,) if model else ())),
         host=host,
         port=port,
         lan=lan,

@@ -91,7 +91,7 @@ def _watch(server: LocalServer, pressed: Interrupt) -> bool:
 def _say(server: RunningServer, *, json: bool) -> None:
     """Print where it answers; on a terminal, for other machines, with key and QR code."""
     if json:
-        console.emit_json({"schema": SCHEMA, **about(server)})
+        console.emit_json({"schema": SCHEMA, "state": "serving", **about(server)})
         return
     console.out.print(server.url, markup=False)
     if "," not in server.host and not server.key_file:

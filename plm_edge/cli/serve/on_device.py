@@ -95,7 +95,7 @@ def serve(
         running.add(known)
         stack.callback(running.forget, known)
         if json:
-            console.emit_json({"schema": SCHEMA, **about(known)})
+            console.emit_json({"schema": SCHEMA, "state": "serving", **about(known)})
         else:
             console.out.print(known.url, markup=False)
         console.note(f"{deployment.model.name} on {name}; Ctrl-C stops it")
@@ -114,11 +114,11 @@ def stop(name: str, *, emulate: bool, json: bool) -> None:
     from plm_edge.serve.server import stop as stop_server
 
     ours = [one for one in running.servers() if one.device == name]
+    for one in ours:  # each stops its server; from behind, it would call that an error
+        stop_server(one)
     opened = connect.open_device(name, emulate=emulate)
     with opened.transport as transport:
         found_one = there.stop_serving(Place(transport, opened.folder))
-    for one in ours:  # it would see the end of its server, and call it an error
-        stop_server(one)
     if json:
         state = "stopped" if found_one or ours else "none"
         console.emit_json(
@@ -151,7 +151,7 @@ def _detached(name: str, *, json: bool) -> None:
         mine = [one for one in running.servers() if one.pid == child.pid]
         if mine:
             if json:
-                console.emit_json({"schema": SCHEMA, **about(mine[0])})
+                console.emit_json({"schema": SCHEMA, "state": "serving", **about(mine[0])})
             else:
                 console.out.print(mine[0].url, markup=False)
             console.note(f"stop it: plm-edge stop {mine[0].port}")

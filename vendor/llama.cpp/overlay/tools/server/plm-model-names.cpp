@@ -3,12 +3,17 @@
 #include "common.h"
 #include "server-common.h"
 
+#include <cstdlib>
 #include <filesystem>
 
 plm_model_names::plm_model_names(const common_params & params) : names(params.model_alias) {
     const std::filesystem::path file = params.model.path;
     shown = names.empty() ? file.filename().string() : *names.begin();
     for (const std::string & name : { file.string(), file.filename().string(), file.stem().string() }) {
+        names.insert(name);
+    }
+    const char * more = getenv("PLM_EDGE_MODEL_ALIASES");
+    for (const std::string & name : string_split<std::string>(more != nullptr ? more : "", '\n')) {
         names.insert(name);
     }
 }

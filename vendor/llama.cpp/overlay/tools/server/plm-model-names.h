@@ -13,7 +13,8 @@ struct common_params;
 
 class plm_model_names {
   public:
-    // The model is known by its aliases (--alias), its path, its file's name, and that name without .gguf.
+    // The model is known by its aliases (--alias, of which the first in the alphabet is what answers call it; and the
+    // lines of PLM_EDGE_MODEL_ALIASES), its path, its file's name, and that name without .gguf.
     explicit plm_model_names(const common_params & params);
 
     // Lets every route that takes the name of a model refuse a foreign one: 404, model_not_found. A request without a
