@@ -98,6 +98,10 @@ def chat(
     gpu: options.Gpu = "auto",
     rpc: options.Rpc = None,
     mlock: options.MLock = False,
+    alone: Annotated[
+        bool,
+        typer.Option("--no-server", help="Load the model here, though a running server has it."),
+    ] = False,
     device: options.OnDevice = None,
     emulate: options.Emulate = False,
     json: Annotated[
@@ -130,7 +134,7 @@ def chat(
     question = None if sys.stdin.isatty() else once.read_question()
     where = setting_of(model, ctx, threads, kv, force, gpu=gpu, rpc=rpc, mlock=mlock)
     reason = None
-    with opening.opened(resume, where) as start, start.place(device, emulate) as place:
+    with opening.opened(resume, where, alone=alone) as start, start.place(device, emulate) as place:
         talking = opening.begin(start, place, setting, system=system, keep=keep, raw=raw)
         if question is None:
             talk.Talk(talking, place, stats=stats, raw=raw).run()

@@ -19,13 +19,16 @@ from plm_edge.cli.run.place import Place, Setting
 class Start:
     """A conversation that goes on, or None; and how the model is to be opened.
 
+    Args:
+        alone: load the model in this process, though a server may have it.
+
     Attributes:
         resumed: is open until this process ends, or another conversation takes its place.
     """
 
-    def __init__(self, resumed: ChatFile | None, setting: Setting) -> None:
+    def __init__(self, resumed: ChatFile | None, setting: Setting, *, alone: bool) -> None:
         self.resumed = resumed
-        self._setting = setting
+        self._setting, self._alone = setting, alone
 
     def place(self, device: str | None, emulate: bool) -> AbstractContextManager[Place]:
         """Open the model where it is wanted; while entered, Ctrl-C stops what it generates.
@@ -44,7 +47,7 @@ class Start:
 
         if self.resumed is not None and setting.model is None:
             setting = replace(setting, model=self._model_of(self.resumed))
-        server = served.find(setting)
+        server = None if self._alone else served.find(setting)
         return here.open_place(setting) if server is None else served.open_place(server)
 
     def _model_of(self, resumed: ChatFile) -> str | None:
@@ -57,17 +60,18 @@ class Start:
 
 
 @contextmanager
-def opened(name: str | None, setting: Setting) -> Iterator[Start]:
+def opened(name: str | None, setting: Setting, *, alone: bool) -> Iterator[Start]:
     """Open the conversation that a person named.
 
     Args:
         name: None: a new one; empty: the last.
+        alone: use no running server.
 
     Raises:
         PlmEdgeError: there is no such conversation, or it cannot be opened.
     """
     resumed = None if name is None else folder.resume(name or None, say_set_aside)
-    start = Start(resumed, setting)
+    start = Start(resumed, setting, alone=alone)
     try:
         yield start
     finally:
