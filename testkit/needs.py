@@ -21,6 +21,7 @@ PACKAGES = {
     "aarch64-linux-gnu-gcc": "g++-aarch64-linux-gnu",
     "adb": "adb",
     "adbd": "adbd",
+    "chromium": "chromium",
     "curl": "curl",
     "git": "git",
     "glslc": "glslc",

@@ -52,6 +52,15 @@ bool plm_edge_sparsity_get(int layer, uint64_t * rows_total, uint64_t * rows_act
     return true;
 }
 
+void plm_edge_sparsity_sum(uint64_t * rows_total, uint64_t * rows_active) {
+    *rows_total = 0;
+    *rows_active = 0;
+    for (const counts & layer : table) {
+        *rows_total += layer.total;
+        *rows_active += layer.active;
+    }
+}
+
 void plm_edge_sparsity_add(const char * weight, uint64_t rows_total, uint64_t rows_active) {
     if (strncmp(weight, "blk.", 4) != 0) {
         return;

@@ -20,6 +20,9 @@ GGML_BACKEND_API void plm_edge_sparsity_reset(void);
 // Returns false, and leaves both alone, when there is no such layer.
 GGML_BACKEND_API bool plm_edge_sparsity_get(int layer, uint64_t * rows_total, uint64_t * rows_active);
 
+// the same of all layers together; llama-server finds it by name (ggml_backend_reg_get_proc_address)
+GGML_BACKEND_API void plm_edge_sparsity_sum(uint64_t * rows_total, uint64_t * rows_active);
+
 #ifdef __cplusplus
 }
 #endif

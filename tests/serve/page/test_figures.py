@@ -1,0 +1,84 @@
+"""What llama-server says of an answer beside its times (patch 0015)."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
+from plm_edge.engine.sparsity import zero_share
+from tests.serve.page.conftest import MakeServer, Server
+
+pytestmark = pytest.mark.full
+GREEDY = {"temperature": 0, "cache_prompt": False}
+
+
+def test_the_share_of_zero_rows_is_what_this_process_counts(base: Server, tiny_gguf: Path) -> None:
+    """The same tokens here, by the same kernels."""
+    asked = {"prompt": "The KV cache", "n_predict": 12, **GREEDY}
+    answer = base.post("completion", {**asked, "return_tokens": True})
+    with Session.open(tiny_gguf, Options(n_ctx=512)) as session:
+        session.rows.reset()
+        session.context.append(session.tokenize("The KV cache"))
+        for token in answer["tokens"][:-1]:
+            session.context.append([token])
+        wanted = zero_share(session.rows.read())
+    shown = answer["timings"]["plm"]["zero_rows"]
+    assert shown == pytest.approx(wanted, abs=0.002)  # a row near zero may round otherwise
+    again = base.post("completion", asked)["timings"]["plm"]
+    assert again["zero_rows"] == shown  # of this answer, not of all since the server began
+    shorter = base.post("completion", {**asked, "n_predict": 1})["timings"]["plm"]
+    assert shorter["zero_rows"] != shown
+
+
+def test_the_cache_s_bytes_are_those_of_the_tokens_in_it(base: Server) -> None:
+    answer = base.post("completion", {"prompt": "The KV cache", "n_predict": 12, **GREEDY})
+    plm, timings = answer["timings"]["plm"], answer["timings"]
+    size = base.get("props")["default_generation_settings"]["n_ctx"]
+    held = timings["cache_n"] + timings["prompt_n"] + timings["predicted_n"] - 1
+    assert plm["kv_bytes_used"] == plm["kv_bytes_allocated"] * held // size
+    more = base.post("completion", {"prompt": "The KV cache", "n_predict": 13, **GREEDY})
+    assert more["timings"]["plm"]["kv_bytes_used"] > plm["kv_bytes_used"]
+
+
+def test_rows_that_answers_shared_are_nobody_s(make_server: MakeServer, tiny_gguf: Path) -> None:
+    server = make_server(tiny_gguf, "--parallel", "2")
+    first = urllib.request.Request(
+        server.url + "completion",
+        json.dumps(
+            {"prompt": "a", "n_predict": 200, "stream": True, "timings_per_token": True,
+             "ignore_eos": True, **GREEDY}
+        ).encode(),
+    )  # fmt: skip
+    with urllib.request.urlopen(first, timeout=120) as stream:
+        lines = (json.loads(line[6:]) for line in stream if line.startswith(b"data: {"))
+        alone = next(lines)
+        assert "zero_rows" in alone["timings"]["plm"]
+        both = server.post("completion", {"prompt": "b", "n_predict": 4, **GREEDY})
+        assert "zero_rows" not in both["timings"]["plm"]
+        assert "kv_bytes_used" in both["timings"]["plm"]
+        assert "zero_rows" not in list(lines)[-1]["timings"]["plm"]
+    after = server.post("completion", {"prompt": "b", "n_predict": 4, **GREEDY})
+    assert "zero_rows" in after["timings"]["plm"]
+
+
+def test_a_model_without_such_rows_has_no_share(smollm: Server) -> None:
+    plm = smollm.post("completion", {"prompt": "a", "n_predict": 2})["timings"]["plm"]
+    assert sorted(plm) == ["kv_bytes_allocated", "kv_bytes_used"]
+
+
+def test_props_say_whether_the_template_is_the_model_s(
+    base: Server, chat: Server, smollm: Server
+) -> None:
+    own = [server.get("props")["chat_template_is_own"] for server in (base, chat, smollm)]
+    assert own == [False, True, True]
+
+
+def test_no_other_page_may_put_this_one_into_a_frame(base: Server) -> None:
+    with urllib.request.urlopen(base.url) as reply:
+        assert reply.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
