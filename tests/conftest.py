@@ -67,10 +67,11 @@ def _notes() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests convert and measure is not remembered as the user's."""
+    """What tests convert, measure and say is not remembered as the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLM_EDGE_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         patch.delenv("PLM_EDGE_MODEL", raising=False)
+        patch.setenv("PLM_EDGE_PROMPT_CACHE", "off")
         yield
 
 

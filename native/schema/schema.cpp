@@ -12,9 +12,9 @@
 #include <vector>
 
 #ifdef _WIN32
-#    define PLM_EDGE_EXPORT extern "C" __declspec(dllexport)
+#define PLM_EDGE_EXPORT extern "C" __declspec(dllexport)
 #else
-#    define PLM_EDGE_EXPORT extern "C" __attribute__((visibility("default")))
+#define PLM_EDGE_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
 std::string string_join(const std::vector<std::string> & values, const std::string & separator) {
@@ -27,7 +27,7 @@ std::string string_join(const std::vector<std::string> & values, const std::stri
 
 std::vector<std::string> string_split(const std::string & text, const std::string & delimiter) {
     std::vector<std::string> parts;
-    size_t                   start = 0;
+    size_t start = 0;
     for (size_t end; (end = text.find(delimiter, start)) != std::string::npos; start = end + delimiter.length()) {
         parts.push_back(text.substr(start, end - start));
     }
@@ -47,12 +47,12 @@ std::string string_repeat(const std::string & text, size_t n) {
 // go. Returns its length: positive for a grammar, negative for a reason.
 PLM_EDGE_EXPORT long plm_edge_schema_to_gbnf(const char * schema, char * out, size_t capacity) {
     std::string result;
-    bool        made = true;
+    bool made = true;
     try {
         result = json_schema_to_grammar(common_json::parse(schema), /* force_gbnf = */ true);
     } catch (const std::exception & error) {
         result = error.what();
-        made   = false;
+        made = false;
     }
     if (capacity > 0) {
         const size_t length = std::min(result.size(), capacity - 1);

@@ -80,6 +80,7 @@ def _global(
 def _register() -> None:
     # Imported here and not at the top: the commands use `options`, and `app` must exist first.
     from plm_edge.cli.bench import bench
+    from plm_edge.cli.cache import cache
     from plm_edge.cli.chat import Chat, chat
     from plm_edge.cli.convert import convert
     from plm_edge.cli.deploy import deploy
@@ -120,6 +121,7 @@ def _register() -> None:
     app.command("doctor")(doctor)
     app.command("uninstall")(uninstall)
     app.add_typer(bench, name="bench")
+    app.add_typer(cache, name="cache")
     app.add_typer(devices, name="devices")
     app.add_typer(engine, name="engine")
     app.add_typer(service, name="service")

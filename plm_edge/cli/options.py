@@ -141,6 +141,25 @@ MLock = Annotated[
     bool, typer.Option("--mlock", help="Keep the weights in memory, never swapped out.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+PromptCache = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-cache",
+        metavar="SIZE",
+        envvar="PLM_EDGE_PROMPT_CACHE",
+        help="Most disk for kept prompts, such as 500M; off keeps none. (See plm-edge cache.)",
+        show_default="2G, at most 5 % of what is free",
+    ),
+]
+NoPromptCache = Annotated[
+    bool, typer.Option("--no-prompt-cache", help="Keep no prompt on disk, and read none.")
+]
+NoSpeculate = Annotated[
+    bool,
+    typer.Option(
+        "--no-speculate", help="Guess no tokens ahead from the text. (It stays the same.)"
+    ),
+]
 Debug = Annotated[
     bool,
     typer.Option(

@@ -49,6 +49,7 @@ class Context:
         n_vocab: logits of a row.
         kv: the cache's sizes as the engine says, or None when the model has none.
         compute_bytes: bytes of the buffers that it computes in.
+        n_changes: counts what changed the cache, by this class.
 
     Raises:
         PlmEdgeError: the engine cannot make it (INPUT, or RESOURCES without enough memory).
@@ -87,9 +88,15 @@ class Context:
         )
         self.compute_bytes = engine_log.compute_bytes()
         self._abortable: bool | None = None  # what the engine was told last
+        self.n_changes = 0
         self._n_wanted = 0  # rows of the last batch that have logits
         self._one = (ctypes.c_int32 * 1)()
         self._next = bindings.llama_batch_get_one(self._one, 1)
+
+    @property
+    def handle(self) -> Any:
+        """The llama_context *, for engine/ alone; None once closed."""
+        return self._handle
 
     # Computing
 
@@ -142,6 +149,7 @@ class Context:
             callback = self._callbacks.abort if abortable else self._callbacks.no_abort
             self._lc.llama_set_abort_callback(self._handle, callback, None)
             self._abortable = abortable
+        self.n_changes += 1
         status = self._lc.llama_decode(self._handle, raw)
         self._callbacks.reraise()
         if status == 0:
@@ -220,6 +228,7 @@ class Context:
 
     def clear(self) -> None:
         """Forget all sequences."""
+        self.n_changes += 1
         self._lc.llama_memory_clear(self._memory, False)
 
     def remove(self, sequence: int, start: int = 0, end: int = ALL) -> None:
@@ -232,6 +241,7 @@ class Context:
         Raises:
             PlmEdgeError: this model keeps a state that cannot forget a part of a sequence.
         """
+        self.n_changes += 1
         if not self._lc.llama_memory_seq_rm(self._memory, sequence, start, end):
             raise PlmEdgeError(
                 "this model's cache cannot forget a part of a text",
@@ -241,11 +251,19 @@ class Context:
 
     def copy(self, source: int, target: int) -> None:
         """Let the sequence `target` hold what `source` does, without computing it again."""
+        self.n_changes += 1
         self._lc.llama_memory_seq_cp(self._memory, source, target, ALL, ALL)
 
     def length(self, sequence: int = 0) -> int:
         """Returns the position at which a sequence goes on: 0 when the cache holds none of it."""
         return int(self._lc.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+
+    def first(self, sequence: int = 0) -> int:
+        """Returns the first position that the cache still holds of a sequence, -1 for none.
+
+        It is above 0 where the model looks at the last tokens alone, and has forgotten others.
+        """
+        return int(self._lc.llama_memory_seq_pos_min(self._memory, sequence))
 
     def save(self, sequence: int = 0) -> bytes:
         """Returns what the cache holds of a sequence, for `restore` into a context of the same
@@ -263,6 +281,7 @@ class Context:
         Raises:
             ValueError: it is damaged, of another kind of context, or larger than this one.
         """
+        self.n_changes += 1
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         read = self._lc.llama_state_seq_set_data(self._handle, buffer, len(state), sequence)
         if not read or read != len(state):

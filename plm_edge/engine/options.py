@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from plm_edge.engine.prompt_cache import PromptFolder
 from plm_edge.model.fit import LARGEST_CTX, preferred_ctx
 from plm_edge.model.ggml_types import NUMBERS
 from plm_edge.model.gguf_file import GGUFFile
@@ -38,13 +39,15 @@ class Options:
             GPU, else a share by memory.
         rpc: other machines that compute layers, each HOST:PORT of an RPC server (engine/rpc.py).
         mlock: keep the weights in memory, never swapped out.
-        max_outputs: most tokens in a batch whose logits are wanted. 1 saves a logits buffer of
+        max_outputs: most tokens in a batch whose logits are wanted. So few save a logits buffer of
             n_ubatch x vocabulary in f32 (297 MiB for PLM-1.8B).
         mmap: map the file instead of reading it. The engine repacks most weights into a layout of
             its own, so a mapped file is held twice: measured with PLM-1.8B in Q4_K, 1.9 GiB
             resident against 1.2, for 0.6 s less of loading.
         check_memory: refuse in advance what will not fit.
         n_seq_max: most sequences at once; each has its share of `n_ctx`.
+        prompts: where computed prompts are kept on disk; None keeps none. A program that others
+            use as a library writes nothing that they did not ask for.
         stop: asked often, also within a long prefill; True stops loading or generating.
         on_load: called with the share that is loaded, 0 to 1.
     """
@@ -57,10 +60,11 @@ class Options:
     gpu_layers: int | None = None
     rpc: tuple[str, ...] = ()
     mlock: bool = False
-    max_outputs: int = 1
+    max_outputs: int = 8
     mmap: bool = False
     check_memory: bool = True
     n_seq_max: int = 1
+    prompts: PromptFolder | None = None
     stop: Callable[[], bool] = never
     on_load: Callable[[float], None] | None = None
 

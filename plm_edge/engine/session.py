@@ -24,6 +24,7 @@ from plm_edge.engine.log import KVReport, engine_log
 from plm_edge.engine.model import Model
 from plm_edge.engine.options import AUTO, Options
 from plm_edge.engine.placement import Placement, place
+from plm_edge.engine.prompt_cache import PromptCache
 from plm_edge.engine.sparsity import RowCounts
 from plm_edge.engine.vocabulary import Vocabulary
 from plm_edge.machine import locking
@@ -45,6 +46,7 @@ class Session:
         threads: that compute.
         engine: which engine it is: version (of plm-edge), pin (of upstream), tree (its hash).
         rows: counters of the rows of W_down that were read.
+        prompts: what is kept of prompts on disk; None if none are.
         load_s: seconds that loading took.
     """
 
@@ -78,6 +80,11 @@ class Session:
             self.model.close()
             raise
         self.load_s = time.perf_counter() - started
+        self.prompts: PromptCache | None = None
+        if options.prompts is not None:
+            self.prompts = PromptCache(
+                engine.llama, self.context.handle, header.path, options.prompts
+            )
 
     @classmethod
     def open(
@@ -151,7 +158,10 @@ class Session:
         return self.vocabulary.tokenize(text, add_special=add_special)
 
     def close(self) -> None:
-        """Free the context and the model. Safe to call twice."""
+        """Free the context and the model, once kept prompts are written. Safe to call twice."""
+        if self.prompts is not None:
+            self.prompts.close()
+            self.prompts = None
         self.context.close()
         self.model.close()
 

@@ -19,12 +19,15 @@ from dataclasses import asdict
 
 from plm_edge.engine.sampler import Sampler
 from plm_edge.engine.session import Session
+from plm_edge.generate import prefix
 from plm_edge.generate import prompt as prompts
 from plm_edge.generate.logprobs import chosen, log_softmax
+from plm_edge.generate.prefix import Held, Reused
 from plm_edge.generate.progress import Progress
 from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
 from plm_edge.generate.stats import Stats
+from plm_edge.generate.steps import Steps
 from plm_edge.generate.text import TextDecoder
 from plm_edge.machine import memory
 
@@ -39,18 +42,17 @@ class LocalGenerator:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._restored: list[int] = []
-        self._last: LocalGeneration | None = None
+        self._held = Held(session)
 
     def hold(self, tokens: Sequence[int]) -> None:
         """Say that the context holds these tokens already, restored from a file: the next
         generation computes only what its prompt has besides."""
-        self._restored, self._last = list(tokens), None
+        self._held.hold(tokens)
 
     @property
     def held(self) -> list[int]:
         """The tokens that the context holds."""
-        return list(self._restored) if self._last is None else self._last.held
+        return list(self._held.tokens)
 
     def encode(self, prompt: str | Sequence[Message], *, raw: bool = False) -> Prompt:
         """Turns a prompt into token ids, in the model's chat template if it has one.
@@ -68,47 +70,40 @@ class LocalGenerator:
         return prompts.encode(prompt, session.tokenize, template, bos=bos, eos=eos)
 
     def generate(self, request: Request) -> LocalGeneration:
-        """Start a generation; iterate it for the text. Forgets earlier generations.
+        """Start a generation; iterate it for the text. Only the last may still be iterated.
+
+        What the context holds of its prompt, or the disk, is not computed again.
 
         Raises:
             PlmEdgeError: as `Request.checked`.
         """
         session = self._session
         checked = request.checked(session.n_ctx, session.model.n_ctx_train)
-        n_held = _common(self._restored, checked.prompt[:-1])
-        self._restored = []
-        self._last = LocalGeneration(session, checked, n_held)
-        return self._last
+        return LocalGeneration(session, checked, self._held)
 
 
 class LocalGeneration:
     """One run of the model here: a `protocol.Generation`.
 
     Args:
-        n_held: tokens of the prompt that the context holds already, first ones, not all.
+        held: what the context holds of earlier ones.
     """
 
-    def __init__(self, session: Session, request: Request, n_held: int = 0) -> None:
+    def __init__(self, session: Session, request: Request, held: Held) -> None:
         self.request = request
         self.tokens: list[int] = []
         self.stop_reason: StopReason | None = None
         self.logprobs: list[ChosenLogprob] = []
         self._session = session
+        self._held = held
+        self._reused = Reused()
+        self._steps = Steps(session, held, request)
         self._text = TextDecoder(request.stop)
-        self._n_computed = n_held  # tokens in the cache
+        self._n_prefilled = 0  # tokens of the prompt in the cache
         self._prefill_s = 0.0
         self._ttft_s: float | None = None
         self._decode_s = 0.0
         self._n_steps = 0
-        if n_held:
-            session.context.remove(0, n_held)
-        else:
-            session.context.clear()
-
-    @property
-    def held(self) -> list[int]:
-        """The tokens that the context holds: of the prompt, and of the text but for its last."""
-        return [*self.request.prompt, *self.tokens][: self._n_computed]
 
     def __iter__(self) -> Iterator[str]:
         for piece in self._pieces():
@@ -125,35 +120,45 @@ class LocalGeneration:
 
     def _pieces(self) -> Iterator[bytes]:
         """The bytes of each new token. Sets `stop_reason` when it ends."""
-        session = self._session
-        context, vocabulary = session.context, session.vocabulary
-        session.rows.reset()
+        self._session.rows.reset()
         started = time.perf_counter()
-        if not self._prefill():
-            self.stop_reason = "interrupted"
-            return
-        self._prefill_s = time.perf_counter() - started
-        if self.request.n_predict == 0:
-            self.stop_reason = "length"
-            return
+        try:
+            if not self._prefill():
+                self.stop_reason = "interrupted"
+                return
+            self._prefill_s = time.perf_counter() - started
+            if self.request.n_predict == 0:
+                self.stop_reason = "length"
+                return
+            yield from self._decode(started)
+        finally:
+            del self.logprobs[len(self.tokens) :]  # of tokens that a stop string left out
+            self._held.keep(self._n_prefilled)
+
+    def _decode(self, started: float) -> Iterator[bytes]:
+        """The bytes of each new token, once the prompt is computed."""
+        context, vocabulary = self._session.context, self._session.vocabulary
         grammar = self.request.grammar
         with context.sampler(**asdict(self.request.sampling), grammar=grammar) as sampler:
-            token = self._next(sampler)
+            tokens = [self._next(sampler)]
             self._ttft_s = time.perf_counter() - started
-            while not vocabulary.is_end(token):
-                self.tokens.append(token)
-                yield vocabulary.piece(token)
-                self.stop_reason = self._reason_to_stop()
-                if self.stop_reason:
-                    return
-                # Timed from here: what the reader did with the last piece is not the engine's.
+            while True:
+                for token in tokens:
+                    if vocabulary.is_end(token):
+                        self.stop_reason = "end"
+                        return
+                    self.tokens.append(token)
+                    yield vocabulary.piece(token)
+                    self.stop_reason = self._reason_to_stop()
+                    if self.stop_reason:
+                        return
+                # Timed from here: what the reader did with the text is not the engine's.
                 step = time.perf_counter()
-                context.append([token])
-                token = self._next(sampler)
+                tokens = self._steps.take(
+                    tokens, len(self.tokens), lambda row: self._next(sampler, row)
+                )
                 self._decode_s += time.perf_counter() - step
-                self._n_steps += 1
-                self._n_computed += 1
-        self.stop_reason = "end"
+                self._n_steps += len(tokens)
 
     def _next(self, sampler: Sampler, row: int = -1) -> int:
         """The next token; what the model thought of it is kept where that was asked for."""
@@ -174,22 +179,26 @@ class LocalGeneration:
         n_predict = self.request.n_predict
         if n_predict is not None and len(self.tokens) >= n_predict:
             return "length"
-        # The last token is not in the cache yet: it needs a place to be computed at.
-        return "context" if self._n_computed >= self._session.n_ctx else None
+        # The last token needs a place to be computed at.
+        n_before = len(self.request.prompt) + len(self.tokens) - 1
+        return "context" if n_before >= self._session.n_ctx else None
 
     def _prefill(self) -> bool:
         """Compute the prompt. False when stopped on the way."""
-        context = self._session.context
+        context, held = self._session.context, self._held
         prompt = self.request.prompt
-        progress = Progress.of(self.request, self._session.header, self._n_computed)
-        for start in range(self._n_computed, len(prompt), context.n_batch):
-            chunk = prompt[start : start + context.n_batch]
+        self._reused = held.begin(prompt)
+        self._n_prefilled = self._reused.total
+        progress = Progress.of(self.request, self._session.header, self._n_prefilled)
+        for start, end in prefix.batches(self._n_prefilled, len(prompt), context.n_batch):
+            chunk = prompt[start:end]
             on_node = progress.begin(len(chunk)) if progress else None
             if self._session.options.stop():
                 return False
             if not context.append(chunk, abortable=True, on_node=on_node):
                 return False
-            self._n_computed += len(chunk)
+            held.add(chunk)
+            self._n_prefilled = end
             if progress:
                 progress.end()
         return True
@@ -206,7 +215,7 @@ class LocalGeneration:
             n_generated=len(self.tokens),
             n_steps=self._n_steps,
             decode_s=self._decode_s,
-            n_cached=self._n_computed,
+            n_cached=len(self._held.tokens),
             kv=session.kv,
             kv_type=session.options.kv,
             compute_bytes=session.context.compute_bytes,
@@ -214,10 +223,9 @@ class LocalGeneration:
             n_ctx=session.n_ctx,
             threads=session.threads,
             zeros_by_layer=[layer.zeros for layer in session.rows.read()],
+            n_reused_memory=self._reused.memory,
+            n_reused_disk=self._reused.disk,
+            n_drafted=self._steps.pace.n_drafted,
+            n_accepted=self._steps.pace.n_accepted,
+            saved_s=self._steps.pace.saved_s,
         )
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
-    pairs = enumerate(zip(a, b, strict=False))
-    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))

@@ -15,6 +15,10 @@ class Stats:
     `decode_tps` counts the steps after the first token, which prefill has already paid for.
     Rates are None where nothing was measured. `zeros_by_layer` is the share of W_down's rows that
     were not read, prompt and answer together; empty where nothing skips them (stock layout).
+    `n_reused_memory` tokens of the prompt were still in the cache, `n_reused_disk` were read from
+    disk; `prefill_tps` counts the others. `n_drafted` tokens were guessed and checked together,
+    `n_accepted` of them were right. `speculation_gain` is an estimate: how many times longer the
+    decode would have taken in single steps.
     """
 
     load_s: float
@@ -34,6 +38,11 @@ class Stats:
     n_ctx: int
     threads: int
     zeros_by_layer: list[float]
+    n_reused_memory: int
+    n_reused_disk: int
+    n_drafted: int
+    n_accepted: int
+    speculation_gain: float | None
 
     @classmethod
     def of(
@@ -54,6 +63,11 @@ class Stats:
         n_ctx: int,
         threads: int,
         zeros_by_layer: list[float],
+        n_reused_memory: int = 0,
+        n_reused_disk: int = 0,
+        n_drafted: int = 0,
+        n_accepted: int = 0,
+        saved_s: float = 0.0,
     ) -> Stats:
         """Returns the statistics that follow from what was measured.
 
@@ -61,14 +75,16 @@ class Stats:
             n_steps: decode steps that `decode_s` covers.
             n_cached: tokens in the cache at the end.
             kv: what the engine says of its cache; None when the model has none.
+            saved_s: seconds that decoding in single steps would have taken more, by estimate.
         """
+        n_computed = n_prompt - n_reused_memory - n_reused_disk
         per_token = kv.n_bytes / kv.cells if kv and kv.cells else 0.0
         return cls(
             load_s=load_s,
             ttft_s=ttft_s,
             n_prompt=n_prompt,
             prefill_s=prefill_s,
-            prefill_tps=n_prompt / prefill_s if prefill_s else None,
+            prefill_tps=n_computed / prefill_s if prefill_s else None,
             n_generated=n_generated,
             decode_s=decode_s,
             decode_tps=n_steps / decode_s if n_steps and decode_s else None,
@@ -81,4 +97,9 @@ class Stats:
             n_ctx=n_ctx,
             threads=threads,
             zeros_by_layer=zeros_by_layer,
+            n_reused_memory=n_reused_memory,
+            n_reused_disk=n_reused_disk,
+            n_drafted=n_drafted,
+            n_accepted=n_accepted,
+            speculation_gain=1 + saved_s / decode_s if n_drafted and decode_s else None,
         )

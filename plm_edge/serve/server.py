@@ -17,7 +17,7 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +56,7 @@ class LocalServer:
                 stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(detached, settings.aliases),
+                env=_environment(detached, settings),
                 start_new_session=True,  # Ctrl-C is for this program, which stops the server
             )
 
@@ -198,12 +198,14 @@ def stop(server: RunningServer) -> None:
     running.forget(server)
 
 
-def _environment(detached: bool, aliases: Sequence[str]) -> dict[str, str]:
+def _environment(detached: bool, settings: Settings) -> dict[str, str]:
     """Ours without what would set the server's options behind our back, and without a key."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("LLAMA_", "PLM_EDGE_API_KEY"))
+        if not name.startswith(("LLAMA_", "PLM_EDGE_API_KEY", "PLM_EDGE_PROMPT_CACHE_"))
     }
-    kept["PLM_EDGE_MODEL_ALIASES"] = "\n".join(aliases)
+    kept["PLM_EDGE_MODEL_ALIASES"] = "\n".join(settings.aliases)
+    if settings.prompts is not None:
+        kept |= settings.prompts.environment()
     return kept if detached else kept | {"PLM_EDGE_LIFELINE": "stdin"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plm_edge.base import place
+from plm_edge.engine.prompt_cache import PromptFolder
 from plm_edge.machine import memory
 
 PORT = 7560
@@ -33,6 +34,7 @@ class Settings:
         kv: type of the cache.
         sleep_after: seconds without a request until the model leaves the memory; 0 keeps it.
         page: whether to serve the page at /.
+        prompts: where prompts are kept on disk; None keeps none.
         more: further words for llama-server.
     """
 
@@ -49,6 +51,7 @@ class Settings:
     kv: str = "f16"
     sleep_after: int = SLEEP_AFTER
     page: bool = True
+    prompts: PromptFolder | None = None
     more: tuple[str, ...] = ()
 
     def words(self, program: Path) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plm_edge.engine import accelerators, library, placement, rpc
+from plm_edge.engine.prompt_cache import PromptFolder
 from plm_edge.machine import memory
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import fit, gguf_file
@@ -46,6 +47,7 @@ class Wish:
     kv: str | None = None
     threads: int | None = None
     sleep_after: int = SLEEP_AFTER
+    prompts: PromptFolder | None = None
     force: bool = False
     rpc: tuple[str, ...] = ()
     gpu_layers: int | None = None
@@ -94,6 +96,7 @@ def settings(wish: Wish, note: Callable[[str], None]) -> Settings:
         threads=wish.threads or default_threads(),
         sleep_after=wish.sleep_after,
         more=away,
+        prompts=wish.prompts,
     )
 
 

@@ -77,6 +77,9 @@ def run(
             help="With --json: of each token its log probability, and so many of the likeliest.",
         ),
     ] = 0,
+    prompt_cache: options.PromptCache = None,
+    no_prompt_cache: options.NoPromptCache = False,
+    no_speculate: options.NoSpeculate = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show times, rates, memory.")] = False,
     force: options.Force = False,
     gpu: options.Gpu = "auto",
@@ -109,7 +112,17 @@ def run(
     sampling = Sampling(temp, top_k, top_p, min_p, seed).checked()
     form = forms.read(schema, grammar)
     text = prompts.read(prompt, file)
-    setting = setting_of(model, ctx, threads, kv, force, gpu=gpu, rpc=rpc, mlock=mlock)
+    setting = setting_of(
+        model,
+        ctx,
+        threads,
+        kv,
+        force,
+        gpu=gpu,
+        rpc=rpc,
+        mlock=mlock,
+        prompts="off" if no_prompt_cache else prompt_cache,
+    )
     if device is not None:
         from plm_edge.cli.run import there
 
@@ -136,6 +149,7 @@ def run(
                     tuple(stop or ()),
                     grammar=form.grammar,
                     logprobs=logprobs,
+                    speculate=not no_speculate,
                     on_prefill=on_prefill,
                 )
             )

@@ -10,6 +10,7 @@ from plm_edge.building import gpu_engine
 from plm_edge.cli.model import say_which
 from plm_edge.cli.run import output
 from plm_edge.cli.run.place import Place, Setting
+from plm_edge.engine import prompt_cache
 from plm_edge.engine.interrupt import Interrupt
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
@@ -42,6 +43,7 @@ def open_place(setting: Setting) -> Iterator[Place]:
                     gpu_layers=setting.gpu_layers,
                     rpc=setting.rpc,
                     mlock=setting.mlock,
+                    prompts=prompt_cache.wanted(setting.prompts),
                     stop=interrupt,
                     on_load=on_load,
                 ),
@@ -70,6 +72,8 @@ def _remark(session: Session, about: Description) -> None:
     output.remarks(about.architecture, about.synthetic, session.n_ctx, about.context_length)
     for note in session.notes:
         console.note(note)
+    if session.prompts is not None and session.prompts.reason:
+        console.note(f"no prompts are kept on disk: {session.prompts.reason}")
     cpus = cores.logical()
     if session.threads > cpus:
         console.warn(f"{session.threads} threads on {cpus} CPUs: fewer are faster")

@@ -27,6 +27,7 @@ class Setting:
         gpu_layers: layers on the GPU or on other machines; None: as many as suit.
         rpc: other machines that compute layers, HOST:PORT each.
         mlock: keep the weights in memory.
+        prompts: most disk for kept prompts, or off; None: as the environment says.
     """
 
     model: str | None
@@ -37,6 +38,7 @@ class Setting:
     gpu_layers: int | None = None
     rpc: tuple[str, ...] = ()
     mlock: bool = False
+    prompts: str | None = None
 
 
 def setting_of(
@@ -49,6 +51,7 @@ def setting_of(
     gpu: str = "auto",
     rpc: str | None = None,
     mlock: bool = False,
+    prompts: str | None = None,
 ) -> Setting:
     """Make a setting of the command line's options.
 
@@ -64,6 +67,7 @@ def setting_of(
         gpu_layers=accelerators.parse_layers(gpu),
         rpc=servers.parse(rpc),
         mlock=mlock,
+        prompts=prompts,
     )
 
 

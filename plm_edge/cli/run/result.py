@@ -27,19 +27,22 @@ def show_stats(stats: Stats) -> None:
     def rate(tps: float | None) -> str:
         return "-" if tps is None else f"{tps:,.1f} t/s"
 
+    reused = stats.n_reused_memory + stats.n_reused_disk
     rows = [
         ("load", console.duration(stats.load_s), f"threads: {stats.threads}"),
         ("TTFT", "-" if stats.ttft_s is None else console.duration(stats.ttft_s), ""),
         (
             "prefill",
             rate(stats.prefill_tps),
-            f"{stats.n_prompt:,} tokens in {console.duration(stats.prefill_s)}",
+            f"{stats.n_prompt - reused:,} tokens in {console.duration(stats.prefill_s)}",
         ),
+        *([("reused", f"{reused:,} tokens", f"of the prompt, {_where(stats)}")] if reused else []),
         (
             "decode",
             rate(stats.decode_tps),
             f"{stats.n_generated:,} tokens, {console.duration(stats.decode_s)} after the first",
         ),
+        *([_speculation(stats)] if stats.n_drafted else []),
         (
             "KV cache",
             console.size(stats.kv_bytes_used),
@@ -57,6 +60,17 @@ def show_stats(stats: Stats) -> None:
         table.add_row(Text(name, style="dim"), Text(value, style="bold"), Text(detail, style="dim"))
     console.err.print()
     console.err.print(table)
+
+
+def _where(stats: Stats) -> str:
+    return "read from disk" if stats.n_reused_disk else "still in the cache"
+
+
+def _speculation(stats: Stats) -> tuple[str, str, str]:
+    gain = "" if stats.speculation_gain is None else f"{stats.speculation_gain:.2f} x"
+    share = 100 * stats.n_accepted / stats.n_drafted
+    detail = f"estimated gain; {stats.n_accepted:,} of {stats.n_drafted:,} guesses right"
+    return "guessed", gain, f"{detail} ({share:.0f} %)"
 
 
 def write_json(
@@ -78,6 +92,10 @@ def write_json(
         "engine": place.engine,
         "prompt_tokens": len(encoded.tokens),
         "templated": encoded.templated,
+        "reused": {
+            "memory": generation.stats.n_reused_memory,
+            "disk": generation.stats.n_reused_disk,
+        },
         "sampling": asdict(generation.request.sampling),
         "text": text,
         **({} if valid is None else {"valid": valid}),

@@ -59,6 +59,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    prompts: options.PromptCache = None,
     force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
     device: Annotated[
         str | None,
@@ -88,7 +89,7 @@ def serve(
         raise options.without_device("--emulate", "it serves from this machine")
     from plm_edge.cli.model import say_which
     from plm_edge.cli.serve import here
-    from plm_edge.engine import accelerators
+    from plm_edge.engine import accelerators, prompt_cache
     from plm_edge.engine import rpc as servers
     from plm_edge.serve.start import Wish
     from plm_edge.store import choice as model_choice
@@ -109,6 +110,7 @@ def serve(
         kv=kv.value if kv else None,
         threads=threads,
         sleep_after=idle,
+        prompts=prompt_cache.wanted(prompts),
         force=force,
         rpc=servers.parse(rpc),
         gpu_layers=accelerators.parse_layers(gpu),

@@ -2,6 +2,7 @@
 
 // How one op is cut into work, and the scratch memory that takes.
 
+#include "../alone.h"
 #include "../third-cache.h"
 #include "dense.h"
 #include "ggml-impl.h"
@@ -44,7 +45,7 @@ struct plan {
     int64_t entries; // room in the list of one token
     int64_t n_words; // of 32 rows, a bit each
     bool own;        // each thread makes and uses selections of its own, else all work on the same one
-    bool single;     // one token with kernels of its own: no tiles
+    bool single;     // each token by kernels of its own, which is a group of its own: no tiles
     bool may_dense;  // a batch whose values may be rounded to 8 bits
     bool cached;     // W of a head fits into the third cache, and the CPU is one whose costs are known
     int64_t n_dense; // blocks of DENSE_ROWS rows
@@ -62,12 +63,12 @@ struct plan {
         entries = round_up(n_in, 32) + 32;
         n_words = (n_in + 31) / 32;
         own = n_heads >= nth;
-        single = n_tokens == 1 && k.sum_rows;
+        single = n_tokens <= PLM_ALONE && k.sum_rows;
         group = std::clamp<int64_t>(GROUP_BYTES / (entries * 8), 16, GROUP);
-        group = std::min(group, n_tokens);
+        group = single ? 1 : std::min(group, n_tokens);
         n_groups = (n_tokens + group - 1) / group;
 
-        may_dense = has_dense() && ggml_is_quantized(w->type) && n_tokens > (k.sum_shared ? SHARED : 4);
+        may_dense = !single && has_dense() && ggml_is_quantized(w->type) && n_tokens > (k.sum_shared ? SHARED : 4);
         n_dense = (n_in + DENSE_ROWS - 1) / DENSE_ROWS;
         cached = has_dense() && k.sum_rows && (int64_t) w->nb[1] * n_in <= third_cache_bytes();
 
