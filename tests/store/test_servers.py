@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from plm_edge.serve import running
 from testkit.cli import Cli
 from tests.store.hub import NAME
 
-# The room of servers, as far as these commands ask it.
-ROOM = """
-import sys, types
-room = types.ModuleType("plm_edge.serve.running")
-one = types.SimpleNamespace(
-    pid=7, port=7560, url="http://127.0.0.1:7560", model=MODEL, device="", name="m"
-)
-room.servers = lambda: [one]
-sys.modules["plm_edge.serve.running"] = room
-"""
-
 
 @pytest.fixture
-def served(cli: Cli, tmp_path: Path) -> Path:
-    """A pulled model that a server runs, by another name for its folder."""
+def served(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A pulled model that a process is noted as the server of, by another name for its folder."""
     cli("pull", NAME)
     path = tmp_path / f"data/models/{NAME}/small-Q4_K_M.gguf"
     (tmp_path / "link").symlink_to(path.parent)
-    room = ROOM.replace("MODEL", repr(str(tmp_path / "link" / path.name)))
-    cli.command[-1] = room + cli.command[-1]
-    return path
+    monkeypatch.setenv("PLM_EDGE_DATA_DIR", str(tmp_path / "data"))
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        running.add(
+            running.RunningServer(
+                pid=process.pid,
+                born=running.birth(process.pid),
+                port=7560,
+                host="127.0.0.1",
+                name="m",
+                model=str(tmp_path / "link" / path.name),
+                n_ctx=512,
+                threads=1,
+                kv="f16",
+                key_file="",
+                log_file="",
+                since=0,
+            )
+        )
+        yield path
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_rm_refuses_its_model(cli: Cli, served: Path) -> None:
     what, why, fix = cli.fails("rm", f"{NAME}:Q4_K_M", "--yes", code=3)
     assert "a server runs" in what
-    assert "port 7560, as process 7" in why
+    assert "port 7560, as process " in why
     assert "plm-edge stop 7560" in fix
     assert served.exists()
     cli("pull", f"{NAME}:Q8_0")
@@ -45,9 +57,22 @@ def test_rm_refuses_its_model(cli: Cli, served: Path) -> None:
 
 
 def test_uninstall_refuses(cli: Cli, served: Path) -> None:
-    assert "plm-edge stop" in cli.fails("uninstall", "--yes", code=3)[2]
+    assert "plm-edge stop --all" in cli.fails("uninstall", "--yes", code=3)[2]
     assert served.exists()
 
 
 def test_alone_names_it(cli: Cli, served: Path) -> None:
-    assert "http://127.0.0.1:7560 (small-Q4_K_M)" in cli().stdout
+    done = cli()
+    assert "http://127.0.0.1:7560 (small-Q4_K_M)" in done.stdout
+    steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("plm-edge ")]
+    assert steps[1:] == ["chat", "ps", "stop"]
+
+
+def test_uninstall_removes_the_service(cli: Cli, tmp_path: Path) -> None:
+    cli.env["XDG_CONFIG_HOME"] = str(tmp_path / "xdg")
+    cli("service", "install", "--kind", "systemd")
+    unit = tmp_path / "xdg/systemd/user/plm-edge.service"
+    assert unit.exists()
+    assert str(unit) in cli("uninstall", "--dry-run").stderr
+    cli("uninstall", "--yes")
+    assert not unit.exists()
