@@ -37,12 +37,12 @@ def read(prompt: str | None, file: str | None) -> str:
         parts.append(_without_newline(_text(raw, f"the file {file}")))
     if STDIN not in (prompt, file) and _is_piped():
         piped = _text(_stdin(), "what is piped in")
-        if piped or not parts:
+        if piped:
             parts.append(_without_newline(piped))
     if not parts:
         raise PlmEdgeError(
             "there is no prompt",
-            "neither --prompt nor --file is given, and nothing is piped in",
+            "neither --prompt nor --file is given, and nothing comes through a pipe",
             'give a text, such as --prompt "Once upon a time", a file with -f, or a pipe',
             ExitCode.USAGE,
         )
