@@ -50,6 +50,7 @@ class Words:
 
     def __init__(self) -> None:
         self._read: dict[str, str] = {}  # what a slot's prompt took, until its answer is complete
+        self._last = ""  # sleeping is said by two of its parts
 
     def of(self, line: str) -> str:
         """What a line says; empty for one that does not matter."""
@@ -60,10 +61,14 @@ class Words:
         if timing := _TIMING.search(text):
             return self._timing(timing)
         if "entering sleeping state" in text:
-            return "asleep: the model has left the memory until the next request"
+            return self._once("asleep: the model has left the memory until the next request")
         if "exiting sleeping state" in text:
-            return "awake: the model is loaded again"
+            return self._once("awake: the model is loaded again")
         return _SOURCE.sub("", text).strip() if found["level"] in "WE" else ""
+
+    def _once(self, said: str) -> str:
+        fresh, self._last = said != self._last, said
+        return said if fresh else ""
 
     def _timing(self, found: re.Match[str]) -> str:
         seconds, count = float(found["ms"]) / 1000, int(found["n"])

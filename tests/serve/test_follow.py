@@ -13,6 +13,7 @@ LOG = """\
 0.23.853.455 I slot print_timing: id  0 | task 0 |       total time =   17691.28 ms /    39 tokens
 0.30.000.000 W srv  operator(): refused: web pages of 'http://evil.com' may not use this server
 0.31.000.000 I que    start_loop: entering sleeping state
+0.31.000.001 I srv  handle_sleep: entering sleeping state
 0.32.000.000 I que    start_loop: exiting sleeping state
 """
 

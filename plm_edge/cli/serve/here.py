@@ -80,7 +80,8 @@ def _watch(server: LocalServer, pressed: Interrupt) -> bool:
     """Show what happens in short lines until Ctrl-C (True) or the end of the server (False)."""
     lines = Follower(Path(server.running.log_file), whole=options.debug_wanted)
     while not pressed():
-        ended = server.wait(_LOOK)
+        time.sleep(_LOOK)  # Popen.wait would look twenty times a second
+        ended = server.ended()
         for line in lines.read():
             console.note(line)
         if ended:
