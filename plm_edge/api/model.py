@@ -18,6 +18,7 @@ from plm_edge.api.settings import Settings
 from plm_edge.api.settings import request as request_of
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import gpu_engine
+from plm_edge.engine import prompt_cache as prompts
 from plm_edge.engine.options import AUTO, Options
 from plm_edge.engine.session import Session
 from plm_edge.generate.local import LocalGenerator
@@ -50,6 +51,8 @@ class Model:
         rpc: other machines that compute layers, "HOST:PORT" each (docs/machines.md).
         mlock: keep the weights in memory, never swapped out.
         check_memory: refuse a model that does not fit into what is free.
+        prompt_cache: most disk for prompts that are kept over restarts, such as "500M"
+            (docs/prompt-cache.md); None keeps none: a library writes what it is asked to write.
         on_load: called with the share that is loaded, 0 to 1.
 
     Raises:
@@ -67,6 +70,7 @@ class Model:
         rpc: Sequence[str] = (),
         mlock: bool = False,
         check_memory: bool = True,
+        prompt_cache: str | None = None,
         on_load: Callable[[float], None] | None = None,
     ) -> None:
         self._path = choice.choose(name_or_path).path
@@ -82,6 +86,7 @@ class Model:
                 rpc=tuple(rpc),
                 mlock=mlock,
                 check_memory=check_memory,
+                prompts=None if prompt_cache is None else prompts.wanted(prompt_cache),
                 on_load=on_load,
                 max_outputs=scoring.ROWS,
             ),
@@ -104,6 +109,7 @@ class Model:
         rpc: Sequence[str] = (),
         mlock: bool = False,
         check_memory: bool = True,
+        prompt_cache: str | None = None,
         on_load: Callable[[float], None] | None = None,
     ) -> Model:
         """Returns a loaded model: the same as calling the class."""
@@ -116,6 +122,7 @@ class Model:
             rpc=rpc,
             mlock=mlock,
             check_memory=check_memory,
+            prompt_cache=prompt_cache,
             on_load=on_load,
         )
 

@@ -28,6 +28,7 @@ class Settings(TypedDict, total=False):
         schema: a JSON schema that the answer obeys, as JSON or as a dict.
         grammar: GBNF that the answer obeys.
         logprobs: of each token its log probability, and so many of the likeliest ones.
+        speculate: guess tokens ahead from the text, where that pays; the answer stays the same.
         raw: send a text without the chat template.
         on_prefill: called with the prompt's tokens that are computed, and with all.
     """
@@ -42,6 +43,7 @@ class Settings(TypedDict, total=False):
     schema: str | Mapping[str, Any]
     grammar: str
     logprobs: int
+    speculate: bool
     raw: bool
     on_prefill: Callable[[int, int], None]
 
@@ -84,6 +86,7 @@ def request(tokens: list[int], settings: Settings) -> tuple[Request, Schema | No
         (stop,) if isinstance(stop, str) else tuple(stop),
         grammar=schema.grammar if schema else settings.get("grammar", ""),
         logprobs=settings.get("logprobs", 0),
+        speculate=settings.get("speculate", True),
         on_prefill=settings.get("on_prefill"),
     )
     return made, schema
