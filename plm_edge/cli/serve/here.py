@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from plm_edge.base import console
 from plm_edge.cli import options
@@ -106,7 +107,8 @@ def _say(server: RunningServer, *, json: bool) -> None:
 
     console.note(f"key: {server.key} (kept in {server.key_file})")
     if "," in server.host:
-        qr.show(f"http://{server.host.split(',')[1]}:{server.port}/#key={server.key}")
+        address = f"http://{server.host.split(',')[1]}:{server.port}"
+        qr.show(f"{address}/#key={quote(server.key, safe='')}")  # the page takes it from there
 
 
 def about(server: RunningServer) -> dict[str, Any]:

@@ -89,6 +89,12 @@ class Server:
             self.process.wait()
             self.process = None
 
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
     def get(self, path: str) -> Any:
         return self._call(path, None)
 
@@ -137,8 +143,8 @@ def chat(make_server: MakeServer, tiny_gguf: Path) -> Server:
 
 @pytest.fixture(scope="session")
 def smollm(make_server: MakeServer, chat_gguf: Path) -> Server:
-    """SmolLM2-135M-Instruct."""
-    return make_server(chat_gguf)
+    """SmolLM2-135M-Instruct: it writes slowly enough to be interrupted."""
+    return make_server(chat_gguf, "--ctx-size", "4096")
 
 
 @pytest.fixture(scope="session")
@@ -236,11 +242,19 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
 def writes(page: Page, text: str) -> None:
     """From now on the model writes this text, and nothing else."""
-    grammar = "root ::= " + json.dumps(text, ensure_ascii=False)
+    _obeys(page, {"grammar": "root ::= " + json.dumps(text, ensure_ascii=False)})
 
+
+def goes_on_writing(page: Page, text: str) -> None:
+    """From now on the model writes this text over and over, until somebody stops it."""
+    again = f"root ::= ({json.dumps(text, ensure_ascii=False)})+"
+    _obeys(page, {"grammar": again, "ignore_eos": True})
+
+
+def _obeys(page: Page, more: dict[str, Any]) -> None:
     def changed(route: Route) -> None:
         body = json.loads(route.request.post_data or "{}")
-        route.continue_(post_data=json.dumps({**body, "grammar": grammar}))
+        route.continue_(post_data=json.dumps(body | more))
 
     page.route("**/completion*", changed)
 

@@ -6,9 +6,18 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.serve.page.conftest import KEY, MakeServer, Person, Server, Visit, visiting, writes
+from tests.serve.page.conftest import (
+    KEY,
+    MakeServer,
+    Person,
+    Server,
+    Visit,
+    goes_on_writing,
+    visiting,
+    writes,
+)
 
 pytestmark = pytest.mark.full
 RICH = (
@@ -30,12 +39,6 @@ def found_by_axe(person: Person) -> list[str]:
         for rule in result["violations"]
         for node in rule["nodes"]
     ]
-
-
-def until(page: Page, condition: str) -> None:
-    """Waits for it. (Playwright's own function for this compiles text, which the page forbids.)"""
-    while not page.evaluate(condition):
-        page.wait_for_timeout(50)
 
 
 def fits(person: Person) -> bool:
@@ -72,15 +75,15 @@ def test_axe_finds_nothing_in_any_state(chat: Server, visit: Visit, screen: dict
 
 
 def test_axe_finds_nothing_while_it_writes_and_in_trouble(
-    visit: Visit, make_server: MakeServer, tiny_gguf: object
+    visit: Visit, make_server: MakeServer, chat_gguf: object
 ) -> None:
-    server = make_server(tiny_gguf, "--chat-template", "chatml")
+    server = make_server(chat_gguf, "--ctx-size", "4096")
     person = visit(server)
-    writes(person.page, "word " * 400)
+    goes_on_writing(person.page, "word ")
     person.sends("Go")
     person.page.locator(".writing .text", has_text="word word").wait_for()
     assert found_by_axe(person) == []
-    server.stop()
+    server.kill()
     expect(person.page.locator("#notice")).to_contain_text("does not answer")
     assert found_by_axe(person) == []
 
@@ -94,10 +97,10 @@ def test_axe_finds_nothing_where_a_key_is_asked_for(
         assert found_by_axe(person) == []
 
 
-def test_everything_by_keyboard(chat: Server, visit: Visit) -> None:
-    person = visit(chat)
+def test_everything_by_keyboard(smollm: Server, visit: Visit) -> None:
+    person = visit(smollm)
     page = person.page
-    writes(page, "Once. Twice. " * 40)
+    goes_on_writing(page, "Once. Twice. ")
     assert page.evaluate("document.activeElement.id") == "ask"  # the first thing is to write
     page.keyboard.type("Two")
     page.keyboard.press("Shift+Enter")
@@ -143,9 +146,9 @@ def test_a_screen_reader_hears_sentences_and_the_end(chat: Server, visit: Visit)
     assert page.locator("#turns [aria-live]").count() == 0
 
 
-def test_nothing_moves_for_who_wants_less_motion(chat: Server, visit: Visit) -> None:
-    person = visit(chat, reduced_motion="reduce")
-    writes(person.page, "word " * 200)
+def test_nothing_moves_for_who_wants_less_motion(smollm: Server, visit: Visit) -> None:
+    person = visit(smollm, reduced_motion="reduce")
+    goes_on_writing(person.page, "word ")
     person.sends("Go")
     person.page.locator(".writing .text", has_text="word word").wait_for()
     moving = "document.getAnimations().filter(a => a.playState === 'running').length"
@@ -155,18 +158,16 @@ def test_nothing_moves_for_who_wants_less_motion(chat: Server, visit: Visit) -> 
 def test_reading_further_up_is_not_disturbed(chat: Server, visit: Visit) -> None:
     person = visit(chat, viewport={"width": 360, "height": 640})
     page = person.page
-    writes(page, "line\n\n" * 150)
-    person.sends("Go")
-    until(page, "document.querySelector('main').scrollHeight > 1500")
+    writes(page, "line\n\n" * 40)
+    person.asks("Go")
+    place = "document.querySelector('main').scrollTop"
+    lowest = page.evaluate(place)
+    assert lowest > 300  # the newest is in sight
     page.locator("#main").hover()
-    page.mouse.wheel(0, -400)
+    page.mouse.wheel(0, -200)
     page.locator("#newest").wait_for()
-    before = page.evaluate("document.querySelector('main').scrollTop")
-    tall = page.evaluate("document.querySelector('main').scrollHeight")
-    until(page, f"document.querySelector('main').scrollHeight > {tall}")
-    assert page.evaluate("document.querySelector('main').scrollTop") == before
+    before = page.evaluate(place)
+    page.evaluate("chat.turns[1].versions[0].text += '\\n\\nmore'; showTurns()")
+    assert page.evaluate(place) == before < lowest
     page.locator("#newest").click()
-    until(
-        page,
-        "(m => m.scrollHeight - m.scrollTop - m.clientHeight < 40)(document.querySelector('main'))",
-    )
+    assert page.evaluate(place) > lowest

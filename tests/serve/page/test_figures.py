@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.engine.sparsity import zero_share
-from tests.serve.page.conftest import MakeServer, Server
+from tests.serve.conftest import Serve
+from tests.serve.http import Http
+from tests.serve.page.conftest import PAGE, MakeServer, Server
 
 pytestmark = pytest.mark.full
 GREEDY = {"temperature": 0, "cache_prompt": False}
@@ -82,3 +85,38 @@ def test_no_other_page_may_put_this_one_into_a_frame(base: Server) -> None:
     with urllib.request.urlopen(base.url) as reply:
         assert reply.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_while_the_model_loads_the_server_says_how_far(
+    make_server: MakeServer, chat_gguf: Path
+) -> None:
+    """Whatever comes before the first 200 has a progress from 0 to 1 that never falls."""
+    server = make_server(chat_gguf)
+    server.stop()
+    server.start(wait=False)
+    seen = list[float]()
+    try:
+        while True:
+            try:
+                server.get("health")
+                break
+            except urllib.error.HTTPError as error:
+                seen.append(json.load(error)["error"]["progress"])  # in no answer but 503
+            except urllib.error.URLError:
+                assert seen == []  # it does not listen yet
+    finally:
+        server.stop()
+    assert seen == sorted(seen)
+    assert seen
+    assert 0 <= seen[0] <= seen[-1] <= 1
+
+
+def test_serve_gives_the_page_also_to_who_has_no_key_yet(serve: Serve, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("a-key-of-the-tests-that-is-long\n")
+    key.chmod(0o600)
+    started = serve("--api-key-file", key)
+    answer = Http(started.about["port"])("/")
+    assert answer.status == 200
+    assert answer.body == PAGE.read_text(encoding="utf-8")
+    assert Http(started.about["port"])("/props").status == 401

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.serve.page.conftest import KEY, MakeServer, Server, Visit, visiting, writes
+from tests.serve.page.conftest import (
+    KEY,
+    MakeServer,
+    Server,
+    Visit,
+    goes_on_writing,
+    visiting,
+    writes,
+)
 
 pytestmark = pytest.mark.full
 
@@ -19,9 +27,9 @@ def locked(make_server: MakeServer, tiny_gguf: object) -> Server:
 
 
 @pytest.fixture
-def mortal(make_server: MakeServer, tiny_gguf: object) -> Iterator[Server]:
+def mortal(make_server: MakeServer, chat_gguf: object) -> Iterator[Server]:
     """A server that the test may stop."""
-    server = make_server(tiny_gguf, "--chat-template", "chatml")
+    server = make_server(chat_gguf)
     yield server
     server.stop()
 
@@ -76,10 +84,10 @@ def test_that_key_is_kept_when_the_person_says_so(visit: Visit, locked: Server) 
 def test_the_server_goes_and_comes_back(visit: Visit, mortal: Server) -> None:
     person = visit(mortal)
     page = person.page
-    writes(page, "word " * 400)
+    goes_on_writing(page, "word ")
     person.sends("Go")
     page.locator(".writing .text", has_text="word word").wait_for()
-    mortal.stop()
+    mortal.kill()
     expect(page.locator("#notice")).to_contain_text("The server does not answer")
     assert "word word" in page.locator(".answer .text").inner_text()
     expect(page.locator(".end")).to_contain_text("broke off")
