@@ -216,6 +216,7 @@ class Context:
         return Sampler(
             self._lc,
             self._handle,
+            self.row_logits,
             temp=temp,
             top_k=top_k,
             top_p=top_p,

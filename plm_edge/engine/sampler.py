@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.engine.grammar import CANDIDATE, Candidates, Grammar, view
 
-_FLOATS = ctypes.POINTER(ctypes.c_float)
 _LIKELIEST = 512  # candidates that are tried before all of them are
 
 
@@ -32,6 +32,7 @@ class Sampler:
         self,
         bindings: Any,
         ctx: Any,
+        row_logits: Callable[[int], NDArray[np.float32]],
         *,
         temp: float,
         top_k: int,
@@ -41,6 +42,7 @@ class Sampler:
         grammar: Grammar | None = None,
     ) -> None:
         self._lc, self._ctx, self._grammar = bindings, ctx, grammar
+        self._row_logits = row_logits
         # So many allowed candidates, the likeliest of all, are as good as all.
         self._enough = 1 if temp == 0 else top_k
         self._sample = bindings.llama_sampler_sample
@@ -78,9 +80,8 @@ class Sampler:
 
     def _allowed(self, grammar: Grammar, row: int) -> Candidates:
         """The candidates that the grammar allows: all, or enough of the likeliest."""
-        pointer = ctypes.cast(self._lc.llama_get_logits_ith(self._ctx, row), _FLOATS)
         n_vocab = len(grammar.control)
-        logits = np.ctypeslib.as_array(pointer, (n_vocab,))
+        logits = self._row_logits(row)
         if 0 < self._enough <= _LIKELIEST < n_vocab:
             bar = np.partition(logits, n_vocab - _LIKELIEST)[n_vocab - _LIKELIEST]
             # All that equal the last one are in, so that none is left out that could win.

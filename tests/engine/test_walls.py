@@ -27,7 +27,7 @@ def users(pattern: str) -> set[str]:
     ("pattern", "homes"),
     [
         (r"\.llama_(decode|memory_\w+|get_logits\w*|state_\w+)\(", {"engine/context.py"}),
-        (r"\.llama_sampler_\w+\b", {"engine/sampler.py"}),
+        (r"\.llama_sampler_\w+\b", {"engine/sampler.py", "engine/grammar.py"}),
         (r"\.llama_model_\w+\(", {"engine/model.py"}),
         (r"\.llama_(vocab_\w+|tokenize|token_to_piece)\(", {"engine/vocabulary.py"}),
     ],
