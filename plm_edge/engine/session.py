@@ -124,6 +124,14 @@ class Session:
         return [note for note in (self.fit.note, placement.note, slow) if note]
 
     @property
+    def batches_are_exact(self) -> bool:
+        """Whether tokens of a batch of up to 8 have the bits that they have one by one.
+
+        The CPU's kernels see to that where attention is one op; nothing is known of a GPU's.
+        """
+        return not self.placement.devices and self.options.flash_attn != "off"
+
+    @property
     def kv_type(self) -> str:
         """Type of the KV cache."""
         return self.fit.kv

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 MOST = 8  # tokens that are checked together: PLM_ALONE of the engine
 _SIZES = (4, 3, 2)  # tokens that must have stood there before; the longest that has is taken
 _WEIGHT = 0.15  # of the newest measurement in a running mean
+_LEAST_GAIN = 1.1  # below that a guess costs more than it is sure to bring: times are noisy
 
 
 class Lookup:
@@ -74,12 +75,14 @@ class Pace:
 
     def choose(self, most: int) -> int:
         """Returns how many tokens to guess, 0 to `most`: what promises the most tokens a second."""
-        best, best_gain = 0, 1.0
         single = self._seconds.get(1)
         if single is None:
             return 0  # the first step measures what a single one takes
+        best, best_gain = 0, _LEAST_GAIN
+        expected = right = 1.0
         for count in range(1, min(most, MOST - 1) + 1):
-            expected = sum(self._right**i for i in range(count + 1))
+            right *= self._right
+            expected += right
             gain = expected * single / self._estimate(count + 1)
             if gain > best_gain:
                 best, best_gain = count, gain

@@ -17,7 +17,8 @@ class Steps:
 
     Args:
         held: the tokens that the session's context holds; it is kept up.
-        request: what is generated; guesses are made if it and the session's options allow them.
+        request: what is generated; guesses are made if it and the session's options allow them, and
+            the text is sure to stay the same.
 
     Attributes:
         pace: what guesses were made, and what they gained.
@@ -25,7 +26,8 @@ class Steps:
 
     def __init__(self, session: Session, held: Held, request: Request) -> None:
         self._session, self._held, self._request = session, held, request
-        guesses = request.speculate and session.options.max_outputs >= MOST
+        able = session.batches_are_exact and session.options.max_outputs >= MOST
+        guesses = request.speculate and able
         self._lookup = Lookup(request.prompt) if guesses else None
         self._batch: Batch | None = None
         self._guess: list[int] = []

@@ -115,6 +115,15 @@ def test_tokens_together_have_the_bits_that_they_have_alone(
 
 
 @pytest.mark.usefixtures("always")
+def test_where_a_batch_rounds_differently_nothing_is_guessed(tiny_gguf: Path) -> None:
+    with Session.open(tiny_gguf, Options(n_ctx=512, threads=1, flash_attn="off")) as session:
+        prompt = session.tokenize(CODE * 3)
+        generation = LocalGenerator(session).generate(Request(prompt, 40, Sampling(temp=0)))
+        generation.whole()
+        assert generation.stats.n_drafted == 0
+
+
+@pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("n_ctx", [256, 257, 260])
 def test_the_context_and_the_limit_are_kept(tmp_path: Path, n_ctx: int) -> None:
     """As without drafts: a full context stops the text, and n_predict and a stop string do."""
