@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,10 +165,10 @@ def test_ctrl_c_is_heard_within_one_call_of_the_engine(random_model: Path) -> No
             calls = []
             append = session.context.append
 
-            def counted(tokens: list[int], *, abortable: bool) -> bool:
+            def counted(tokens: list[int], **options: Any) -> bool:
                 calls.append(len(tokens))
                 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-                return append(tokens, abortable=abortable)
+                return append(tokens, **options)
 
             session.context.append = counted  # type: ignore[method-assign, assignment]
             generation = generate(session, [i % 256 for i in range(n_tokens)], 5, GREEDY)
