@@ -12,7 +12,7 @@ import pytest
 
 from testkit import plm_gguf
 from testkit.cli import Cli
-from tests.cli.chat_screen import ChatScreen
+from tests.cli.chat_screen import PROMPT_AGAIN, ChatScreen
 
 TEMPLATE = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}\n{% endfor %}a"
 GREEDY = ("--temp", "0", "--threads", "1")
@@ -435,9 +435,12 @@ def test_ctrl_c_before_the_answer_begins_gives_the_message_back(cli: Cli, models
     screen.wait(lambda: screen.lines[-1] != "")
     screen.type("\r")
     screen.wait(lambda: bool(saved(cli)))
+    before = len(screen.raw)
     screen.type("\x03")
     screen.wait("your message is back at the prompt")
     assert saved(cli) == []
+    # a Ctrl-C before the prompt stands would be one for the answer that has ended
+    screen.wait(lambda: PROMPT_AGAIN in screen.raw[before:])
     screen.type("\x03")
     screen.wait(screen.at_prompt)
     assert screen.leave() == 0

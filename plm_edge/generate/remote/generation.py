@@ -196,7 +196,9 @@ class RemoteGeneration:
         n_generated = int(event["timings"]["predicted_n"])
         if event["stop_type"] == "eos":
             self.stop_reason = "end"
-            self.tokens = self.tokens[:-1]
+            end = self.tokens.pop()
+            if self.logprobs and self.logprobs[-1].token == end:
+                self.logprobs.pop()
             n_generated -= 1
         elif event["stop_type"] == "word":
             self.stop_reason = "stop"

@@ -1,5 +1,5 @@
 // What an answer took beside time: which share of the rows of W_down its squared ReLU left at zero, and its room in
-// the cache. The server's `timings` have it as "plm".
+// the cache. The server's `timings` have it under names with plm_.
 
 #pragma once
 
