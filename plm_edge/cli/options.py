@@ -29,6 +29,16 @@ def without_device(mode: str, instead: str) -> PlmEdgeError:
     )
 
 
+def not_on_device(device: str) -> PlmEdgeError:
+    """The error for an option about how this machine computes, where a device does."""
+    return PlmEdgeError(
+        "--gpu, --rpc and --mlock are for this machine",
+        f"{device} computes by itself what was deployed there",
+        "leave them out, or leave --device out",
+        ExitCode.USAGE,
+    )
+
+
 def confirm(question: str, yes: bool) -> None:
     """Ask before something is done that cannot be undone; ends the command if the answer is no.
 

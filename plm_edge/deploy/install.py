@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plm_edge.base import files
@@ -127,7 +127,7 @@ def deploy(
         file=DeployedFile(items[-1].place, items[-1].size, items[-1].sha256),
         when=record.now(),
         proof=shown,
-        **asdict(expected.header),
+        **vars(expected.header),
     )
     record.write(place, after)
     if before and before.engine.key != after.engine.key:

@@ -19,6 +19,7 @@ from plm_edge.engine.greedy import greedy
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.generate.remote.api import BrokenAnswer
+from plm_edge.model import sizes
 from plm_edge.model.description import describe
 
 MARGIN = 0.2  # nats
@@ -67,12 +68,10 @@ def reference(model: Path) -> Reference:
                 break
         about = describe(session.header)
         bos, eos = session.vocabulary.bos_eos
-        kv = session.kv
         header = ModelHeader(
             architecture=about.architecture,
             description=session.description,
-            n_ctx_train=about.context_length,
-            kv_bytes_per_token=kv.n_bytes / kv.cells if kv and kv.cells else 0.0,
+            sizes=sizes.of(session.header),
             chat_template=session.model.chat_template,
             bos=bos,
             eos=eos,

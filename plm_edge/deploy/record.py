@@ -12,8 +12,9 @@ from typing import Any
 import plm_edge
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.deploy.place import MANIFEST, Place
+from plm_edge.model.sizes import Sizes
 
-SCHEMA = "plm-edge/deployed/1"
+SCHEMA = "plm-edge/deployed/2"
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,22 @@ class DeployedEngine:
 class ModelHeader:
     """The part of a model's header that running it on a device needs.
 
-    `n_ctx_train` is in tokens; `kv_bytes_per_token` is that of an f16 cache, in all layers.
-    `chat_template` is None if the model has none. `synthetic` says that its weights are random,
-    not trained.
+    `sizes` are those that its need of memory follows from. `chat_template` is None if the model
+    has none. `synthetic` says that its weights are random, not trained.
     """
 
     architecture: str
     description: str
-    n_ctx_train: int | None
-    kv_bytes_per_token: float
+    sizes: Sizes
     chat_template: str | None
     bos: str
     eos: str
     synthetic: bool = False
+
+    @property
+    def n_ctx_train(self) -> int | None:
+        """Tokens that the model was trained for; None where its header does not say."""
+        return self.sizes.n_ctx_train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +149,8 @@ def _parse(data: dict[str, Any]) -> Record:
     models = {}
     for sha256, item in data.pop("models").items():
         file, proof = DeployedFile(**item.pop("file")), Proof(**item.pop("proof"))
-        models[sha256] = DeployedModel(file=file, proof=proof, **item)
+        sizes = Sizes.from_json(item.pop("sizes"))
+        models[sha256] = DeployedModel(file=file, proof=proof, sizes=sizes, **item)
     if not models:
         raise ValueError("it names no model")
     data["sender"] = data.pop("from")

@@ -12,11 +12,11 @@ from plm_edge.deploy import record
 from plm_edge.deploy.place import MANIFEST, SERVING, Place
 from plm_edge.deploy.record import DeployedModel, Record
 from plm_edge.deploy.server import Settings, program_of, serving_pid
+from plm_edge.devices import facts
 from plm_edge.devices.connect import OpenDevice
-from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.words import quote
-from plm_edge.engine.options import DEFAULT_CTX
-from plm_edge.machine.memory import proc_table
+from plm_edge.model import fit
+from plm_edge.model.fit import Fit
 
 
 @dataclass(frozen=True)
@@ -95,53 +95,43 @@ def settings(
     *,
     n_ctx: int | None = None,
     threads: int | None = None,
-    kv: str = "f16",
+    kv: str | None = None,
+    force: bool = False,
     **more: Any,
-) -> Settings:
-    """How to run a deployed model. None lets the device's record and the model choose.
+) -> tuple[Settings, Fit | None]:
+    """How to run a deployed model. None lets the device's memory, its record and the model choose.
+
+    A device that does not say how much memory it has is trusted.
 
     Args:
         n_ctx: tokens of context.
         threads: threads on the device.
         kv: type of the KV cache.
+        force: run it even if memory is short.
         more: other fields of `Settings`.
+
+    Returns:
+        The settings; and what was chosen for the device's memory, None where that is not known.
+
+    Raises:
+        PlmEdgeError: it will not fit (code RESOURCES).
     """
-    trained = deployment.model.n_ctx_train or DEFAULT_CTX
-    return Settings(
+    room = facts.memory_available(deployment.place.transport)
+    model = deployment.model.sizes
+    chosen = None if room is None else fit.choose(model, n_ctx, kv, room=room, force=force)
+    preferred = n_ctx or fit.preferred_ctx(model), kv or fit.PREFERRED_KV
+    n_ctx, kv = (chosen.n_ctx, chosen.kv) if chosen else preferred
+    found = Settings(
         program=deployment.place.path(
             program_of([item.path for item in deployment.record.engine.files])
         ),
         model=deployment.place.path(deployment.model.file.path),
-        n_ctx=n_ctx or min(trained, DEFAULT_CTX),
+        n_ctx=n_ctx,
         threads=threads or deployment.record.threads,
         kv=kv,
         **more,
     )
-
-
-def require_memory(deployment: Deployment, settings: Settings) -> None:
-    """Refuse a model that will not fit the memory that the device has available.
-
-    A device that does not say how much it has is trusted.
-
-    Raises:
-        DeviceError: it will not fit (code RESOURCES).
-    """
-    text = deployment.place.transport.shell(
-        "cat /proc/meminfo 2>/dev/null; exit 0", timeout=20
-    ).text
-    room = proc_table(text).get("MemAvailable")
-    if room is None:
-        return
-    needed = deployment.model.file.size + deployment.model.kv_bytes_per_token * settings.n_ctx
-    if needed > room:
-        raise failures.DeviceError(
-            f"{deployment.model.name} does not fit the memory of {deployment.place.transport.name}",
-            f"weights and KV cache for {settings.n_ctx:,} tokens take {needed / 2**20:,.0f} MiB, "
-            f"and {room / 2**20:,.0f} MiB are available there",
-            "lower --ctx, take a smaller quantisation, close what else runs there, or --force",
-            ExitCode.RESOURCES,
-        )
+    return found, chosen
 
 
 def require_no_server(deployment: Deployment) -> None:

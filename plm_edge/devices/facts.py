@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from plm_edge.machine import cores, cpu
 from plm_edge.machine.cpu import Processor
-from plm_edge.machine.memory import proc_table
+from plm_edge.machine.memory import Room, proc_table
 
 if TYPE_CHECKING:
     from plm_edge.devices.transports.transport import Transport
@@ -113,6 +113,17 @@ def ask(device: Transport) -> Facts:
         DeviceError: the device cannot be reached.
     """
     return parse(device.shell(f"exec 2>/dev/null\n{SCRIPT}", timeout=_TIME, check=True).text)
+
+
+def memory_available(device: Transport) -> Room | None:
+    """The memory that a device has free now; None if it does not say.
+
+    Raises:
+        DeviceError: the device cannot be reached.
+    """
+    text = device.shell("cat /proc/meminfo 2>/dev/null; exit 0", timeout=_TIME).text
+    free = proc_table(text).get("MemAvailable")
+    return None if free is None else Room(free, device.name)
 
 
 def parse(text: str) -> Facts:

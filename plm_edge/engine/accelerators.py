@@ -85,12 +85,17 @@ def require_gpu(engine: Engine) -> list[Accelerator]:
     found = gpus(engine)
     if found:
         return found
-    with_backend = has_backend(engine.folder)
-    raise PlmEdgeError(
+    raise missing(engine.folder)
+
+
+def missing(folder: Path) -> PlmEdgeError:
+    """The error for a GPU that is wanted, where the engine in `folder` has none."""
+    with_backend = has_backend(folder)
+    return PlmEdgeError(
         "there is no GPU to compute with",
-        f"the engine in {engine.folder} was built with a GPU backend, and that finds no GPU here"
+        f"the engine in {folder} was built with a GPU backend, and that finds no GPU here"
         if with_backend
-        else f"the engine in {engine.folder} was built for the CPU alone",
+        else f"the engine in {folder} was built for the CPU alone",
         "see that the GPU's driver is installed (vulkaninfo or nvidia-smi names the GPU), or leave "
         "--gpu out"
         if with_backend

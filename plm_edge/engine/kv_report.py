@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from plm_edge.engine.log import EngineLog, KVReport
 from plm_edge.model import need as needs
+from plm_edge.model import sizes
 from plm_edge.model.gguf_file import GGUFFile
 
 
@@ -18,7 +19,7 @@ def kv_report(log: EngineLog, header: GGUFFile, kv_type: str, n_seq: int) -> KVR
     said = log.kv()
     if said is not None:
         said = replace(said, cells=said.cells * n_seq)
-    shape = needs.kv_shape(header)
+    shape = sizes.kv_shape(header)
     if said is None or shape is None or kv_type not in needs.KV_TYPES:
         return said
     exact = said.cells * shape.bytes_per_token(kv_type)

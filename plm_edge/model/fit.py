@@ -1,9 +1,10 @@
 """This module chooses the context and the type of the KV cache so that a model fits the memory.
 
-The rule, for `run`, `chat`, `serve` and Python alike. What a person gives is kept. Else the context
-is the model's own, at most 4096 tokens, and the cache is f16. Where that does not fit, the first of
-these does: the same context in q8_0, half of it in q8_0, a quarter, then q4_0 in short contexts;
-never below 512 tokens. Where nothing fits, the model is refused, unless the person insists.
+The rule, for `run`, `chat`, `serve` and Python alike, here and on devices. What a person gives is
+kept. Else the context is the model's own, at most 4096 tokens, and the cache is f16. Where that
+does not fit, the first of these does: the same context in q8_0, half of it in q8_0, a quarter, then
+q4_0 in short contexts; never below 512 tokens. Where nothing fits, the model is refused, unless the
+person insists.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from plm_edge.machine import memory
 from plm_edge.machine.memory import Room
 from plm_edge.model import need as needs
-from plm_edge.model.description import describe
+from plm_edge.model import sizes
 from plm_edge.model.gguf_file import GGUFFile
 from plm_edge.model.need import Need
+from plm_edge.model.sizes import Sizes
 
 LARGEST_CTX = 4096  # PLM's own; a model trained for more gets it only when asked (--ctx)
 SMALLEST_CTX = 512  # of the contexts that we choose
@@ -25,13 +27,13 @@ PREFERRED_KV = "f16"
 
 @dataclass(frozen=True)
 class Fit:
-    """A context and a cache for a model on this machine.
+    """A context and a cache for a model in some memory.
 
     Attributes:
-        n_ctx: tokens of context.
+        n_ctx: tokens of context of each conversation.
         kv: type of the cache.
-        need: what the model then takes here.
-        room: what is available here.
+        need: what the model then takes.
+        room: what is available.
         preferred: the context and the type that would have been taken with enough memory.
     """
 
@@ -63,18 +65,19 @@ class Fit:
         )
 
 
-def preferred_ctx(header: GGUFFile) -> int:
+def preferred_ctx(model: GGUFFile | Sizes) -> int:
     """Returns the tokens of context with enough memory: the model's, at most 4096."""
-    trained = describe(header).context_length or 0
+    trained = sizes.of(model).n_ctx_train or 0
     return min(trained, LARGEST_CTX) if trained > 0 else LARGEST_CTX
 
 
 def choose(
-    header: GGUFFile,
+    model: GGUFFile | Sizes,
     n_ctx: int | None = None,
     kv: str | None = None,
     *,
     n_ubatch: int = 512,
+    n_seq: int = 1,
     room: Room | None = None,
     force: bool = False,
     share: float = 1.0,
@@ -82,10 +85,11 @@ def choose(
     """Choose the context and the type of the cache, before anything is loaded.
 
     Args:
-        header: the model's.
-        n_ctx: tokens of context that the person wants; None: chosen.
+        model: its header, or the sizes in it.
+        n_ctx: tokens of context that the person wants for each conversation; None: chosen.
         kv: type of the cache that the person wants; None: chosen.
         n_ubatch: tokens computed at once in prefill.
+        n_seq: conversations at once.
         room: memory; None: what is available to this process now.
         force: take what is wanted, and what is preferred else, even if it will not fit.
         share: of the layers that stay here, the rest being on other devices.
@@ -94,28 +98,30 @@ def choose(
         PlmEdgeError: it will not fit; names the numbers and what to lower (code RESOURCES).
     """
     room = memory.available() if room is None else room
-    preferred = _preferred(header, n_ctx, kv)
+    known = sizes.of(model)
+    preferred = _preferred(known, n_ctx, kv)
     first: Fit | None = None
-    for ctx, kind in offers(header, n_ctx, kv):
-        need = needs.of(header, ctx, kind, n_ubatch).of_share(share)
+    for ctx, kind in offers(known, n_ctx, kv):
+        need = needs.of(known, ctx, kind, n_ubatch, n_seq).of_share(share)
         found = Fit(ctx, kind, need, room, preferred)
         first = first or found
         if found.fits or force:
             return found
     assert first is not None
-    raise needs.refusal(header, first.need, *preferred, n_ubatch, room)
+    raise needs.refusal(known, first.need, *preferred, n_ubatch, room, n_seq)
 
 
 def offers(
-    header: GGUFFile, n_ctx: int | None = None, kv: str | None = None
+    model: GGUFFile | Sizes, n_ctx: int | None = None, kv: str | None = None
 ) -> Iterator[tuple[int, str]]:
     """Yields the pairs of context and type for a model, the best first; see `choose`."""
-    any_kv = kv is None and all(needs.cache_can_be(header, kind) for kind in needs.KV_TYPES)
-    return candidates(_preferred(header, n_ctx, kv), any_ctx=n_ctx is None, any_kv=any_kv)
+    known = sizes.of(model)
+    any_kv = kv is None and all(known.cache_can_be(kind) for kind in needs.KV_TYPES)
+    return candidates(_preferred(known, n_ctx, kv), any_ctx=n_ctx is None, any_kv=any_kv)
 
 
-def _preferred(header: GGUFFile, n_ctx: int | None, kv: str | None) -> tuple[int, str]:
-    return n_ctx or preferred_ctx(header), kv or PREFERRED_KV
+def _preferred(model: Sizes, n_ctx: int | None, kv: str | None) -> tuple[int, str]:
+    return n_ctx or preferred_ctx(model), kv or PREFERRED_KV
 
 
 def candidates(

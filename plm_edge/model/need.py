@@ -11,57 +11,17 @@ from dataclasses import dataclass, replace
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.machine import memory
 from plm_edge.machine.memory import Room
-from plm_edge.model import ggml_types, gguf_file
-from plm_edge.model.description import ARCH
+from plm_edge.model import sizes
 from plm_edge.model.gguf_file import GGUFFile
+from plm_edge.model.sizes import Sizes
 
 KV_TYPES = ("f16", "q8_0", "q4_0")
 F16 = 2  # bytes
 F32 = 4
 MIB = 1 << 20
-LARGEST_COUNT = 1 << 17  # layers, heads, sizes: beyond this a file is damaged or means harm
 # Interpreter, bindings, tokenizer: what `plm-edge run` takes beyond the model's own buffers.
 # Measured about 50 MiB with PLM-1.8B's vocabulary; the rest is slack.
 PROCESS_BYTES = 80 * MIB
-
-
-@dataclass(frozen=True)
-class KVShape:
-    """Values that one token puts in the cache.
-
-    Attributes:
-        latent: the model keeps a shared latent (MLA) and no separate values.
-        rows: lengths of the rows that are cached for a token in each layer.
-        expanded: values a token in all layers, were every head's K and V cached instead.
-        n_layers: number of layers.
-    """
-
-    latent: bool
-    rows: tuple[int, ...]
-    expanded: int
-    n_layers: int
-
-    def bytes_per_token(self, kv_type: str) -> int:
-        """Returns how many bytes a token takes in all layers.
-
-        Raises:
-            PlmEdgeError: a row is not whole blocks of this type (code INPUT).
-        """
-        block, _ = ggml_types.TYPE_SIZES[kv_type]
-        for row in self.rows:
-            if row % block:
-                raise PlmEdgeError(
-                    f"this model's KV cache cannot be {kv_type}",
-                    f"a token's row of {row} values is not whole blocks of {block}",
-                    "use --kv f16",
-                )
-        return self.n_layers * sum(ggml_types.type_bytes(kv_type, row) for row in self.rows)
-
-    def expanded_bytes_per_token(self, kv_type: str) -> int:
-        """Returns what a token would cost with every head's own K and V in the cache (rounded
-        up)."""
-        block, size = ggml_types.TYPE_SIZES[kv_type]
-        return -(-self.expanded // block) * size
 
 
 @dataclass(frozen=True)
@@ -90,51 +50,7 @@ class Need:
         return replace(self, weights=int(self.weights * share), kv=int(self.kv * share))
 
 
-def kv_shape(model: GGUFFile) -> KVShape | None:
-    """Returns the cache's shape from the GGUF's keys, or None when they do not say (another
-    family)."""
-    n_layers = _count(model, "block_count")
-    heads = _per_layer(model, "attention.head_count", n_layers)
-    if not n_layers or not any(heads):
-        return None
-    kv_heads = _per_layer(model, "attention.head_count_kv", n_layers) or heads
-    head_size = (_count(model, "embedding_length") or 0) // max(heads)
-    key = _count(model, "attention.key_length") or head_size
-    value = _count(model, "attention.value_length") or head_size
-    lora = _count(model, "attention.kv_lora_rank")
-    rope = _count(model, "rope.dimension_count")
-    # deepseek2 keeps the per-head sizes under *_mla and the latent's under key_length.
-    key_mla = _count(model, "attention.key_length_mla")
-    value_mla = _count(model, "attention.value_length_mla")
-    if lora and rope and (model.architecture == ARCH or key_mla):
-        expanded = sum(heads) * ((key_mla or key) + (value_mla or value))
-        return KVShape(True, (lora + rope,), expanded, n_layers)
-    expanded = sum(kv_heads) * (key + value)
-    mean = sum(kv_heads) // n_layers  # equal in all layers but for a few families
-    return KVShape(False, (mean * key, mean * value), expanded, n_layers)
-
-
-def cache_can_be(model: GGUFFile, kv_type: str) -> bool:
-    """Whether a token's rows are whole blocks of this type."""
-    shape = kv_shape(model)
-    return not shape or not any(row % ggml_types.TYPE_SIZES[kv_type][0] for row in shape.rows)
-
-
-def _count(model: GGUFFile, name: str) -> int | None:
-    value = model.arch_key(name)
-    return value if isinstance(value, int) and 0 < value < LARGEST_COUNT else None
-
-
-def _per_layer(model: GGUFFile, name: str, n_layers: int | None) -> list[int]:
-    """A key that is one number for all layers, or an array with one a layer."""
-    value = model.arch_key(name)
-    values = value.values(n_layers) if isinstance(value, gguf_file.Array) else [value]
-    if not n_layers or not all(isinstance(v, int) and 0 <= v < LARGEST_COUNT for v in values):
-        return []
-    return values * n_layers if len(values) == 1 else values
-
-
-def compute_estimate(model: GGUFFile, n_ctx: int, n_ubatch: int) -> int:
+def compute_estimate(model: GGUFFile | Sizes, n_ctx: int, n_ubatch: int) -> int:
     """Returns an estimate of the compute buffers, in bytes.
 
     Taken as alive at once in a micro-batch: either mask and attention scores of all heads over the
@@ -142,41 +58,32 @@ def compute_estimate(model: GGUFFile, n_ctx: int, n_ubatch: int) -> int:
     FFN's activations; beside them the residual stream's, and one token's logits. For PLM-1.8B at
     4096 tokens that is about 200 MiB, where the engine reported 134.
     """
-    shape = kv_shape(model)
+    known = sizes.of(model)
     n_ubatch = min(n_ubatch, n_ctx)
-    n_embd = _count(model, "embedding_length") or 0
-    n_ff = _count(model, "feed_forward_length") or 4 * n_embd
-    heads = _per_layer(model, "attention.head_count", _count(model, "block_count"))
-    attention = n_ctx * n_ubatch * (1 + max(heads, default=0)) * F32
-    if shape and shape.latent:
-        attention += n_ctx * shape.expanded // shape.n_layers * F16
-    ffn = n_ubatch * 2 * n_ff * F32
-    residual = n_ubatch * 6 * n_embd * F32
-    return max(attention, ffn) + residual + _vocabulary(model) * F32
+    attention = n_ctx * n_ubatch * (1 + known.heads) * F32
+    if known.kv and known.kv.latent:
+        attention += n_ctx * known.kv.expanded // known.kv.n_layers * F16
+    ffn = n_ubatch * 2 * known.n_ff * F32
+    residual = n_ubatch * 6 * known.n_embd * F32
+    return max(attention, ffn) + residual + known.vocabulary * F32
 
 
-def _vocabulary(model: GGUFFile) -> int:
-    tokens = model.keys.get("tokenizer.ggml.tokens")
-    return tokens.length if isinstance(tokens, gguf_file.Array) else 0
-
-
-def of(model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int = 512) -> Need:
-    """Returns what running `model` takes with a context of `n_ctx` tokens.
+def of(
+    model: GGUFFile | Sizes, n_ctx: int, kv_type: str, n_ubatch: int = 512, n_seq: int = 1
+) -> Need:
+    """Returns what running `model` takes with `n_seq` contexts of `n_ctx` tokens each.
 
     Raises:
         PlmEdgeError: the KV type does not fit the model, or a shard is missing or damaged.
     """
-    weights = model.tensor_bytes
-    for path in gguf_file.shards(model.path):
-        if path != model.path:
-            weights += gguf_file.read(path).tensor_bytes
-    shape = kv_shape(model)
-    kv = n_ctx * shape.bytes_per_token(kv_type) if shape else 0
-    return Need(weights, kv, compute_estimate(model, n_ctx, n_ubatch))
+    known = sizes.of(model)
+    n_ctx *= n_seq
+    kv = n_ctx * known.kv.bytes_per_token(kv_type) if known.kv else 0
+    return Need(known.weights, kv, compute_estimate(known, n_ctx, n_ubatch))
 
 
 def check(
-    model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int = 512, room: int | None = None
+    model: GGUFFile | Sizes, n_ctx: int, kv_type: str, n_ubatch: int = 512, room: int | None = None
 ) -> Need:
     """Refuse in advance a model that will not fit.
 
@@ -186,36 +93,46 @@ def check(
     Raises:
         PlmEdgeError: it will not fit; names the numbers and what to lower (code RESOURCES).
     """
-    wanted = of(model, n_ctx, kv_type, n_ubatch)
+    known = sizes.of(model)
+    wanted = of(known, n_ctx, kv_type, n_ubatch)
     found = memory.available() if room is None else Room(room, "this machine")
     if wanted.total <= found.bytes:
         return wanted
-    raise refusal(model, wanted, n_ctx, kv_type, n_ubatch, found)
+    raise refusal(known, wanted, n_ctx, kv_type, n_ubatch, found)
 
 
 def refusal(
-    model: GGUFFile, wanted: Need, n_ctx: int, kv_type: str, n_ubatch: int, room: Room
+    model: Sizes,
+    wanted: Need,
+    n_ctx: int,
+    kv_type: str,
+    n_ubatch: int,
+    room: Room,
+    n_seq: int = 1,
 ) -> PlmEdgeError:
     """Returns the error of a model that will not fit: the numbers, and what to lower."""
+    tokens = f"{n_ctx:,} tokens" if n_seq == 1 else f"{n_seq} times {n_ctx:,} tokens"
     return PlmEdgeError(
-        f"not enough memory for {model.path.name}",
+        f"not enough memory for {model.name}",
         f"it needs about {mib(wanted.total)} MiB (weights {mib(wanted.weights)}, "
-        f"KV cache {mib(wanted.kv)} for {n_ctx:,} tokens in {kv_type}, compute about "
+        f"KV cache {mib(wanted.kv)} for {tokens} in {kv_type}, compute about "
         f"{mib(wanted.compute)}, program about {mib(wanted.process)}); "
         f"{mib(room.bytes)} MiB are available to {room.bound_by}",
-        _what_to_lower(model, n_ctx, kv_type, n_ubatch, room.bytes),
+        _what_to_lower(model, n_ctx, kv_type, n_ubatch, room.bytes, n_seq),
         ExitCode.RESOURCES,
     )
 
 
-def _what_to_lower(model: GGUFFile, n_ctx: int, kv_type: str, n_ubatch: int, room: int) -> str:
+def _what_to_lower(
+    model: Sizes, n_ctx: int, kv_type: str, n_ubatch: int, room: int, n_seq: int
+) -> str:
     """The first remedy that is enough, mildest first."""
     smaller = KV_TYPES[KV_TYPES.index(kv_type) :] if kv_type in KV_TYPES else (kv_type, *KV_TYPES)
     for kv in smaller:
-        if kv != kv_type and not cache_can_be(model, kv):
+        if kv != kv_type and not model.cache_can_be(kv):
             continue
         for ctx in (n_ctx, *(c for c in (4096, 2048, 1024, 512) if c < n_ctx)):
-            if of(model, ctx, kv, n_ubatch).total <= room:
+            if of(model, ctx, kv, n_ubatch, n_seq).total <= room:
                 flags = [f"--ctx {ctx}"] if ctx != n_ctx else []
                 flags += [f"--kv {kv}"] if kv != kv_type else []
                 return f"use {' '.join(flags)}, close other programs, or insist with --force"

@@ -22,7 +22,7 @@ from plm_edge.engine.options import never
 from plm_edge.generate.remote.api import Api
 from plm_edge.generate.remote.generation import RemoteGenerator
 from plm_edge.machine.memory import proc_table
-from plm_edge.model import gguf_file, need
+from plm_edge.model import gguf_file, sizes
 from plm_edge.serve import state, trouble
 from plm_edge.serve.running import RunningServer
 
@@ -77,7 +77,7 @@ class Client:
         """The size of its KV cache, by the model's header; None where that is not here."""
         if self._server.device:
             return None
-        shape = need.kv_shape(gguf_file.read(Path(self._server.model)))
+        shape = sizes.kv_shape(gguf_file.read(Path(self._server.model)))
         if shape is None:
             return None
         size = shape.bytes_per_token(self.kv) * self.n_ctx

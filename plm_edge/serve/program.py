@@ -48,6 +48,16 @@ def find_or_build(
     return _kept(progress, on_build)
 
 
+def present() -> Path | None:
+    """The path of llama-server as `find_or_build` finds it; None where that would build it."""
+    chosen = os.environ.get(VARIABLE)
+    folder = _checkout_build()
+    places = [Path(chosen)] if chosen else [place.PACKAGE / "bin" / NAME]
+    if not chosen:
+        places.append((folder / "bin" if folder else _kept_folder()) / NAME)
+    return next((path for path in places if path.is_file()), None)
+
+
 def why_not(program: Path) -> str:
     """Why a llama-server is not one of this plm-edge; empty if it is and runs here."""
     if not program.is_file() or not os.access(program, os.X_OK):
@@ -130,9 +140,11 @@ def _asked_before(folder: Path) -> list[str]:
 
 
 def _kept(progress: Progress | None, on_build: Callable[[str], None] | None) -> Path:
-    target = target_for("host")
-    kept = cache.folder() / f"host-{build.key_of(target)[:12]}"
-    if on_build and not (kept / "bin" / NAME).is_file():
+    if on_build and not (_kept_folder() / NAME).is_file():
         on_build("the engine's server is compiled once for this machine (5 to 30 minutes)")
-    built, _ = build.build(target, [NAME], progress=progress)
+    built, _ = build.build(target_for("host"), [NAME], progress=progress)
     return built.programs / NAME
+
+
+def _kept_folder() -> Path:
+    return cache.folder() / f"host-{build.key_of(target_for('host'))[:12]}" / "bin"

@@ -35,6 +35,7 @@ class Settings:
         sleep_after: seconds without a request until the model leaves the memory; 0 keeps it.
         page: whether to serve the page at /.
         prompts: where prompts are kept on disk; None keeps none.
+        mlock: keep the weights in memory, never swapped out.
         more: further words for llama-server.
     """
 
@@ -52,6 +53,7 @@ class Settings:
     sleep_after: int = SLEEP_AFTER
     page: bool = True
     prompts: PromptFolder | None = None
+    mlock: bool = False
     more: tuple[str, ...] = ()
 
     def words(self, program: Path) -> list[str]:
@@ -66,7 +68,8 @@ class Settings:
             "--ctx-size", str(self.n_ctx * self.parallel), "--parallel", str(self.parallel),
             "--threads", str(self.threads), "--poll", "0", "--threads-http", "4",
             "--cache-type-k", self.kv, "--cache-type-v", self.kv,
-            "--batch-size", "512", "--ubatch-size", "512", "--load-mode", "none", "--no-warmup",
+            "--batch-size", "512", "--ubatch-size", "512", "--no-warmup",
+            "--load-mode", "mlock" if self.mlock else "none",
             "--cache-ram", str(cache_ram()), "--sleep-idle-seconds", str(self.sleep_after or -1),
             "--metrics", "--offline", "--log-colors", "off", "--verbosity", "3",
             *(["--path", str(page)] if shown else ["--no-ui"]),

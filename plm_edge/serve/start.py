@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from plm_edge.engine import accelerators, library, placement, rpc
 from plm_edge.engine.prompt_cache import PromptFolder
-from plm_edge.machine import memory
+from plm_edge.machine import locking, memory
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import fit, gguf_file
 from plm_edge.model.gguf_file import GGUFFile
@@ -29,7 +29,8 @@ class Wish:
         key_file: a person's own file of keys.
         force: load it even if memory is short.
         rpc: other machines that compute layers, HOST:PORT each.
-        gpu_layers: how many layers they compute, counted from the last.
+        gpu_layers: how many layers they or the GPU compute, counted from the last.
+        mlock: keep the weights in memory, never swapped out.
 
     The others are those of `Settings`.
     """
@@ -51,15 +52,17 @@ class Wish:
     force: bool = False
     rpc: tuple[str, ...] = ()
     gpu_layers: int | None = None
+    mlock: bool = False
 
 
-def settings(wish: Wish, note: Callable[[str], None]) -> Settings:
+def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) -> Settings:
     """The settings for a wish. Its port is free, and the model fits the memory.
 
     Where other machines can reach the server there is always a key.
 
     Args:
         note: gets a sentence on what was given up because memory is short.
+        gpus: names of those that the server has.
 
     Raises:
         PlmEdgeError: the port is taken, the model does not fit, or a key cannot be used.
@@ -70,14 +73,14 @@ def settings(wish: Wish, note: Callable[[str], None]) -> Settings:
     for host in hosts:
         network.require_free(host, wish.port)
     header = gguf_file.read(wish.model)
-    wanted = wish.n_ctx
-    if wanted is None and wish.parallel > 1:
-        wanted = fit.preferred_ctx(header)
-    tokens = None if wanted is None else wanted * wish.parallel
-    away, share = _elsewhere(header, wish)
-    chosen = fit.choose(header, tokens, wish.kv, force=wish.force, share=share)
+    away, share = _elsewhere(header, wish, gpus)
+    chosen = fit.choose(
+        header, wish.n_ctx, wish.kv, n_seq=wish.parallel, force=wish.force, share=share
+    )
     if chosen.note:
         note(chosen.note)
+    if wish.mlock:
+        locking.require(chosen.need.weights)
     key_file = keys.given(wish.key_file)
     reachable = [host for host in hosts if not network.is_loopback(host)]
     if reachable and key_file is None:
@@ -90,20 +93,21 @@ def settings(wish: Wish, note: Callable[[str], None]) -> Settings:
         port=wish.port,
         origins=_origins(wish, bool(reachable)),
         key_file=key_file,
-        n_ctx=chosen.n_ctx // wish.parallel,
+        n_ctx=chosen.n_ctx,
         parallel=wish.parallel,
         kv=chosen.kv,
         threads=wish.threads or default_threads(),
         sleep_after=wish.sleep_after,
         more=away,
         prompts=wish.prompts,
+        mlock=wish.mlock,
     )
 
 
-def _elsewhere(header: GGUFFile, wish: Wish) -> tuple[tuple[str, ...], float]:
-    """The words that send layers to other machines, and the share of layers that stays here."""
+def _elsewhere(header: GGUFFile, wish: Wish, gpus: Sequence[str]) -> tuple[tuple[str, ...], float]:
+    """The words that send layers elsewhere, and the share of layers that stays here."""
     if not wish.rpc:
-        return (), 1.0
+        return _on_gpu(header, wish.gpu_layers, gpus)
     servers = [rpc.ask(endpoint, library.read_pin().tree) for endpoint in wish.rpc]
     there = [free for server in servers for free in server.free]
     n_layers = placement.layers_of(header)
@@ -112,6 +116,18 @@ def _elsewhere(header: GGUFFile, wish: Wish) -> tuple[tuple[str, ...], float]:
         away = accelerators.layers_for(n_layers, memory.total(), there)
     words = ("--rpc", ",".join(wish.rpc), "--n-gpu-layers", str(away))
     return words, accelerators.share_here(n_layers, away)
+
+
+def _on_gpu(
+    header: GGUFFile, layers: int | None, gpus: Sequence[str]
+) -> tuple[tuple[str, ...], float]:
+    if layers == 0:
+        return ("--device", "none"), 1.0
+    if not gpus:
+        return (), 1.0
+    layers = accelerators.ALL if layers is None else layers
+    words = ("--device", ",".join(gpus), "--n-gpu-layers", str(layers))
+    return words, accelerators.share_here(placement.layers_of(header), layers)
 
 
 def _origins(wish: Wish, reachable: bool) -> tuple[str, ...]:

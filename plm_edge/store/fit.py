@@ -10,6 +10,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.options import choose_ctx
 from plm_edge.machine import memory
 from plm_edge.model import need as needs
+from plm_edge.model import sizes
 from plm_edge.model.gguf_file import GGUFFile
 from plm_edge.model.need import Need
 
@@ -50,23 +51,11 @@ def of(model: GGUFFile, weights: int | None = None) -> Fit:
     Raises:
         PlmEdgeError: a part of a split file is missing or damaged.
     """
-    n_ctx = choose_ctx(model, None)
-
-    def need(tokens: int) -> Need:
-        if weights is None:
-            return needs.of(model, tokens, "f16")
-        shape = needs.kv_shape(model)
-        kv = tokens * shape.bytes_per_token("f16") if shape else 0
-        return Need(weights, kv, needs.compute_estimate(model, tokens, 512))
-
-    shape = needs.kv_shape(model)
-    token: dict[str, int] = {}
-    for kv_type in needs.KV_TYPES if shape else ():
-        try:
-            token[kv_type] = shape.bytes_per_token(kv_type) if shape else 0
-        except PlmEdgeError:
-            continue
-    return Fit(n_ctx, need(n_ctx), need(min(n_ctx, LEAST_CTX)), token)
+    n_ctx, known = choose_ctx(model, None), sizes.of(model, weights)
+    wanted, least = (needs.of(known, tokens, "f16") for tokens in (n_ctx, min(n_ctx, LEAST_CTX)))
+    kinds = [kind for kind in needs.KV_TYPES if known.cache_can_be(kind)]
+    token = {kind: known.kv.bytes_per_token(kind) for kind in kinds} if known.kv else {}
+    return Fit(n_ctx, wanted, least, token)
 
 
 def check(name: str, fit: Fit) -> str:

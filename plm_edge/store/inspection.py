@@ -15,11 +15,11 @@ from plm_edge.converters.sources.checkpoint import Checkpoint
 from plm_edge.converters.sources.shard import ShardTensor
 from plm_edge.converters.tensors import Tensor
 from plm_edge.converters.write.provenance import is_synthetic
-from plm_edge.model import ggml_types, gguf_file, loadable
+from plm_edge.model import ggml_types, gguf_file, loadable, sizes
 from plm_edge.model import need as needs
 from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import Array
-from plm_edge.model.need import KVShape
+from plm_edge.model.sizes import KVShape
 
 SCHEMA = "plm-edge/inspect/1"
 _MLA_SIZES = (
@@ -102,7 +102,7 @@ def _gguf(path: Path) -> dict[str, Any]:
             for name, value in model.keys.items()
         ],
         "tensors": tensors,
-        "kv_per_1000_tokens": _kv_cost(needs.kv_shape(model)),
+        "kv_per_1000_tokens": _kv_cost(sizes.kv_shape(model)),
     }
 
 

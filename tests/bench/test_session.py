@@ -18,8 +18,7 @@ from plm_edge.bench.worker.client import Answers, Setting
 from plm_edge.bench.workload import Point
 from plm_edge.machine import memory
 from plm_edge.machine.memory import Room
-from plm_edge.model import gguf_file
-from plm_edge.model import need as needs
+from plm_edge.model import gguf_file, sizes
 from testkit import page_cache
 from tests.bench.conftest import SHORT, Silent, check
 
@@ -67,7 +66,7 @@ def test_the_first_token_comes_after_the_prefill(result: dict[str, Any]) -> None
 
 def test_memory_is_what_the_engine_says(result: dict[str, Any], tiny_gguf: Path) -> None:
     header = gguf_file.read(tiny_gguf)
-    shape = needs.kv_shape(header)
+    shape = sizes.kv_shape(header)
     assert shape is not None
     found = point(result, "tg4 x2")["memory"]
     assert found["kv_bytes_per_token"] == shape.bytes_per_token("f16")

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.turns import WARM_TOKENS, Config, Engine, EngineEnded, decode_turns, prefill_turns
 from plm_edge.engine import library
-from plm_edge.model import gguf_file, need
+from plm_edge.model import gguf_file, sizes
 
 F16 = Config("ours", "edge", flash=True)
 Q8_0 = Config("ours", "edge", flash=True, cache_k="q8_0", cache_v="q8_0")
@@ -39,7 +39,7 @@ def test_two_engines_in_turns(tiny_gguf: Path, tmp_path: Path) -> None:
         first.at(44)  # read again, not computed
         assert first.generate(44, 1) > 0
         assert first.position == 44 + 1
-        shape = need.kv_shape(gguf_file.read(tiny_gguf))
+        shape = sizes.kv_shape(gguf_file.read(tiny_gguf))
         assert shape is not None
         for engine, kv in ((first, "f16"), (second, "q8_0")):
             said = engine.cache_bytes_per_token()

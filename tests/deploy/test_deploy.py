@@ -34,7 +34,7 @@ def test_the_whole_way(pi: Pi, tiny_gguf: Path) -> None:
     )
     assert first["bytes_sent"] == pi.size + tiny_gguf.stat().st_size
     there = json.loads(pi.manifest.read_text())
-    assert there["schema"] == "plm-edge/deployed/1"
+    assert there["schema"] == "plm-edge/deployed/2"
     assert there["engine"]["key"] == pi.engine.manifest.key
     assert [*there["models"]] == [sha256(tiny_gguf)]
     assert "@" in there["from"]

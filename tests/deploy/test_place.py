@@ -15,6 +15,10 @@ from plm_edge.deploy.place import MANIFEST, Place
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.local import LocalTransport
 from plm_edge.devices.transports.transport import CommandResult
+from plm_edge.model.sizes import KVShape, Sizes
+
+MIB = 1 << 20
+SIZES = Sizes("m.gguf", 900 * MIB, 4096, KVShape(True, (576,), 163840, 32), 2048, 8192, 16, 151936)
 
 # what llama-server of the pinned version writes
 NO_MEMORY = """0.00.1 I load_tensors: loading model tensors
@@ -100,22 +104,26 @@ def test_a_damaged_manifest(place: Place, text: str) -> None:
     assert "deploy again" in caught.value.fix
 
 
-def test_a_manifest_comes_back_as_it_was(place: Place) -> None:
-    place.announce([])
+def a_record() -> record.Record:
     engine = record.DeployedEngine(
-        "k", "t", "p", "aarch64", "0.1.0", [record.DeployedFile("e", 1, "h")], "now"
+        "k", "t", "p", "aarch64", "0.1.0", [record.DeployedFile("bin/llama-server", 1, "h")], "now"
     )
     proof = record.Proof("k", "prompt", [1, 2], 0.5, "now")
     model = record.DeployedModel(
         name="m.gguf", file=record.DeployedFile("m", 2, "g"), when="now", proof=proof,
-        architecture="plm", description="PLM", n_ctx_train=4096, kv_bytes_per_token=3456.0,
+        architecture="plm", description="PLM", sizes=SIZES,
         chat_template=None, bos="", eos="",
     )  # fmt: skip
-    wanted = record.Record("pi", "rpi5", 4, engine, {"g": model})
+    return record.Record("pi", "rpi5", 4, engine, {"g": model})
+
+
+def test_a_manifest_comes_back_as_it_was(place: Place) -> None:
+    place.announce([])
+    wanted = a_record()
     record.write(place, wanted)
     found = record.read(place)
     assert found is not None
-    assert (found.engine, found.models, found.threads) == (engine, {"g": model}, 4)
+    assert (found.engine, found.models, found.threads) == (wanted.engine, wanted.models, 4)
     assert found.when
     assert found.sender
     text = place.read(MANIFEST)
@@ -123,8 +131,8 @@ def test_a_manifest_comes_back_as_it_was(place: Place) -> None:
     written = json.loads(text)
     assert written["from"] == found.sender
     assert set(written["models"]["g"]) == {
-        "name", "file", "when", "architecture", "description", "n_ctx_train",
-        "kv_bytes_per_token", "chat_template", "bos", "eos", "proof", "synthetic",
+        "name", "file", "when", "architecture", "description", "sizes",
+        "chat_template", "bos", "eos", "proof", "synthetic",
     }  # fmt: skip
 
 

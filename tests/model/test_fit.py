@@ -81,6 +81,17 @@ def test_a_cache_that_cannot_be_quantised(tmp_path: Path) -> None:
     assert "--kv" not in caught.value.fix
 
 
+def test_conversations_at_once_have_each_their_context(model: GGUFFile) -> None:
+    four = needs.of(model, 2048, "q8_0", n_seq=4)
+    assert four.kv == 4 * needs.of(model, 2048, "q8_0").kv
+    chosen = fit.choose(model, n_seq=4, room=room(four.total))
+    assert (chosen.n_ctx, chosen.kv) == (2048, "q8_0")
+    with pytest.raises(PlmEdgeError) as caught:
+        fit.choose(model, 4096, "q8_0", n_seq=4, room=room(four.total))
+    assert "for 4 times 4,096 tokens" in caught.value.why
+    assert "--ctx 2048" in caught.value.fix
+
+
 def test_layers_elsewhere_take_nothing_here(model: GGUFFile) -> None:
     tight = room(total(model, 4096, "f16") - 72 * MIB)
     assert fit.choose(model, room=tight).kv == "q8_0"

@@ -14,7 +14,7 @@ from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.machine import memory
 from plm_edge.machine.memory import Room
-from plm_edge.model import gguf_file
+from plm_edge.model import gguf_file, sizes
 from plm_edge.model import need as needs
 from testkit import plm_gguf
 
@@ -53,7 +53,7 @@ PLM = {
 
 
 def test_plm_1_8b(tmp_path: Path) -> None:
-    shape = needs.kv_shape(header(tmp_path / "m.gguf", "plm", **PLM))
+    shape = sizes.kv_shape(header(tmp_path / "m.gguf", "plm", **PLM))
     assert shape is not None
     assert shape.latent
     assert shape.rows == (576,)
@@ -66,7 +66,7 @@ def test_plm_1_8b(tmp_path: Path) -> None:
 def test_deepseek2(tmp_path: Path) -> None:
     keys = {**PLM, "attention__key_length": 576, "attention__value_length": 512}
     keys |= {"attention__key_length_mla": 192, "attention__value_length_mla": 128}
-    shape = needs.kv_shape(header(tmp_path / "m.gguf", "deepseek2", **keys))
+    shape = sizes.kv_shape(header(tmp_path / "m.gguf", "deepseek2", **keys))
     assert shape is not None
     assert shape.latent
     assert shape.rows == (576,)
@@ -76,7 +76,7 @@ def test_deepseek2(tmp_path: Path) -> None:
 def test_grouped_queries(tmp_path: Path) -> None:
     keys = {"block_count": 28, "embedding_length": 1536, "attention__head_count": 12}
     model = header(tmp_path / "m.gguf", "qwen2", **keys, attention__head_count_kv=2)
-    shape = needs.kv_shape(model)
+    shape = sizes.kv_shape(model)
     assert shape is not None
     assert not shape.latent
     assert shape.bytes_per_token("f16") == 28 * 2 * 2 * 128 * 2
@@ -85,28 +85,28 @@ def test_grouped_queries(tmp_path: Path) -> None:
 def test_heads_that_differ_by_layer(tmp_path: Path) -> None:
     keys = {"block_count": 4, "embedding_length": 256, "attention__head_count": 4}
     model = header(tmp_path / "m.gguf", "x", **keys, attention__head_count_kv=[4, 2, 4, 2])
-    shape = needs.kv_shape(model)
+    shape = sizes.kv_shape(model)
     assert shape is not None
     assert shape.bytes_per_token("f16") == (4 + 2 + 4 + 2) * 64 * 2 * 2
 
 
 def test_a_model_that_does_not_say(tmp_path: Path) -> None:
     model = header(tmp_path / "m.gguf", "mamba", block_count=4)
-    assert needs.kv_shape(model) is None
+    assert sizes.kv_shape(model) is None
     assert needs.of(model, 4096, "f16").kv == 0
 
 
 def test_hostile_sizes_are_ignored(tmp_path: Path) -> None:
     keys = {**PLM, "attention__kv_lora_rank": 2**32 - 1}
-    shape = needs.kv_shape(header(tmp_path / "m.gguf", "plm", **keys))
+    shape = sizes.kv_shape(header(tmp_path / "m.gguf", "plm", **keys))
     assert shape is not None
     assert not shape.latent
     zero = {**PLM, "attention__head_count": 0}
-    assert needs.kv_shape(header(tmp_path / "z.gguf", "plm", **zero)) is None
+    assert sizes.kv_shape(header(tmp_path / "z.gguf", "plm", **zero)) is None
 
 
 def test_a_row_that_is_not_whole_blocks(tmp_path: Path) -> None:
-    shape = needs.kv_shape(
+    shape = sizes.kv_shape(
         header(tmp_path / "m.gguf", "plm", **{**PLM, "rope__dimension_count": 40})
     )
     assert shape is not None

@@ -13,8 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from plm_edge.model import gguf_file
-from plm_edge.model import need as needs
+from plm_edge.model import gguf_file, sizes
 from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import GGUFFile, Tensor
 
@@ -66,7 +65,7 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
     tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
     used = [t for t in header.tensors if tied or not t.name.startswith("token_embd")]
     down = [t for t in used if ".ffn_down." in t.name] if sparse else []
-    shape = needs.kv_shape(header)
+    shape = sizes.kv_shape(header)
     products = 0
     latent = None
     heads = header.arch_key("attention.head_count")

@@ -20,6 +20,7 @@ def serve(
     ctx: options.Ctx = None,
     threads: Annotated[int | None, typer.Option(min=1, max=512, help="Threads there.")] = None,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the one that runs there.")] = False,
+    force: options.Force = False,
     emulate: options.Emulate = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -32,6 +33,6 @@ def serve(
         on_device.stop(name, emulate=emulate, json=json)
         return
     on_device.serve(
-        name, model, port=port, ctx=ctx, threads=threads, kv="f16", emulate=emulate, force=True,
+        name, model, port=port, ctx=ctx, threads=threads, kv=None, emulate=emulate, force=force,
         detach=False, json=json,
     )  # fmt: skip

@@ -83,7 +83,7 @@ class Place:
         engine: version, pin, tree.
         device: name, address and profile; and throttled, once the place is closed. None on this
             machine.
-        fit: what was chosen for this machine's memory; None on a device.
+        fit: what was chosen for the memory there; None where that is not known.
     """
 
     generator: Generator

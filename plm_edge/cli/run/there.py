@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from plm_edge.base import console
-from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 from plm_edge.cli.run import output
 from plm_edge.cli.run.place import Place, Setting
@@ -34,12 +33,7 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
         PlmEdgeError: nothing is deployed there, or it cannot be run.
     """
     if setting.gpu_layers or setting.rpc or setting.mlock:
-        raise PlmEdgeError(
-            "--gpu, --rpc and --mlock are for this machine",
-            f"{device} computes by itself what was deployed there",
-            "leave them out, or leave --device out",
-            ExitCode.USAGE,
-        )
+        raise options.not_on_device(device)
     wanted = None if setting.model is None else model_choice.choose(setting.model).path
     reached = connect.open_device(device, emulate=emulate)
     with reached.transport as transport:
@@ -47,14 +41,15 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
         model = deployment.model
         if wanted is None:
             console.note(f"model: {model.name} (deployed on {device} last)")
-        settings = running.settings(
+        settings, fit = running.settings(
             deployment,
             n_ctx=setting.ctx,
             threads=setting.threads,
-            kv="f16" if setting.kv == AUTO else setting.kv,
+            kv=None if setting.kv == AUTO else setting.kv,
+            force=setting.force,
         )
-        if not setting.force:
-            running.require_memory(deployment, settings)
+        if fit and fit.note:
+            console.note(fit.note)
         began = time.perf_counter()
         output.remarks(model.architecture, model.synthetic, settings.n_ctx, model.n_ctx_train)
         server = Server(deployment.place, settings)
@@ -82,6 +77,7 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
                     },
                     {"version": engine.version, "pin": engine.pin, "tree": engine.tree},
                     about,
+                    fit,
                 )
             about["throttled"] = trouble.throttling_reason(transport)
         if about["throttled"]:

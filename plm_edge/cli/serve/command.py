@@ -42,9 +42,8 @@ def serve(
     threads: options.Threads = None,
     kv: options.FittingKV = None,
     rpc: options.Rpc = None,
-    gpu: Annotated[
-        str, typer.Option(metavar="auto|all|N", help="With --rpc: layers on those machines.")
-    ] = "auto",
+    gpu: options.Gpu = "auto",
+    mlock: options.MLock = False,
     idle: Annotated[
         int, typer.Option(min=0, help="Seconds without a request until memory is freed; 0: never.")
     ] = 900,
@@ -60,11 +59,8 @@ def serve(
         ),
     ] = None,
     prompts: options.PromptCache = None,
-    force: Annotated[bool, typer.Option("--force", help="Load even if memory is short.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", help="Run it there, where `deploy` put it.", show_default=False),
-    ] = None,
+    force: options.Force = False,
+    device: options.OnDevice = None,
     emulate: options.Emulate = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -75,13 +71,17 @@ def serve(
     Other machines reach it only with --lan or --host, and then with a key. A model that is not
     used leaves the memory, and comes back with the next request. `plm-edge ps` shows what runs.
     """
+    from plm_edge.engine import accelerators
+
     if device is not None:
         from plm_edge.cli.serve import on_device
 
-        if lan or host or origin or alias or api_key_file or rpc or parallel != 1:
+        if lan or host or origin or alias or api_key_file or parallel != 1:
             raise _not_there()
+        if accelerators.parse_layers(gpu) or rpc or mlock:
+            raise options.not_on_device(device)
         on_device.serve(
-            device, model, port=port, ctx=ctx, threads=threads, kv=kv.value if kv else "f16",
+            device, model, port=port, ctx=ctx, threads=threads, kv=kv.value if kv else None,
             emulate=emulate, force=force, detach=detach, json=json,
         )  # fmt: skip
         return
@@ -89,7 +89,7 @@ def serve(
         raise options.without_device("--emulate", "it serves from this machine")
     from plm_edge.cli.model import say_which
     from plm_edge.cli.serve import here
-    from plm_edge.engine import accelerators, prompt_cache
+    from plm_edge.engine import prompt_cache
     from plm_edge.engine import rpc as servers
     from plm_edge.serve.start import Wish
     from plm_edge.store import choice as model_choice
@@ -114,6 +114,7 @@ def serve(
         force=force,
         rpc=servers.parse(rpc),
         gpu_layers=accelerators.parse_layers(gpu),
+        mlock=mlock,
     )
     here.serve(wish, detach=detach, json=json)
 

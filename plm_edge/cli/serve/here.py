@@ -15,7 +15,7 @@ from urllib.parse import quote
 from plm_edge.base import console
 from plm_edge.cli import options
 from plm_edge.engine.interrupt import Interrupt
-from plm_edge.serve import program
+from plm_edge.serve import gpu, program
 from plm_edge.serve.follow import Follower
 from plm_edge.serve.server import LocalServer
 from plm_edge.serve.start import Wish, settings
@@ -34,8 +34,11 @@ def serve(wish: Wish, *, detach: bool, json: bool) -> None:
     Raises:
         PlmEdgeError: it cannot be served, or its server crashed twice within ten minutes.
     """
-    chosen = settings(wish, console.warn)
-    found = find_program()
+    gpus = gpu.Gpus() if wish.rpc else gpu.find(wish.gpu_layers)
+    chosen = settings(wish, console.warn, gpus.names)
+    if gpus.names:
+        console.note(f"computes on {', '.join(gpus.names)}")
+    found = gpus.server or find_program()
     with Interrupt() as pressed, ends_with_it(pressed):
         console.note(f"loading {chosen.name}")
         server = LocalServer.start(chosen, found, detached=detach, stop=pressed)

@@ -31,7 +31,7 @@ def serve(
     port: int,
     ctx: int | None,
     threads: int | None,
-    kv: str,
+    kv: str | None,
     emulate: bool,
     force: bool,
     detach: bool,
@@ -56,12 +56,12 @@ def serve(
         deployment = deployed.find(opened, path)
         deployed.require_no_server(deployment)
         key = os.environ.get(keys.VARIABLE, "").strip()
-        settings = deployed.settings(
-            deployment, n_ctx=ctx, threads=threads, kv=kv, key=key,
+        settings, fit = deployed.settings(
+            deployment, n_ctx=ctx, threads=threads, kv=kv, force=force, key=key,
             port=port if transport.here else 0, serving=True,
         )  # fmt: skip
-        if not force:
-            deployed.require_memory(deployment, settings)
+        if fit and fit.note:
+            console.warn(fit.note)
         runs = there.Server(deployment.place, settings, local_port=port)
         runs.echo = options.debug_wanted
         made = folders.ensure(running.folder(), "PLM_EDGE_DATA_DIR")

@@ -9,7 +9,7 @@ from plm_edge.base import place
 from plm_edge.building import source
 from plm_edge.building.cache import KeptBuild
 from plm_edge.deploy import device_engine
-from plm_edge.model import fit, gguf_file
+from plm_edge.model import fit, gguf_file, sizes
 from plm_edge.model import need as needs
 from plm_edge.model.gguf_file import GGUFFile
 
@@ -50,7 +50,7 @@ def licences() -> Iterator[tuple[str, Path]]:
 def about(model: GGUFFile) -> str:
     """Returns what start.sh reads of the model: shell assignments, and the rule of model/fit.py."""
     n_ctx = fit.preferred_ctx(model)
-    shape = needs.kv_shape(model)
+    shape = sizes.kv_shape(model)
     most = needs.of(model, n_ctx, fit.PREFERRED_KV)
     fits = "\n".join(
         f"{ctx} {kv} {_mib(needs.of(model, ctx, kv).total)}" for ctx, kv in fit.offers(model)
