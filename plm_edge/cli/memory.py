@@ -1,7 +1,8 @@
-"""What a model needs of this machine's memory, as a table and as JSON."""
+"""What a model needs of a machine's memory, as a table and as JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -9,31 +10,48 @@ from rich.text import Text
 from plm_edge.base import console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from plm_edge.model.fit import Fit
+    from plm_edge.store.places import Place
 
 
 def show(fit: Fit) -> None:
     """Print on stderr what weights, cache, compute and program need, against what is free."""
-    need = fit.need
-    table = console.table("", "", "", "", right=(2,))
-    for row, (name, size, detail) in enumerate(
-        (
-            ("weights", need.weights, ""),
-            ("KV cache", need.kv, f"for {fit.n_ctx:,} tokens in {fit.kv}"),
-            ("compute", need.compute, "estimated"),
-            ("program", need.process, "estimated"),
-            ("needed", need.total, "" if fit.fits else "more than is available"),
-            ("available", fit.room.bytes, f"to {fit.room.bound_by}"),
-        )
-    ):
-        table.add_row(
-            Text("" if row else "memory", style="dim"),
+    console.err.print()
+    console.err.print(table(here=fit))
+
+
+def table(*, here: Fit, devices: Sequence[Place] = ()) -> Table:
+    """What weights, cache, compute and program need here, against what is free; and on devices."""
+    need = here.need
+    rows = [
+        ("memory", "weights", need.weights, ""),
+        ("", "KV cache", need.kv, f"for {here.n_ctx:,} tokens in {here.kv}"),
+        ("", "compute", need.compute, "estimated"),
+        ("", "program", need.process, "estimated"),
+        ("", "needed", need.total, _shortage(here)),
+        ("", "available", here.room.bytes, f"to {here.room.bound_by}"),
+    ]
+    for place in devices:
+        fit = place.fit
+        detail = _shortage(fit) or f"for {fit.n_ctx:,} tokens in {fit.kv}"
+        rows.append((place.device, "needed", fit.need.total, detail))
+        whole = "free there" if place.free else f"in all; what is free: --device {place.device}"
+        rows.append(("", "available", fit.room.bytes, whole))
+    made = console.table("", "", "", "", right=(2,))
+    for where, name, size, detail in rows:
+        made.add_row(
+            console.cell(where, "dim"),
             Text(name, style="dim"),
             Text(console.size(size), style="bold"),
-            Text(detail, style="dim"),
+            console.cell(detail, "dim"),
         )
-    console.err.print()
-    console.err.print(table)
+    return made
+
+
+def _shortage(fit: Fit) -> str:
+    return "" if fit.fits else "more than is available"
 
 
 def as_json(fit: Fit) -> dict[str, Any]:

@@ -148,6 +148,28 @@ def test_show(cli: Cli, server: Hub) -> None:
     assert "NOT the one on record" in cli("show", "short", "--hash").stdout
 
 
+def test_show_says_what_is_needed_and_free_here_and_on_devices(cli: Cli, mine: Path) -> None:
+    cli("devices", "add", "my-pi", "--profile", "rpi5", "--host", "pi@192.0.2.1")
+    cli("devices", "add", "itself", "--profile", "host")
+    shown = answer(cli, "show", mine)
+    memory, devices = shown["memory"], {one["name"]: one for one in shown["devices"]}
+    parts = ("weights", "kv", "compute_estimate", "process_estimate")
+    assert memory["needed"] == sum(memory[part] for part in parts) < memory["available"]
+    assert (memory["n_ctx"], memory["kv_type"], memory["bound_by"]) == (
+        2048, "f16", "this machine",
+    )  # fmt: skip
+    assert set(devices) == {"my-pi", "itself"}
+    assert devices["my-pi"]["available"] == 8 * 10**9
+    assert not devices["my-pi"]["free"]
+    text = cli("show", mine).stdout
+    for word in ("weights", "KV cache", "compute", "needed", "available", "my-pi", "in all"):
+        assert word in text
+    (asked,) = answer(cli, "show", mine, "--device", "itself")["devices"]
+    assert asked["free"]
+    assert 0 < asked["available"] < devices["itself"]["available"]
+    assert "no device" in cli.fails("show", mine, "--device", "nobody", code=3)[0]
+
+
 def test_show_a_file_that_is_not_known(cli: Cli, mine: Path) -> None:
     assert answer(cli, "show", mine)["sha256_state"] == "unknown"
     assert "plm-edge add" in cli("show", mine).stdout

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from plm_edge.base import console
-from plm_edge.cli import options
+from plm_edge.cli import memory, options
 
 
 def show(
@@ -16,18 +16,31 @@ def show(
     hashed: Annotated[
         bool, typer.Option("--hash", help="Read all of it for its SHA-256, and compare that.")
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Ask this device what is free.", show_default=False),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Show what a model is, needs, and comes from. Its tensors: plm-edge inspect."""
     from plm_edge.cli.model import say_which
-    from plm_edge.store import choice, details
+    from plm_edge.model import gguf_file, sizes
+    from plm_edge.store import choice, details, places
 
     chosen = choice.choose(model)
     say_which(chosen)
     report = details.details(chosen.path, hashed=hashed)
+    known = sizes.of(gguf_file.read(chosen.path))
+    here = places.here(known).fit
+    there = places.devices(known) if device is None else [places.device(known, device)]
     if json:
+        report["memory"] = memory.as_json(here)
+        report["devices"] = [
+            {"name": place.device, "free": place.free, **memory.as_json(place.fit)}
+            for place in there
+        ]
         console.emit_json(report)
         return
     table = console.table("", "")
@@ -35,10 +48,12 @@ def show(
         if value:
             table.add_row(console.cell(name, "dim"), console.cell(value))
     console.out.print(table)
+    console.out.print()
+    console.out.print(memory.table(here=here, devices=there))
 
 
 def _rows(report: dict[str, Any]) -> dict[str, str]:
-    need, layout = report["need"], report["layout"]
+    layout = report["layout"]
     context = report["context"]
     bits = report["bits_per_weight"]
     state = {
@@ -60,9 +75,6 @@ def _rows(report: dict[str, Any]) -> dict[str, str]:
         "cache a token": ", ".join(
             f"{console.size(size)} in {kind}" for kind, size in report["cache_per_token"].items()
         ),
-        "memory": f"about {console.size(need['total'])} with {report['n_ctx']:,} tokens (weights "
-        f"{console.size(need['weights'])}, cache {console.size(need['kv'])}, compute about "
-        f"{console.size(need['compute'])})",
         "tokenizer": report["tokenizer_note"],
         "problem": report["loadable"] and f"the engine cannot load it: {report['loadable']}",
         "file": f"{report['path']}, {console.size(report['bytes'])}"
