@@ -170,18 +170,19 @@ class LocalServer:
         running.add(self.running)
 
 
-def end(pid: int, *, wait: Callable[[float], bool]) -> None:
-    """End a process: politely, and after 8 seconds not.
+def end(pid: int, *, wait: Callable[[float], bool], grace: float = GRACE) -> None:
+    """End a process: politely, and later not.
 
     Args:
         wait: waits at most so many seconds, and says whether it has ended.
+        grace: seconds until it is ended by force.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         if wait(0):
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        if wait(GRACE):
+        if wait(grace):
             return
 
 
@@ -194,7 +195,8 @@ def stop(server: RunningServer) -> None:
             time.sleep(_LOOK)
         return not server.alive
 
-    end(server.pid, wait=wait)
+    # one on a device waits itself for the server there, which may be slow
+    end(server.pid, wait=wait, grace=4 * GRACE if server.device else GRACE)
     running.forget(server)
 
 

@@ -85,7 +85,8 @@ def test_grammar_log_probabilities_and_stop_strings_are_as_here(ready: Pi, tiny_
             assert here.get(name) == there.get(name), name
         assert [one["token"] for one in there["logprobs"]] == there["tokens"]
         for mine, its in zip(here["logprobs"], there["logprobs"], strict=True):
-            assert its["logprob"] == pytest.approx(mine["logprob"], abs=0.05)
+            # a grammar forces tokens that are next to impossible: rounding moves these by more
+            assert its["logprob"] == pytest.approx(mine["logprob"], abs=0.05, rel=0.02)
             assert [one["token"] for one in its["top"]] == [one["token"] for one in mine["top"]]
 
 
@@ -242,8 +243,7 @@ def test_serve_and_stop(ready: Pi) -> None:
     assert fix == "stop it: plm-edge stop --device pi"
     stopped = json.loads(ready.cli("devices", "serve", "pi", "--stop", "--json").stdout)
     assert stopped["state"] == "stopped"
-    code, lines_ = ended(started)
-    assert (code, lines_[-1]) == (0, "stopped")
+    assert ended(started) == (0, [])  # --json leaves notes out
     assert ready.ends()
     assert not serving.exists()
     # a note of a server that is gone, as after the Pi lost its power
