@@ -139,6 +139,7 @@ def main() -> None:
             "noise": {name: noise(runs) for name, runs in both.items()},
             "ratio_of_medians": medians["plm-edge"] / medians["llama-bench"],
             "ratio_of_fastest": turns.ratio,
+            "agree": turns.steady and turns.agree,
             "samples": both,
         }
         print(json.dumps(said))

@@ -39,7 +39,7 @@ class Answer:
         turn: Turn,
         generation: Generation,
         save: Callable[[bool], None],
-        make_room: Callable[[Generation], Generation | None],
+        make_room: Callable[[], Generation | None],
         n_dropped: int,
     ) -> None:
         self.turn = turn
@@ -60,7 +60,7 @@ class Answer:
                 yield from self._texts()
                 more = None
                 if self._generation.stop_reason == "context":
-                    more = self._make_room(self._generation)
+                    more = self._make_room()
                 if more is None:
                     break
                 figures.append(Figures.of(self._generation.stats))

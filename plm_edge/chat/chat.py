@@ -186,9 +186,7 @@ class Chat:
             conversation.n_dropped = before
             raise
         n_new = fitted.n_dropped - before
-        answer = Answer(
-            turn, generation, self._saved, lambda full: self._go_on(answer, full), n_new
-        )
+        answer = Answer(turn, generation, self._saved, lambda: self._go_on(answer), n_new)
         return answer
 
     def _saved(self, durable: bool) -> None:
@@ -203,12 +201,12 @@ class Chat:
         request = Request(tokens, n_predict, sampling, on_prefill=on_prefill)
         return self.generator.generate(request)
 
-    def _go_on(self, answer: Answer, full: Generation) -> Generation | None:
+    def _go_on(self, answer: Answer) -> Generation | None:
         """Drop turns for an answer that filled the context; None when there are none to drop."""
         conversation = self.conversation
         if self.setting.strict:
             return None
-        written = self._tokens_of(answer.turn.answer, full)
+        written = self._tokens_of(answer.turn.answer)
         for n_dropped in range(conversation.n_dropped + 1, len(conversation.turns)):
             tokens = self.encode(conversation.prompt(n_dropped)) + written
             if len(tokens) + max(1, self.n_ctx // 4) <= self.n_ctx:
@@ -219,7 +217,7 @@ class Chat:
                 return self._generate(tokens, left)
         return None
 
-    def _tokens_of(self, text: str, generation: Generation) -> list[int]:
+    def _tokens_of(self, text: str) -> list[int]:
         """The tokens of an answer's text so far."""
         begin = self.generator.encode("", raw=True).tokens  # what begins each text
         tokens = self.generator.encode(text, raw=True).tokens

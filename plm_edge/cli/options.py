@@ -95,14 +95,6 @@ Model = Annotated[
         autocompletion=model_names,
     ),
 ]
-KnownModel = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A GGUF file, or a name that plm-edge list shows.",
-        autocompletion=model_names,
-    ),
-]
 Threads = Annotated[
     int | None, typer.Option(min=1, max=512, help="Threads.", show_default="one a big core")
 ]

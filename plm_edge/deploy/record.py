@@ -107,10 +107,6 @@ class Record:
         """The model that was deployed last."""
         return list(self.models.values())[-1]
 
-    def paths(self) -> list[str]:
-        """The paths of all files, relative to our folder."""
-        return [item.path for item in (*self.engine.files, *(m.file for m in self.models.values()))]
-
     def signed(self) -> Record:
         """The same record with the time now, this sender, and the version of this plm-edge."""
         return replace(self, when=now(), sender=sender(), version=plm_edge.__version__)

@@ -31,13 +31,11 @@ class RowCounts:
     """The counters of the loaded engine. A layout or an engine without the sparse kernel has none.
 
     Args:
-        folder: where the loaded libggml-cpu lies; None counts nothing.
+        folder: where the loaded libggml-cpu lies.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._lib: ctypes.CDLL | None = None
-        if folder is None:
-            return
+    def __init__(self, folder: Path) -> None:
+        self._lib: ctypes.CDLL | None
         try:
             self._lib = ctypes.CDLL(str(folder / f"libggml-cpu{_SUFFIX}"))
             self._lib.plm_edge_sparsity_get.restype = ctypes.c_bool

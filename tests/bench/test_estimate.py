@@ -16,6 +16,7 @@ from plm_edge.bench.analyse.cost import Cost
 from plm_edge.bench.analyse.estimate import Machine
 from plm_edge.bench.result.shape import Result
 from plm_edge.devices.profiles import profile
+from plm_edge.model import gguf_file
 
 PRICE = Cost(
     weight_bytes=1000, down_bytes=400, params=2000, down_params=800, kv_bytes=10,
@@ -100,7 +101,7 @@ MEASURED = {
 
 def test_a_device_is_estimated_with_a_check_here(measured: Result, tiny_gguf: Path) -> None:
     """The check is the same formula, with what was measured here."""
-    price = cost.of_file(tiny_gguf, "f16", sparse=True)
+    price = cost.of(gguf_file.read(tiny_gguf), "f16", sparse=True)
     here = estimate.of_here([MEASURED], ("avx2",), 2.0)
     assert here.flops == 2 * 2e9 * 8 * 4
     found = estimate.of_device(profile.find("rpi5"), price, measured, here, (0, 4096))
@@ -121,7 +122,7 @@ def test_a_device_is_estimated_with_a_check_here(measured: Result, tiny_gguf: Pa
 
 
 def test_this_machine_is_estimated_by_what_was_measured(measured: Result, tiny_gguf: Path) -> None:
-    price = cost.of_file(tiny_gguf, "f16", sparse=True)
+    price = cost.of(gguf_file.read(tiny_gguf), "f16", sparse=True)
     here = estimate.of_here([MEASURED], ("avx2",), 2.0)
     pi = profile.find("rpi5")
     itself = replace(pi, data=pi.data | {"name": estimate.HERE})
@@ -134,7 +135,7 @@ def test_this_machine_is_estimated_by_what_was_measured(measured: Result, tiny_g
 def test_no_bandwidth_no_estimate(measured: Result, tiny_gguf: Path) -> None:
     bare = copy.deepcopy(profile.find("rpi4"))
     bare.data["memory"] = {}
-    price = cost.of_file(tiny_gguf, "f16", sparse=True)
+    price = cost.of(gguf_file.read(tiny_gguf), "f16", sparse=True)
     here = estimate.of_here([MEASURED], (), None)
     with pytest.raises(PlmEdgeError, match="cannot be estimated"):
         estimate.of_device(bare, price, measured, here, (0,))

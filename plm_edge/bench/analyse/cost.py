@@ -11,9 +11,8 @@ Embeddings that are not the output matrix as well are one row, and are left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from plm_edge.model import gguf_file, sizes
+from plm_edge.model import sizes
 from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import GGUFFile, Tensor
 
@@ -98,8 +97,3 @@ def _by_type(used: list[Tensor], down: list[Tensor]) -> tuple[tuple[str, int, in
             params[0] += tensor.n_values
             params[1] += tensor.n_values if tensor in down else 0
     return tuple((kind, *params) for kind, params in sorted(found.items()))  # type: ignore[misc]
-
-
-def of_file(path: Path, kv: str, sparse: bool) -> Cost:
-    """As `of`, read from a file."""
-    return of(gguf_file.read(path), kv, sparse)

@@ -102,7 +102,7 @@ def _class(text: str, at: int) -> tuple[str, int]:
     items: list[str] = []
     while at < len(text) and text[at] != "]":
         if text[at] == "\\" and at + 1 < len(text):
-            items.append(_in_class(text[at + 1], negated))
+            items.append(_in_class(text[at + 1]))
             at += 2
         else:
             items.append("" if text[at] == '"' and not negated else _literal(text[at]))
@@ -121,7 +121,7 @@ def _literal(char: str) -> str:
     return {'"': r"\"", "[": r"\["}.get(char, char)
 
 
-def _in_class(char: str, negated: bool) -> str:
+def _in_class(char: str) -> str:
     """What an escaped character stands for within brackets; what JSON escapes is left out."""
     if char in _CLASSES:
         return _CLASSES[char]

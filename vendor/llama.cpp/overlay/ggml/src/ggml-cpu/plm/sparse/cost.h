@@ -22,10 +22,10 @@ constexpr double DENSE_ROW = 374, DENSE_VALUE = 11.6;
 constexpr double PACKED_VALUE = 68;
 constexpr double SHARED_ROW = 22, SHARED_TOKEN = 26;
 
+// The ways that read only rows which a token selects; whether all are read as bytes is asked before (prefers_dense).
 enum class way { packed,
                  shared,
-                 tiled,
-                 dense };
+                 tiled };
 
 // of n_tokens tokens, which select n_selected values together, in n_rows rows that any of them selects
 struct costs {
