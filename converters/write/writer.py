@@ -13,7 +13,6 @@ import os
 import shutil
 import stat
 from pathlib import Path
-from types import TracebackType
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
@@ -49,12 +48,7 @@ class AtomicFile:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         if not self._done:
             self._discard()
 

@@ -11,7 +11,6 @@ import os
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
@@ -170,12 +169,7 @@ class ChatFile:
     def __enter__(self) -> ChatFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 

@@ -15,7 +15,6 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from plm_edge.engine import accelerators, library
 from plm_edge.engine.callbacks import Callbacks
@@ -176,12 +175,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 
