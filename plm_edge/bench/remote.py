@@ -192,7 +192,7 @@ class Device:
         if error and not isinstance(error, CommandFailed):
             raise error
         if error:
-            raise self._ended(answers, what, error.why)
+            raise self._ended(answers, what, error.why) from answers.cause
 
     def _run(self, requests: list[Request], answers: Answers) -> CommandResult:
         return self.transport.run(
@@ -207,7 +207,8 @@ class Device:
         return PlmEdgeError(
             f"the engine ended on {self.opened.name} while {what}",
             answers.complaint or why,
-            "lower the depth or the number of sequences if memory is short; else report it",
+            "lower the depth or the number of sequences if memory is short; else run it again with "
+            "--debug, and report what it prints",
             ExitCode.DEVICE,
         )
 

@@ -45,7 +45,7 @@ def measure(
     if reader.error:
         raise reader.error
     if code or not reader.complete:
-        raise process.died(code, reader.complaint, f"measuring {point.name}")
+        raise process.died(code, reader.complaint, f"measuring {point.name}") from reader.cause
     return reader.finish(setting)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,12 +140,25 @@ def test_an_error_of_the_engine_comes_back(tmp_path: Path) -> None:
 
 def test_a_death_is_told(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "dies.sh"
-    script.write_text("#!/bin/sh\nkill -9 $$\n")
+    script.write_text("#!/bin/sh\necho first >&2\necho last >&2\nkill -9 $$\n")
     script.chmod(0o755)
     monkeypatch.setattr(process, "program", lambda: script)
     with pytest.raises(PlmEdgeError) as caught:
         runner.measure(Setting(tiny_gguf), SHORT, Point("decode", 4))
     assert caught.value.code == ExitCode.RESOURCES
+    shown = "".join(traceback.format_exception(caught.value))  # as --debug prints it
+    assert "first\nlast" in shown
+
+
+def test_the_log_outlives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "says.sh"
+    script.write_text("#!/bin/sh\necho a word >&2\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(process, "program", lambda: script)
+    running = process.Process()
+    assert running.close() == 0
+    assert running.log == b"a word\n"
+    assert running._complaints.closed
 
 
 def test_without_the_program_it_says_what_to_do(

@@ -104,6 +104,10 @@ def encode(requests: Sequence[Request]) -> bytes:
     return b"".join(json.dumps(request).encode() + b"\n" for request in requests)
 
 
+class EngineSaid(Exception):
+    """The engine's log, as the cause of an error: the traceback of --debug shows it."""
+
+
 class Answers:
     """Takes the program's output as it comes.
 
@@ -149,6 +153,11 @@ class Answers:
         """The last line on stderr; empty without one."""
         lines = self.log.strip().splitlines()
         return lines[-1].strip() if lines else ""
+
+    @property
+    def cause(self) -> EngineSaid:
+        """What came on stderr, to raise an error from."""
+        return EngineSaid(self.log.strip() or "nothing")
 
 
 def _error(event: Event) -> PlmEdgeError:

@@ -84,6 +84,7 @@ class Process:
         self.command = [str(program())]
         self.peak_rss_bytes = 0
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the process
+        self._log: bytes | None = None  # all of it, once the process has ended
         self._process = subprocess.Popen(
             self.command,
             env={**os.environ, **environment(engine), **(variables or {})},
@@ -104,7 +105,6 @@ class Process:
         if error is not None and self._process.returncode is None:
             self._process.kill()
         self.close()
-        self._complaints.close()
 
     @property
     def pid(self) -> int:
@@ -113,7 +113,10 @@ class Process:
     @property
     def log(self) -> bytes:
         """What came on stderr so far."""
-        return os.pread(self._complaints.fileno(), 1 << 30, 0)
+        if self._log is not None:
+            return self._log
+        file = self._complaints.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0)
 
     def send(self, requests: Sequence[Request]) -> None:
         """Ask for something; what it answers comes by `read`."""
@@ -147,6 +150,8 @@ class Process:
             _, status, usage = os.wait4(self._process.pid, 0)
             self._process.returncode = os.waitstatus_to_exitcode(status)
             self.peak_rss_bytes = usage.ru_maxrss * 1024  # Linux counts in KiB
+            self._log = self.log
+            self._complaints.close()
         return self._process.returncode
 
 
@@ -164,7 +169,7 @@ def ask(requests: Sequence[Request]) -> list[Event]:
     if answers.error:
         raise answers.error
     if code:
-        raise died(code, answers.complaint, "measuring the machine")
+        raise died(code, answers.complaint, "measuring the machine") from answers.cause
     return answers.events
 
 
