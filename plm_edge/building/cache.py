@@ -17,7 +17,7 @@ from plm_edge.engine import library
 
 @dataclass(frozen=True)
 class KeptBuild:
-    """A build in the cache: `folder` holds bin/ and manifest.json."""
+    """A build in the cache: `folder` holds bin/, licences/ and manifest.json."""
 
     folder: Path
     manifest: Manifest

@@ -10,14 +10,13 @@ from pathlib import Path
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.files import sha256
-from plm_edge.building import elf, tools
+from plm_edge.building import elf, licences, tools
 from plm_edge.building.instructions import scan
 from plm_edge.building.manifest import BuiltFile, Manifest
 from plm_edge.building.target import Target
 
 # cmake target → name of its program, where the two differ
 NAMES = {"ggml-rpc-server": "rpc-server"}
-LICENCE = "LICENSE.llama.cpp"
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,11 @@ def collect(
         target: what it was built for.
         build_folder: cmake's build folder.
         programs: cmake targets.
-        folder: gets a bin/ with programs and libraries side by side.
+        folder: gets a bin/ with programs and libraries side by side, and the licences.
 
     Raises:
         PlmEdgeError: a file is for another architecture, or cannot be read or stripped.
-        OSError: cmake did not make one of the programs.
+        OSError: cmake did not make one of the programs, or the source lacks a licence.
     """
     bin_ = folder / "bin"
     bin_.mkdir(parents=True)
@@ -70,6 +69,7 @@ def collect(
         files.append(
             BuiltFile(f"bin/{name}", path.stat().st_size, sha256(path), counts, guarded, chosen)
         )
+    licences.place(target, folder / licences.FOLDER)
     newest = max(versions, key=lambda text: [int(part) for part in text.split(".") if part])
     checked = "read" if read else f"not read: {target.system}'s programs are no ELF files"
     return CollectedBuild(tuple(files), frozenset(requires), newest, checked)

@@ -69,6 +69,8 @@ def fake(folder: Path) -> KeptBuild:
     program.parent.mkdir(parents=True)
     program.write_text(FAKE)
     program.chmod(0o755)
+    (folder / "licences").mkdir()
+    (folder / "licences/LICENSE.llama.cpp").write_text("Permission is hereby granted\n")
     size = program.stat().st_size
     file = BuiltFile("bin/llama-server", size, sha256(program), {}, {})
     return KeptBuild(folder, manifests.manifest(arch=machine(), files=(file,)))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plm_edge.base import place
-from plm_edge.building import source
+from plm_edge.building import licences
 from plm_edge.building.cache import KeptBuild
 from plm_edge.deploy import device_engine
 from plm_edge.model import fit, gguf_file, sizes
@@ -28,23 +28,8 @@ def copies(engine: KeptBuild, model: GGUFFile) -> Iterator[tuple[str, Path]]:
     if PAGE.is_file():
         yield "page/index.html", PAGE
     yield "start.sh", HERE / "start.sh"
-    yield from licences()
-
-
-def licences() -> Iterator[tuple[str, Path]]:
-    """Yields the licences of what is packed, those that are here."""
-    lib, tree = place.PACKAGE / "lib", source.vendor() / ".tree"
-    found = {
-        "LICENSE.plm-edge": (place.ROOT / "LICENSE",),
-        "LICENSE.llama.cpp": (lib / "LICENSE.llama.cpp", tree / "LICENSE"),
-        "LICENSE.nlohmann-json": (lib / "LICENSE.nlohmann-json", tree / "licenses/LICENSE-jsonhpp"),
-        "LICENSE.cpp-httplib": (tree / "vendor/cpp-httplib/LICENSE",),
-    }
-    for name, places in found.items():
-        for path in places:
-            if path.is_file():
-                yield f"licences/{name}", path
-                break
+    for path in sorted((engine.folder / licences.FOLDER).glob("*")):
+        yield f"{licences.FOLDER}/{path.name}", path
 
 
 def about(model: GGUFFile) -> str:
