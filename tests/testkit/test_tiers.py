@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from itertools import combinations, product
@@ -125,6 +126,9 @@ def test_tests_of_a_group_share_a_worker(tmp_path: Path) -> None:
     (tmp_path / "test_grouped.py").write_text(
         "import pytest\n@pytest.mark.xdist_group('one')\ndef test_it(): pass\n"
     )
-    command = [sys.executable, "-m", "pytest", "-v", "-n", "1", "--dist", "loadgroup", "."]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    command = [sys.executable, "-m", "pytest", "-p", "xdist.plugin", "-v", "-n", "1"]
+    command += ["--dist", "loadgroup", "."]
+    # other plugins have no part in it, and take seconds to load, in the worker as well
+    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=alone)
     assert "test_it@one" in done.stdout
