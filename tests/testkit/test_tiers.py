@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from itertools import combinations, product
@@ -76,6 +75,13 @@ def test_cells_that_are_no_whole_product() -> None:
     assert len(places) < len(cells) / 2
 
 
+@pytest.fixture(autouse=True)
+def _no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pytest inside of the test loads what it needs of what is installed, not all, in seconds."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin")
+
+
 @pytest.fixture
 def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makeconftest("from tests.conftest import *")
@@ -126,9 +132,6 @@ def test_tests_of_a_group_share_a_worker(tmp_path: Path) -> None:
     (tmp_path / "test_grouped.py").write_text(
         "import pytest\n@pytest.mark.xdist_group('one')\ndef test_it(): pass\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "xdist.plugin", "-v", "-n", "1"]
-    command += ["--dist", "loadgroup", "."]
-    # other plugins have no part in it, and take seconds to load, in the worker as well
-    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=alone)
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "1", "--dist", "loadgroup", "."]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert "test_it@one" in done.stdout
