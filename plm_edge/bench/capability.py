@@ -12,11 +12,11 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any
 
 from plm_edge.base import place
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import kernels
+from plm_edge.bench.result.shape import Capability
 from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import Request
 from plm_edge.bench.worker.events import Event
@@ -26,14 +26,13 @@ SIZE = 1024  # of the square matrices
 _LIMITS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-def measure(threads: int) -> dict[str, Any]:
+def measure(threads: int) -> Capability:
     """Read bandwidth and multiplication rate of this machine with `threads` threads.
 
     Returns:
-        read_bytes_s: bytes a second, the best of some rounds over a buffer that no cache holds
-            (`kernels.read_request`: as weights are read, and in the same kind of pages).
-        flops: float32 operations a second of matrix products (two each multiplication).
-        read_how, flops_how: in words.
+        The best of some rounds: bytes a second over a buffer that no cache holds
+        (`kernels.read_request`: as weights are read, and in the same kind of pages), and float32
+        operations a second of matrix products (two each multiplication).
 
     Raises:
         PlmEdgeError: the engine cannot be run.
@@ -56,23 +55,23 @@ def requests(threads: int, size: int) -> list[Request]:
     return [kernels.read_request(size, threads), multiply]
 
 
-def of_answers(threads: int, size: int, answers: list[Event]) -> dict[str, Any]:
+def of_answers(threads: int, size: int, answers: list[Event]) -> Capability:
     """What the answers to `requests` say, as `measure` returns it."""
     read, multiplied = answers
     flops = [2 * SIZE**3 / seconds for seconds in multiplied["seconds"]]
     return _of(threads, size, kernels.read_rates(read), flops, "ggml's float32")
 
 
-def _of(threads: int, size: int, reads: list[float], flops: list[float], by: str) -> dict[str, Any]:
-    return {
-        "threads": threads,
-        "read_bytes_s": max(reads),
-        "read_samples": reads,
-        "read_how": f"{kernels.how(size, threads)}, best round",
-        "flops": max(flops),
-        "flops_samples": flops,
-        "flops_how": f"{by} product of {SIZE} x {SIZE} matrices, best round",
-    }
+def _of(threads: int, size: int, reads: list[float], flops: list[float], by: str) -> Capability:
+    return Capability(
+        threads=threads,
+        read_bytes_s=max(reads),
+        read_samples=reads,
+        read_how=f"{kernels.how(size, threads)}, best round",
+        flops=max(flops),
+        flops_samples=flops,
+        flops_how=f"{by} product of {SIZE} x {SIZE} matrices, best round",
+    )
 
 
 def _by_numpy(threads: int) -> list[float]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.remote import Device
-from plm_edge.bench.site import OnSample, Section
+from plm_edge.bench.result.shape import Capability, Emulation, Tokens
+from plm_edge.bench.site import Head, OnSample
 from plm_edge.bench.worker import counting
 from plm_edge.bench.worker.client import Answers, Setting, greedy_request
 from plm_edge.bench.worker.events import Measured
@@ -46,10 +46,10 @@ class Emulated(Device):
         except counting.NotCounted as reason:
             self._why_not = str(reason)
 
-    def head(self) -> Section:
-        return super().head() | {"emulation": self._emulation()}
+    def head(self) -> Head:
+        return replace(super().head(), emulation=self._emulation())
 
-    def _emulation(self) -> dict[str, Any]:
+    def _emulation(self) -> Emulation:
         """What the emulator is, and whether the device computes there what we do here.
 
         Raises:
@@ -66,15 +66,19 @@ class Emulated(Device):
                 "it if it stays so",
                 ExitCode.DEVICE,
             )
-        return {
-            "emulator": Path(self._qemu.emulator).name,
-            "cpu": self._qemu.cpu,
-            "not_counted": self._why_not or None,
-            "tokens": {
-                "prompt": wanted.prompt, "here": wanted.tokens, "there": there, "equal": True,
-                "margin_nats": wanted.margin,
-            },
-        }  # fmt: skip
+        tokens = Tokens(
+            prompt=wanted.prompt,
+            here=wanted.tokens,
+            there=there,
+            equal=True,
+            margin_nats=wanted.margin,
+        )
+        return Emulation(
+            emulator=Path(self._qemu.emulator).name,
+            cpu=self._qemu.cpu,
+            not_counted=self._why_not or None,
+            tokens=tokens,
+        )
 
     def _greedy(self, prompt: list[int], count: int) -> list[int]:
         answers = Answers()
@@ -96,7 +100,7 @@ class Emulated(Device):
             found.done.peak_rss_bytes = None  # the emulator's own
         return found
 
-    def capability(self, threads: int) -> Section | None:
+    def capability(self, threads: int) -> Capability | None:
         return None
 
 

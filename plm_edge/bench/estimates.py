@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import psutil
 
 from plm_edge.bench import kernels, session
-from plm_edge.bench.analyse import cost, estimate
+from plm_edge.bench.analyse import cost, estimate, machines
+from plm_edge.bench.analyse.estimate import DeviceEstimate
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import find
 from plm_edge.devices import connect
@@ -20,14 +20,14 @@ from plm_edge.model.description import describe
 DEPTHS = (0, 512, 2048, 4096)
 
 
-def of(names: Sequence[str], setting: Setting, display: session.Display) -> list[dict[str, Any]]:
+def of(names: Sequence[str], setting: Setting, display: session.Display) -> list[DeviceEstimate]:
     """Estimates for profiles; the model runs here for its zeros and for the check.
 
     Args:
         names: NAME or NAME@HOST, of which the address is not used.
 
     Returns:
-        For each profile what `estimate.of_device` returns.
+        One for each profile, in their order.
 
     Raises:
         PlmEdgeError: a profile is not known or names no bandwidth, or the model cannot be run.
@@ -40,7 +40,7 @@ def of(names: Sequence[str], setting: Setting, display: session.Display) -> list
     kinds = [kind for kind, _, _ in price.types]
     threads = setting.threads or default_threads()
 
-    def kernels_here() -> dict[str, Any]:
+    def kernels_here() -> kernels.Rates:
         return kernels.measure(kinds, said.n_embd or 2048, threads, price.attention)
 
     # before the run and after it: other machines may take from the memory that this one shares
@@ -49,6 +49,6 @@ def of(names: Sequence[str], setting: Setting, display: session.Display) -> list
     measured.append(kernels_here())
     shown = psutil.cpu_freq()
     clock = (shown.max or shown.current) / 1000 if shown else None
-    features = connect.describe(estimate.HERE)[0].features
-    here = estimate.of_here(measured, features, clock)
+    features = connect.describe(machines.HERE)[0].features
+    here = machines.of_here(measured, features, clock)
     return [estimate.of_device(one, price, result, here, DEPTHS) for one in profiles]

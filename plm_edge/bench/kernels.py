@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import Request
@@ -32,22 +32,45 @@ FEW, MANY = 256, 1024  # cached tokens
 FLOATS = 4096  # columns of the matrix that is read
 
 
+@dataclass(frozen=True)
+class KernelRate:
+    """Operations a second, two each multiplication; and seconds to start one of the graph."""
+
+    ops_s: float
+    node_s: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this machine's kernels reach.
+
+    Attributes:
+        read_bytes_s: the median of `read_samples`, bytes a second.
+        read_how: in words.
+        types: by type of weights; "attention" among them where it was asked for.
+        node_s: seconds to start an operation, the median over the types.
+    """
+
+    threads: int
+    read_bytes_s: float
+    read_samples: list[float]
+    read_how: str
+    types: dict[str, KernelRate]
+    node_s: float
+
+
 def measure(
     types: Sequence[str],
     columns: int,
     threads: int,
     attention: tuple[str, int, int, int] | None = None,
-) -> dict[str, Any]:
+) -> Rates:
     """Measure this machine, in a process of its own.
 
     Args:
         types: of weights, by ggml's names.
         columns: values of a row.
         attention: type of the cache, values of its row, of them latent, heads; None: not measured.
-
-    Returns:
-        read_bytes_s (median) and read_samples, read_how; types: by name, ops_s (two each
-        multiplication), "attention" among them where it was asked for; node_s; threads.
 
     Raises:
         PlmEdgeError: the engine cannot be run.
@@ -67,20 +90,20 @@ def measure(
     shown = {}
     for kind in types:
         ops, node = _rate(medians.pop(0) / NODES, medians.pop(0) / NODES, columns, threads)
-        shown[kind] = {"ops_s": ops, "node_s": node}
-    nodes = [one["node_s"] for one in shown.values()]
+        shown[kind] = KernelRate(ops, node)
+    nodes = [one.node_s for one in shown.values()]
     if attention:
         _, row, latent, heads = attention
         a_token = max((medians[1] - medians[0]) / ATTENTIONS, 1e-12) / (MANY - FEW)
-        shown["attention"] = {"ops_s": 2 * heads * (row + latent) / a_token, "node_s": 0.0}
-    return {
-        "threads": threads,
-        "read_bytes_s": statistics.median(read),
-        "read_samples": read,
-        "read_how": f"{how(size, threads)}, median",
-        "types": shown,
-        "node_s": statistics.median(nodes) if nodes else 0.0,
-    }
+        shown["attention"] = KernelRate(2 * heads * (row + latent) / a_token, 0.0)
+    return Rates(
+        threads,
+        statistics.median(read),
+        read,
+        f"{how(size, threads)}, median",
+        shown,
+        statistics.median(nodes) if nodes else 0.0,
+    )
 
 
 def read_request(size: int, threads: int) -> Request:

@@ -10,14 +10,18 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
+from msgspec import structs
+
+from plm_edge import __version__
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import variants
 from plm_edge.bench.result import gather
-from plm_edge.bench.result.shape import as_json
-from plm_edge.bench.site import Here, Site
+from plm_edge.bench.result.shape import Model
+from plm_edge.bench.result.suites import Cell, Matrix, Reference, Source
+from plm_edge.bench.site import Head, Here, Site
 from plm_edge.bench.variants import Origin
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Point, Workload
@@ -25,7 +29,7 @@ from plm_edge.engine.options import KV_NUMBERS
 from plm_edge.machine.threads import default_threads
 from plm_edge.quality.divergence import TEXT, Divergence, windows_of
 
-SCHEMA = "plm-edge/bench-matrix/1"
+SCHEMA: Literal["plm-edge/bench-matrix/1"] = "plm-edge/bench-matrix/1"
 Step = Callable[[str], None]
 At = Callable[[Setting], AbstractContextManager[Site]]
 DECODE, PREFILL = Point("decode", 32, 128), Point("prefill", 128)
@@ -94,7 +98,7 @@ def measure(
     setting: Setting,
     step: Step,
     at: At = here,
-) -> dict[str, Any]:
+) -> Matrix:
     """Measure every cell, and the divergence of each pair of a type and a cache.
 
     Args:
@@ -111,9 +115,10 @@ def measure(
     step("the reference's predictions")
     windows = windows_of(reference, setting.text)
     divergence = Divergence(reference, windows, min(max(wanted.threads), default_threads()))
-    cells: list[dict[str, Any]] = []
-    models: dict[str, Any] = {}
-    head: dict[str, Any] = {}
+    began = gather.now()
+    cells: list[Cell] = []
+    models: dict[str, Model] = {}
+    head: Head | None = None
     for quant in wanted.quants:
         model = variants.provide(source, quant, step)
         kl = {}
@@ -122,30 +127,40 @@ def measure(
             kl[kv] = [float(one) for one in divergence.of(model, kv)]
         with at(replace(setting, model=model, text=None)) as site:
             said = site.head()
-            models[quant] = said.pop("model")
+            models[quant] = said.model
             head = head or said
             for kv, threads in itertools.product(wanted.kvs, wanted.threads):
                 step(f"{quant}, KV {kv}, {threads} threads")
                 site.setting = replace(site.setting, kv=kv, threads=threads)
                 cells.append(_cell(site, workload, quant, kl[kv]))
-    _mark(cells)
-    return gather.head() | {
-        "schema": SCHEMA,
-        **head,
-        "source": {"path": str(source.path), "name": source.name},
-        "reference": {
-            "type": source.best, "quantised": source.quantised, "sha256": files.sha256(reference),
-            "text": "given" if setting.text else TEXT.name,
-            "positions": sum(map(len, windows)),
-        },
-        "workload": workload.as_dict(),
-        "models": models,
-        "synthetic": any(one["synthetic"] for one in models.values()),
-        "cells": cells,
-    }  # fmt: skip
+    assert head
+    best = front([_values(cell) for cell in cells])
+    return Matrix(
+        schema=SCHEMA,
+        plm_edge=__version__,
+        created=began,
+        engine=head.engine,
+        machine=head.machine,
+        source=Source(path=str(source.path), name=source.name),
+        reference=Reference(
+            type=source.best,
+            quantised=source.quantised,
+            sha256=files.sha256(reference),
+            text="given" if setting.text else TEXT.name,
+            positions=sum(map(len, windows)),
+        ),
+        workload=workload,
+        models=models,
+        synthetic=any(one.synthetic for one in models.values()),
+        cells=[
+            structs.replace(cell, pareto=pareto) for cell, pareto in zip(cells, best, strict=True)
+        ],
+    )
 
 
-def _cell(site: Site, workload: Workload, quant: str, kl: list[float]) -> dict[str, Any]:
+def _cell(site: Site, workload: Workload, quant: str, kl: list[float]) -> Cell:
+    """A cell that no other was compared with yet."""
+
     def silent(n: int, interval: float | None) -> None:
         """The step's name says enough."""
 
@@ -154,27 +169,26 @@ def _cell(site: Site, workload: Workload, quant: str, kl: list[float]) -> dict[s
     assert decode.tps
     assert prefill.tps
     assert decode.memory
-    return {
-        "quant": quant,
-        "kv": site.setting.kv,
-        "threads": site.setting.threads,
-        "decode": as_json(decode),
-        "prefill": as_json(prefill),
-        "decode_tps": decode.tps.median,
-        "prefill_tps": prefill.tps.median,
-        "peak_rss_bytes": decode.memory.peak_rss_bytes,
-        "kl_nats": sum(kl) / len(kl),
-        "kl_windows": kl,
-    }
+    peak = decode.memory.peak_rss_bytes
+    assert peak is not None
+    assert site.setting.threads
+    return Cell(
+        quant=quant,
+        kv=site.setting.kv,
+        threads=site.setting.threads,
+        decode=decode,
+        prefill=prefill,
+        decode_tps=decode.tps.median,
+        prefill_tps=prefill.tps.median,
+        peak_rss_bytes=peak,
+        kl_nats=sum(kl) / len(kl),
+        kl_windows=kl,
+        pareto=False,
+    )
 
 
-def _mark(cells: list[dict[str, Any]]) -> None:
-    for cell, best in zip(cells, front([_values(cell) for cell in cells]), strict=True):
-        cell["pareto"] = best
-
-
-def _values(cell: dict[str, Any]) -> tuple[float, float, float]:
-    return -cell["decode_tps"], float(cell["peak_rss_bytes"]), cell["kl_nats"]
+def _values(cell: Cell) -> tuple[float, float, float]:
+    return -cell.decode_tps, float(cell.peak_rss_bytes), cell.kl_nats
 
 
 def front(points: Sequence[Sequence[float]]) -> list[bool]:

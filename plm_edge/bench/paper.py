@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Literal
 
+from plm_edge import __version__
 from plm_edge.bench.result import gather
-from plm_edge.bench.result.shape import Point, Result, as_json
+from plm_edge.bench.result.shape import Point, Result
+from plm_edge.bench.result.suites import Paper, PaperRow
 from plm_edge.bench.workload import Workload
 
-SCHEMA = "plm-edge/bench-paper/1"
+SCHEMA: Literal["plm-edge/bench-paper/1"] = "plm-edge/bench-paper/1"
 QUANTS = (("Q4", "q4_k_m"), ("Q8", "q8_0"))
 LENGTHS = (128, 512, 1024, 2048)
 SOURCE = "arXiv 2503.12167, github.com/plm-team/PLM (its figures)"
@@ -45,7 +47,7 @@ def offloads(layers: int) -> tuple[int, ...]:
 
 def measure(
     run: Measure, chosen: Workload, layers: int, has_gpu: Callable[[Sequence[Result]], bool]
-) -> dict[str, Any]:
+) -> Paper:
     """The whole suite.
 
     Args:
@@ -54,7 +56,8 @@ def measure(
         layers: of the model.
         has_gpu: whether weights of a result lie on a GPU.
     """
-    found: list[dict[str, Any]] = []
+    began = gather.now()
+    found: list[PaperRow] = []
     for label, quant in QUANTS:
         whole = run(quant, chosen, None)
         found += [_row(label, one, None) for one in whole]
@@ -62,17 +65,18 @@ def measure(
             short = replace(chosen, prefill=(512,), depths=(0,))
             for n in offloads(layers):
                 found += [_row(label, one, n) for one in run(quant, short, n)]
-    return gather.head() | {
-        "schema": SCHEMA,
-        "source": SOURCE,
-        "unknown": list(UNKNOWN),
-        "gpu": any(row["gpu_layers"] is not None for row in found),
-        "rows": found,
-    }
+    return Paper(
+        schema=SCHEMA,
+        plm_edge=__version__,
+        created=began,
+        source=SOURCE,
+        unknown=list(UNKNOWN),
+        gpu=any(row.gpu_layers is not None for row in found),
+        rows=found,
+    )
 
 
-def _row(label: str, one: Result, gpu_layers: int | None) -> dict[str, Any]:
-    """One line as the paper lays it out: a device and a type, its speeds."""
+def _row(label: str, one: Result, gpu_layers: int | None) -> PaperRow:
 
     def rates(kind: str, by: Callable[[Point], int]) -> dict[str, float]:
         return {
@@ -81,15 +85,15 @@ def _row(label: str, one: Result, gpu_layers: int | None) -> dict[str, Any]:
             if point.kind == kind and point.tps
         }
 
-    return {
-        "device": one.machine.device,
-        "cpu": one.machine.cpu,
-        "type": label,
-        "gpu_layers": gpu_layers,
-        "prefill_tps": rates("prefill", lambda point: point.n_tokens),
-        "decode_tps": rates("decode", lambda point: point.depth),
-        "result": as_json(one),
-    }
+    return PaperRow(
+        device=one.machine.device,
+        cpu=one.machine.cpu,
+        type=label,
+        gpu_layers=gpu_layers,
+        prefill_tps=rates("prefill", lambda point: point.n_tokens),
+        decode_tps=rates("decode", lambda point: point.depth),
+        result=one,
+    )
 
 
 def on_gpu(results: Sequence[Result]) -> bool:

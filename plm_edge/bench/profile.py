@@ -11,16 +11,17 @@ import re
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import runner
+from plm_edge.bench.result.suites import EngineSource, Phase, Profile, Share, Stack
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.worker.events import Sample
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.engine import library
 
-SCHEMA = "plm-edge/profile/1"
+SCHEMA: Literal["plm-edge/profile/1"] = "plm-edge/profile/1"
 # three samples, whatever their spread; the one with the median total is shown
 _REPEATS = Workload("profile", interval=-1.0, budget_s=0.0, min_repeats=3, max_repeats=3)
 _LAYER = re.compile(r"^(.*?)-(\d+)(?: .*)?$")
@@ -49,8 +50,8 @@ class Node:
         return "(unnamed)" if re.match(r"node_\d+$|^$", name) else name
 
 
-def measure(setting: Setting, n_prefill: int = 512, depth: int = 512) -> dict[str, Any]:
-    """Profile prefill of `n_prefill` tokens, and decode after `depth`; the result of --json.
+def measure(setting: Setting, n_prefill: int = 512, depth: int = 512) -> Profile:
+    """Profile prefill of `n_prefill` tokens, and decode after `depth`.
 
     Raises:
         PlmEdgeError: the model cannot be run so.
@@ -64,54 +65,53 @@ def measure(setting: Setting, n_prefill: int = 512, depth: int = 512) -> dict[st
         fix = "lower --prefill, --depth or --kv, close other programs, or take a smaller model"
         raise PlmEdgeError(error.what, error.why, fix, error.code) from error
     info = library.load().info
-    return {
-        "schema": SCHEMA,
-        "model": str(setting.model.resolve()),
-        "engine": {"pin": info.pin, "tree": info.tree},
-        "phases": phases,
-    }
+    return Profile(
+        schema=SCHEMA,
+        model=str(setting.model.resolve()),
+        engine=EngineSource(pin=info.pin, tree=info.tree),
+        phases=phases,
+    )
 
 
-def phase(setting: Setting, point: Point) -> dict[str, Any]:
+def phase(setting: Setting, point: Point) -> Phase:
     """One phase's nodes, the repeat with the median total; and the time without a callback."""
     plain = _median(runner.measure(setting, _REPEATS, point).samples)
     observed = runner.measure(setting, _REPEATS, point, observe=True).samples
     runs = [[Node(*node) for node in sample.nodes] for sample in observed]
     nodes = sorted(runs, key=lambda run: sum(node.seconds for node in run))[len(runs) // 2]
     steps = point.n_tokens if point.kind == "decode" else 1
-    tokens = point.n_tokens
-    return {
-        "name": point.name,
-        "kind": point.kind,
-        "tokens": tokens,
-        "seconds": plain,
-        "slowdown": _median(observed) / plain,
-        "nodes_a_step": len(nodes) / steps,
-        "by_op": _summed(nodes, lambda node: node.op),
-        "by_part": _summed(nodes, lambda node: f"{node.part} [{node.op}]"),
-        "by_layer": _summed(nodes, lambda node: -1 if node.layer is None else node.layer),
-        "stacks": [
-            {"layer": layer, "part": part, "op": op, "seconds": value}
+    return Phase(
+        name=point.name,
+        kind=point.kind,
+        tokens=point.n_tokens,
+        seconds=plain,
+        slowdown=_median(observed) / plain,
+        nodes_a_step=len(nodes) / steps,
+        by_op=_summed(nodes, lambda node: node.op),
+        by_part=_summed(nodes, lambda node: f"{node.part} [{node.op}]"),
+        by_layer=_summed(nodes, lambda node: -1 if node.layer is None else node.layer),
+        stacks=[
+            Stack(layer=layer, part=part, op=op, seconds=value)
             for (layer, part, op), value in _stacks(nodes).items()
         ],
-    }
+    )
 
 
 def _median(samples: list[Sample]) -> float:
     return statistics.median(sample.seconds for sample in samples)
 
 
-def _summed(nodes: list[Node], key: Callable[[Node], Any]) -> list[dict[str, Any]]:
+def _summed(nodes: list[Node], key: Callable[[Node], str | int]) -> list[Share]:
     """Seconds and number of nodes by key, largest first."""
-    sums: dict[Any, list[float]] = {}
+    sums: dict[str | int, list[float]] = {}
     for node in nodes:
         sums.setdefault(key(node), []).append(node.seconds)
     total = sum(node.seconds for node in nodes)
     made = [
-        {"key": name, "seconds": sum(all_), "share": sum(all_) / total, "nodes": len(all_)}
+        Share(key=name, seconds=sum(all_), share=sum(all_) / total, nodes=len(all_))
         for name, all_ in sums.items()
     ]
-    return sorted(made, key=lambda item: -float(item["seconds"]))
+    return sorted(made, key=lambda item: -item.seconds)
 
 
 def _stacks(nodes: list[Node]) -> dict[tuple[int | None, str, str], float]:

@@ -14,7 +14,8 @@ from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import capability, environment, kernels
 from plm_edge.bench.meters.host import Host, RemoteHost
-from plm_edge.bench.site import OnSample, Section
+from plm_edge.bench.result.shape import Capability, Engine, Machine
+from plm_edge.bench.site import Head, OnSample
 from plm_edge.bench.worker.client import (
     PROGRAM,
     SMALLER,
@@ -137,23 +138,21 @@ class Device:
         """Variables for programs of ours."""
         return {"LD_LIBRARY_PATH": self._place.path(self._folder), "GGML_NO_BACKTRACE": "1"}
 
-    def head(self) -> Section:
+    def head(self) -> Head:
         made, facts = self.built.manifest, self.facts
-        cores = sum(group.count for group in facts.groups) or None
-        return {
-            "engine": {
-                "name": "plm-edge", "pin": made.pin, "tree": made.tree, "compiler": made.compiler,
-                "cpu_flags": list(made.requires), "folder": str(self.built.folder),
-            },
-            "machine": {
-                "device": self.opened.name, "cpu": facts.cpu, "arch": facts.machine,
-                "features": list(facts.features), "cores_logical": cores,
-                "ram_bytes": facts.ram, "governor": self._governor(), "kernel": facts.kernel,
-                "system": " ".join(filter(None, (facts.system, facts.model, facts.libc))),
-                "load_before": self._load(),
-            },
-            "model": environment.model(self.setting.model),
-        }  # fmt: skip
+        engine = Engine(
+            name="plm-edge", pin=made.pin, tree=made.tree, compiler=made.compiler,
+            cpu_flags=list(made.requires), folder=str(self.built.folder),
+        )  # fmt: skip
+        machine = Machine(
+            device=self.opened.name, cpu=facts.cpu, arch=facts.machine,
+            features=list(facts.features),
+            cores_logical=sum(group.count for group in facts.groups) or None,
+            ram_bytes=facts.ram, governor=self._governor(), kernel=facts.kernel,
+            system=" ".join(filter(None, (facts.system, facts.model, facts.libc))),
+            load_before=self._load(),
+        )  # fmt: skip
+        return Head(engine, machine, environment.model(self.setting.model))
 
     def _governor(self) -> str | None:
         path = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
@@ -227,7 +226,7 @@ class Device:
                 ExitCode.RESOURCES,
             )
 
-    def capability(self, threads: int) -> Section | None:
+    def capability(self, threads: int) -> Capability | None:
         unknown = 8 * kernels.LARGEST * threads  # then as much as is wanted
         size = kernels.room(threads, self.facts.ram_available or unknown)
         answers = Answers()

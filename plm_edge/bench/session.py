@@ -6,18 +6,18 @@ import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import msgspec
 from msgspec import structs
 
+from plm_edge import __version__
 from plm_edge.bench import duration, meters, sustained
 from plm_edge.bench.analyse import bounds, cost, energy
 from plm_edge.bench.meters.meter import Finding
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.result import gather, shape
 from plm_edge.bench.result.shape import Capability, Result
-from plm_edge.bench.site import Here, Site
+from plm_edge.bench.site import Head, Here, Site
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
@@ -77,7 +77,8 @@ class Bench:
 
     def finish(
         self,
-        head: dict[str, Any],
+        began: str,
+        head: Head,
         measured: list[Measured],
         power: Power,
         capability: Capability | None,
@@ -85,8 +86,8 @@ class Bench:
         """The result: what was known before the first point, the points, their energy and bounds.
 
         Args:
-            head: schema, versions, engine, machine and model, as `gather.head` and `Site.head`
-                give them.
+            began: when, as `gather.now` says it.
+            head: as `Site.head` gives it.
         """
         points = [power.of_point(gather.point(one)) for one in measured]
         price = self.price if capability else None
@@ -94,12 +95,12 @@ class Bench:
             points = [_bound(point, price, capability) for point in points]
         threads = _threads(measured, self.site.setting)
         return Result(
-            schema=head["schema"],
-            plm_edge=head["plm_edge"],
-            created=head["created"],
-            engine=msgspec.convert(head["engine"], shape.Engine),
-            machine=msgspec.convert(head["machine"], shape.Machine),
-            model=msgspec.convert(head["model"], shape.Model),
+            schema=shape.SCHEMA,
+            plm_edge=__version__,
+            created=began,
+            engine=head.engine,
+            machine=head.machine,
+            model=head.model,
             settings=gather.settings(self.site.setting, self.workload, threads),
             points=points,
             power=power.describe(),
@@ -110,7 +111,7 @@ class Bench:
                 if self.workload.name == "sustained"
                 else None
             ),
-            emulation=msgspec.convert(head.get("emulation"), shape.Emulation | None),
+            emulation=head.emulation,
         )
 
 
@@ -142,11 +143,11 @@ class Power:
     def describe(self) -> shape.Power:
         """The `power` of a result."""
         return shape.Power(
-            meters=[shape.MeterSource(**meter.describe()) for meter in self.finding.meters],
+            meters=[meter.describe() for meter in self.finding.meters],
             lacking=[shape.LackingMeter(what=what, why=why) for what, why in self.finding.lacking],
             counted=self.names,
             idle_watts=self.idle,
-            overhead=shape.Overhead(**self.recorder.overhead()),
+            overhead=self.recorder.overhead(),
         )
 
     def of_point(self, point: shape.Point) -> shape.Point:
@@ -171,7 +172,7 @@ def run_in_turns(benches: list[Bench]) -> list[Result]:
     )
     display.begin(len(steps) + 2, clock.total + workload.idle_s + CAPABILITY_S)
     display.step("reading the model, idle power" + first.label)
-    heads = [gather.head() | bench.site.head() for bench in benches]
+    heads = [(gather.now(), bench.site.head()) for bench in benches]
     found = meters.find(site.host) if site.host else Finding()
     measured: list[list[Measured]] = [[] for _ in benches]
     with Recorder(found.meters, max(workload.sample_s, site.sample_s)) as recorder:
@@ -183,11 +184,10 @@ def run_in_turns(benches: list[Bench]) -> list[Result]:
             clock.taken.append(time.monotonic() - began)
             display.left(clock.left)
     display.step("memory bandwidth and arithmetic" + first.label)
-    found_here = site.capability(_threads(measured[0], site.setting))
-    capability = msgspec.convert(found_here, Capability | None)
+    capability = site.capability(_threads(measured[0], site.setting))
     return [
-        bench.finish(head, those, power, capability)
-        for bench, head, those in zip(benches, heads, measured, strict=True)
+        bench.finish(began, head, those, power, capability)
+        for bench, (began, head), those in zip(benches, heads, measured, strict=True)
     ]
 
 

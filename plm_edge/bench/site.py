@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from plm_edge.bench import capability, environment, runner
 from plm_edge.bench.meters.host import Host, LocalHost
 from plm_edge.bench.result import gather
+from plm_edge.bench.result.shape import Capability, Emulation, Engine, Machine, Model
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.machine.threads import default_threads
 
-Section = dict[str, Any]  # a part of a result, as JSON holds it
 OnSample = Callable[[int, float | None], None]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a result says of its site before anything is measured.
+
+    Attributes:
+        emulation: what emulates the device; None: it is one.
+    """
+
+    engine: Engine
+    machine: Machine
+    model: Model
+    emulation: Emulation | None = None
 
 
 class Site(Protocol):
@@ -30,8 +45,8 @@ class Site(Protocol):
     host: Host | None
     sample_s: float
 
-    def head(self) -> Section:
-        """`engine`, `machine` and `model` of a result."""
+    def head(self) -> Head:
+        """Which engine runs which model there; reads all of the model for its SHA-256."""
 
     def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
         """One point, in a process of its own.
@@ -40,8 +55,8 @@ class Site(Protocol):
             PlmEdgeError: the model cannot be run so, or the process died.
         """
 
-    def capability(self, threads: int) -> Section | None:
-        """Bandwidth and arithmetic, as `capability.measure` gives them; None: not measured."""
+    def capability(self, threads: int) -> Capability | None:
+        """Bandwidth and arithmetic; None: not measured."""
 
 
 class Here:
@@ -53,15 +68,15 @@ class Here:
         self.setting = setting
         self.host: Host | None = host or LocalHost()
 
-    def head(self) -> Section:
-        return {
-            "engine": gather.engine(self.setting),
-            "machine": environment.machine(),
-            "model": environment.model(self.setting.model),
-        }
+    def head(self) -> Head:
+        return Head(
+            gather.engine(self.setting),
+            environment.machine(),
+            environment.model(self.setting.model),
+        )
 
     def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
         return runner.measure(self.setting, workload, point, on_sample)
 
-    def capability(self, threads: int) -> Section | None:
+    def capability(self, threads: int) -> Capability | None:
         return capability.measure(threads or default_threads())

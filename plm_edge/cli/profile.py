@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from plm_edge.cli import options
+
+if TYPE_CHECKING:
+    from plm_edge.bench.result.suites import Phase
 
 
 def profile(
@@ -25,6 +28,7 @@ def profile(
     from plm_edge.base import console
     from plm_edge.bench import profile as profiling
     from plm_edge.bench.render import flame, report
+    from plm_edge.bench.result.shape import as_json
     from plm_edge.bench.worker.client import Setting
     from plm_edge.cli.model import say_which
     from plm_edge.store import choice as model_choice
@@ -41,49 +45,46 @@ def profile(
         report.write(html, flame.html(found))
         console.note(f"flame picture: {html}")
     if json:
-        console.emit_json(found)
+        console.emit_json(as_json(found))
         return
-    for phase in found["phases"]:
+    for phase in found.phases:
         _show(phase)
 
 
-def _show(phase: dict[str, Any]) -> None:
+def _show(phase: Phase) -> None:
     from rich.text import Text
 
     from plm_edge.base import console
 
     console.out.print(
-        Text(f"{phase['kind']}  ", "bold").append(
-            f"{phase['name']}: {console.duration(phase['seconds'])}, "
-            f"{phase['nodes_a_step']:.0f} nodes a step; {phase['slowdown']:.2f}x slower while "
+        Text(f"{phase.kind}  ", "bold").append(
+            f"{phase.name}: {console.duration(phase.seconds)}, "
+            f"{phase.nodes_a_step:.0f} nodes a step; {phase.slowdown:.2f}x slower while "
             "watched, so read the shares",
             "dim",
         )
     )
-    for title, name, limit in (("operation", "by_op", 10), ("part", "by_part", 12)):
+    for title, items, limit in (("operation", phase.by_op, 10), ("part", phase.by_part, 12)):
         table = console.table(title, "share", "", "ms a token", "nodes", right=(1, 3, 4))
-        for item in phase[name][:limit]:
-            bar = "█" * round(30 * item["share"]) or "▏"
+        for item in items[:limit]:
+            bar = "█" * round(30 * item.share) or "▏"
             table.add_row(
-                console.cell(item["key"]),
-                f"{100 * item['share']:.1f} %",
+                console.cell(str(item.key)),
+                f"{100 * item.share:.1f} %",
                 Text(bar, "blue"),
-                f"{1000 * item['seconds'] / phase['tokens']:.4f}",
-                str(item["nodes"]),
+                f"{1000 * item.seconds / phase.tokens:.4f}",
+                str(item.nodes),
             )
         console.out.print(table)
         console.out.print()
-    layers = sorted((item for item in phase["by_layer"] if item["key"] >= 0), key=_key)
+    by_layer = {int(item.key): item.share for item in phase.by_layer}
+    layers = sorted(layer for layer in by_layer if layer >= 0)
     if layers:
         from plm_edge.bench.render.summary import spark
 
-        outside = sum(item["share"] for item in phase["by_layer"] if item["key"] < 0)
+        shares = [by_layer[layer] for layer in layers]
         console.out.print(
-            f"layers 0 to {layers[-1]['key']}: {spark([item['share'] for item in layers])}  "
-            f"outside of layers {100 * outside:.1f} %"
+            f"layers 0 to {layers[-1]}: {spark(shares)}  "
+            f"outside of layers {100 * by_layer.get(-1, 0.0):.1f} %"
         )
         console.out.print()
-
-
-def _key(item: dict[str, Any]) -> int:
-    return int(item["key"])

@@ -57,5 +57,5 @@ def test_the_capability_is_measured_in_a_process_of_its_own() -> None:
     from plm_edge.bench import capability
 
     found = capability.measure(1)
-    assert found["read_bytes_s"] == max(found["read_samples"]) > 0
-    assert found["flops"] == max(found["flops_samples"]) > 0
+    assert found.read_bytes_s == max(found.read_samples) > 0
+    assert found.flops == max(found.flops_samples) > 0

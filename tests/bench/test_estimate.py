@@ -11,9 +11,9 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench import kernels
-from plm_edge.bench.analyse import cost, estimate
+from plm_edge.bench.analyse import cost, estimate, machines
 from plm_edge.bench.analyse.cost import Cost
-from plm_edge.bench.analyse.estimate import Machine
+from plm_edge.bench.analyse.machines import Machine
 from plm_edge.bench.result.shape import Result
 from plm_edge.devices.profiles import profile
 from plm_edge.model import gguf_file
@@ -58,30 +58,30 @@ def test_a_device_reaches_the_share_of_f_that_is_reached_here() -> None:
 def test_kernels_are_measured_here() -> None:
     """Of each type a rate, and of starting a product a time, both above nothing."""
     found = kernels.measure(["q4_K", "f32"], 256, 1, ("f16", 288, 256, 4))
-    assert set(found["types"]) == {"q4_K", "f32", "attention"}
-    assert set(kernels.measure(["f32"], 256, 1)["types"]) == {"f32"}
-    assert all(one["ops_s"] > 1e6 for one in found["types"].values())
-    assert found["read_bytes_s"] == statistics.median(found["read_samples"]) > 1e6
-    assert 0 <= found["node_s"] < 1
-    here = estimate.of_here([found, found], ("avx2",), 2.0)
-    assert here.read_bytes_s == found["read_bytes_s"]
-    assert here.kernels["q4_K"] == found["types"]["q4_K"]["ops_s"]
+    assert set(found.types) == {"q4_K", "f32", "attention"}
+    assert set(kernels.measure(["f32"], 256, 1).types) == {"f32"}
+    assert all(one.ops_s > 1e6 for one in found.types.values())
+    assert found.read_bytes_s == statistics.median(found.read_samples) > 1e6
+    assert 0 <= found.node_s < 1
+    here = machines.of_here([found, found], ("avx2",), 2.0)
+    assert here.read_bytes_s == found.read_bytes_s
+    assert here.kernels["q4_K"] == found.types["q4_K"].ops_s
 
 
 def test_a_profile_gives_what_was_reached_before_the_sheet() -> None:
-    pi = estimate.of_profile(profile.find("rpi5"))
+    pi = machines.of_profile(profile.find("rpi5"))
     assert pi is not None
     assert (pi.read_bytes_s, pi.reached) == (10.25e9, True)
     assert pi.flops == pytest.approx(4 * 2.4e9 * 4 * 4)  # 128 bits: four lanes
-    mac = estimate.of_profile(profile.find("macbook-air-m3"))
+    mac = machines.of_profile(profile.find("macbook-air-m3"))
     assert mac is not None
     assert (mac.read_bytes_s, mac.reached) == (100e9, False)
 
 
 def test_operations_by_the_widest_unit() -> None:
-    assert estimate.flops_of(("sse2", "avx2", "avx512f"), 2, 3.0) == 2 * 3e9 * 16 * 4
-    assert estimate.flops_of(("sse2", "avx2"), 2, 3.0) == 2 * 3e9 * 8 * 4
-    assert estimate.flops_of(("asimd",), 2, None) is None
+    assert machines.flops_of(("sse2", "avx2", "avx512f"), 2, 3.0) == 2 * 3e9 * 16 * 4
+    assert machines.flops_of(("sse2", "avx2"), 2, 3.0) == 2 * 3e9 * 8 * 4
+    assert machines.flops_of(("asimd",), 2, None) is None
 
 
 def test_a_prompt_is_bound_by_reading_or_by_arithmetic() -> None:
@@ -93,49 +93,49 @@ def test_a_prompt_is_bound_by_reading_or_by_arithmetic() -> None:
     )
 
 
-MEASURED = {
-    "threads": 2, "read_bytes_s": 3e10, "read_samples": [2e10, 3e10, 5e10], "read_how": "so",
-    "types": {"q4_K": {"ops_s": 1e11, "node_s": 1e-6}}, "node_s": 1e-6,
-}  # fmt: skip
+MEASURED = kernels.Rates(
+    2, 3e10, [2e10, 3e10, 5e10], "so", {"q4_K": kernels.KernelRate(1e11, 1e-6)}, 1e-6
+)
 
 
 def test_a_device_is_estimated_with_a_check_here(measured: Result, tiny_gguf: Path) -> None:
     """The check is the same formula, with what was measured here."""
     price = cost.of(gguf_file.read(tiny_gguf), "f16", sparse=True)
-    here = estimate.of_here([MEASURED], ("avx2",), 2.0)
+    here = machines.of_here([MEASURED], ("avx2",), 2.0)
     assert here.flops == 2 * 2e9 * 8 * 4
     found = estimate.of_device(profile.find("rpi5"), price, measured, here, (0, 4096))
-    assert found["estimate"] is True
-    assert found["applies"] is False  # tiny-plm lies in caches
-    assert [point["depth"] for point in found["decode"]] == [0, 4096]
-    assert {point["formula"] for point in found["decode"]} == {estimate.FORMULA}
-    pi = found["machine"]
-    assert pi["kernels"]["q4_K"] == pytest.approx(1e11 * pi["flops"] / here.flops)
-    checks = found["check"]["points"]
-    assert [point["name"] for point in checks] == ["pp32", "tg4", "tg4 @ d64"]
+    assert found.estimate is True
+    assert found.applies is False  # tiny-plm lies in caches
+    assert [point.depth for point in found.decode] == [0, 4096]
+    assert {point.formula for point in found.decode} == {estimate.FORMULA}
+    pi = found.machine
+    assert pi.flops
+    assert pi.kernels["q4_K"] == pytest.approx(1e11 * pi.flops / here.flops)
+    checks = found.check.points
+    assert [point.name for point in checks] == ["pp32", "tg4", "tg4 @ d64"]
     for check in checks:
-        assert check["ratio"] == pytest.approx(check["estimate_tps"] / check["measured_tps"])
-        if check["kind"] == "decode":
-            again = estimate.decode(price, here, check["depth"] + 2, check["zeros"])
-            assert check["estimate_tps"] == again.tps
-            assert check["formula"] == estimate.FORMULA
+        assert check.ratio == pytest.approx(check.estimate_tps / check.measured_tps)
+        if check.kind == "decode":
+            again = estimate.decode(price, here, check.depth + 2, check.zeros)
+            assert check.estimate_tps == again.tps
+            assert check.formula == estimate.FORMULA
 
 
 def test_this_machine_is_estimated_by_what_was_measured(measured: Result, tiny_gguf: Path) -> None:
     price = cost.of(gguf_file.read(tiny_gguf), "f16", sparse=True)
-    here = estimate.of_here([MEASURED], ("avx2",), 2.0)
+    here = machines.of_here([MEASURED], ("avx2",), 2.0)
     pi = profile.find("rpi5")
-    itself = replace(pi, data=pi.data | {"name": estimate.HERE})
+    itself = replace(pi, data=pi.data | {"name": machines.HERE})
     found = estimate.of_device(itself, price, measured, here, (0,))
-    assert found["machine"]["read_bytes_s"] == 3e10
-    zeros = found["zeros"]
-    assert found["decode"][0]["estimate_tps"] == estimate.decode(price, here, 0, zeros).tps
+    assert found.machine.read_bytes_s == 3e10
+    zeros = found.zeros
+    assert found.decode[0].estimate_tps == estimate.decode(price, here, 0, zeros).tps
 
 
 def test_no_bandwidth_no_estimate(measured: Result, tiny_gguf: Path) -> None:
     bare = copy.deepcopy(profile.find("rpi4"))
     bare.data["memory"] = {}
     price = cost.of(gguf_file.read(tiny_gguf), "f16", sparse=True)
-    here = estimate.of_here([MEASURED], (), None)
+    here = machines.of_here([MEASURED], (), None)
     with pytest.raises(PlmEdgeError, match="cannot be estimated"):
         estimate.of_device(bare, price, measured, here, (0,))

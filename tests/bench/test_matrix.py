@@ -52,19 +52,21 @@ def test_every_cell_has_speed_memory_and_divergence(cache: None) -> None:
     said: list[str] = []
     wanted = Sweep(("q2_k", "q8_0"), (1,), ("f16", "q4_0"))
     found = matrix.measure(variants.origin(None), wanted, SHORT, Setting(Path()), said.append)
-    assert [(c["quant"], c["kv"], c["threads"]) for c in found["cells"]] == [*wanted.cells()]
-    by = {(cell["quant"], cell["kv"]): cell for cell in found["cells"]}
-    assert found["reference"]["type"] == "f32"
-    assert by["q8_0", "f16"]["kl_nats"] < by["q2_k", "f16"]["kl_nats"] / 10
-    assert by["q8_0", "f16"]["kl_nats"] < by["q8_0", "q4_0"]["kl_nats"]
+    assert [(c.quant, c.kv, c.threads) for c in found.cells] == [*wanted.cells()]
+    by = {(cell.quant, cell.kv): cell for cell in found.cells}
+    assert found.reference.type == "f32"
+    assert by["q8_0", "f16"].kl_nats < by["q2_k", "f16"].kl_nats / 10
+    assert by["q8_0", "f16"].kl_nats < by["q8_0", "q4_0"].kl_nats
     # the best of one measure alone is always on the front
-    best = min(found["cells"], key=lambda cell: cell["kl_nats"])
-    fastest = max(found["cells"], key=lambda cell: cell["decode_tps"])
-    assert best["pareto"]
-    assert fastest["pareto"]
-    for cell in found["cells"]:
-        assert cell["decode_tps"] == cell["decode"]["tps"]["median"]
-        assert cell["peak_rss_bytes"] > cell["decode"]["memory"]["kv_bytes"]
+    best = min(found.cells, key=lambda cell: cell.kl_nats)
+    fastest = max(found.cells, key=lambda cell: cell.decode_tps)
+    assert best.pareto
+    assert fastest.pareto
+    for cell in found.cells:
+        assert cell.decode.tps
+        assert cell.decode.memory
+        assert cell.decode_tps == cell.decode.tps.median
+        assert cell.peak_rss_bytes > cell.decode.memory.kv_bytes
     assert any("divergence of q2_k" in line for line in said)
 
 

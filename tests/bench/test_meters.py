@@ -253,9 +253,9 @@ def test_each_meter_names_unit_and_source(device: Device) -> None:
     device.commands["vcgencmd get_throttled"] = "throttled=0x0"
     for meter in meters.find(device).meters:
         said = meter.describe()
-        assert said["unit"] == UNITS[said["quantity"]]
-        assert said["source"]
-        assert said["covers"]
+        assert said.unit == UNITS[said.quantity]
+        assert said.source
+        assert said.covers
 
 
 def test_a_board_goes_before_packages_and_a_gpu_adds_to_them(device: Device) -> None:
@@ -321,9 +321,9 @@ def test_the_recorder_reads_at_its_pace_and_counts_its_cost(device: Device) -> N
         while len(recorder.series["package-0"]) < 5:
             pass
     cost = recorder.overhead()
-    assert cost["rounds"] >= 5
-    assert cost["seconds_a_round"] > 0
-    assert 0 < cost["reading_share"] < 1
+    assert cost.rounds >= 5
+    assert cost.seconds_a_round > 0
+    assert 0 < cost.reading_share < 1
 
 
 def test_another_machine_is_read_through_its_transport(device: Device, tmp_path: Path) -> None:

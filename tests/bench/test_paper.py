@@ -30,8 +30,8 @@ def test_without_a_gpu_nothing_is_offloaded(result: dict[str, Any]) -> None:
     run, asked = runs(result, "CPU_REPACK")
     found = paper.measure(run, paper.workload(None), 32, paper.on_gpu)
     assert [(quant, layers) for quant, _, layers in asked] == [("q4_k_m", None), ("q8_0", None)]
-    assert [row["type"] for row in found["rows"]] == ["Q4", "Q8"]
-    assert found["gpu"] is False
+    assert [row.type for row in found.rows] == ["Q4", "Q8"]
+    assert found.gpu is False
     assert any("no GPU" in note for note in suites.paper_notes(found))
     assert all("not found there" in note for note in suites.paper_notes(found)[1:-1])
 
@@ -41,17 +41,17 @@ def test_with_a_gpu_layers_go_there_by_quarters(result: dict[str, Any]) -> None:
     found = paper.measure(run, paper.workload(None), 32, paper.on_gpu)
     offloaded = [layers for quant, _, layers in asked if quant == "q4_k_m"]
     assert offloaded == [None, 0, 8, 16, 24, 32, 33]
-    assert found["gpu"] is True
-    parts = [row for row in found["rows"] if row["gpu_layers"] is not None]
-    assert charts.offload(parts, "decode_tps").startswith("<svg")
+    assert found.gpu is True
+    parts = [row for row in found.rows if row.gpu_layers is not None]
+    assert charts.offload(parts, "decode").startswith("<svg")
 
 
 def test_rates_stand_by_length(result: dict[str, Any]) -> None:
     run, _ = runs(result, "CPU")
-    row = paper.measure(run, paper.workload(None), 6, paper.on_gpu)["rows"][0]
+    row = paper.measure(run, paper.workload(None), 6, paper.on_gpu).rows[0]
     by_name = {point["name"]: point for point in result["points"]}
-    assert row["prefill_tps"]["32"] == by_name["pp32"]["tps"]["median"]
-    assert row["decode_tps"]["64"] == by_name["tg4 @ d64"]["tps"]["median"]
+    assert row.prefill_tps["32"] == by_name["pp32"]["tps"]["median"]
+    assert row.decode_tps["64"] == by_name["tg4 @ d64"]["tps"]["median"]
 
 
 def test_the_suite_is_q4_and_q8_with_prompts_and_answers() -> None:

@@ -191,10 +191,10 @@ def test_a_matrix_is_measured_there(
     )
     assert [len(names) for names in there] == [1, 1]
     assert not [*folder.rglob("*.gguf")]
-    assert found["machine"]["device"] == "matrix"
-    assert set(found["models"]) == {"q2_k", "q8_0"}
-    assert [cell["quant"] for cell in found["cells"]] == ["q2_k", "q8_0"]
-    assert found["cells"][0]["kl_nats"] > found["cells"][1]["kl_nats"]
+    assert found.machine.device == "matrix"
+    assert set(found.models) == {"q2_k", "q8_0"}
+    assert [cell.quant for cell in found.cells] == ["q2_k", "q8_0"]
+    assert found.cells[0].kl_nats > found.cells[1].kl_nats
 
 
 def test_what_does_not_fit_is_refused_before_it_runs(

@@ -29,13 +29,13 @@ def test_the_file_says_so_and_so_does_what_is_made_from_it(marked: Path, tmp_pat
     for layout in ("stock", "edge"):
         convert(marked, quant="q8_0", layout=layout, out=tmp_path / "other.gguf")
         assert describe(gguf_file.read(tmp_path / "other.gguf")).synthetic
-    assert environment.model(tmp_path / "other.gguf")["synthetic"] is True
+    assert environment.model(tmp_path / "other.gguf").synthetic is True
 
 
 def test_others_do_not(checkpoint: Path, tmp_path: Path) -> None:
     convert(checkpoint, quant="f16", out=tmp_path / "m.gguf")
     assert "plm_edge.synthetic" not in gguf_file.read(tmp_path / "m.gguf").keys
-    assert environment.model(tmp_path / "m.gguf")["synthetic"] is False
+    assert environment.model(tmp_path / "m.gguf").synthetic is False
 
 
 def test_inspect_shows_it(marked: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from plm_edge.bench.result.shape import MeterSource
 
 Quantity = Literal["energy", "power", "temperature", "frequency", "throttled"]
 UNITS: dict[str, str] = {
@@ -40,14 +42,15 @@ class Meter(ABC):
     def read(self) -> float | None:
         """The value now, in `unit`; None when it cannot be read at this moment."""
 
-    def describe(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "quantity": self.quantity,
-            "unit": self.unit,
-            "source": self.source,
-            "covers": self.covers,
-        }
+    def describe(self) -> MeterSource:
+        """What is read here, for a result."""
+        return MeterSource(
+            name=self.name,
+            quantity=self.quantity,
+            unit=self.unit,
+            source=self.source,
+            covers=self.covers,
+        )
 
 
 @dataclass

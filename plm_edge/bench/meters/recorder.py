@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from plm_edge.bench.meters.meter import Meter
+from plm_edge.bench.result.shape import Overhead
 
 INTERVAL = 0.5  # seconds between readings
 
@@ -63,16 +64,16 @@ class Recorder:
         self._reading_s += time.monotonic() - began
         self._rounds += 1
 
-    def overhead(self) -> dict[str, Any]:
+    def overhead(self) -> Overhead:
         """What sampling cost: seconds a round, and its share of one core, at most."""
         wall = max(time.monotonic() - self._began, 1e-9)
-        return {
-            "interval_s": self.interval,
-            "rounds": self._rounds,
-            "seconds_a_round": self._reading_s / self._rounds if self._rounds else 0.0,
-            "thread_cpu_share": self._cpu_s / wall,
-            "reading_share": self._reading_s / wall,
-        }
+        return Overhead(
+            interval_s=self.interval,
+            rounds=self._rounds,
+            seconds_a_round=self._reading_s / self._rounds if self._rounds else 0.0,
+            thread_cpu_share=self._cpu_s / wall,
+            reading_share=self._reading_s / wall,
+        )
 
     def between(self, start: float, end: float) -> dict[str, Any]:
         """What each meter said in a window of time.monotonic(): see `of_window`."""

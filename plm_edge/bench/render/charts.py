@@ -6,12 +6,12 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.result.shape import Point, Result
+from plm_edge.bench.result.suites import Cell, PaperRow, Timed
 
-Row = dict[str, Any]  # of a matrix or of the paper's suite
 WIDTH, HEIGHT = 4.7, 3.1  # inches; letters of 10 points are then 2 % of the width
 OURS, OTHER, THIRD = "#1f6feb", "#9a6700", "#8250df"
 _STYLE: Any = {
@@ -238,27 +238,23 @@ def sustained(result: Result) -> str | None:
     return made[0]
 
 
-def front(cells: list[Row], across: str) -> str:
+def front(cells: list[Cell], across: Literal["peak_rss_bytes", "kl_nats"]) -> str:
     """Decode against memory ("peak_rss_bytes") or divergence ("kl_nats"), a point a cell; those on
-    the Pareto front are filled and named.
-
-    Args:
-        cells: as `matrix.measure` makes them.
-    """
+    the Pareto front are filled and named."""
     scale = 1 / (1 << 20) if across == "peak_rss_bytes" else 1.0
-    colours = {quant: _shade(i) for i, quant in enumerate(dict.fromkeys(c["quant"] for c in cells))}
+    colours = {quant: _shade(i) for i, quant in enumerate(dict.fromkeys(c.quant for c in cells))}
     with canvas(3.6) as (_, axes, made):
         for quant, colour in colours.items():
-            those = [cell for cell in cells if cell["quant"] == quant]
+            those = [cell for cell in cells if cell.quant == quant]
             for best in (False, True):
-                chosen = [cell for cell in those if cell["pareto"] == best]
+                chosen = [cell for cell in those if cell.pareto == best]
                 axes.plot(
-                    [cell[across] * scale for cell in chosen],
-                    [cell["decode_tps"] for cell in chosen],
+                    [getattr(cell, across) * scale for cell in chosen],
+                    [cell.decode_tps for cell in chosen],
                     "o", color=colour, ms=7 if best else 5, alpha=1 if best else 0.35,
                     mfc=colour if best else "none", label=quant if best == _any(those) else None,
                 )  # fmt: skip
-        _from_zero(axes, [cell["decode_tps"] for cell in cells])
+        _from_zero(axes, [cell.decode_tps for cell in cells])
         axes.set_ylabel("decode, t/s")
         if across == "kl_nats":
             axes.set_xscale("log")
@@ -270,8 +266,8 @@ def front(cells: list[Row], across: str) -> str:
     return made[0]
 
 
-def _any(cells: list[Row]) -> bool:
-    return any(cell["pareto"] for cell in cells)
+def _any(cells: list[Cell]) -> bool:
+    return any(cell.pareto for cell in cells)
 
 
 def _shade(index: int) -> str:
@@ -279,30 +275,31 @@ def _shade(index: int) -> str:
     return palette[index % len(palette)]
 
 
-def lines(rows: list[Row], name: str, across: str) -> str:
+def lines(rows: list[PaperRow], kind: Timed, across: str) -> str:
     """A line for each row of `paper.measure`: its rates by a number of tokens."""
     with canvas() as (_, axes, made):
         for index, row in enumerate(rows):
-            x = sorted(map(int, row[name]))
-            y = [row[name][str(at)] for at in x]
-            label = f"{row['device']} {row['type']}"
+            rates = row.rates(kind)
+            x = sorted(map(int, rates))
+            y = [rates[str(at)] for at in x]
+            label = f"{row.device} {row.type}"
             axes.plot(x, y, marker="o", color=_shade(index), label=label, lw=1.8)
-        _from_zero(axes, [rate for row in rows for rate in row[name].values()])
+        _from_zero(axes, [rate for row in rows for rate in row.rates(kind).values()])
         axes.set_xlabel(across)
         axes.set_ylabel("t/s")
         axes.legend(fontsize=9)
     return made[0]
 
 
-def offload(rows: list[Row], name: str) -> str:
+def offload(rows: list[PaperRow], kind: Timed) -> str:
     """Rates by the number of layers on the GPU, a line for each device and type."""
     with canvas() as (_, axes, made):
-        for index, key in enumerate(dict.fromkeys((r["device"], r["type"]) for r in rows)):
-            those = [row for row in rows if (row["device"], row["type"]) == key]
-            x = [row["gpu_layers"] for row in those]
-            y = [next(iter(row[name].values()), 0.0) for row in those]
+        for index, key in enumerate(dict.fromkeys((r.device, r.type) for r in rows)):
+            those = [row for row in rows if (row.device, row.type) == key]
+            x = [row.gpu_layers for row in those]
+            y = [next(iter(row.rates(kind).values()), 0.0) for row in those]
             axes.plot(x, y, marker="o", color=_shade(index), label=" ".join(key), lw=1.8)
-        _from_zero(axes, [rate for row in rows for rate in row[name].values()])
+        _from_zero(axes, [rate for row in rows for rate in row.rates(kind).values()])
         axes.set_xlabel("layers on the GPU")
         axes.set_ylabel("t/s")
         axes.legend(fontsize=9)

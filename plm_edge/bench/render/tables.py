@@ -7,6 +7,8 @@ from typing import Any
 from rich.text import Text
 
 from plm_edge.base import console
+from plm_edge.bench.analyse.estimate import DeviceEstimate
+from plm_edge.bench.analyse.machines import Machine as RooflineMachine
 from plm_edge.bench.render.summary import lacking_energy, medians, milliseconds, remarks
 from plm_edge.bench.result.shape import Comparison, Machine, Point, Result
 
@@ -57,50 +59,50 @@ def _place(machine: Machine) -> str:
     return machine.cpu if device == "local" else f"{device} ({machine.cpu})"
 
 
-def estimate_table(found: dict[str, Any]) -> Any:
+def estimate_table(found: DeviceEstimate) -> Any:
     """An estimate; the word and its formula stand on every line."""
-    model, machine = found["model"], found["machine"]
-    synthetic = " (synthetic weights)" if model["synthetic"] else ""
+    model, machine = found.model, found.machine
+    synthetic = " (synthetic weights)" if model.synthetic else ""
     table = console.table(
-        f"{found['device']}, not measured: {model['name']} {model['quant']}{synthetic}",
+        f"{found.device}, not measured: {model.name} {model.quant}{synthetic}",
         "", "", right=(1,),
     )  # fmt: skip
 
     def line(name: str, value: str, note: str) -> None:
         table.add_row(f"estimate: {name}", Text(value, "bold"), console.cell(note, "dim"))
 
-    def bounds(where: str, one: dict[str, Any]) -> None:
+    def bounds(where: str, one: RooflineMachine) -> None:
         how = "measured, in caches" if where else "the share of F that kernels reach here"
-        rates = ", ".join(f"{kind} {ops / 1e9:,.0f}" for kind, ops in one["kernels"].items())
+        rates = ", ".join(f"{kind} {ops / 1e9:,.0f}" for kind, ops in one.kernels.items())
         line(f"K{where}", "GOP/s" if rates else "-", f"{rates}; {how}" if rates else "F is lacking")
         clocks = "" if where else ", in as many clocks as here"
-        line(f"o{where}", f"{one['node_s'] * 1e6:.2f} µs", f"to start an operation{clocks}")
+        line(f"o{where}", f"{one.node_s * 1e6:.2f} µs", f"to start an operation{clocks}")
 
-    for point in found["prefill"]:
-        line(f"pp{point['n_tokens']}", f"{point['estimate_tps']:,.1f} t/s", point["formula"])
-    for point in found["decode"]:
-        size = console.size(point["bytes_a_token"])
+    for point in found.prefill:
+        line(f"pp{point.n_tokens}", f"{point.estimate_tps:,.1f} t/s", point.formula)
+    for step in found.decode:
+        size = console.size(step.bytes_a_token)
         line(
-            f"tg @ d{point['depth']}", f"{point['estimate_tps']:,.1f} t/s",
-            f"{point['formula']}; bytes {size}",
+            f"tg @ d{step.depth}", f"{step.estimate_tps:,.1f} t/s",
+            f"{step.formula}; bytes {size}",
         )  # fmt: skip
-    kind = "reached by programs" if machine["reached"] else "the sheet's: an upper bound"
-    line("B", f"{machine['read_bytes_s'] / 1e9:.2f} GB/s", f"{kind}; {machine['source']}")
-    flops = machine["flops"]
-    line("F", f"{flops / 1e9:,.0f} GFLOP/s" if flops else "-", machine["flops_source"])
+    kind = "reached by programs" if machine.reached else "the sheet's: an upper bound"
+    line("B", f"{machine.read_bytes_s / 1e9:.2f} GB/s", f"{kind}; {machine.source}")
+    flops = machine.flops
+    line("F", f"{flops / 1e9:,.0f} GFLOP/s" if flops else "-", machine.flops_source)
     bounds("", machine)
-    here = found["check"]["machine"]
-    for point in found["check"]["points"]:
+    here = found.check.machine
+    for checked in found.check.points:
         line(
-            f"checked here, {point['name']}", f"{point['estimate_tps']:,.1f} t/s",
-            f"measured {point['measured_tps']:,.1f} ({100 * (point['ratio'] - 1):+.0f} %); "
-            f"{point['formula']}",
+            f"checked here, {checked.name}", f"{checked.estimate_tps:,.1f} t/s",
+            f"measured {checked.measured_tps:,.1f} ({100 * (checked.ratio - 1):+.0f} %); "
+            f"{checked.formula}",
         )  # fmt: skip
-    line("B here", f"{here['read_bytes_s'] / 1e9:.2f} GB/s", here["source"])
-    flops = here["flops"]
-    line("F here", f"{flops / 1e9:,.0f} GFLOP/s" if flops else "-", here["flops_source"])
+    line("B here", f"{here.read_bytes_s / 1e9:.2f} GB/s", here.source)
+    flops = here.flops
+    line("F here", f"{flops / 1e9:,.0f} GFLOP/s" if flops else "-", here.flops_source)
     bounds(" here", here)
-    if not found["applies"]:
+    if not found.applies:
         line(
             "with care",
             "",

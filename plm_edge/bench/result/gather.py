@@ -6,9 +6,8 @@ import statistics
 from datetime import datetime, timezone
 from typing import Any
 
-from plm_edge import __version__
 from plm_edge.bench.result.shape import (
-    SCHEMA,
+    Engine,
     Instructions,
     Latencies,
     LayerRows,
@@ -90,7 +89,7 @@ def _counted(measured: Measured) -> Instructions:
     return Instructions(samples=found, a_token=each)
 
 
-def engine(setting: Setting) -> dict[str, Any]:
+def engine(setting: Setting) -> Engine:
     """Which engine ran: pin, tree and build."""
     pin = library.read_pin()
     if setting.engine is not None:
@@ -101,14 +100,14 @@ def engine(setting: Setting) -> dict[str, Any]:
         info, folder = loaded.info, loaded.folder
         name, tree, compiler = "plm-edge", info.tree, info.compiler
         flags = sorted(info.cpu_flags)
-    return {
-        "name": name,
-        "pin": f"{pin.package} {pin.version}",
-        "tree": tree,
-        "compiler": compiler,
-        "cpu_flags": flags,
-        "folder": str(folder),
-    }
+    return Engine(
+        name=name,
+        pin=f"{pin.package} {pin.version}",
+        tree=tree,
+        compiler=compiler,
+        cpu_flags=flags,
+        folder=str(folder),
+    )
 
 
 def settings(setting: Setting, workload: Workload, threads: int | None) -> Settings:
@@ -124,10 +123,6 @@ def settings(setting: Setting, workload: Workload, threads: int | None) -> Setti
     )
 
 
-def head() -> dict[str, Any]:
-    """What every result begins with."""
-    return {
-        "schema": SCHEMA,
-        "plm_edge": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
+def now() -> str:
+    """The time in UTC, as every result says when it was made."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from plm_edge.bench.statistics import Summary
 from plm_edge.bench.workload import Kind, Workload
 
-SCHEMA = "plm-edge/bench/1"
+SCHEMA: Literal["plm-edge/bench/1"] = "plm-edge/bench/1"
 
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]

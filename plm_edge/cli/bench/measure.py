@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from msgspec import structs
 
@@ -11,6 +10,7 @@ from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import against_stock, devices, history, session, sustained
 from plm_edge.bench.analyse import compare as comparing
+from plm_edge.bench.analyse.estimate import DeviceEstimate
 from plm_edge.bench.render import report, tables
 from plm_edge.bench.result.shape import Comparison, Result, as_json
 from plm_edge.bench.site import Here
@@ -128,7 +128,7 @@ def measure_there(places: Places, setting: Setting, workload: Workload) -> list[
         )
 
 
-def estimate_of(places: Places, setting: Setting) -> list[dict[str, Any]]:
+def estimate_of(places: Places, setting: Setting) -> list[DeviceEstimate]:
     """Estimates for all profiles of the call, with a short run here."""
     from plm_edge.bench import estimates
 
@@ -167,9 +167,9 @@ def show(results: list[Result], output: Output, several: bool) -> None:
             console.out.print(tables.side_by_side(results))
 
 
-def _show_estimates(found: list[dict[str, Any]], output: Output) -> None:
+def _show_estimates(found: list[DeviceEstimate], output: Output) -> None:
     if output.json:
-        console.emit_json({"schema": DEVICES_SCHEMA, "results": found})
+        console.emit_json({"schema": DEVICES_SCHEMA, "results": [as_json(one) for one in found]})
         return
     for index, one in enumerate(found):
         if index:

@@ -13,7 +13,8 @@ from plm_edge.base import console
 from plm_edge.bench import devices, matrix, paper, variants
 from plm_edge.bench.render import report
 from plm_edge.bench.render import suites as drawn
-from plm_edge.bench.result.shape import Result
+from plm_edge.bench.result.shape import Result, as_json
+from plm_edge.bench.result.suites import Matrix, Paper
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import find
 from plm_edge.cli.bench import measure, progress
@@ -22,8 +23,6 @@ from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
 from plm_edge.store import choice
-
-Found = dict[str, Any]
 
 
 def run_paper(request: Request, where: Places, output: Output) -> None:
@@ -87,7 +86,7 @@ def _begin(request: Request, where: Places, output: Output) -> tuple[variants.Or
 
 
 def _emit(
-    found: Found,
+    found: Matrix | Paper,
     output: Output,
     table: Any,
     pictures: list[tuple[str, str, str]],
@@ -95,12 +94,12 @@ def _emit(
 ) -> None:
     if output.html is not None:
         page = report.page(
-            "tables.html.j2", found=found, pictures=pictures, paper=found["schema"] == paper.SCHEMA
+            "tables.html.j2", found=found, pictures=pictures, paper=isinstance(found, Paper)
         )
         report.write(output.html, page)
         console.note(f"report: {output.html}")
     if output.json:
-        console.emit_json(found)
+        console.emit_json(as_json(found))
     else:
         console.out.print(table)
         for note in notes:
