@@ -43,10 +43,10 @@ def compare(
     Stock llama.cpp is built from the same source once, and measured in turns with ours.
     """
     from plm_edge.cli.bench import measure
-    from plm_edge.cli.bench.request import Output, Places, Request, addressed
+    from plm_edge.cli.bench.request import Output, Places, Request
 
     request = Request(
         model, threads, kv.value, gpu_layers, budget, text, force, workload, sustained
     )
-    places = Places(addressed(tuple(device or ()), host), engine)
+    places = Places.of(device, host, engine)
     measure.compare(other, request, places, Output(json, csv, html), history)

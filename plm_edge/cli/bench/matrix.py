@@ -30,8 +30,8 @@ def matrix(
 ) -> None:
     """Measure types x threads x KV types in speed, memory and divergence; show the Pareto front."""
     from plm_edge.cli.bench import suites
-    from plm_edge.cli.bench.request import Output, Places, Request, addressed
+    from plm_edge.cli.bench.request import Output, Places, Request
 
     request = Request(model, gpu_layers=gpu_layers, budget=budget, text=text, force=force)
-    places = Places(addressed(tuple(device or ()), host), engine)
+    places = Places.of(device, host, engine)
     suites.run_matrix(tuple(sweep or ()), request, places, Output(json, html=html))

@@ -1,4 +1,8 @@
-"""Options that several commands of `plm-edge bench` share."""
+"""Options that several commands of `plm-edge bench` share: spelling, help and limits of each.
+
+Typer reads a command's options off its function's signature, so each function lists those it takes.
+A decorator that added groups of them would hide from a reader, and from mypy, which these are.
+"""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ def paper(
 ) -> None:
     """Measure the paper's settings: Q4 and Q8, prefill and decode by length, layers offloaded."""
     from plm_edge.cli.bench import suites
-    from plm_edge.cli.bench.request import Output, Places, Request, addressed
+    from plm_edge.cli.bench.request import Output, Places, Request
 
     request = Request(model, threads, kv.value, gpu_layers, budget, text, force)
-    places = Places(addressed(tuple(device or ()), host), engine)
+    places = Places.of(device, host, engine)
     suites.run_paper(request, places, Output(json, html=html))

@@ -68,6 +68,37 @@ class Places:
     estimate: bool = False
     emulate: bool = False
 
+    @classmethod
+    def of(
+        cls,
+        names: list[str] | None,
+        host: str | None,
+        engine: Path | None,
+        estimate: bool = False,
+        emulate: bool = False,
+    ) -> Places:
+        """What --device, --host, --engine and the modes say.
+
+        Args:
+            host: the address of the one device, where it was said apart.
+
+        Raises:
+            PlmEdgeError: an address for none, for several, or a second one (code USAGE).
+        """
+        named = tuple(names or ())
+        if host is not None:
+            if len(named) != 1 or "@" in named[0]:
+                raise PlmEdgeError(
+                    "--host is the address of one device",
+                    f"there are {len(named)}"
+                    if len(named) != 1
+                    else f"{named[0]} names one already",
+                    "say --device NAME@HOST for each instead",
+                    ExitCode.USAGE,
+                )
+            named = (f"{named[0]}@{host}",)
+        return cls(named, engine, estimate, emulate)
+
     def check(self) -> None:
         """Refuse options that are about devices when none is named.
 
@@ -104,24 +135,6 @@ class Output:
     json: bool
     csv: bool = False
     html: Path | None = None
-
-
-def addressed(names: tuple[str, ...], host: str | None) -> tuple[str, ...]:
-    """The devices' names, with the address where it was said apart.
-
-    Raises:
-        PlmEdgeError: an address for none, for several, or a second one.
-    """
-    if host is None:
-        return names
-    if len(names) != 1 or "@" in names[0]:
-        raise PlmEdgeError(
-            "--host is the address of one device",
-            f"there are {len(names)}" if len(names) != 1 else f"{names[0]} names one already",
-            "say --device NAME@HOST for each instead",
-            ExitCode.USAGE,
-        )
-    return (f"{names[0]}@{host}",)
 
 
 def no_effect(option: str, mode: str, why: str) -> PlmEdgeError:

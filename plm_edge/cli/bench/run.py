@@ -45,10 +45,10 @@ def run(
     if context.invoked_subcommand is not None:
         return
     from plm_edge.cli.bench import measure
-    from plm_edge.cli.bench.request import Output, Places, Request, addressed
+    from plm_edge.cli.bench.request import Output, Places, Request
 
     request = Request(
         model, threads, kv.value, gpu_layers, budget, text, force, workload, sustained
     )
-    places = Places(addressed(tuple(device or ()), host), engine, estimate, emulate)
+    places = Places.of(device, host, engine, estimate, emulate)
     measure.run(request, places, Output(json, csv, html), history)
