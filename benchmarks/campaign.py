@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.hot_symbols import profile
-from benchmarks.turns import (
+from plm_edge.bench.worker.turns import (
     WARM_TOKENS,
     Config,
     Engine,

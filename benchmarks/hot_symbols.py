@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.turns import Engine
+from plm_edge.bench.worker.turns import Engine
 
 SHOWN = 12
 

@@ -23,10 +23,10 @@ from typing import Any
 
 from benchmarks import machine, prepare, report, required_bytes
 from benchmarks.campaign import Campaign, Plan
-from benchmarks.turns import EngineEnded
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.stock import build_stock
+from plm_edge.bench.worker.turns import EngineEnded
 from plm_edge.engine import library
 from plm_edge.machine import memory
 from plm_edge.machine.threads import default_threads

@@ -1,4 +1,4 @@
-// One engine held open and told what to do: benchmarks/turns.py lets two processes of it take turns.
+// One engine held open and told what to do: plm_edge/bench/worker/turns.py lets two processes of it take turns.
 
 #include "commands.h"
 #include "engine.h"

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.turns import WARM_TOKENS, Config, Engine, EngineEnded, decode_turns, prefill_turns
+from plm_edge.bench.worker.turns import (
+    WARM_TOKENS,
+    Config,
+    Engine,
+    EngineEnded,
+    decode_turns,
+    prefill_turns,
+)
 from plm_edge.engine import library
 from plm_edge.model import gguf_file, sizes
 
