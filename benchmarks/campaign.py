@@ -1,4 +1,8 @@
-"""What benchmarks/kernels.py measures, in which order, and what a slow machine leaves out."""
+"""What benchmarks/kernels.py measures, in which order, and what a slow machine leaves out.
+
+Loading, timing and turns are `plm_edge.bench.worker.turns`. What is left here is this campaign's
+own: which engines are compared, how ours is taken apart, and how all of it fits the minutes.
+"""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ The programs run in turns, each in a process of its own, from the same checkpoin
 so that what else the machine does falls on all of them. Raw samples are written, not averages: wall
 and CPU seconds, peak memory (of this process and of nothing else: VmHWM), bytes written.
 
-Upstream is run from the vendored tree; transformers is replaced by the stand-in of our tests, which
-makes upstream's start some seconds faster than a person would see it.
+Upstream is run from the vendored tree; transformers is replaced by testkit/upstream's stand-in,
+which makes upstream's start some seconds faster than a person would see it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 
 from plm_edge.base import files
 from plm_edge.machine import cores, cpu
+from testkit import upstream as upstream_converter
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-convert/1"
@@ -65,11 +66,11 @@ def ours(checkpoint: Path, out: Path, quant: str, layout: str, threads: int) -> 
 
 
 def upstream(checkpoint: Path, out: Path, quant: str, threads: int) -> dict[str, Any]:
-    tests, engine = ROOT / "tests/converters", ROOT / "build/engine/bin"
+    engine = ROOT / "build/engine/bin"
     middle = out.with_suffix(".middle.gguf")
     tree = ROOT / "vendor/llama.cpp/.tree"
-    step = [sys.executable, tests / "upstream_convert.py", tree, f"{checkpoint}:auto:{middle}"]
-    first = measure([str(part) for part in step], PYTHONPATH=str(tests / "standin"))
+    step = upstream_converter.command(tree, f"{checkpoint}:auto:{middle}")
+    first = measure(step, **upstream_converter.ENVIRONMENT)
     tool = [engine / "llama-quantize", middle, out, quant, threads]
     second = measure([str(part) for part in tool], LD_LIBRARY_PATH=str(engine))
     written = middle.stat().st_size

@@ -1,21 +1,10 @@
-"""BENCHMARKS.md's section on conversion, from what convert.py measured.
-
-    python -m benchmarks.convert_report [--results FILE.json] [--document FILE.md]
-
-Replaces what stands between the markers in the document, and nothing else.
-"""
+"""The section of BENCHMARKS.md on conversion, from results/convert.json."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- convert -->", "<!-- /convert -->"
 NAMES = {
     "upstream": "llama.cpp: convert_hf_to_gguf.py, then llama-quantize",
     "stock": "plm-edge convert --layout stock",
@@ -65,39 +54,5 @@ def section(data: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def placed(document: str, text: str) -> str:
-    """`document` with `text` between the markers; these are added at its end where they lack.
-
-    Raises:
-        ValueError: there is one marker without the other, or they are in the wrong order.
-    """
-    begin, end = document.find(BEGIN), document.find(END)
-    if begin == end == -1:
-        return f"{document.rstrip()}\n\n{BEGIN}\n{text}{END}\n"
-    if not 0 <= begin < end:
-        raise ValueError(f"{BEGIN} and {END} should stand there once each, in this order")
-    return f"{document[: begin + len(BEGIN)]}\n{text}{document[end:]}"
-
-
 def _mib(size: float) -> str:
     return f"{size / 2**20:,.0f} MiB"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/convert.json")
-    parser.add_argument("--document", type=Path, default=ROOT / "BENCHMARKS.md")
-    given = parser.parse_args()
-    if not given.results.is_file():
-        sys.exit(f"error: no {given.results}\n  why: not measured yet\n  fix: run convert.py first")
-    text = section(json.loads(given.results.read_text()))
-    document = given.document.read_text() if given.document.exists() else "# Benchmarks\n"
-    beside = given.document.with_suffix(".partial")
-    beside.write_text(placed(document, text))
-    beside.replace(given.document)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,8 @@
-"""Where decode spends its time: perf's samples by function, of one engine while it decodes."""
+"""Where decode spends its time: perf's samples by function, of one engine while it decodes.
+
+`plm-edge profile` has the time by operation, on any machine and for ours alone; functions need
+perf, and compare ours with stock llama.cpp's.
+"""
 
 from __future__ import annotations
 

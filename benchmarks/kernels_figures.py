@@ -1,4 +1,7 @@
-"""Figures from the samples of benchmarks/kernels.py: rates, ratios, shares of the bandwidth."""
+"""Figures from the samples of benchmarks/kernels.py: rates, ratios, shares of the bandwidth.
+
+They are of results/kernels.json, whose pairs of turns no result of `plm-edge bench` has.
+"""
 
 from __future__ import annotations
 

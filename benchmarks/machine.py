@@ -1,4 +1,8 @@
-"""What was measured on: CPU, kernel, settings, load, source; and how fast its memory reads."""
+"""What was measured on: CPU, kernel, settings, load, source; and how fast its memory reads.
+
+`plm_edge.machine` asks the machine. What is here is of the report: how much a hypervisor took, and
+the bandwidth beside each turn, read by a program that only a checkout has.
+"""
 
 from __future__ import annotations
 

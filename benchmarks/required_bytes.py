@@ -3,6 +3,7 @@
 Every weight is read once a token, but of the down projection only the rows of neurons that squared
 ReLU left above zero, and of the embedding one row; tied to it, the head is the embedding read in
 full. The cache is the caller's to add. Activations stay in the CPU's caches and are not counted.
+(The sum is `plm_edge.bench.analyse.cost`'s but for the embedding's row; the report has its parts.)
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -13,13 +12,13 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.convert import convert
+from testkit import upstream as upstream_converter
 from testkit.checkout import Upstream
 from testkit.checkpoints import PlmShape, write_checkpoint
 from tests.converters.conftest import SHAPE_256, TINY_PLM
 from tests.converters.gguf_content import assert_same, read
 from tests.converters.imatrix_files import write_imatrix
 
-HERE = Path(__file__).parent
 FLOATS = ("f32", "f16", "bf16")
 OLDER = ("q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q4_0")
 NEWER = ("q5_0", "iq4_nl", "iq4_xs", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k")
@@ -84,8 +83,7 @@ def upstreams(
         for name, path in subjects.items()
         for outtype in ("auto", *(set(FLOATS) & set(CASES.get(name, ()))))
     ]
-    command = [sys.executable, HERE / "upstream_convert.py", upstream.tree, *jobs]
-    _run(command, PYTHONPATH=str(HERE / "standin"), PYTHONDONTWRITEBYTECODE="1")
+    _run([*upstream_converter.command(upstream.tree, *jobs)], **upstream_converter.ENVIRONMENT)
 
     def made(name: str, quant: str, *options: object) -> Path:
         path = folder / f"{name}-{quant}.gguf"

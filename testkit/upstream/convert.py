@@ -1,6 +1,6 @@
 """Run upstream's convert_hf_to_gguf.py over several checkpoints and types in one process.
 
-    python upstream_convert.py TREE CHECKPOINT:TYPE:OUTFILE ...
+    python convert.py TREE CHECKPOINT:TYPE:OUTFILE ...
 
 TYPE is what --outtype takes. Its one change: every pre-tokenizer is taken for qwen2. Upstream knows
 pre-tokenizers by the ids that one text gets, so it knows no vocabulary but the published ones.
