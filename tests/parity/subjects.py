@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from plm_edge.converters.convert import convert
 from testkit.checkpoints import PlmShape, write_checkpoint
 from testkit.reference import Output, Plm
-from tests.parity.engine import Engine, Logits, Model, Row, rows
+from tests.parity.engine import Engine, Logits, Model, Row, Setting, interleaved, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "examples" / "tiny-plm" / "checkpoint"
@@ -105,6 +105,21 @@ def make(name: str, folder: Path, engine: Engine) -> Subject:
     gguf = folder / f"{name}.gguf"
     convert(source, quant="f32", out=gguf)
     return Subject(source, gguf, engine)
+
+
+def error_of(
+    subject: Subject, lengths: tuple[int, ...], setting: Setting, model: Model | None = None
+) -> float:
+    """NMSE of all rows when sequences of these lengths are decoded as one interleaved batch.
+
+    Args:
+        model: the subject's in another file; None: its own.
+    """
+    sequences = subject.sequences(*lengths)
+    batch = interleaved(as_rows(sequences))
+    expected = by_row(batch, [subject.expected(tokens) for tokens in sequences])
+    with (model or subject.model).context(setting) as context:
+        return nmse(context.decode(batch), expected)
 
 
 def by_row(batch: Sequence[Row], sequences: Sequence[Logits]) -> Logits:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from plm_edge.engine.log import engine_log
-from tests.parity.engine import NoContextError, Setting, interleaved
-from tests.parity.subjects import ALL, QUANTISABLE, Subject, as_rows, by_row, nmse
+from tests.parity.engine import NoContextError, Setting
+from tests.parity.subjects import ALL, QUANTISABLE, Subject, error_of
 
 # By what a stored value may be off, relative to the latent's values of about 1 (rms), squared:
 # f32   only the arithmetic is left: f16 products in the expanded form.
@@ -36,13 +36,8 @@ def test_cache_type(
     flash: str,
     ubatch: int,
 ) -> None:
-    case = subject(name)
-    sequences = case.sequences(120, 12, 90)
-    batch = interleaved(as_rows(sequences))
-    expected = by_row(batch, [case.expected(tokens) for tokens in sequences])
     setting = Setting(flash, ubatch, sequences=3, cache=cache, context=768)
-    with case.model.context(setting) as context:
-        within(nmse(context.decode(batch), expected), BOUNDS[cache])
+    within(error_of(subject(name), (120, 12, 90), setting), BOUNDS[cache])
 
 
 @pytest.mark.parametrize("flash", ["on", "off", "auto"])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from plm_edge.converters.convert import convert
-from tests.parity.engine import Engine, Model, Setting, interleaved
-from tests.parity.subjects import Subject, as_rows, by_row, nmse
+from tests.parity.engine import Engine, Model, Setting
+from tests.parity.subjects import Subject, error_of
 
 BOUND = 1e-4
 COUNT = 256
@@ -47,12 +47,8 @@ def test_stock_layout(
     flash: str,
     ubatch: int,
 ) -> None:
-    case = subject(name)
-    sequences = case.sequences(120, 12, 90)
-    batch = interleaved(as_rows(sequences))
-    expected = by_row(batch, [case.expected(tokens) for tokens in sequences])
-    with stock(name).context(Setting(flash, ubatch, sequences=3, context=768)) as context:
-        within(nmse(context.decode(batch), expected), BOUND)
+    setting = Setting(flash, ubatch, sequences=3, context=768)
+    within(error_of(subject(name), (120, 12, 90), setting, stock(name)), BOUND)
 
 
 def test_greedy_text_of_both_layouts(

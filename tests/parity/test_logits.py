@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.parity.engine import Setting, interleaved
-from tests.parity.subjects import ALL, Subject, as_rows, by_row, nmse
+from tests.parity.engine import Setting
+from tests.parity.subjects import ALL, Subject, error_of
 
 BOUND = 1e-4
 # Lengths of sequences by micro-batch. One sequence: past the first micro-batch and into the next.
@@ -22,15 +22,6 @@ matrix = pytest.mark.parametrize(
 )
 
 
-def error(subject: Subject, lengths: tuple[int, ...], setting: Setting) -> float:
-    """NMSE of all rows when the sequences are decoded as one interleaved batch."""
-    sequences = subject.sequences(*lengths)
-    batch = interleaved(as_rows(sequences))
-    expected = by_row(batch, [subject.expected(tokens) for tokens in sequences])
-    with subject.model.context(setting) as context:
-        return nmse(context.decode(batch), expected)
-
-
 @matrix
 def test_one_sequence(
     subject: Callable[[str], Subject],
@@ -39,7 +30,7 @@ def test_one_sequence(
     flash: str,
     ubatch: int,
 ) -> None:
-    within(error(subject(name), ONE[ubatch], Setting(flash, ubatch, context=768)), BOUND)
+    within(error_of(subject(name), ONE[ubatch], Setting(flash, ubatch, context=768)), BOUND)
 
 
 @pytest.mark.parametrize("unified", [True, False], ids=["unified", "streams"])
@@ -53,7 +44,7 @@ def test_three_sequences(
     unified: bool,
 ) -> None:
     setting = Setting(flash, ubatch, sequences=3, unified=unified, context=1536)
-    within(error(subject(name), THREE[ubatch], setting), BOUND)
+    within(error_of(subject(name), THREE[ubatch], setting), BOUND)
 
 
 @pytest.mark.parametrize("ubatch", [63, 64, 65])
@@ -67,7 +58,7 @@ def test_around_the_switch_over(
     ubatch: int,
 ) -> None:
     """Both forms in turn over one cache, the last micro-batch of a few tokens or one."""
-    within(error(subject(name), (131,), Setting(flash, ubatch, context=256)), BOUND)
+    within(error_of(subject(name), (131,), Setting(flash, ubatch, context=256)), BOUND)
 
 
 @pytest.mark.parametrize("ubatch", [50, 100])
@@ -80,4 +71,4 @@ def test_two_threads(
 ) -> None:
     """The other tests run on one thread: the work is also split right between two."""
     setting = Setting(flash, ubatch, threads=2, context=768)
-    within(error(subject("plm-attention"), (150,), setting), BOUND)
+    within(error_of(subject("plm-attention"), (150,), setting), BOUND)
