@@ -29,7 +29,7 @@ def facts(threads: int) -> dict[str, Any]:
         "threads": threads,
         "memory_bytes": memory.total(),
         "kernel": platform.release(),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
+        "governor": cpu.governor() or "unknown",
         "transparent_huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled") or "unknown",
         "python": platform.python_version(),
     }

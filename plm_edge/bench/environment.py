@@ -12,13 +12,9 @@ from plm_edge.machine import cores, cpu, memory
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
 
-_CPUS = Path("/sys/devices/system/cpu")
-
 
 def machine() -> Machine:
     """This machine, now. Frequencies in MHz, sizes in bytes; null where it does not say."""
-    frequency = _CPUS / "cpu0/cpufreq"
-    top = _text(frequency / "cpuinfo_max_freq")
     return Machine(
         device="local",
         cpu=cpu.name(),
@@ -27,8 +23,8 @@ def machine() -> Machine:
         cores_physical=cores.physical(),
         cores_logical=cores.logical(),
         ram_bytes=memory.total(),
-        governor=_text(frequency / "scaling_governor"),
-        max_mhz=int(top) / 1000 if top and top.isdigit() else None,
+        governor=cpu.governor(),
+        max_mhz=cpu.max_mhz(),
         kernel=platform.release(),
         system=platform.platform(),
         virtual=cpu.is_virtual(),
@@ -55,10 +51,3 @@ def model(path: Path) -> Model:
         context_length=said.context_length,
         synthetic=said.synthetic or "synthetic" in f"{name} {path.name}".lower(),
     )
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip() or None
-    except OSError:
-        return None

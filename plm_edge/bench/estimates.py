@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import psutil
-
 from plm_edge.bench import kernels, session
 from plm_edge.bench.analyse import cost, estimate, machines
 from plm_edge.bench.analyse.estimate import DeviceEstimate
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import find
 from plm_edge.devices import connect
+from plm_edge.machine import cpu
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
@@ -47,8 +46,6 @@ def of(names: Sequence[str], setting: Setting, display: session.Display) -> list
     measured = [kernels_here()]
     result = session.run(replace(setting, threads=threads), run_here, display)
     measured.append(kernels_here())
-    shown = psutil.cpu_freq()
-    clock = (shown.max or shown.current) / 1000 if shown else None
     features = connect.describe(machines.HERE)[0].features
-    here = machines.of_here(measured, features, clock)
+    here = machines.of_here(measured, features, cpu.clock_ghz())
     return [estimate.of_device(one, price, result, here, DEPTHS) for one in profiles]

@@ -1,4 +1,4 @@
-"""This module gives the CPU's name and features, by the names that Linux has in /proc/cpuinfo."""
+"""This module gives the CPU's name, clock and features, these by Linux's names (/proc/cpuinfo)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ Processor = dict[str, str]
 """One processor's lines of /proc/cpuinfo."""
 
 _CPUINFO = Path("/proc/cpuinfo")
+_CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 
 # What the engine can be built to use. CMakeLists.txt records those of a native build, from the
 # same names (tests/machine/test_cpu.py compares the two lists).
@@ -121,6 +122,25 @@ def name() -> str:
 def is_virtual() -> bool:
     """Returns whether the CPU says that it is a virtual machine's (x86 alone does)."""
     return "hypervisor" in flags()
+
+
+def governor() -> str | None:
+    """Returns what chooses the clock, such as "performance"; None where nothing tells."""
+    return _read(_CPUFREQ / "scaling_governor").strip() or None
+
+
+def max_mhz() -> float | None:
+    """Returns the highest clock in MHz; None where Linux's cpufreq does not tell."""
+    told = _read(_CPUFREQ / "cpuinfo_max_freq").strip()
+    return int(told) / 1000 if told.isdigit() else None
+
+
+def clock_ghz() -> float | None:
+    """Returns the highest clock in GHz, or the present one; None where the system tells neither."""
+    import psutil
+
+    found = psutil.cpu_freq()
+    return (found.max or found.current) / 1000 if found else None
 
 
 def _read(path: Path) -> str:

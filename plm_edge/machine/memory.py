@@ -1,10 +1,10 @@
-"""This module says how much memory this process may still take, and how much it has taken.
+"""This module says how much memory may still be taken, and how much a process has taken.
 
 What is available is the least of what the kernel says, of the process's own limits (ulimit), and of
 what each enclosing control group (container, systemd slice) still allows.
 
-It imports neither numpy nor psutil on Linux: where memory is short, they would end the process
-before it can say so.
+What is asked before something large is done imports neither numpy nor psutil on Linux: where memory
+is short, they would end the process before it can say so.
 """
 
 from __future__ import annotations
@@ -56,6 +56,20 @@ def peak_rss() -> int:
         return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
     found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return found if sys.platform == "darwin" else found * 1024
+
+
+def rss_of(pid: int) -> int:
+    """Returns what another process has resident, in bytes; 0 if the system does not say."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_info().rss)
+    return 0
+
+
+def peak_rss_of(pid: int) -> int:
+    """Returns the most that another process has had resident; 0 if the system does not say."""
+    return _table(Path(f"/proc/{pid}/status")).get("VmHWM", 0)
 
 
 def _bounds() -> Iterator[Room]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from plm_edge.engine.log import KVReport
 from plm_edge.engine.options import never
 from plm_edge.generate.remote.api import Api
 from plm_edge.generate.remote.generation import RemoteGenerator
-from plm_edge.machine.memory import proc_table
+from plm_edge.machine import memory
 from plm_edge.model import gguf_file, sizes
 from plm_edge.serve import state, trouble
 from plm_edge.serve.running import RunningServer
@@ -98,10 +97,7 @@ class Client:
 
     def peak_rss(self) -> int:
         """Its peak resident memory, in bytes; 0 if the system does not say."""
-        with suppress(OSError):
-            status = Path(f"/proc/{self._server.pid}/status").read_text(errors="replace")
-            return proc_table(status).get("VmHWM", 0)
-        return 0
+        return memory.peak_rss_of(self._server.pid)
 
 
 def generator(server: RunningServer, stop: Callable[[], bool] = never) -> RemoteGenerator:

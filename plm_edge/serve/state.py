@@ -8,6 +8,7 @@ import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 
+from plm_edge.machine import memory
 from plm_edge.serve.running import RunningServer
 
 _WITHIN = 3  # seconds to answer
@@ -24,7 +25,7 @@ class State:
 
 def of(server: RunningServer) -> State:
     """The state of a server now."""
-    return State(_word(server), 0 if server.device else _rss(server.pid))
+    return State(_word(server), 0 if server.device else memory.rss_of(server.pid))
 
 
 def get(server: RunningServer, path: str) -> str:
@@ -50,11 +51,3 @@ def _word(server: RunningServer) -> str:
         found = re.search(r"^llamacpp:requests_processing (\d+)", get(server, "/metrics"), re.M)
         return "busy" if found and int(found[1]) else "idle"
     return "silent"
-
-
-def _rss(pid: int) -> int:
-    import psutil
-
-    with suppress(psutil.Error):
-        return int(psutil.Process(pid).memory_info().rss)
-    return 0

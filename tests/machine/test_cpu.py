@@ -80,3 +80,11 @@ def test_x86_names_are_those_of_disassembled_builds() -> None:
 def test_macos_names_are_known_features() -> None:
     known = {*cpu.X86_FEATURES, *cpu.ARM_FEATURES, "atomics"}
     assert {name for names in cpu.DARWIN_NAMES.values() for name in names} <= known
+
+
+def test_clocks_and_their_governor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_CPUFREQ", tmp_path)
+    assert (cpu.governor(), cpu.max_mhz()) == (None, None)
+    (tmp_path / "scaling_governor").write_text("performance\n")
+    (tmp_path / "cpuinfo_max_freq").write_text("2400000\n")
+    assert (cpu.governor(), cpu.max_mhz()) == ("performance", 2400.0)

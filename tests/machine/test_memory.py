@@ -134,3 +134,14 @@ def test_peak_rss_is_this_process_alone() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert 40 * MIB < int(done.stdout) < 200 * MIB
     assert len(ballast) == 300 * MIB
+
+
+def test_another_process() -> None:
+    program = "b = bytearray(40 << 20); b[::4096] = b'x' * len(b[::4096]); del b; print(); input()"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        other.stdout.readline()
+        assert 0 < memory.rss_of(other.pid) < 40 * MIB < memory.peak_rss_of(other.pid)
+        other.communicate(b"\n")
+    assert memory.rss_of(other.pid) == memory.peak_rss_of(other.pid) == 0
