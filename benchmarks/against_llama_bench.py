@@ -1,4 +1,4 @@
-"""Do `plm-edge bench` and llama-bench agree on the same model and engine? In turns, run by run.
+"""This program shows whether `plm-edge bench` and llama-bench agree on one model and engine.
 
     python -m benchmarks.against_llama_bench MODEL [--rounds N] [--threads N]
 

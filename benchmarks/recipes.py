@@ -1,4 +1,4 @@
-"""Searches the mixtures of the edge layout, and measures them and llama.cpp's on tiny-plm.
+"""The search for the edge layout's mixtures of types: they and llama.cpp's on tiny-plm.
 
     python -m benchmarks.recipes [--windows 24] [--candidates 4] [--out FILE.json]
 

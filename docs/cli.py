@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/cli.md from the commands themselves.
+"""This script writes docs/cli.md from the commands themselves.
 
 python docs/cli.py           write it
 python docs/cli.py --check   say whether it is up to date

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/devices.md from devices/*.toml.
+"""This script writes docs/devices.md from devices/*.toml.
 
 python docs/devices.py           write it
 python docs/devices.py --check   say whether it is up to date

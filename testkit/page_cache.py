@@ -1,4 +1,4 @@
-"""See whether a file lies in the kernel's page cache, asked of mincore."""
+"""Whether a file lies in the kernel's page cache, as mincore says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formats the C and C++ that is ours by .clang-format; with `--check` it only names what differs.
+"""This program formats our C and C++ by .clang-format; with `--check` it only names what differs.
 
 Upstream's files, in patches and in vendor/llama.cpp/.tree, keep upstream's format.
 """

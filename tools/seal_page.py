@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the hashes of the page's script and style into its Content-Security-Policy.
+"""This program writes the hashes of the page's script and style into its Content-Security-Policy.
 
 A browser runs only the script and style that they name. With `--check` nothing is written; the exit
 code says whether they are right.

@@ -1,4 +1,4 @@
-"""Measure the exported checkpoint on the held-out files; write evaluation.json and the card.
+"""This script measures the checkpoint on held-out files, and writes evaluation.json and the card.
 
     python evaluate.py            # everything; 18 minutes beside other work on two cores
 

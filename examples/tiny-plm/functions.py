@@ -1,4 +1,4 @@
-"""Does what the model writes parse? Bodies for functions of held-out files."""
+"""The share of what the model writes that parses: bodies for functions of held-out files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the prompt that `make demo` shows: the one that tiny-plm completes best, by measurement.
+"""The search for the prompt of `make demo`: the one that tiny-plm completes best, as measured.
 
     python examples/tiny-plm/showcase.py     # writes showcase.json and showcase.txt; a minute
 

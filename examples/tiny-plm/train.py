@@ -1,4 +1,4 @@
-"""Train the tiny PLM on the standard library's own sources.
+"""This script trains the tiny PLM on the standard library's own sources.
 
     python train.py               # from scratch, export to ./checkpoint
     python train.py --resume      # go on after an interruption

@@ -1,4 +1,4 @@
-"""Measure a model on devices: reached by a transport or emulated, one or several side by side."""
+"""A model on devices, measured: reached by a transport or emulated, one or several side by side."""
 
 from __future__ import annotations
 

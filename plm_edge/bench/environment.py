@@ -1,4 +1,4 @@
-"""What a result needs to say of the machine and the model, so that it can be compared."""
+"""The machine and the model as a result names them, so that it can be compared."""
 
 from __future__ import annotations
 

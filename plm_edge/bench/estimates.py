@@ -1,4 +1,4 @@
-"""Estimate devices by their profiles, with a short run here for zeros and the check."""
+"""Estimates of devices by their profiles, with a short run here for zeros and the check."""
 
 from __future__ import annotations
 

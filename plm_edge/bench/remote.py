@@ -1,4 +1,4 @@
-"""Measure on another device: the model and a small worker go there, its meters are read from here.
+"""Another device is a site too: model and worker go there, its meters are read from here.
 
 What is measured is what `session` measures here, point by point, each in a process of its own.
 """

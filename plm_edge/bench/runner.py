@@ -1,4 +1,4 @@
-"""Measure one point on this machine, by plm-edge-bench in a process of its own."""
+"""A runner measures one point on this machine, by plm-edge-bench in a process of its own."""
 
 from __future__ import annotations
 

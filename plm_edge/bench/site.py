@@ -1,4 +1,4 @@
-"""Where points are measured: this machine, or one that a transport reaches (`remote.py`)."""
+"""A site is where points are measured: this machine, or one by a transport (`remote.py`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the engine for a target, checks what came out, and keeps it."""
+"""`build` compiles the engine for a target, checks what came out, and keeps it."""
 
 from __future__ import annotations
 

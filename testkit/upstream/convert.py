@@ -1,4 +1,4 @@
-"""Run upstream's convert_hf_to_gguf.py over several checkpoints and types in one process.
+"""This program runs upstream's convert_hf_to_gguf.py over several checkpoints in one process.
 
     python convert.py TREE CHECKPOINT:TYPE:OUTFILE ...
 

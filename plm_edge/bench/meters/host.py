@@ -1,4 +1,4 @@
-"""Where meters read: this machine's files and commands, another machine's, or a test's."""
+"""A host is where meters read: this machine's files and commands, another's, or a test's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads meters at a steady pace beside a measurement, and keeps account of what that costs."""
+"""A recorder reads meters steadily beside a measurement, and keeps account of what that costs."""
 
 from __future__ import annotations
 

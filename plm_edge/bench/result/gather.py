@@ -1,4 +1,4 @@
-"""From what was measured to the parts of a result."""
+"""What was measured becomes the parts of a result here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make result.schema.json from the shape of a result: `python -m plm_edge.bench.result.schema`."""
+"""A result's JSON schema, from its shape: `python -m plm_edge.bench.result.schema` writes it."""
 
 from __future__ import annotations
 
