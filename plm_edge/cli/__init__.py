@@ -63,7 +63,10 @@ def _global(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Tool, engine pin and tree."
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Print the versions of plm-edge and of its engine.",
         ),
     ] = False,
     debug: options.Debug = False,

@@ -117,7 +117,9 @@ Temp = Annotated[float, typer.Option(help="Temperature; 0 is greedy.")]
 TopK = Annotated[int, typer.Option(help="Draw from the likeliest tokens; 0: all.")]
 TopP = Annotated[float, typer.Option(help="Draw from this share of probability.")]
 MinP = Annotated[float, typer.Option(help="Drop what is below this share of the best.")]
-Seed = Annotated[int | None, typer.Option(help="Of the random numbers.", show_default="random")]
+Seed = Annotated[
+    int | None, typer.Option(help="Seed of the random numbers.", show_default="random")
+]
 Force = Annotated[bool, typer.Option("--force", help="Load even if memory is short.")]
 Gpu = Annotated[
     str,
@@ -159,7 +161,8 @@ NoPromptCache = Annotated[
 NoSpeculate = Annotated[
     bool,
     typer.Option(
-        "--no-speculate", help="Guess no tokens ahead from the text. (It stays the same.)"
+        "--no-speculate",
+        help="Guess no tokens ahead. (The text is the same with guesses and without.)",
     ),
 ]
 Debug = Annotated[
@@ -190,5 +193,5 @@ AddedDevice = Annotated[str, typer.Argument(help=_ADDED)]
 KnownDevice = Annotated[str, typer.Argument(help=_KNOWN)]
 BuiltFor = Annotated[str, typer.Option("--device", help=_KNOWN)]
 Emulate = Annotated[
-    bool, typer.Option("--emulate", help="Under qemu here instead, as a folder of the cache.")
+    bool, typer.Option("--emulate", help="Use qemu on this machine in place of the device.")
 ]

@@ -19,7 +19,7 @@ def profile(
     depth: Annotated[int, typer.Option(min=0, help="Tokens in the cache at decode.")] = 512,
     threads: options.Threads = None,
     kv: options.KV = options.KVType.f16,
-    html: Annotated[Path | None, typer.Option(help="Write the flame picture here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write it as a picture here (HTML).")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

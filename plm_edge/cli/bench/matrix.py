@@ -14,7 +14,10 @@ def matrix(
     model: ours.Source = None,
     sweep: Annotated[
         list[str] | None,
-        typer.Option(help="quant=…,… threads=…,… kv=…,…", show_default=False),
+        typer.Option(
+            help="What to combine: quant=q4_k,q8_0, threads=1,4 or kv=f16,q8_0; repeatable.",
+            show_default=False,
+        ),
     ] = None,
     gpu_layers: ours.GpuLayers = None,
     budget: ours.Budget = None,

@@ -21,18 +21,22 @@ Source = Annotated[
 ]
 Workload = Annotated[
     str | None,
-    typer.Option(help="smoke, quick, standard, long or llama-bench.", show_default="standard"),
+    typer.Option(
+        help="What to measure: smoke, quick, standard, long or llama-bench.",
+        show_default="standard",
+    ),
 ]
 GpuLayers = Annotated[
     int | None,
     typer.Option(min=0, max=1000, help="Layers on the GPU.", show_default="the engine's"),
 ]
 Budget = Annotated[
-    float | None, typer.Option(min=0.1, help="Seconds a point.", show_default="the workload's")
+    float | None,
+    typer.Option(min=0.1, help="Seconds to measure each point.", show_default="the workload's"),
 ]
 Text = Annotated[
     Path | None,
-    typer.Option(help="Take tokens of this text file.", show_default="random tokens"),
+    typer.Option(help="Measure with the tokens of this text.", show_default="random tokens"),
 ]
 Sustained = Annotated[
     str | None, typer.Option(help="Decode this long without a pause, such as 5m.")
@@ -44,9 +48,9 @@ Devices = Annotated[
 Host = Annotated[str | None, typer.Option(help="Address of the one device.")]
 Engine = Annotated[
     Path | None,
-    typer.Option(help="A build of `engine build` for the device.", show_default="its own"),
+    typer.Option(help="A folder that `engine build` made for the device.", show_default="its own"),
 ]
-Csv = Annotated[bool, typer.Option("--csv", help="One line a point, on stdout.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV: one line a point.")]
 Html = Annotated[Path | None, typer.Option(help="Write a report with plots here.")]
 History = Annotated[bool, typer.Option("--history/--no-history", help="Remember the result.")]
 Force = Annotated[bool, typer.Option("--force", help="Load even if memory is short.")]

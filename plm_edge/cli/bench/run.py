@@ -25,10 +25,17 @@ def run(
     engine: ours.Engine = None,
     emulate: Annotated[
         bool,
-        typer.Option("--emulate", help="Under qemu: tokens and instructions, never t/s."),
+        typer.Option(
+            "--emulate",
+            help="Under qemu here: compare tokens and count instructions. It times nothing.",
+        ),
     ] = False,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Reckon instead: a roofline, marked an estimate.")
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Estimate the speed from the device's profile, and measure nothing there.",
+        ),
     ] = False,
     csv: ours.Csv = False,
     html: ours.Html = None,
@@ -40,7 +47,7 @@ def run(
 ) -> None:
     """Measure load, TTFT, prefill, decode, memory, energy and what bounds them.
 
-    The table goes to stdout. A model whose file is named as a command is given as ./matrix.
+    The table goes to stdout. A model whose file has the name of a command is given as ./matrix.
     """
     if context.invoked_subcommand is not None:
         return

@@ -23,7 +23,7 @@ def show(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Explain a device: CPU, memory, GPU, build, meters, defaults; and whence each figure is."""
+    """Explain a device: CPU, memory, GPU, build, meters, defaults; where each figure is from."""
     from plm_edge.devices import connect
     from plm_edge.devices.profiles import presentation, toml_writer
 

@@ -30,7 +30,9 @@ def build(
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Compilers at a time.", show_default="one a CPU"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Build although it is kept.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build it again even if a build is kept.")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

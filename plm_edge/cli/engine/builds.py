@@ -56,9 +56,11 @@ def path(
 
 
 def clean(
-    device: Annotated[str | None, typer.Option("--device", help="All of this device's.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Remove all builds for this device.")
+    ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All builds, and the compilers' own files.")
+        bool, typer.Option("--all", help="Remove all builds, and the compilers' own files.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

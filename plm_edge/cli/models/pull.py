@@ -37,7 +37,8 @@ def pull(
         typer.Option(help="Branch, tag or commit of the repository.", show_default="main"),
     ] = None,
     sha256: Annotated[
-        str, typer.Option(help="What a file at an address must have.", show_default=False)
+        str,
+        typer.Option(help="The SHA-256 that a file at an address must have.", show_default=False),
     ] = "",
     alias: Annotated[
         str | None, typer.Option(help="A short name to give it.", show_default=False)

@@ -27,7 +27,7 @@ def remove(
         bool, typer.Option("--missing", help="Forget all models whose file is gone.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Even one that a server runs at the moment.")
+        bool, typer.Option("--force", help="Remove even one that a server runs at the moment.")
     ] = False,
     yes: options.Yes = False,
     json: options.Json = False,

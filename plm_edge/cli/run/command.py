@@ -74,7 +74,7 @@ def run(
         typer.Option(
             "--logprobs",
             min=0,
-            help="With --json: of each token its log probability, and so many of the likeliest.",
+            help="With --json: the log probability of each token, and of so many likeliest ones.",
         ),
     ] = 0,
     prompt_cache: options.PromptCache = None,

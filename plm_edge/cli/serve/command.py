@@ -12,7 +12,13 @@ from plm_edge.cli import options
 
 Port = Annotated[
     int,
-    typer.Option("--port", min=0, max=65535, envvar="PLM_EDGE_PORT", help="0: any that is free."),
+    typer.Option(
+        "--port",
+        min=0,
+        max=65535,
+        envvar="PLM_EDGE_PORT",
+        help="Port to listen on; 0: any that is free.",
+    ),
 ]
 
 

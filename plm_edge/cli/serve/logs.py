@@ -23,7 +23,9 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
     ] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Of those before.")] = 50,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="How many earlier lines to show first.")
+    ] = 50,
     device: OnDevice = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

@@ -18,7 +18,7 @@ service = typer.Typer(
 )
 Kind = Annotated[
     Literal["systemd", "launchd", "termux"] | None,
-    typer.Option("--kind", help="For which starter.", show_default="this machine's"),
+    typer.Option("--kind", help="What starts it.", show_default="this machine's"),
 ]
 
 
