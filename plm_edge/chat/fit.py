@@ -15,7 +15,7 @@ MIN_ANSWER = 256  # tokens that an answer should have room for; an eighth of a s
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittingPrompt:
     """A prompt that leaves room for an answer.
 
     Attributes:
@@ -32,7 +32,7 @@ def room_for_answer(n_ctx: int) -> int:
     return min(MIN_ANSWER, max(1, n_ctx // 8))
 
 
-def fit(conversation: Conversation, encode: Encode, n_ctx: int, *, strict: bool) -> Fitted:
+def fit(conversation: Conversation, encode: Encode, n_ctx: int, *, strict: bool) -> FittingPrompt:
     """Returns the prompt for the last turn, without as many of the oldest turns as are in the way.
 
     Where turns must go, a quarter of the context is made free, so that the next answers do not
@@ -52,7 +52,7 @@ def fit(conversation: Conversation, encode: Encode, n_ctx: int, *, strict: bool)
     room = room_for_answer(n_ctx)
     tokens = encode(conversation.prompt(first))
     if len(tokens) + room <= n_ctx:
-        return Fitted(tokens, first)
+        return FittingPrompt(tokens, first)
     alone = encode(conversation.prompt(last)) if last > first else tokens
     if len(alone) + room > n_ctx:
         raise _message_too_long(len(alone), n_ctx, room)
@@ -68,7 +68,7 @@ def fit(conversation: Conversation, encode: Encode, n_ctx: int, *, strict: bool)
     if at == len(choices):  # a long question: the smaller room has to do
         at = bisect.bisect_left(choices, True, key=lambda n: fits(n, room))
     n_dropped = choices[min(at, len(choices) - 1)]
-    return Fitted(encode(conversation.prompt(n_dropped)), n_dropped)
+    return FittingPrompt(encode(conversation.prompt(n_dropped)), n_dropped)
 
 
 def _message_too_long(n_tokens: int, n_ctx: int, room: int) -> PlmEdgeError:

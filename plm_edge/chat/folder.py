@@ -34,7 +34,7 @@ def ensure() -> Path:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ConversationEntry:
     """One conversation of the list. `changed` is in seconds since 1970.
 
     Attributes:
@@ -59,7 +59,7 @@ def names() -> list[str]:
     return [name for _, name in sorted(found, reverse=True)]
 
 
-def listing() -> list[Listed]:
+def listing() -> list[ConversationEntry]:
     """Returns all conversations, the one that was changed last first; broken ones among them."""
     found = []
     for name in names():
@@ -71,12 +71,12 @@ def listing() -> list[Listed]:
         try:
             turns = file.read(path).conversation.turns
         except BrokenChat as error:
-            found.append(Listed(name, changed, 0, str(error), broken=True))
+            found.append(ConversationEntry(name, changed, 0, str(error), broken=True))
         except PlmEdgeError as error:
-            found.append(Listed(name, changed, 0, error.why, broken=True))
+            found.append(ConversationEntry(name, changed, 0, error.why, broken=True))
         else:
             begins = " ".join(turns[0].question.split()) if turns else ""
-            found.append(Listed(name, changed, len(turns), begins))
+            found.append(ConversationEntry(name, changed, len(turns), begins))
     return found
 
 

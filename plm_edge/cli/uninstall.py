@@ -13,7 +13,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 
 if TYPE_CHECKING:
-    from plm_edge.store.placed import Placed
+    from plm_edge.store.placed import PlacedFiles
 
 _COMPLETIONS = (
     ".bash_completions/plm-edge.sh", ".zfunc/_plm-edge", ".config/fish/completions/plm-edge.fish",
@@ -99,7 +99,7 @@ def program_command() -> str:
     return f"{sys.executable} -m pip uninstall plm-edge"
 
 
-def _show(found: list[Placed], unit: Path | None) -> None:
+def _show(found: list[PlacedFiles], unit: Path | None) -> None:
     if not found and unit is None:
         console.note("nothing was placed on this machine")
         return
@@ -115,7 +115,7 @@ def _show(found: list[Placed], unit: Path | None) -> None:
 
 
 def _report(
-    found: list[Placed],
+    found: list[PlacedFiles],
     unit: Path | None,
     devices: list[str],
     stay: list[Path],

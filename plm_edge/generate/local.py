@@ -22,7 +22,7 @@ from plm_edge.engine.session import Session
 from plm_edge.generate import prefix
 from plm_edge.generate import prompt as prompts
 from plm_edge.generate.logprobs import chosen, log_softmax
-from plm_edge.generate.prefix import Held, Reused
+from plm_edge.generate.prefix import CacheContents, ReusedTokens
 from plm_edge.generate.progress import Progress
 from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
@@ -42,7 +42,7 @@ class LocalGenerator:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._held = Held(session)
+        self._held = CacheContents(session)
 
     def hold(self, tokens: Sequence[int]) -> None:
         """Say that the context holds these tokens already, restored from a file: the next
@@ -89,14 +89,14 @@ class LocalGeneration:
         held: what the context holds of earlier ones.
     """
 
-    def __init__(self, session: Session, request: Request, held: Held) -> None:
+    def __init__(self, session: Session, request: Request, held: CacheContents) -> None:
         self.request = request
         self.tokens: list[int] = []
         self.stop_reason: StopReason | None = None
         self.logprobs: list[ChosenLogprob] = []
         self._session = session
         self._held = held
-        self._reused = Reused()
+        self._reused = ReusedTokens()
         self._steps = Steps(session, held, request)
         self._text = TextDecoder(request.stop)
         self._n_prefilled = 0  # tokens of the prompt in the cache

@@ -18,7 +18,7 @@ from plm_edge.engine.session import Session
 
 
 @dataclass(frozen=True)
-class Reused:
+class ReusedTokens:
     """Tokens of a prompt that were not computed again, by where they were."""
 
     memory: int = 0
@@ -30,7 +30,7 @@ class Reused:
         return self.memory + self.disk
 
 
-class Held:
+class CacheContents:
     """The tokens whose rows the cache of a session's context holds, as sequence 0.
 
     Args:
@@ -54,7 +54,7 @@ class Held:
         self._tokens, self._given = list(tokens), True
         self._n_changes = self._session.context.n_changes
 
-    def begin(self, prompt: Sequence[int]) -> Reused:
+    def begin(self, prompt: Sequence[int]) -> ReusedTokens:
         """Make the context hold the longest beginning of `prompt` that can be had, nothing else.
 
         It is all but the last token at most.
@@ -78,7 +78,7 @@ class Held:
             context.clear()
         self._tokens, self._given = list(prompt[:held]), False
         self._n_changes = context.n_changes
-        return Reused(disk=held) if held > memory else Reused(memory=held)
+        return ReusedTokens(disk=held) if held > memory else ReusedTokens(memory=held)
 
     def add(self, tokens: Sequence[int]) -> None:
         """Say that the context has computed `tokens` after what it held."""

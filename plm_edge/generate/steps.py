@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from plm_edge.engine.batch import Batch
 from plm_edge.engine.session import Session
-from plm_edge.generate.prefix import Held
+from plm_edge.generate.prefix import CacheContents
 from plm_edge.generate.protocol import Request
 from plm_edge.generate.speculation import MOST, Lookup, Pace
 
@@ -24,7 +24,7 @@ class Steps:
         pace: what guesses were made, and what they gained.
     """
 
-    def __init__(self, session: Session, held: Held, request: Request) -> None:
+    def __init__(self, session: Session, held: CacheContents, request: Request) -> None:
         self._session, self._held, self._request = session, held, request
         able = session.batches_are_exact and session.options.max_outputs >= MOST
         guesses = request.speculate and able

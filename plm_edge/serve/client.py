@@ -39,7 +39,7 @@ class RunningModel:
 
 
 class Client:
-    """A running server as a `generate.remote.server.Served`.
+    """A running server as a `generate.remote.server.ServerConnection`.
 
     Attributes:
         api: the client for requests to it.

@@ -23,7 +23,7 @@ KINDS: tuple[Kind, ...] = ("models", "chats", "data", "config", "cache")
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedFiles:
     """Files and folders that are there, and what they are in words.
 
     Attributes:
@@ -36,7 +36,7 @@ class Placed:
     n_bytes: int
 
 
-def everything(keep: Iterable[str] = ()) -> list[Placed]:
+def everything(keep: Iterable[str] = ()) -> list[PlacedFiles]:
     """Returns what is there of all that was placed, without the kinds to keep."""
     found = []
     for kind, what, look in _ROWS:
@@ -44,11 +44,11 @@ def everything(keep: Iterable[str] = ()) -> list[Placed]:
             continue
         paths = tuple(dict.fromkeys(path for path in look() if path.exists() or path.is_symlink()))
         if paths:
-            found.append(Placed(kind, what, paths, sum(map(_size, paths))))
+            found.append(PlacedFiles(kind, what, paths, sum(map(_size, paths))))
     return found
 
 
-def remove(placed: Sequence[Placed]) -> list[Path]:
+def remove(placed: Sequence[PlacedFiles]) -> list[Path]:
     """Remove what `everything` returned, and our folders where they are empty then.
 
     Returns:

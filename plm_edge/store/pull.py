@@ -22,7 +22,7 @@ Choice = Callable[[Sequence[Candidate], Candidate], Candidate]
 
 
 @dataclass(frozen=True)
-class Pulled:
+class PulledModel:
     """A model that is known now.
 
     Attributes:
@@ -59,7 +59,7 @@ class Wishes:
     progress: Progress = field(default_factory=NoProgress)
 
 
-def pull(reference: HubReference | WebReference, wishes: Wishes) -> Pulled:
+def pull(reference: HubReference | WebReference, wishes: Wishes) -> PulledModel:
     """Make a model known, and download it where it is not here.
 
     Raises:
@@ -74,7 +74,7 @@ def pull(reference: HubReference | WebReference, wishes: Wishes) -> Pulled:
         raise registry.cannot_write(error) from error
 
 
-def _from_hub(reference: HubReference, wishes: Wishes) -> Pulled:
+def _from_hub(reference: HubReference, wishes: Wishes) -> PulledModel:
     if client.offline():
         return _offline(reference)
     repository = reference.repository
@@ -88,7 +88,7 @@ def _from_hub(reference: HubReference, wishes: Wishes) -> Pulled:
     candidate = proposed if len(wanted) == 1 else wishes.choose(wanted, proposed)
     known = here.known(candidate)
     if known is not None:
-        return Pulled(here.register_again(known, repository, candidate), "known")
+        return PulledModel(here.register_again(known, repository, candidate), "known")
     found = here.in_other_program(candidate, repository)
     if found is not None:
         entry = registry.add_model(
@@ -101,7 +101,7 @@ def _from_hub(reference: HubReference, wishes: Wishes) -> Pulled:
             n_bytes=candidate.n_bytes,
             name=found.name if found.program == "ollama" else "",
         )
-        return Pulled(entry, "found", found.program)
+        return PulledModel(entry, "found", found.program)
     commit = str(about.sha)
     folder = wishes.into or elsewhere.models_folder() / repository
     targets = [
@@ -131,10 +131,10 @@ def _from_hub(reference: HubReference, wishes: Wishes) -> Pulled:
         placed=True,
         n_bytes=candidate.n_bytes,
     )
-    return Pulled(entry, "downloaded", hashed=all(file.sha256 for file in candidate.files))
+    return PulledModel(entry, "downloaded", hashed=all(file.sha256 for file in candidate.files))
 
 
-def _offline(reference: HubReference) -> Pulled:
+def _offline(reference: HubReference) -> PulledModel:
     """What is here of a repository, when nothing may be asked of the hub.
 
     Raises:
@@ -146,7 +146,7 @@ def _offline(reference: HubReference) -> Pulled:
         if reference.file:
             fits = Path(model.path).name == Path(reference.file).name
         if model.repository.casefold() == repository.casefold() and fits:
-            return Pulled(model, "known")
+            return PulledModel(model, "known")
     for found in elsewhere.in_hf_cache(repository):
         said = names.split_stem(found.path.stem)[1]
         if quant and said.casefold() != quant:
@@ -157,7 +157,7 @@ def _offline(reference: HubReference) -> Pulled:
             found.path, repository, said, origin="pulled", repository=repository,
             sha256=found.sha256, n_bytes=found.n_bytes,
         )  # fmt: skip
-        return Pulled(entry, "found", found.program, hashed=False)
+        return PulledModel(entry, "found", found.program, hashed=False)
     raise PlmEdgeError(
         f"cannot get {repository}",
         "HF_HUB_OFFLINE is set, and nothing of it is here",
@@ -181,7 +181,7 @@ def _no_gguf(repository: str, there: list[str]) -> PlmEdgeError:
     )
 
 
-def _from_web(reference: WebReference, wishes: Wishes) -> Pulled:
+def _from_web(reference: WebReference, wishes: Wishes) -> PulledModel:
     if client.offline():
         raise PlmEdgeError(
             f"cannot get {reference.url}",
@@ -192,7 +192,7 @@ def _from_web(reference: WebReference, wishes: Wishes) -> Pulled:
     for model in reversed(registry.entries()):
         same = wishes.sha256 in ("", model.sha256)
         if model.source == reference.url and model.placed and same:
-            return Pulled(model, "known", hashed=bool(wishes.sha256))
+            return PulledModel(model, "known", hashed=bool(wishes.sha256))
     there = web.look(reference.url)
     folder = wishes.into or elsewhere.models_folder() / "web"
     if not reference.file.isprintable() or reference.file.startswith("."):
@@ -216,4 +216,4 @@ def _from_web(reference: WebReference, wishes: Wishes) -> Pulled:
     entry = registry.add_model(
         target, reference.url, quant, origin="pulled", sha256=hashes[0], placed=True
     )
-    return Pulled(entry, "downloaded", hashed=bool(wishes.sha256))
+    return PulledModel(entry, "downloaded", hashed=bool(wishes.sha256))

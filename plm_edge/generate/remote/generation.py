@@ -14,7 +14,7 @@ from plm_edge.generate.logprobs import TokenLogprob
 from plm_edge.generate.prompt import Prompt
 from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
 from plm_edge.generate.remote.api import BrokenAnswer
-from plm_edge.generate.remote.server import Served, ServedModel
+from plm_edge.generate.remote.server import ServedModel, ServerConnection
 from plm_edge.generate.stats import Stats
 
 
@@ -32,7 +32,7 @@ class RemoteGenerator:
     """
 
     def __init__(
-        self, server: Served, model: ServedModel, stop: Callable[[], bool], load_s: float
+        self, server: ServerConnection, model: ServedModel, stop: Callable[[], bool], load_s: float
     ) -> None:
         self._server, self._model, self._stop, self._load_s = server, model, stop, load_s
         self._last: RemoteGeneration | None = None
@@ -88,7 +88,7 @@ class RemoteGeneration:
     """
 
     def __init__(
-        self, server: Served, request: Request, stop: Callable[[], bool], load_s: float
+        self, server: ServerConnection, request: Request, stop: Callable[[], bool], load_s: float
     ) -> None:
         self.request = request
         self.tokens: list[int] = []

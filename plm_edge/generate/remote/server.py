@@ -9,7 +9,7 @@ from plm_edge.engine.log import KVReport
 from plm_edge.generate.remote.api import Api
 
 
-class Served(Protocol):
+class ServerConnection(Protocol):
     """A running server.
 
     Attributes:

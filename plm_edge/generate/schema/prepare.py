@@ -22,7 +22,7 @@ Range = tuple["Decimal | None", "Decimal | None"]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSchema:
     """A schema for the converter.
 
     Attributes:
@@ -36,11 +36,11 @@ class Prepared:
     loose: tuple[str, ...]
 
 
-def prepare(schema: dict[str, Any]) -> Prepared:
+def prepare(schema: dict[str, Any]) -> PreparedSchema:
     """Returns `schema` as the converter reads it; `schema` itself stays as it is."""
     walk = _Walk()
     made = walk.node(schema, "#")
-    return Prepared(made, walk.ranges, tuple(walk.loose))
+    return PreparedSchema(made, walk.ranges, tuple(walk.loose))
 
 
 class _Walk:
