@@ -218,7 +218,7 @@ double nmse(const floats & got, const floats & expected) {
 
 // Rounding of sums of up to some thousand products in f32, each in its own order or fused: far above what
 // they differ by, far below a wrong bit in a weight.
-constexpr double ROUNDING = 4e-6;
+constexpr double ROUNDING = 8e-6;
 
 // With coefficients of 15 bits (sparse/sum-int.h). A unit is the largest of 64 rows / 2^14, some 5 rms with relu²;
 // a quant's mean is 0.9 times its rms where offsets are apart, and cancels elsewhere: (5 / 2^14)² / 12 * 5 = 4e-8.
@@ -268,7 +268,7 @@ void check(ggml_type type, shape s, bool relu_sqr, double zeros) {
     } else {
         expect(e <= ROUNDING, what + ": differs from the reference by " + std::to_string(e));
     }
-    for (int threads = 2; threads <= 4; threads++) {
+    for (int threads = quick ? 4 : 2; threads <= 4; threads++) {
         expect(same_bits(p.compute(threads), one), what + ": other bits with " + std::to_string(threads) + " threads");
     }
 }
