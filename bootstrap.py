@@ -34,6 +34,8 @@ CMAKE_MINIMUM = (3, 21)
 TEST_TOOLS = (
     "llama-quantize",
     "llama-bench",
+    "llama-imatrix",
+    "llama-perplexity",
     "llama-server",
     "ggml-rpc-server",
     "test-plm-kernels",

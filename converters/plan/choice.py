@@ -184,6 +184,6 @@ def _needs_matrix(what: str, matrix: ImportanceMatrix | None) -> PlmEdgeError:
         "so few bits are garbage unless it is known which weights matter"
         if matrix is None
         else f"{matrix.file} has no entry for this tensor",
-        "give --imatrix FILE, made by llama-imatrix, or take a type from q2_k upwards",
+        "give --imatrix FILE, made by plm-edge imatrix, or take a type from q2_k upwards",
         ExitCode.USAGE if matrix is None else ExitCode.INPUT,
     )

@@ -80,7 +80,7 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
         raise PlmEdgeError(
             f"there is no importance matrix {path}",
             "--imatrix names no file",
-            "check the path, or make one: llama-imatrix -m MODEL-f16.gguf -f TEXT",
+            "check the path, or make one: plm-edge imatrix MODEL-q8_0.gguf --text TEXT",
         )
     try:
         matrix = _from_gguf(path) if gguf_file.is_gguf(path) else _from_dat(path)

@@ -41,7 +41,8 @@ def convert(
         ),
     ] = None,
     imatrix: Annotated[
-        Path | None, typer.Option(help="An importance matrix, made by llama-imatrix.")
+        Path | None,
+        typer.Option(help="An importance matrix, made by plm-edge imatrix or llama-imatrix."),
     ] = None,
     layout: Annotated[
         str,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
+from plm_edge.engine import observe
 from plm_edge.engine.options import Options
 
 
@@ -16,21 +18,27 @@ class Callbacks:
 
     Args:
         bindings: llama-cpp-python's module (`library.Engine.bindings`).
-        options: whose `stop` and `on_load` are called.
+        options: whose `stop`, `on_load` and `observer` are called.
+        ggml: the engine's libggml-base; only an observer needs it.
 
     Attributes:
         progress: a llama_progress_callback.
         abort: a ggml_abort_callback that asks `options.stop`.
         no_abort: the null ggml_abort_callback.
+        evaluate: a ggml_backend_sched_eval_callback for `options.observer`, or None without one.
         on_node: called too when `abort` is, after each node of the graph; None for nothing.
     """
 
-    def __init__(self, bindings: Any, options: Options) -> None:
+    def __init__(self, bindings: Any, options: Options, ggml: ctypes.CDLL | None = None) -> None:
         self._options = options
         self._raised: BaseException | None = None
         self.progress = bindings.llama_progress_callback(self._loading)
         self.abort = bindings.ggml_abort_callback(self._asked_to_stop)
         self.no_abort = bindings.ggml_abort_callback()
+        self.evaluate: Any = None
+        if options.observer is not None:
+            assert ggml is not None
+            self.evaluate = observe.callback(bindings, ggml, options.observer, self._failed)
         self.on_node: Callable[[], None] | None = None
 
     def reraise(self) -> None:
@@ -38,6 +46,9 @@ class Callbacks:
         raised, self._raised = self._raised, None
         if raised is not None:
             raise raised
+
+    def _failed(self, error: BaseException) -> None:
+        self._raised = self._raised or error
 
     def _loading(self, share: float, _user_data: object) -> bool:
         try:

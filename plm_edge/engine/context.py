@@ -75,6 +75,8 @@ class Context:
         params.type_k = params.type_v = KV_NUMBERS[options.kv]
         params.n_outputs_max = options.max_outputs
         params.n_seq_max = options.n_seq_max
+        if callbacks.evaluate is not None:
+            params.cb_eval = callbacks.evaluate
         self._vocabulary = model.vocabulary
         self._handle = bindings.llama_init_from_model(model.handle, params)
         if not self._handle:

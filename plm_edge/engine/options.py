@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from plm_edge.engine.observe import Observer
 from plm_edge.engine.prompt_cache import PromptFolder
 from plm_edge.model.fit import LARGEST_CTX, preferred_ctx
 from plm_edge.model.ggml_types import NUMBERS
@@ -50,6 +51,7 @@ class Options:
             use as a library writes nothing that they did not ask for.
         stop: asked often, also within a long prefill; True stops loading or generating.
         on_load: called with the share that is loaded, 0 to 1.
+        observer: sees intermediate results (engine/observe.py).
     """
 
     n_ctx: int | None = None
@@ -67,6 +69,7 @@ class Options:
     prompts: PromptFolder | None = None
     stop: Callable[[], bool] = never
     on_load: Callable[[float], None] | None = None
+    observer: Observer | None = None
 
 
 def choose_ctx(header: GGUFFile, wanted: int | None) -> int:

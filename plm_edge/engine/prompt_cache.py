@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plm_edge.base import folders
+from plm_edge.base import folders, sizes
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 VARIABLE = "PLM_EDGE_PROMPT_CACHE"
 # prompts of fewer tokens are not kept: computing so few takes no longer than finding them
 LEAST = 64
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,8 @@ def wanted(size: str | None = None) -> PromptFolder | None:
         return PromptFolder(default_path())
     if given.lower() in ("off", "0"):
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]?)(?:i?B)?", given.strip(), re.IGNORECASE)
-    limit = round(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if limit <= 0:
+    limit = sizes.parse(given)
+    if not limit:
         raise PlmEdgeError(
             f"{given!r} is no size for the prompt cache",
             f"--prompt-cache and {VARIABLE} take a size, or off",

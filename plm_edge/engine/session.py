@@ -64,7 +64,7 @@ class Session:
         self.engine = {"version": info.version, "pin": info.pin, "tree": info.tree}
         self.rows = RowCounts(engine.folder)
         started = time.perf_counter()
-        callbacks = Callbacks(engine.bindings, options)
+        callbacks = Callbacks(engine.bindings, options, engine.ggml)
         self.model = Model(engine.bindings, header, options, callbacks, placement)
         try:
             self.context = Context(

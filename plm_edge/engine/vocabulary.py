@@ -50,14 +50,24 @@ class Vocabulary:
         )
         return bos, eos
 
-    def tokenize(self, text: str | bytes, *, add_special: bool = True) -> list[int]:
-        """Turns `text` into token ids; names of special tokens in it become those tokens.
+    @property
+    def begin(self) -> int | None:
+        """The token that the model wants before each text, or None where it wants none."""
+        if not self._lc.llama_vocab_get_add_bos(self.handle):
+            return None
+        return int(self._lc.llama_vocab_bos(self.handle))
+
+    def tokenize(
+        self, text: str | bytes, *, add_special: bool = True, parse_special: bool = True
+    ) -> list[int]:
+        """Turns `text` into token ids.
 
         Args:
             text: what is no UTF-8 in bytes, or a lone surrogate in a str, is replaced by U+FFFD, as
                 bytes.decode does. (llama.cpp makes ids of its own of it, and of some ends the
                 process.)
             add_special: add the sequence's begin token where the model wants one.
+            parse_special: names of special tokens in the text become those tokens.
 
         Raises:
             PlmEdgeError: the engine refuses the text.
@@ -67,7 +77,7 @@ class Vocabulary:
         n_max = len(raw) + 8  # a token covers at least a byte; a few specials besides
         tokens = (ctypes.c_int32 * n_max)()
         count = self._lc.llama_tokenize(
-            self.handle, raw, len(raw), tokens, n_max, add_special, True
+            self.handle, raw, len(raw), tokens, n_max, add_special, parse_special
         )
         if count < 0:
             raise PlmEdgeError(

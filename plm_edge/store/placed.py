@@ -118,6 +118,7 @@ _ROWS: tuple[tuple[Kind, str, Callable[[], Iterable[Path]]], ...] = (
         _in(folders.cache, "tiny-plm-*.gguf", "stock-layout-*.gguf", "types"),
     ),
     ("cache", "prompts that were kept", _in(folders.cache, "prompts")),
+    ("cache", "predictions of references", _in(folders.cache, "eval")),
 )
 
 

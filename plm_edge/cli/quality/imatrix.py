@@ -1,0 +1,99 @@
+"""`plm-edge imatrix` notes which columns of a model's weights matter, for `convert --imatrix`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.cli import options
+
+SCHEMA = "plm-edge/imatrix/1"
+
+
+def imatrix(
+    model: options.Model = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            help="A text file in UTF-8, of the kind that the model is for; better not the one that "
+            "the result is judged by.",
+            show_default="a short one that is bundled",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file to write.", show_default="NAME.imatrix.gguf, here"),
+    ] = None,
+    ctx: Annotated[int, typer.Option(min=16, help="Tokens of a chunk.")] = 512,
+    chunks: Annotated[
+        int | None, typer.Option(min=1, help="Most chunks.", show_default="the whole text")
+    ] = None,
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Make an importance matrix: how much each column of each weight matters on a text.
+
+    The file is llama.cpp's, for convert --imatrix and llama-quantize. Make it with a model that is
+    hardly quantised, such as q8_0; either layout gives the same. It has an entry for a tied
+    embedding too, which llama-imatrix leaves out.
+    """
+    from plm_edge.cli.bar import Bar
+    from plm_edge.cli.model import say_which
+    from plm_edge.engine.interrupt import Interrupt
+    from plm_edge.engine.options import Options
+    from plm_edge.quality import imatrix as matrices
+    from plm_edge.quality import text as texts
+    from plm_edge.store import choice
+
+    words = texts.read(text or texts.BUNDLED)
+    chosen = choice.choose(model)
+    say_which(chosen)
+    target = out or Path(f"{chosen.path.stem}.imatrix.gguf")
+    if not target.parent.is_dir():
+        raise PlmEdgeError(
+            f"{target} cannot be written",
+            f"there is no folder {target.parent}",
+            "make the folder, or give another --out",
+        )
+    with Interrupt() as stop, console.progress(in_bytes=False) as display:
+        found = matrices.collect(
+            chosen.path,
+            words,
+            ctx,
+            chunks,
+            Options(kv="f32", threads=threads, stop=stop),
+            Bar(display, "reading chunks"),
+        )
+    try:
+        found.write(target, str(text or texts.BUNDLED))
+    except OSError as error:
+        raise PlmEdgeError(
+            f"{target} cannot be written",
+            str(error.strerror or error),
+            "make room, or give another --out",
+            ExitCode.ENVIRONMENT,
+        ) from error
+    tokens = found.chunks * found.n_ctx
+    if json:
+        console.emit_json(
+            {
+                "schema": SCHEMA,
+                "model": str(chosen.path),
+                "out": str(target),
+                "tokens": tokens,
+                "chunks": found.chunks,
+                "entries": sorted(found.entries),
+            }
+        )
+        return
+    console.out.print(
+        f"{console.printable(str(target))}: {len(found.entries)} weights, from {tokens:,} tokens",
+        markup=False,
+    )
+    console.note(f"use it: plm-edge convert CKPT --quant q3_k_m --imatrix {target}")

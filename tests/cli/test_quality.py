@@ -1,0 +1,74 @@
+"""`plm-edge eval` as a process: what a person sees, and three mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from testkit.cli import Cli
+
+WORDS = "the quick brown fox jumps over the lazy dog; " * 4
+FEW = ("--ctx", "32", "--threads", "1")
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(WORDS, encoding="utf-8")
+    return path
+
+
+def test_eval_reports_all(cli: Cli, models: Path, text: Path) -> None:
+    model, reference = models / "random.gguf", models / "abc.gguf"
+    done = cli("eval", model, "--text", text, "--reference", reference, "--json", *FEW)
+    found = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert found["schema"] == "plm-edge/eval/1"
+    assert (found["chunks"], found["n_ctx"], found["text_tokens"]) == (5, 32, len(WORDS))
+    assert found["perplexity"]["tokens"] == 5 * 15
+    assert found["perplexity"]["value"]["error"] > 0
+    assert found["comparison"]["mean"]["value"] > 0
+    shown = cli("eval", model, "--text", text, "--reference", reference, *FEW)
+    assert f"{found['comparison']['mean']['value']:.6f}" in shown.stdout
+    assert "5 chunks were kept" in shown.stderr
+
+
+def test_eval_refuses(cli: Cli, models: Path, tmp_path: Path, text: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    model = models / "random.gguf"
+    what, why, _ = cli.fails("eval", model, "--text", empty, code=3)
+    assert (what, why) == (f"{empty} has no text", "it is empty")
+    what, why, _ = cli.fails("eval", model, "--text", text, code=3)
+    assert what == "there is too little text"
+    assert "a chunk takes 512" in why
+    what, _, _ = cli.fails("eval", model, "--text", text, "--reference-cache", "much", code=2)
+    assert what == "'much' is no size"
+
+
+def test_imatrix_writes_a_file_that_convert_takes(
+    cli: Cli, models: Path, text: Path, tmp_path: Path
+) -> None:
+    model, out = models / "random.gguf", tmp_path / "of.gguf"
+    done = cli("imatrix", model, "--text", text, "--out", out, "--json", *FEW)
+    found = json.loads(done.stdout)
+    assert (found["schema"], found["tokens"], len(found["entries"])) == (
+        "plm-edge/imatrix/1",
+        160,
+        13,
+    )
+    made = cli(
+        "convert", model, "--quant", "q4_0", "--imatrix", out, "--out", tmp_path / "q4.gguf", "-q"
+    )
+    assert made.stderr == ""
+
+
+def test_imatrix_refuses_before_it_computes(cli: Cli, models: Path, text: Path) -> None:
+    out = text.parent / "nowhere" / "of.gguf"
+    what, why, _ = cli.fails(
+        "imatrix", models / "random.gguf", "--text", text, "--out", out, *FEW, code=3
+    )
+    assert what == f"{out} cannot be written"
+    assert why == f"there is no folder {out.parent}"
