@@ -100,6 +100,7 @@ def _register() -> None:
     from plm_edge.cli.profile import profile
     from plm_edge.cli.quality.evaluate import evaluate
     from plm_edge.cli.quality.imatrix import imatrix
+    from plm_edge.cli.quality.sparsity import sparsity
     from plm_edge.cli.rpc import rpc
     from plm_edge.cli.run import run
     from plm_edge.cli.serve import logs, ps, serve, service, stop
@@ -125,6 +126,7 @@ def _register() -> None:
     app.command("profile", rich_help_panel="Measure")(profile)
     app.command("imatrix", rich_help_panel=models)(imatrix)
     app.command("eval", rich_help_panel="Measure")(evaluate)
+    app.command("sparsity", rich_help_panel="Measure")(sparsity)
     app.add_typer(devices, name="devices", rich_help_panel=there)
     app.command("deploy", rich_help_panel=there)(deploy)
     app.command("pack", rich_help_panel=there)(pack)

@@ -72,3 +72,19 @@ def test_imatrix_refuses_before_it_computes(cli: Cli, models: Path, text: Path) 
     )
     assert what == f"{out} cannot be written"
     assert why == f"there is no folder {out.parent}"
+
+
+def test_sparsity_shows_a_table_and_writes_pictures(
+    cli: Cli, models: Path, text: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    few = ("--text", text, *FEW)
+    done = cli("sparsity", models / "random.gguf", *few, "--html", page, "--json")
+    found = json.loads(done.stdout)
+    assert found["schema"] == "plm-edge/sparsity/1"
+    assert [one["layer"] for one in found["layers"]] == [0, 1]
+    assert 0.3 < found["zeros"] < 0.7
+    assert found["activated"] < found["parameters"]
+    assert page.read_text(encoding="utf-8").count("<svg") == 3
+    shown = cli("sparsity", models / "random.gguf", *few).stdout
+    assert f"{100 * found['zeros']:.1f} % of the neurons" in shown

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from plm_edge.engine.observe import Node
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from testkit import plm_gguf
 
+Values = NDArray[np.float32]
 TOKENS = [*b"some tokens"]
 
 
@@ -20,7 +22,7 @@ class Watch:
 
     def __init__(self, op: str, raises: bool = False) -> None:
         self.op, self.raises = op, raises
-        self.seen: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}  # type: ignore[type-arg]
+        self.seen: dict[str, tuple[Values, Values, Values]] = {}
 
     def wants(self, node: Node) -> bool:
         return node.op == self.op
@@ -41,10 +43,10 @@ def model(tmp_path: Path) -> Path:
     return plm_gguf.write(tmp_path / "model.gguf")
 
 
-def logits(model: Path, observer: Watch | None) -> np.ndarray:  # type: ignore[type-arg]
+def logits(model: Path, observer: Watch | None) -> Values:
     with Session.open(model, Options(n_ctx=64, threads=1, observer=observer)) as session:
         session.context.append(TOKENS)
-        return session.context.row_logits().copy()
+        return np.array(session.context.row_logits())
 
 
 def test_a_product_of_what_it_was_given(model: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.engine.options import Options
-from plm_edge.quality import evaluation, kept
+from plm_edge.quality import kept, predictions
 from plm_edge.quality.evaluation import Settings, evaluate
 from testkit import plm_gguf
 from testkit.checkout import Upstream
@@ -59,8 +59,8 @@ def test_divergence_is_that_of_llama_perplexity(
     """Its reference is rounded to 16 bits, and less likely than e^-16 counts as nothing."""
     path, base = tmp_path / "text.txt", tmp_path / "base"
     path.write_text(words, encoding="utf-8")
-    common = ("-f", path, "-c", "256", "-b", "256", "-ctk", "f32", "-ctv", "f32")
-    common = (*common, "--kl-divergence-base", base)
+    common = ["-f", str(path), "-c", "256", "-b", "256", "-ctk", "f32", "-ctv", "f32"]
+    common += ["--kl-divergence-base", str(base)]
     upstream_says(upstream, "-m", tiny_f32, *common)
     printed = upstream_says(upstream, "-m", tiny_stock, *common, "--kl-divergence")
     settings = Settings(n_ctx=256, options=replace(ONE_THREAD, flash_attn="on"))
@@ -189,8 +189,8 @@ def test_few_rows_at_once_are_the_same_figure(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate(pair[0], WORDS, pair[1], replace(SMALL, limit=0))
-    monkeypatch.setattr(evaluation.predictions, "ROWS_BYTES", 4 * 257 * 5)
-    monkeypatch.setattr(evaluation.predictions, "BLOCK_BYTES", 4 * 257 * 2)
+    monkeypatch.setattr(predictions, "ROWS_BYTES", 4 * 257 * 5)
+    monkeypatch.setattr(predictions, "BLOCK_BYTES", 4 * 257 * 2)
     few = evaluate(pair[0], WORDS, pair[1], replace(SMALL, limit=0))
     assert few.perplexity.nats.value == pytest.approx(whole.perplexity.nats.value, rel=1e-5)
     assert few.comparison is not None
@@ -201,13 +201,13 @@ def test_few_rows_at_once_are_the_same_figure(
 def counting(patch: pytest.MonkeyPatch) -> list[int]:
     """The chunks that an engine computes from now on."""
     calls: list[int] = []
-    real = evaluation.predictions.log_probabilities
+    real = predictions.log_probabilities
 
     def counted(session, chunks, chunk):  # type: ignore[no-untyped-def]
         calls.append(chunk)
         return real(session, chunks, chunk)
 
-    patch.setattr(evaluation.predictions, "log_probabilities", counted)
+    patch.setattr(predictions, "log_probabilities", counted)
     return calls
 
 
@@ -215,9 +215,9 @@ def test_the_oldest_references_make_room(tmp_path: Path) -> None:
     rows = [np.zeros((2, 8), np.float32)]
     size = 2 * 8 * 4
     for key in ("a", "b", "c"):
-        predictions = kept.KeptPredictions(key, 2, 8, 2 * size)
-        assert len([*predictions.keep(0, rows)]) == 1
-        assert predictions.has(0)
+        one = kept.KeptPredictions(key, 2, 8, 2 * size)
+        assert len([*one.keep(0, rows)]) == 1
+        assert one.has(0)
     assert not kept.KeptPredictions("a", 2, 8, 2 * size).has(0)
     assert kept.KeptPredictions("b", 2, 8, 2 * size).has(0)
     few = kept.KeptPredictions("d", 2, 8, size - 1)
@@ -227,11 +227,11 @@ def test_the_oldest_references_make_room(tmp_path: Path) -> None:
 
 
 def test_a_chunk_that_was_left_half_is_not_there(tmp_path: Path) -> None:
-    predictions = kept.KeptPredictions("a", 4, 8, 1 << 20)
-    blocks = predictions.keep(0, [np.zeros((2, 8), np.float32)] * 2)
+    whole = kept.KeptPredictions("a", 4, 8, 1 << 20)
+    blocks = whole.keep(0, [np.zeros((2, 8), np.float32)] * 2)
     next(blocks)
     del blocks
-    assert not predictions.has(0)
+    assert not whole.has(0)
     assert [*(kept.folder() / "references/a").iterdir()] == []
 
 

@@ -21,7 +21,8 @@ def test_a_mean_and_its_standard_error() -> None:
 
 def test_perplexity_of_a_fair_coin() -> None:
     found = figures.perplexity(np.full(10, math.log(2)))
-    assert found.value == (pytest.approx(2), pytest.approx(0, abs=1e-7))
+    assert found.value.value == pytest.approx(2)
+    assert found.value.error == pytest.approx(0, abs=1e-7)
     assert found.tokens == 10
 
 

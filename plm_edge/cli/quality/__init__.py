@@ -1,1 +1,1 @@
-"""Commands that say how good a model is, and what makes it better: eval, imatrix."""
+"""Commands that say how good a model is, and what makes it better: eval, imatrix, sparsity."""
