@@ -104,7 +104,6 @@ def _settings(
     """cmake's settings. The profile's flags override what follows from its features."""
     found = {
         "CMAKE_BUILD_TYPE": "Release",
-        "GGML_OPENMP": "ON" if kernels == "native" else "OFF",
         "PLM_EDGE_NATIVE": "ON" if kernels == "native" else "OFF",
     }
     features = set(profile.features)
@@ -132,8 +131,6 @@ def _settings(
     if system == "Darwin" and backend != "metal":
         found["GGML_METAL"] = "OFF"  # on by itself there
     found["BUILD_SHARED_LIBS"] = "ON" if shared else "OFF"
-    if kernels == "native":
-        found["GGML_OPENMP"] = "ON"
     return found
 
 

@@ -145,10 +145,10 @@ def load() -> Engine:
 
 def _fix(error: OSError) -> str:
     """What helps against a library that does not load: a wheel leaves the compiler's own out."""
-    found = re.match(r"lib(gomp|stdc\+\+|gcc_s)\.so\.(\d+): cannot open", str(error))
+    found = re.match(r"lib(stdc\+\+|gcc_s)\.so\.(\d+): cannot open", str(error))
     if found is None:
         return _REBUILD
-    debian = {"gomp": "libgomp1", "stdc++": "libstdc++6", "gcc_s": "libgcc-s1"}[found[1]]
+    debian = {"stdc++": "libstdc++6", "gcc_s": "libgcc-s1"}[found[1]]
     return f"install the library (Debian: apt install {debian})"
 
 

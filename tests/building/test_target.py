@@ -62,7 +62,7 @@ def test_without_its_gpu() -> None:
 def test_host() -> None:
     made = target("host", gpu=False)
     assert (made.linkage, made.kernels, made.arch) == ("shared", "native", machine())
-    assert settings(made)["PLM_EDGE_NATIVE"] == settings(made)["GGML_OPENMP"] == "ON"
+    assert settings(made)["PLM_EDGE_NATIVE"] == "ON"
 
 
 @pytest.mark.parametrize("name", LEVELS)
