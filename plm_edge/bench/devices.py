@@ -12,7 +12,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import emulation, remote, session
 from plm_edge.bench.result.shape import Result
 from plm_edge.bench.site import Site
-from plm_edge.bench.worker.client import Setting
+from plm_edge.bench.worker.client import PROGRAM, Setting
 from plm_edge.bench.workload import Workload
 from plm_edge.deploy import install
 from plm_edge.devices import connect
@@ -133,7 +133,7 @@ def _engine(opened: connect.OpenDevice, folder: Path | None, display: Display) -
         return device_engine.find_or_build(
             opened.profile.name, folder,
             lambda done, steps, what: show(f"engine for {opened.name}: {what}", done, steps),
-            program=f"bin/{remote.PROGRAM}",
+            program=f"bin/{PROGRAM}",
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from plm_edge.bench import runner, session
 from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import Answers, Setting
 from plm_edge.bench.workload import Point
+from plm_edge.engine import library
 from plm_edge.machine import memory
 from plm_edge.machine.memory import Room
 from plm_edge.model import gguf_file, sizes
@@ -164,8 +165,8 @@ def test_the_log_outlives_the_process(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_without_the_program_it_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(process.library.find() / "libllama.so", tmp_path / "libllama.so")
-    monkeypatch.setenv(process.library.LIB_DIR_VARIABLE, str(tmp_path))
+    shutil.copy(library.find() / "libllama.so", tmp_path / "libllama.so")
+    monkeypatch.setenv(library.LIB_DIR_VARIABLE, str(tmp_path))
     monkeypatch.setattr(process, "PROGRAM", "plm-edge-none")
     with pytest.raises(PlmEdgeError, match="nothing can be measured") as caught:
         process.program()
