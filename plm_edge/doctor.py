@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,14 @@ from plm_edge import __version__
 from plm_edge.base import console
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import tools
-from plm_edge.machine import cores, cpu, memory, threads
+from plm_edge.machine import cores, cpu, load, memory, threads
 from plm_edge.store import bundled, registry
 
 SCHEMA = "plm-edge/doctor/1"
 Status = Literal["ok", "note", "missing"]
 
 OLDEST_PYTHON = (3, 10)
+_LOOK = 0.5  # seconds for which other programs are watched
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def _checks() -> Iterator[Check]:
     yield Check("cpu", "ok", cpu.name())
     yield _features()
     yield _cores()
+    yield _load()
     yield _memory()
     yield _models()
     yield _bundled_model()
@@ -201,6 +204,20 @@ def _cores() -> Check:
     used = threads.default_threads()
     return Check(
         "cores", "ok", f"{physical} physical, {logical} logical; {used} used when nobody says"
+    )
+
+
+def _load() -> Check:
+    others = load.OtherPrograms()
+    time.sleep(_LOOK)
+    used = others.cores()
+    if used is None:
+        return Check("other programs", "ok", "the system does not say what they use")
+    value = f"they use {used:.1f} of {cores.logical()} cores"
+    if used < load.BUSY:
+        return Check("other programs", "ok", value)
+    return Check(
+        "other programs", "note", value, "a model that shares its cores is slower", "end them"
     )
 
 

@@ -30,6 +30,7 @@ from plm_edge.generate.stats import Stats
 from plm_edge.generate.steps import Steps
 from plm_edge.generate.text import TextDecoder
 from plm_edge.machine import memory
+from plm_edge.machine.load import OtherPrograms
 
 
 class LocalGenerator:
@@ -104,6 +105,7 @@ class LocalGeneration:
         self._ttft_s: float | None = None
         self._decode_s = 0.0
         self._n_steps = 0
+        self._other_cores: float | None = None
 
     def __iter__(self) -> Iterator[str]:
         for piece in self._pieces():
@@ -121,6 +123,7 @@ class LocalGeneration:
     def _pieces(self) -> Iterator[bytes]:
         """The bytes of each new token. Sets `stop_reason` when it ends."""
         self._session.rows.reset()
+        others = OtherPrograms()
         started = time.perf_counter()
         try:
             if not self._prefill():
@@ -133,6 +136,7 @@ class LocalGeneration:
             yield from self._decode(started)
         finally:
             del self.logprobs[len(self.tokens) :]  # of tokens that a stop string left out
+            self._other_cores = others.cores()
             self._held.keep(self._n_prefilled)
 
     def _decode(self, started: float) -> Iterator[bytes]:
@@ -228,4 +232,5 @@ class LocalGeneration:
             n_drafted=self._steps.pace.n_drafted,
             n_accepted=self._steps.pace.n_accepted,
             saved_s=self._steps.pace.saved_s,
+            other_cores=self._other_cores,
         )

@@ -18,7 +18,8 @@ class Stats:
     `n_reused_memory` tokens of the prompt were still in the cache, `n_reused_disk` were read from
     disk; `prefill_tps` counts the others. `n_drafted` tokens were guessed and checked together,
     `n_accepted` of them were right. `speculation_gain` is an estimate: how many times longer the
-    decode would have taken in single steps.
+    decode would have taken in single steps. `other_cores` is how many cores other programs kept
+    busy meanwhile, on average; None where nobody measured it.
     """
 
     load_s: float
@@ -43,6 +44,7 @@ class Stats:
     n_drafted: int
     n_accepted: int
     speculation_gain: float | None
+    other_cores: float | None
 
     @classmethod
     def of(
@@ -68,6 +70,7 @@ class Stats:
         n_drafted: int = 0,
         n_accepted: int = 0,
         saved_s: float = 0.0,
+        other_cores: float | None = None,
     ) -> Stats:
         """Returns the statistics that follow from what was measured.
 
@@ -102,4 +105,5 @@ class Stats:
             n_drafted=n_drafted,
             n_accepted=n_accepted,
             speculation_gain=1 + saved_s / decode_s if n_drafted and decode_s else None,
+            other_cores=other_cores,
         )

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from plm_edge.base import console
 from plm_edge.cli import memory
+from plm_edge.machine.load import BUSY
 
 if TYPE_CHECKING:
     from plm_edge.cli.run.place import Place
@@ -30,6 +31,7 @@ def show_stats(stats: Stats) -> None:
     reused = stats.n_reused_memory + stats.n_reused_disk
     rows = [
         ("load", console.duration(stats.load_s), f"threads: {stats.threads}"),
+        *_busy(stats),
         ("TTFT", "-" if stats.ttft_s is None else console.duration(stats.ttft_s), ""),
         (
             "prefill",
@@ -60,6 +62,13 @@ def show_stats(stats: Stats) -> None:
         table.add_row(Text(name, style="dim"), Text(value, style="bold"), Text(detail, style="dim"))
     console.err.print()
     console.err.print(table)
+
+
+def _busy(stats: Stats) -> list[tuple[str, str, str]]:
+    if stats.other_cores is None or stats.other_cores < BUSY:
+        return []
+    detail = "that other programs took meanwhile: it would be faster without them"
+    return [("busy", f"{stats.other_cores:.1f} cores", detail)]
 
 
 def _where(stats: Stats) -> str:

@@ -1,0 +1,152 @@
+"""Decode and prefill beside busy programs of another login session, ours and stock, in turns.
+
+    python -m benchmarks.busy MODEL [--stock-model GGUF] [--rounds 5] [--tokens 32] [--threads N]
+                              [--also NAME=FOLDER] [--out FILE]
+
+A busy program is a loop in a session of its own, as a browser or a backup is: Linux gives each
+session a fair share of every core (`sched_autogroup_enabled`), so one such program takes a whole
+core from a process of several threads. In each round every engine is timed quiet, beside one and
+beside two; a ratio is of one round and one engine, busy to quiet. MODEL is what ours loads, and
+stock too unless --stock-model names the file in the stock layout. --also adds another build of
+ours, from the folder with its libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import machine
+from plm_edge.base import files
+from plm_edge.bench.stock import build_stock
+from plm_edge.bench.worker.turns import Config, Engine
+from plm_edge.engine import library
+from plm_edge.machine.threads import default_threads
+
+SCHEMA = "plm-edge/benchmark-busy/1"
+BESIDE = (0, 1, 2)  # busy programs
+AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
+LOOP = "while True: pass"
+SETTLE = 0.5  # seconds until the scheduler has spread the new programs
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many programs, each in a session of its own, that compute without end."""
+    running = [
+        subprocess.Popen([sys.executable, "-c", LOOP], start_new_session=True) for _ in range(count)
+    ]
+    try:
+        time.sleep(SETTLE if count else 0)
+        yield
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
+def measure(
+    engines: dict[str, Engine], rounds: int, tokens: int, prompt: int
+) -> list[dict[str, Any]]:
+    """Samples: of each round, engine and number of busy programs, tokens a second."""
+    samples = []
+    for round_ in range(rounds):
+        for beside in BESIDE:
+            with busy(beside):
+                # who is first changes, for the first turn finds the programs just started
+                order = list(engines.items())[:: 1 if round_ % 2 else -1]
+                for name, engine in order:
+                    engine.at(0)
+                    decode = tokens / engine.generate(0, tokens)
+                    engine.at(0)
+                    prefill = prompt / engine.fill(prompt)
+                    samples.append(
+                        {"round": round_, "engine": name, "beside": beside,
+                         "decode_tps": decode, "prefill_tps": prefill}
+                    )  # fmt: skip
+                    print(
+                        f"round {round_} {name:10} beside {beside}: decode {decode:8.2f} t/s, "
+                        f"prefill {prefill:8.2f} t/s",
+                        file=sys.stderr,
+                    )
+    return samples
+
+
+def ratios(samples: list[dict[str, Any]], engine: str, beside: int, figure: str) -> list[float]:
+    """Busy to quiet, by round."""
+    found = {
+        (one["round"], one["beside"]): one[figure] for one in samples if one["engine"] == engine
+    }
+    return [found[round_, beside] / found[round_, 0] for round_, of in found if of == beside]
+
+
+def table(samples: list[dict[str, Any]]) -> str:
+    """Medians by engine: quiet rates, and ratios with their range."""
+    lines = []
+    for figure in ("decode_tps", "prefill_tps"):
+        for engine in dict.fromkeys(one["engine"] for one in samples):
+            quiet = median(
+                one[figure] for one in samples if one["engine"] == engine and not one["beside"]
+            )
+            words = [f"{figure.removesuffix('_tps'):8}{engine:10} quiet {quiet:8.1f} t/s"]
+            for beside in BESIDE[1:]:
+                of = ratios(samples, engine, beside, figure)
+                words.append(f"beside {beside}: {median(of):.2f} ({min(of):.2f} to {max(of):.2f})")
+            lines.append("  ".join(words))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--stock-model", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=32, help="decoded in a turn")
+    parser.add_argument("--prompt", type=int, default=128, help="tokens of a prefill")
+    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--no-stock", action="store_true")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    ours = Config("ours", "edge", flash=True)
+    sides = {"ours": (library.load().folder, args.model, ours)}
+    for one in args.also:
+        name, _, folder = one.partition("=")
+        sides[name] = (Path(folder), args.model, ours)
+    if not args.no_stock:
+        stock = Config("stock", "stock", flash=False)
+        sides["stock"] = (build_stock(), args.stock_model or args.model, stock)
+    load = machine.load()
+    with ExitStack() as stack:
+        engines = {
+            name: stack.enter_context(Engine(folder, model, config, args.threads, 2048))
+            for name, (folder, model, config) in sides.items()
+        }
+        samples = measure(engines, args.rounds, args.tokens, args.prompt)
+    print(table(samples))
+    if args.out:
+        result = {
+            "schema": SCHEMA,
+            "model": args.model.name,
+            "machine": machine.facts(args.threads),
+            "autogroup": AUTOGROUP.read_text().strip() if AUTOGROUP.exists() else None,
+            "load_average": {"before": load, "after": machine.load()},
+            "tokens": args.tokens,
+            "prompt": args.prompt,
+            "samples": samples,
+        }
+        files.write_text(args.out, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
