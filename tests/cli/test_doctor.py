@@ -30,8 +30,10 @@ def test_all_is_well_here(cli: Cli) -> None:
     assert checks["compiler"]["status"] == "ok"
     assert set(checks) == {
         "python", "engine", "compiler", "cmake", "build tool", "cpu", "cpu features", "cores",
-        "memory", "models", "tiny model",
+        "other programs", "memory", "models", "tiny model",
     }  # fmt: skip
+    # on a busy machine it is a note, not an error
+    assert checks["other programs"]["status"] in ("ok", "note")
     flags = Path("/proc/cpuinfo").read_text()
     assert ("avx2" in checks["cpu features"]["value"].split()) == (" avx2 " in flags)
     text = cli("doctor").stdout
