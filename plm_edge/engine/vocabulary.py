@@ -57,6 +57,11 @@ class Vocabulary:
             return None
         return int(self._lc.llama_vocab_bos(self.handle))
 
+    @property
+    def end(self) -> int:
+        """The token that ends a sequence; -1 where there is none."""
+        return int(self._lc.llama_vocab_eos(self.handle))
+
     def tokenize(
         self, text: str | bytes, *, add_special: bool = True, parse_special: bool = True
     ) -> list[int]:

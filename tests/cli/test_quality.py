@@ -88,3 +88,24 @@ def test_sparsity_shows_a_table_and_writes_pictures(
     assert page.read_text(encoding="utf-8").count("<svg") == 3
     shown = cli("sparsity", models / "random.gguf", *few).stdout
     assert f"{100 * found['zeros']:.1f} % of the neurons" in shown
+
+
+def test_eval_of_switches(cli: Cli, models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(WORDS, encoding="utf-8")
+    few = ("--chunks", "1", "--json")
+    done = cli("eval", models / "random.gguf", "--text", path, "--switches", *few)
+    found = json.loads(done.stdout)
+    assert found["schema"] == "plm-edge/eval-switches/1"
+    assert all(one["holds"] for one in found["switches"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--tasks", "x", "--text", "y"), ("--limit", "3"), ("--switches", "--reference", "y")],
+)
+def test_options_that_change_nothing_are_refused(
+    cli: Cli, models: Path, words: tuple[str, ...]
+) -> None:
+    what, _, _ = cli.fails("eval", models / "random.gguf", *words, code=2)
+    assert what.endswith("has nothing to do")

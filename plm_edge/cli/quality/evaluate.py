@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,28 +54,76 @@ def evaluate(
             show_default="4G, at most 10 % of what is free",
         ),
     ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="Instead of a text, tasks of lm-evaluation-harness, such as arc_easy,hellaswag. "
+            "Their data comes from the Hugging Face hub.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Most questions of each task.", show_default="all")
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(min=0, help="Examples before each question.", show_default="as the task says"),
+    ] = None,
+    include: Annotated[
+        Path | None, typer.Option(help="A folder with tasks of your own.", show_default=False)
+    ] = None,
+    as_chat: Annotated[
+        bool, typer.Option("--chat", help="Ask the tasks in the model's chat template.")
+    ] = False,
+    switches: Annotated[
+        bool,
+        typer.Option(
+            "--switches",
+            help="Instead, what each switch of the engine changes against all of them off: whether "
+            "it is exact, rounds, or approximates.",
+        ),
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Measure a model's perplexity on a text, as llama-perplexity does, and with --reference how
-    far its predictions are from those of another. Interrupted, it goes on when it is run again."""
+    far its predictions are from those of another. Interrupted, it goes on when it is run again.
+
+    With --tasks, run tasks of lm-evaluation-harness instead; with --switches, measure the engine.
+    """
     from plm_edge.cli.bar import Bar
     from plm_edge.cli.model import say_which
+    from plm_edge.cli.quality import switch_results, task_results
     from plm_edge.engine.interrupt import Interrupt
     from plm_edge.engine.options import Options
     from plm_edge.quality import evaluation
     from plm_edge.quality import text as texts
     from plm_edge.store import choice
 
+    if tasks is not None:
+        of_text = {"--text": text, "--reference": reference, "--chunks": chunks}
+        _refuse_others("--tasks", {**of_text, "--switches": switches or None})
+        task_results.run(
+            model, tasks, shots=shots, limit=limit, include=include, chat=as_chat,
+            kv=kv.value, threads=threads, json=json,
+        )  # fmt: skip
+        return
+    of_tasks = {"--limit": limit, "--shots": shots, "--include": include, "--chat": as_chat or None}
+    _refuse_others("a text", of_tasks)
     words = texts.read(text or texts.BUNDLED)
-    limit = _limit(reference_cache)
+    if switches:
+        _refuse_others("the engine", {"--reference": reference, "--threads": threads})
+        switch_results.run(model, words, chunks, json=json)
+        return
+    most = _limit(reference_cache)
     against = None if reference is None else _reference(reference)
     chosen = choice.choose(model)
     say_which(chosen)
     with Interrupt() as stop, console.progress(in_bytes=False) as display:
         settings = evaluation.Settings(
-            ctx, chunks, Options(kv=kv.value, threads=threads, stop=stop), limit
+            ctx, chunks, Options(kv=kv.value, threads=threads, stop=stop), most
         )
         try:
             found = evaluation.evaluate(
@@ -95,6 +144,18 @@ def evaluate(
         )
     else:
         _show(found)
+
+
+def _refuse_others(mode: str, others: Mapping[str, object]) -> None:
+    """Options that would change nothing are a slip."""
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise PlmEdgeError(
+            f"{given[0]} has nothing to do",
+            f"what is evaluated is {mode}" if mode != "--tasks" else "--tasks brings its own texts",
+            f"leave {given[0]} out, or see plm-edge eval --help",
+            ExitCode.USAGE,
+        )
 
 
 def _reference(given: str) -> Path:

@@ -1,0 +1,137 @@
+"""BENCHMARKS.md's section on what each type costs, from what quality.py measured."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+Row = dict[str, Any]
+SURELY = 2.0  # standard errors
+
+
+def dominated(rows: list[Row]) -> list[str]:
+    """Names of types that llama.cpp's of the same name beats in our layout: no more bytes, and
+    surely less divergence."""
+    found = []
+    stock = {(row["quant"], row["imatrix"]): row for row in rows if row["layout"] == "stock"}
+    for row in rows:
+        if row["layout"] != "edge":
+            continue
+        theirs = stock[row["quant"], row["imatrix"]]
+        (ours, error), (other, other_error) = row["kl"], theirs["kl"]
+        worse = ours - other > SURELY * math.hypot(error, other_error)
+        if theirs["tensor_bytes"] <= row["tensor_bytes"] and worse:
+            found.append(row["quant"] + (" with imatrix" if row["imatrix"] else ""))
+    return found
+
+
+def section(data: dict[str, Any]) -> str:
+    """The section, heading included, as Markdown. `data`: what quality.py wrote."""
+    rows: list[Row] = data["rows"]
+    kinds = [("stock", False), ("stock", True), ("edge", False), ("edge", True)]
+    by = {(row["quant"], row["layout"], row["imatrix"]): row for row in rows}
+    lines = [
+        "## What each type costs",
+        "",
+        f"tiny-plm on {data['judged_tokens']:,} tokens of Python source that it was not trained "
+        "on: KL divergence from the f32 model (nats a token, ± its standard error), then bytes of "
+        "all tensors. stock is llama.cpp's layout and mixture, edge ours; im: with an importance "
+        "matrix, made on other files.",
+        "",
+        "| | stock | stock im | edge | edge im |",
+        "|---|---|---|---|---|",
+    ]
+    for quant in dict.fromkeys(row["quant"] for row in rows):
+        cells = []
+        for layout, weighted in kinds:
+            row = by.get((quant, layout, weighted))
+            cells.append("" if row is None else _cell(row))
+        lines.append(f"| {quant} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "The same with bits a weight, perplexity and, where it was timed, decode speed:",
+        "",
+        "| | layout | im | bits a weight | perplexity | KL, 99 % | same likeliest | decode, t/s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        speed = f"{1 / min(row['decode_s']):,.0f}" if row["decode_s"] else ""
+        cells = [
+            row["quant"],
+            row["layout"],
+            "yes" if row["imatrix"] else "",
+            f"{row['bits_a_weight']:.2f}",
+            f"{row['perplexity'][0]:.3f} ± {row['perplexity'][1]:.3f}",
+            f"{row['kl_p99']:.4f}",
+            f"{100 * row['same_top']:.1f} %",
+            speed,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    beaten = dominated(rows)
+    lines += [
+        "",
+        "Beaten by llama.cpp's type of the same name (no more bytes, and less divergence by more "
+        f"than {SURELY:.0f} standard errors): {', '.join(beaten) if beaten else 'none of ours'}.",
+        "",
+        "![KL divergence against bytes](benchmarks/results/quality.svg)",
+        "",
+        "tiny-plm has 6.4 M weights: how much larger matrices, or other text, suffer is not shown.",
+        "",
+    ]
+    lines += _long_context(data["long_context"])
+    pin, where = data["pin"], data["machine"]
+    lines.append(
+        f"{where['cpu']}, 1 thread; plm-edge {data['plm_edge']}, llama.cpp of {pin['package']} "
+        f"{pin['version']}, the standard library of Python {data['python']}. Raw figures: "
+        "`benchmarks/results/quality.json`; again: `python -m benchmarks.quality`."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _long_context(found: Row) -> list[str]:
+    shares = [f"{found['n_ctx'] * part // 8:,}" for part in range(1, 9)]
+    lines = [
+        "### The latent cache over a long context",
+        "",
+        f"tiny-plm in f32, {found['n_ctx']:,} tokens at once: KL divergence from the cache in f32, "
+        "mean over each eighth of the context up to the position above. Then a needle: the context "
+        "begins with a name that is assigned, and ends where it is asked for; nats a token of that "
+        "name, and of one that was not assigned.",
+        "",
+        f"| cache | {' | '.join(shares)} | assigned | another |",
+        "|---" * 11 + "|",
+    ]
+    for kv, one in found["caches"].items():
+        cells = [f"{kl:.2g}" for kl in one["by_position"]]
+        cells += [f"{one['needle']:.3f}", f"{one['elsewhere']:.3f}"]
+        lines.append(f"| {kv} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _cell(row: Row) -> str:
+    value, error = row["kl"]
+    return f"{value:.5f} ± {error:.5f}, {row['tensor_bytes']:,}"
+
+
+def plot(data: dict[str, Any]) -> str:
+    """KL divergence against bytes, as SVG. Needs matplotlib."""
+    from plm_edge.bench.render import charts
+
+    looks = {
+        ("stock", False): (charts.OTHER, "o", "none"),
+        ("stock", True): (charts.OTHER, "o", charts.OTHER),
+        ("edge", False): (charts.OURS, "s", "none"),
+        ("edge", True): (charts.OURS, "s", charts.OURS),
+    }
+    with charts.canvas(4.2) as (_, axes, made):
+        for (layout, weighted), (colour, marker, face) in looks.items():
+            points = [
+                (row["tensor_bytes"] / 1e6, row["kl"][0])
+                for row in data["rows"]
+                if (row["layout"], row["imatrix"]) == (layout, weighted) and row["kl"][0] > 1e-5
+            ]
+            label = layout + (" with imatrix" if weighted else "")
+            axes.plot(*zip(*points, strict=True), marker, color=colour, mfc=face, ms=4, label=label)
+        axes.set(xlabel="MB of tensors", ylabel="KL divergence, nats a token", yscale="log")
+        axes.legend()
+    return made[0] + "\n"
