@@ -29,7 +29,7 @@ VENV = ROOT / ".venv"
 BUILD = ROOT / "build/engine"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CMAKE_MINIMUM = (3, 21)
-# the converter's oracle; a device other than the CPU, for
+# what convert, imatrix and eval are compared with; a device other than the CPU, for
 # offloading; the kernels' own tests, and upstream's with our op in it
 TEST_TOOLS = (
     "llama-quantize",

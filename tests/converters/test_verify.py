@@ -25,6 +25,7 @@ from plm_edge.model import gguf_file
 from plm_edge.model.description import HASHES_KEY
 from tests.converters.conftest import said
 from tests.converters.gguf_content import read
+from tests.converters.imatrix_files import random_entries, write_imatrix
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +184,17 @@ def test_keys_about_who_made_it(large: Path, tmp_path: Path) -> None:
     command = f"cd {large} && sha256sum {' '.join(names)} | sha256sum"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert content.value("plm_edge.source.sha256") == done.stdout.split()[0]
+
+
+def test_columns_of_no_importance_are_given_up(large: Path, tmp_path: Path) -> None:
+    """Neurons that a text never woke: what is stored of their columns is no sign of a fault."""
+    rng = np.random.Generator(np.random.Philox(5))
+    entries = random_entries(large)
+    for name, sums in entries.items():
+        if "ffn_down" in name:
+            sums[rng.random(sums.size) < 0.97] = 0
+    matrix = write_imatrix(tmp_path / "m", large, legacy=False, entries=entries)
+    for quant in ("iq1_m", "q2_k"):
+        out = tmp_path / f"{quant}.gguf"
+        convert(large, quant=quant, layout="stock", imatrix=matrix, out=out)
+        assert out.is_file()
