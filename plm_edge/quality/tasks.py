@@ -284,6 +284,12 @@ def run(
     lm_eval = harness()
     from lm_eval.tasks import TaskManager
 
+    if include is not None and not include.is_dir():
+        raise PlmEdgeError(
+            f"there is no folder {include}",
+            "--include names the folder of your own tasks",
+            "check the path",
+        )
     manager = None
     if include is not None:  # the harness's own thousands take it a minute to list
         manager = TaskManager(include_path=str(include), include_defaults=False)

@@ -72,6 +72,9 @@ def test_imatrix_refuses_before_it_computes(cli: Cli, models: Path, text: Path) 
     )
     assert what == f"{out} cannot be written"
     assert why == f"there is no folder {out.parent}"
+    folder = ("--out", text.parent)
+    _, why, _ = cli.fails("imatrix", models / "random.gguf", "--text", text, *folder, *FEW, code=3)
+    assert why == "it is a folder"
 
 
 def test_sparsity_shows_a_table_and_writes_pictures(

@@ -92,6 +92,9 @@ def test_mistakes(own: Path, script: Session, monkeypatch: pytest.MonkeyPatch) -
         tasks.run(script, ["letters_choise"], include=own)
     assert caught.value.what == "there is no task 'letters_choise'"
     with pytest.raises(PlmEdgeError) as caught:
+        tasks.run(script, ["letters_choice"], include=own / "nowhere")
+    assert caught.value.what == f"there is no folder {own / 'nowhere'}"
+    with pytest.raises(PlmEdgeError) as caught:
         tasks.run(script, ["letters_choice"], include=own, chat=True)
     assert caught.value.what == "the model has no chat template"
 

@@ -121,17 +121,16 @@ def evaluate(
     against = None if reference is None else _reference(reference)
     chosen = choice.choose(model)
     say_which(chosen)
-    with Interrupt() as stop, console.progress(in_bytes=False) as display:
-        settings = evaluation.Settings(
-            ctx, chunks, Options(kv=kv.value, threads=threads, stop=stop), most
-        )
-        try:
-            found = evaluation.evaluate(
-                chosen.path, words, against, settings, Bar(display, "judging chunks")
+    try:
+        with Interrupt() as stop, console.progress(in_bytes=False) as display:
+            settings = evaluation.Settings(
+                ctx, chunks, Options(kv=kv.value, threads=threads, stop=stop), most
             )
-        except KeyboardInterrupt:
-            console.note("interrupted; the same command goes on where it was")
-            raise
+            bar = Bar(display, "judging chunks")
+            found = evaluation.evaluate(chosen.path, words, against, settings, bar)
+    except KeyboardInterrupt:
+        console.note("interrupted; the same command goes on where it was")
+        raise
     if json:
         console.emit_json(
             {

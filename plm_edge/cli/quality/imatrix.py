@@ -55,11 +55,11 @@ def imatrix(
     chosen = choice.choose(model)
     say_which(chosen)
     target = out or Path(f"{chosen.path.stem}.imatrix.gguf")
-    if not target.parent.is_dir():
+    if target.is_dir() or not target.parent.is_dir():
         raise PlmEdgeError(
             f"{target} cannot be written",
-            f"there is no folder {target.parent}",
-            "make the folder, or give another --out",
+            "it is a folder" if target.is_dir() else f"there is no folder {target.parent}",
+            "give the path of a file in a folder that is there with --out",
         )
     with Interrupt() as stop, console.progress(in_bytes=False) as display:
         found = matrices.collect(
