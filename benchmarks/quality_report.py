@@ -7,6 +7,7 @@ from typing import Any
 
 Row = dict[str, Any]
 SURELY = 2.0  # standard errors
+NOTHING = 1e-5  # nats a token: the order of sums, in the model that is the reference itself
 
 
 def dominated(rows: list[Row]) -> list[str]:
@@ -19,7 +20,7 @@ def dominated(rows: list[Row]) -> list[str]:
             continue
         theirs = stock[row["quant"], row["imatrix"]]
         (ours, error), (other, other_error) = row["kl"], theirs["kl"]
-        worse = ours - other > SURELY * math.hypot(error, other_error)
+        worse = ours - other > max(NOTHING, SURELY * math.hypot(error, other_error))
         if theirs["tensor_bytes"] <= row["tensor_bytes"] and worse:
             found.append(row["quant"] + (" with imatrix" if row["imatrix"] else ""))
     return found

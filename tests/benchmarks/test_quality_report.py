@@ -44,6 +44,7 @@ def test_a_row_is_beaten_by_as_few_bytes_and_surely_less_divergence() -> None:
         (0.03, 999, []),  # smaller
         (0.021, 1000, []),  # within the error
         (0.01, 1000, []),
+        (0.02 + 1e-6, 1000, []),
     ):
         assert quality_report.dominated([stock, row("edge", kl, size)]) == expected
 
