@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 def rpc(
     host: Annotated[
         str,
-        typer.Option(help="Address to listen on. Others than 127.0.0.1: trusted networks alone."),
+        typer.Option(help="IPv4 address or name. Others than 127.0.0.1: trusted networks alone."),
     ] = LOOPBACK,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7561,
     threads: options.Threads = None,
@@ -34,8 +34,8 @@ def rpc(
 
     engine = library.load()
     count = threads or default_threads()
-    servers.require_free(host, port)
-    if host != LOOPBACK:
+    host = servers.address_of(host, port)
+    if not host.startswith("127."):
         console.warn(
             f"whoever reaches {host}:{port} can run what they like in this program: there is no "
             "key and no encryption. Only in a network that you trust"

@@ -7,6 +7,7 @@ it is (overlay/ggml/src/ggml-rpc/plm-rpc.h has the answer), and what is wrong is
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -56,8 +57,10 @@ def parse(text: str | None) -> tuple[str, ...]:
 
 
 def _host_port(endpoint: str) -> tuple[str, int]:
+    if endpoint.startswith("[") or endpoint.count(":") > 1:
+        raise _ipv6(endpoint)
     host, _, port = endpoint.rpartition(":") if ":" in endpoint else (endpoint, "", str(PORT))
-    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16 or ":" in host:
+    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise PlmEdgeError(
             f"{endpoint!r} names no RPC server",
             "a server is HOST:PORT, or HOST alone; several have commas between them",
@@ -65,6 +68,25 @@ def _host_port(endpoint: str) -> tuple[str, int]:
             ExitCode.USAGE,
         )
     return host, int(port)
+
+
+def _ipv6(address: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"{address} cannot be used for RPC",
+        "it is an address of IPv6, and llama.cpp's RPC speaks IPv4 alone",
+        "give the IPv4 address or a name that has one; or go through a tunnel: "
+        f"ssh -L {PORT}:127.0.0.1:{PORT} HOST, then --rpc 127.0.0.1:{PORT}",
+        ExitCode.USAGE,
+    )
+
+
+def _only_ipv6(host: str) -> bool:
+    """Whether a name or an address has IPv6 and no IPv4."""
+    found = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            found |= {entry[0] for entry in socket.getaddrinfo(host, None, family)}
+    return found == {socket.AF_INET6}
 
 
 def ask(endpoint: str, tree: str) -> RpcServer:
@@ -100,6 +122,8 @@ def ask(endpoint: str, tree: str) -> RpcServer:
             ExitCode.DEVICE,
         ) from error
     except OSError as error:
+        if isinstance(error, socket.gaierror) and _only_ipv6(host):
+            raise _ipv6(host) from error
         raise PlmEdgeError(
             f"the RPC server {endpoint} cannot be reached",
             error.strerror or f"{error}",
@@ -187,16 +211,22 @@ def _on_abort(message: bytes) -> None:
 _ABORTED = _ABORT(_on_abort)  # kept as long as the program: the engine has its address
 
 
-def require_free(host: str, port: int) -> None:
-    """Refuse an address that a server cannot listen on.
+def address_of(host: str, port: int) -> str:
+    """Returns the IPv4 address of a name of this machine, or an address as it is.
+
+    Refuses one that a server cannot listen on at this port. (The engine itself takes no names.)
 
     Raises:
-        PlmEdgeError: the port is taken, or the address is not this machine's (code ENVIRONMENT).
+        PlmEdgeError: the port is taken, or the address is not this machine's (code ENVIRONMENT), or
+            of IPv6 (code USAGE).
     """
+    if _only_ipv6(host):
+        raise _ipv6(host)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+            found: str = probe.getsockname()[0]
         except OSError as error:
             raise PlmEdgeError(
                 f"an RPC server cannot listen on {host}:{port}",
@@ -204,6 +234,7 @@ def require_free(host: str, port: int) -> None:
                 "choose another port with --port, or an address of this machine with --host",
                 ExitCode.ENVIRONMENT,
             ) from error
+    return found
 
 
 def serve(engine: Engine, host: str, port: int, threads: int) -> None:

@@ -143,10 +143,33 @@ def test_a_taken_port(cli: Cli, servers: list[Server]) -> None:
 def test_endpoints() -> None:
     assert rpc.parse(None) == ()
     assert rpc.parse("a, b:1") == (f"a:{rpc.PORT}", "b:1")
-    for wrong in ("", "a:", ":1", "a:0", "a:65536", "a:b", "::1", "a,,b"):
+    for wrong in ("", "a:", ":1", "a:0", "a:65536", "a:b", "a,,b"):
         with pytest.raises(PlmEdgeError) as caught:
             rpc.parse(wrong)
         assert caught.value.code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize("address", ["::1", "[::1]", "[::1]:7561", "fe80::1,10.0.0.2"])
+def test_ipv6_is_refused_in_words(address: str) -> None:
+    with pytest.raises(PlmEdgeError, match="cannot be used for RPC") as caught:
+        rpc.parse(address)
+    assert "IPv4 alone" in caught.value.why
+    assert "ssh -L" in caught.value.fix
+
+
+def test_names_are_resolved(monkeypatch: pytest.MonkeyPatch, servers: list[Server]) -> None:
+    tree = library.read_pin().tree
+    assert rpc.ask(f"localhost:{servers[0].port}", tree).tree == tree
+    assert rpc.address_of("localhost", free_port()) == "127.0.0.1"
+
+    def only_six(host: str, port: object, family: int = 0, *_more: object) -> list[object]:
+        if family == socket.AF_INET:
+            raise socket.gaierror(socket.EAI_NONAME, "nothing")
+        return [(socket.AF_INET6, 0, 0, "", ("::1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", only_six)
+    with pytest.raises(PlmEdgeError, match="cannot be used for RPC"):
+        rpc.address_of("six", 7561)
 
 
 def test_the_protocol_is_the_trees() -> None:
