@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from plm_edge.chat.conversation import Figures, Turn
+from plm_edge.chat.conversation import Figures, Turn, total
 from plm_edge.generate.protocol import StopReason
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Answer:
         finally:
             self.stats = self._generation.stats
             self.turn.stop_reason = reason
-            self.turn.figures = _sum([*figures, Figures.of(self.stats)])
+            figures.append(Figures.of(self.stats))
+            self.turn.figures = replace(total(figures), ttft_s=figures[0].ttft_s)
             self._save(True)
 
     def _texts(self) -> Iterator[str]:
@@ -82,14 +84,3 @@ class Answer:
                 saved = now
             last = now
             yield text
-
-
-def _sum(figures: list[Figures]) -> Figures:
-    return Figures(
-        n_prompt=sum(part.n_prompt for part in figures),
-        n_computed=sum(part.n_computed for part in figures),
-        prefill_s=sum(part.prefill_s for part in figures),
-        n_generated=sum(part.n_generated for part in figures),
-        decode_s=sum(part.decode_s for part in figures),
-        ttft_s=figures[0].ttft_s,
-    )

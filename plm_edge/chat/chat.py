@@ -31,11 +31,13 @@ class Setting:
     Attributes:
         n_predict: most new tokens of an answer; None: until it ends or the context is full.
         strict: a full context is an error; else the oldest turns go.
+        speculate: guess tokens ahead from the text, where that pays.
     """
 
     sampling: Sampling = Sampling()  # noqa: RUF009 -- frozen
     n_predict: int | None = None
     strict: bool = False
+    speculate: bool = True
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,13 @@ class Chat:
         sampling = self.setting.sampling
         if self._n_retries and sampling.seed is not None:  # the same seed gives the same answer
             sampling = replace(sampling, seed=(sampling.seed + self._n_retries) % 0xFFFFFFFF)
-        request = Request(tokens, n_predict, sampling, on_prefill=on_prefill)
+        request = Request(
+            tokens,
+            n_predict,
+            sampling,
+            speculate=self.setting.speculate,
+            on_prefill=on_prefill,
+        )
         return self.generator.generate(request)
 
     def _go_on(self, answer: Answer) -> Generation | None:

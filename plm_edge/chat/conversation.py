@@ -17,6 +17,9 @@ class Figures:
     Attributes:
         n_prompt: tokens of the prompt.
         n_computed: those of them that `prefill_s` covers: others were in a cache already.
+        n_drafted: tokens that were guessed and checked.
+        n_accepted: those of them that were right.
+        zero_rows: the share of W_down's rows that were not read; None where nobody knows.
     """
 
     n_prompt: int
@@ -25,6 +28,9 @@ class Figures:
     n_generated: int
     decode_s: float
     ttft_s: float | None = None
+    n_drafted: int = 0
+    n_accepted: int = 0
+    zero_rows: float | None = None
 
     @classmethod
     def of(cls, stats: Stats) -> Figures:
@@ -36,7 +42,32 @@ class Figures:
             n_generated=stats.n_generated,
             decode_s=stats.decode_s,
             ttft_s=stats.ttft_s,
+            n_drafted=stats.n_drafted,
+            n_accepted=stats.n_accepted,
+            zero_rows=stats.zero_rows,
         )
+
+
+def total(figures: Sequence[Figures]) -> Figures:
+    """Returns the figures of several generations together, the time to the first token averaged."""
+    ttft = [part.ttft_s for part in figures if part.ttft_s is not None]
+    zeros = [
+        (part.zero_rows, part.n_computed + part.n_generated)
+        for part in figures
+        if part.zero_rows is not None
+    ]
+    n_tokens = sum(n for _, n in zeros)
+    return Figures(
+        n_prompt=sum(part.n_prompt for part in figures),
+        n_computed=sum(part.n_computed for part in figures),
+        prefill_s=sum(part.prefill_s for part in figures),
+        n_generated=sum(part.n_generated for part in figures),
+        decode_s=sum(part.decode_s for part in figures),
+        ttft_s=sum(ttft) / len(ttft) if ttft else None,
+        n_drafted=sum(part.n_drafted for part in figures),
+        n_accepted=sum(part.n_accepted for part in figures),
+        zero_rows=sum(share * n for share, n in zeros) / n_tokens if n_tokens else None,
+    )
 
 
 @dataclass

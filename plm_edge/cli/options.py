@@ -86,6 +86,21 @@ def model_names(incomplete: str) -> list[str]:
     return [name for name in names.all_names(registry.known()) if name.startswith(incomplete)]
 
 
+def added_devices(incomplete: str) -> list[str]:
+    """What the shell offers for a device that was added."""
+    from plm_edge.devices.profiles import known
+
+    return [name for name in known.devices() if name.startswith(incomplete)]
+
+
+def known_devices(incomplete: str) -> list[str]:
+    """What the shell offers for a device that was added, or a profile."""
+    from plm_edge.devices.profiles import known, profile
+
+    names = dict.fromkeys([*known.devices(), *profile.names()])
+    return [name for name in names if name.startswith(incomplete)]
+
+
 Model = Annotated[
     str | None,
     typer.Argument(
@@ -158,6 +173,13 @@ PromptCache = Annotated[
 NoPromptCache = Annotated[
     bool, typer.Option("--no-prompt-cache", help="Keep no prompt on disk, and read none.")
 ]
+
+
+def prompts(size: str | None, off: bool) -> str | None:
+    """Returns what --prompt-cache and --no-prompt-cache say together: a size, off, or nothing."""
+    return "off" if off else size
+
+
 NoSpeculate = Annotated[
     bool,
     typer.Option(
@@ -183,15 +205,23 @@ Json = Annotated[
 ]
 OnDevice = Annotated[
     str | None,
-    typer.Option("--device", help="Run it there, where `deploy` put it.", show_default=False),
+    typer.Option(
+        "--device",
+        help="Run it there, where `deploy` put it.",
+        show_default=False,
+        autocompletion=added_devices,
+    ),
 ]
 # A model is deployed to a real machine; to explain or to build for, a profile is enough.
 _ADDED = "A device that you added, or PROFILE@HOST."
 _KNOWN = "A profile, or a device that you added."
-Device = Annotated[str, typer.Option("--device", help=_ADDED, show_default=False)]
-AddedDevice = Annotated[str, typer.Argument(help=_ADDED)]
-KnownDevice = Annotated[str, typer.Argument(help=_KNOWN)]
-BuiltFor = Annotated[str, typer.Option("--device", help=_KNOWN)]
+Device = Annotated[
+    str,
+    typer.Option("--device", help=_ADDED, show_default=False, autocompletion=added_devices),
+]
+AddedDevice = Annotated[str, typer.Argument(help=_ADDED, autocompletion=added_devices)]
+KnownDevice = Annotated[str, typer.Argument(help=_KNOWN, autocompletion=known_devices)]
+BuiltFor = Annotated[str, typer.Option("--device", help=_KNOWN, autocompletion=known_devices)]
 Emulate = Annotated[
     bool, typer.Option("--emulate", help="Use qemu on this machine in place of the device.")
 ]

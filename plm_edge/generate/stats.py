@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 from plm_edge.engine.log import KVReport
 
@@ -13,8 +14,9 @@ class Stats:
 
     `ttft_s` runs from the prompt's tokens to the first new token, loading not counted.
     `decode_tps` counts the steps after the first token, which prefill has already paid for.
-    Rates are None where nothing was measured. `zeros_by_layer` is the share of W_down's rows that
-    were not read, prompt and answer together; empty where nothing skips them (stock layout).
+    Rates are None where nothing was measured. `zero_rows` is the share of W_down's rows that were
+    not read (0 to 1), prompt and answer together; None where nothing skips them (stock layout), or
+    where answers were computed together. `zeros_by_layer` is the same by layer, where known.
     `n_reused_memory` tokens of the prompt were still in the cache, `n_reused_disk` were read from
     disk; `prefill_tps` counts the others. `n_drafted` tokens were guessed and checked together,
     `n_accepted` of them were right. `speculation_gain` is an estimate: how many times longer the
@@ -38,6 +40,7 @@ class Stats:
     peak_rss_bytes: int
     n_ctx: int
     threads: int
+    zero_rows: float | None
     zeros_by_layer: list[float]
     n_reused_memory: int
     n_reused_disk: int
@@ -65,11 +68,12 @@ class Stats:
         n_ctx: int,
         threads: int,
         zeros_by_layer: list[float],
+        zero_rows: float | None = None,
         n_reused_memory: int = 0,
         n_reused_disk: int = 0,
         n_drafted: int = 0,
         n_accepted: int = 0,
-        saved_s: float = 0.0,
+        saved_s: float | None = None,
         other_cores: float | None = None,
     ) -> Stats:
         """Returns the statistics that follow from what was measured.
@@ -77,8 +81,10 @@ class Stats:
         Args:
             n_steps: decode steps that `decode_s` covers.
             n_cached: tokens in the cache at the end.
+            zero_rows: where layers are not told apart; else it is their mean.
             kv: what the engine says of its cache; None when the model has none.
-            saved_s: seconds that decoding in single steps would have taken more, by estimate.
+            saved_s: seconds that decoding in single steps would have taken more, by estimate; None
+                where nobody knows.
         """
         n_computed = n_prompt - n_reused_memory - n_reused_disk
         per_token = kv.n_bytes / kv.cells if kv and kv.cells else 0.0
@@ -99,11 +105,14 @@ class Stats:
             peak_rss_bytes=peak_rss_bytes,
             n_ctx=n_ctx,
             threads=threads,
+            zero_rows=fmean(zeros_by_layer) if zeros_by_layer else zero_rows,
             zeros_by_layer=zeros_by_layer,
             n_reused_memory=n_reused_memory,
             n_reused_disk=n_reused_disk,
             n_drafted=n_drafted,
             n_accepted=n_accepted,
-            speculation_gain=1 + saved_s / decode_s if n_drafted and decode_s else None,
+            speculation_gain=(
+                1 + saved_s / decode_s if n_drafted and decode_s and saved_s is not None else None
+            ),
             other_cores=other_cores,
         )

@@ -329,6 +329,20 @@ def test_escape_sequences_of_a_model_do_not_reach_the_terminal(cli: Cli, tmp_pat
     assert "\x1b]" not in screen.raw
 
 
+def test_prompts_are_kept_unless_they_shall_not(cli: Cli, chatty: Path) -> None:
+    folder = Path(cli.env["PLM_EDGE_CACHE_DIR"]) / "prompts"
+    asked = ("chat", chatty / "chat.gguf", *GREEDY, "--no-save", "--stats")
+    without = cli(*asked, "--no-prompt-cache", "--no-speculate", stdin=b"x" * 500)
+    assert not folder.exists()
+    assert "reused" not in without.stderr
+    kept = cli(*asked, "--prompt-cache", "10M", stdin=b"x" * 500)
+    assert any(folder.iterdir())
+    again = cli(*asked, stdin=b"x" * 500)
+    assert "read from disk" in again.stderr
+    assert without.stdout == kept.stdout == again.stdout == "xyz\n"
+    assert "is no size" in cli.fails(*asked, "--prompt-cache", "much", code=2, stdin=b"x")[0]
+
+
 def test_a_pipe_is_answered_once_and_plainly(cli: Cli, chatty: Path) -> None:
     done = cli("chat", chatty / "chat.gguf", *GREEDY, stdin=b"question\n")
     assert done.stdout == "xyz\n"
@@ -450,7 +464,11 @@ def test_stats_are_those_of_run(cli: Cli, chatty: Path) -> None:
     screen = ChatScreen(cli, chatty / "chat.gguf", *GREEDY)
     screen.wait_prompt()
     screen.answer_to("one")
+    screen.answer_to("two")
     screen.answer_to("/stats")
-    for word in ("load", "TTFT", "prefill", "decode", "KV cache", "peak RSS", "the whole chat"):
-        assert word in screen.text
+    last, whole = screen.text.split("the whole chat, 2 answers")
+    for word in ("load", "TTFT", "prefill", "reused", "decode", "KV cache", "peak RSS"):
+        assert word in last
+    for word in ("TTFT", "prefill", "reused", "decode", "on average"):
+        assert word in whole
     assert screen.leave() == 0

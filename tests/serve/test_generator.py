@@ -49,6 +49,10 @@ def test_the_same_tokens_as_here(serve: Serve, cli: Cli, tiny_gguf: Path) -> Non
     assert there.stats.n_generated == here.stats.n_generated
     assert second.stats.peak_rss_bytes > 1 << 20
     assert second.stats.n_ctx == 256
+    assert there.stats.zero_rows == pytest.approx(here.stats.zero_rows, abs=0.02)
+    assert there.stats.n_reused_memory == 0
+    assert second.stats.n_reused_memory == len(prompt) - 1
+    assert second.stats.prefill_tps == pytest.approx(1 / second.stats.prefill_s)
     assert second.stats.kv_bytes_allocated == here.stats.kv_bytes_allocated
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -91,6 +92,9 @@ def chat(
     raw: Annotated[
         bool, typer.Option("--raw", help="Do not apply the chat template: continue the text.")
     ] = False,
+    prompt_cache: options.PromptCache = None,
+    no_prompt_cache: options.NoPromptCache = False,
+    no_speculate: options.NoSpeculate = False,
     stats: Annotated[
         bool, typer.Option("--stats", help="Show times, rates, memory after each answer.")
     ] = False,
@@ -129,10 +133,20 @@ def chat(
     from plm_edge.generate.sampling import Sampling
 
     engine_log.echo = options.debug_wanted
-    Sampling(temp, top_k, top_p, min_p, seed).checked()
-    setting = Setting(Sampling(temp, top_k, top_p, min_p, seed), n_predict, strict)
+    sampling = Sampling(temp, top_k, top_p, min_p, seed).checked()
+    setting = Setting(replace(sampling, seed=seed), n_predict, strict, not no_speculate)
     question = None if sys.stdin.isatty() else once.read_question()
-    where = setting_of(model, ctx, threads, kv, force, gpu=gpu, rpc=rpc, mlock=mlock)
+    where = setting_of(
+        model,
+        ctx,
+        threads,
+        kv,
+        force,
+        gpu=gpu,
+        rpc=rpc,
+        mlock=mlock,
+        prompts=options.prompts(prompt_cache, no_prompt_cache),
+    )
     reason = None
     with opening.opened(resume, where, alone=alone) as start, start.place(device, emulate) as place:
         talking = opening.begin(start, place, setting, system=system, keep=keep, raw=raw)

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from plm_edge.base import console
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.chat import commands, fit
+from plm_edge.chat import commands, conversation, fit
 from plm_edge.cli.run import result
 
 if TYPE_CHECKING:
@@ -87,16 +87,16 @@ def check_fits(chat: Chat, file: Attachment, n_tokens: int) -> None:
 def show_context(chat: Chat) -> None:
     """Print how full the context is, and what goes next."""
     fullness = chat.fullness()
-    conversation = chat.conversation
-    n_turns = len(conversation.turns)
+    talk = chat.conversation
+    n_turns = len(talk.turns)
     table = console.table("", "", "", right=(1,))
     share = f"{100 * fullness.n_used / fullness.n_ctx:.0f} % of {fullness.n_ctx:,} tokens"
     rows = [("context", f"{fullness.n_used:,}", share)]
-    if conversation.system:
-        system = f"{chat.count(conversation.system):,}"
-        rows.append(("system", system, f"tokens, never dropped: {begin_of(conversation.system)}"))
+    if talk.system:
+        system = f"{chat.count(talk.system):,}"
+        rows.append(("system", system, f"tokens, never dropped: {begin_of(talk.system)}"))
     sent = f"of {n_turns:,} go to the model"
-    rows.append(("turns", f"{n_turns - conversation.n_dropped:,}", sent))
+    rows.append(("turns", f"{n_turns - talk.n_dropped:,}", sent))
     if fullness.next_turn:
         turn, n_tokens = fullness.next_turn
         rows.append(("goes next", f"{n_tokens:,}", f"tokens: {begin_of(turn.question)}"))
@@ -125,17 +125,27 @@ def show_stats(chat: Chat) -> None:
         result.show_stats(chat.last)
         console.err.print()
     console.note(f"the whole chat, {len(figures):,} answer" + "s" * (len(figures) > 1) + ":")
-    n_computed, prefill_s = sum(f.n_computed for f in figures), sum(f.prefill_s for f in figures)
-    n_new, decode_s = sum(f.n_generated for f in figures), sum(f.decode_s for f in figures)
+    whole = conversation.total(figures)
     n_steps = sum(max(0, f.n_generated - 1) for f in figures)
-    ttft = [f.ttft_s for f in figures if f.ttft_s is not None]
+    rows = [
+        ("TTFT", "-" if whole.ttft_s is None else console.duration(whole.ttft_s), "on average"),
+        (
+            "prefill",
+            _rate(whole.n_computed, whole.prefill_s),
+            _tokens(whole.n_computed, whole.prefill_s),
+        ),
+        ("decode", _rate(n_steps, whole.decode_s), _tokens(whole.n_generated, whole.decode_s)),
+    ]
+    if reused := whole.n_prompt - whole.n_computed:
+        rows.insert(2, ("reused", f"{reused:,} tokens", "of the prompts, from a cache"))
+    if whole.n_drafted:
+        right = f"of {whole.n_drafted:,} guesses right"
+        share = f"({100 * whole.n_accepted / whole.n_drafted:.0f} %)"
+        rows.append(("guessed", f"{whole.n_accepted:,} tokens", f"{right} {share}"))
+    if whole.zero_rows is not None:
+        rows.append(("zero rows", f"{100 * whole.zero_rows:.0f} %", "of W_down not read (mean)"))
     table = console.table("", "", "", right=(1,))
-    mean = console.duration(sum(ttft) / len(ttft)) if ttft else "-"
-    for name, value, detail in (
-        ("TTFT", mean, "on average"),
-        ("prefill", _rate(n_computed, prefill_s), _tokens(n_computed, prefill_s)),
-        ("decode", _rate(n_steps, decode_s), _tokens(n_new, decode_s)),
-    ):
+    for name, value, detail in rows:
         table.add_row(Text(name, "dim"), Text(value, "bold"), Text(detail, "dim"))
     console.err.print(table)
 

@@ -44,7 +44,10 @@ def add(
 
 
 def remove(
-    name: Annotated[str, typer.Argument(help="A device that you added.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="A device that you added.", autocompletion=options.added_devices),
+    ],
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

@@ -57,7 +57,12 @@ def path(
 
 def clean(
     device: Annotated[
-        str | None, typer.Option("--device", help="Remove all builds for this device.")
+        str | None,
+        typer.Option(
+            "--device",
+            help="Remove all builds for this device.",
+            autocompletion=options.known_devices,
+        ),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Remove all builds, and the compilers' own files.")

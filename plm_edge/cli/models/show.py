@@ -18,7 +18,12 @@ def show(
     ] = False,
     device: Annotated[
         str | None,
-        typer.Option("--device", help="Ask this device what is free.", show_default=False),
+        typer.Option(
+            "--device",
+            help="Ask this device what is free.",
+            show_default=False,
+            autocompletion=options.added_devices,
+        ),
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,

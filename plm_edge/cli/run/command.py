@@ -121,7 +121,7 @@ def run(
         gpu=gpu,
         rpc=rpc,
         mlock=mlock,
-        prompts="off" if no_prompt_cache else prompt_cache,
+        prompts=options.prompts(prompt_cache, no_prompt_cache),
     )
     if device is not None:
         from plm_edge.cli.run import there

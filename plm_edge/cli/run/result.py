@@ -51,13 +51,14 @@ def show_stats(stats: Stats) -> None:
             f"used of {console.size(stats.kv_bytes_allocated)} for {stats.n_ctx:,} tokens "
             f"({stats.kv_type}, {stats.kv_bytes_per_token:,.0f} B a token)",
         ),
-        ("peak RSS", console.size(stats.peak_rss_bytes), ""),
+        ("peak RSS", console.size(stats.peak_rss_bytes) if stats.peak_rss_bytes else "-", ""),
     ]
-    if stats.zeros_by_layer:
-        lowest, highest = min(stats.zeros_by_layer), max(stats.zeros_by_layer)
-        mean = sum(stats.zeros_by_layer) / len(stats.zeros_by_layer)
-        detail = f"of W_down not read ({100 * lowest:.0f} to {100 * highest:.0f} % by layer)"
-        rows.append(("zero rows", f"{100 * mean:.0f} %", detail))
+    if stats.zero_rows is not None:
+        detail = "of W_down not read"
+        if stats.zeros_by_layer:
+            lowest, highest = min(stats.zeros_by_layer), max(stats.zeros_by_layer)
+            detail += f" ({100 * lowest:.0f} to {100 * highest:.0f} % by layer)"
+        rows.append(("zero rows", f"{100 * stats.zero_rows:.0f} %", detail))
     for name, value, detail in rows:
         table.add_row(Text(name, style="dim"), Text(value, style="bold"), Text(detail, style="dim"))
     console.err.print()
@@ -76,10 +77,11 @@ def _where(stats: Stats) -> str:
 
 
 def _speculation(stats: Stats) -> tuple[str, str, str]:
-    gain = "" if stats.speculation_gain is None else f"{stats.speculation_gain:.2f} x"
     share = 100 * stats.n_accepted / stats.n_drafted
-    detail = f"estimated gain; {stats.n_accepted:,} of {stats.n_drafted:,} guesses right"
-    return "guessed", gain, f"{detail} ({share:.0f} %)"
+    right = f"{stats.n_accepted:,} of {stats.n_drafted:,} guesses right ({share:.0f} %)"
+    if stats.speculation_gain is None:
+        return "guessed", f"{stats.n_accepted:,} tokens", right
+    return "guessed", f"{stats.speculation_gain:.2f} x", f"estimated gain; {right}"
 
 
 def write_json(

@@ -22,7 +22,12 @@ Which = Annotated[
 ]
 OnDevice = Annotated[
     str | None,
-    typer.Option("--device", help="The server on this device.", show_default=False),
+    typer.Option(
+        "--device",
+        help="The server on this device.",
+        show_default=False,
+        autocompletion=options.added_devices,
+    ),
 ]
 
 

@@ -216,7 +216,7 @@ class RemoteGeneration:
     def stats(self) -> Stats:
         """What it took there. `ttft_s` was measured here, the network included.
 
-        The figures are complete once the server has ended: it prints zero rows last.
+        A server on a device tells the layers apart when it ends (`zeros_by_layer`).
         """
         server, timings = self._server, self._timings
         report = read_log(server.log)
@@ -238,6 +238,10 @@ class RemoteGeneration:
             n_ctx=server.n_ctx,
             threads=server.threads,
             zeros_by_layer=_zeros(server.log),
+            zero_rows=timings.get("plm_zero_rows"),
+            n_reused_memory=int(timings.get("cache_n", 0)),
+            n_drafted=int(timings.get("draft_n", 0)),
+            n_accepted=int(timings.get("draft_n_accepted", 0)),
         )
 
 
