@@ -90,6 +90,24 @@ def test_the_text_is_the_one_without(
                 assert generation.stats.n_drafted > 0
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("kv", ["f16", "q8_0", "q4_0"])
+def test_a_chat_model_says_what_it_says_without(chat_gguf: Path, kv: str) -> None:
+    with Session.open(chat_gguf, Options(n_ctx=1024, threads=2, kv=kv)) as session:
+        generator = LocalGenerator(session)
+        asked = f"Write this class again, with a third function:\n\n{CODE * 4}"
+        prompt = generator.encode(asked).tokens
+        found = []
+        for speculate in (False, True):
+            generation = generator.generate(
+                Request(prompt, 96, Sampling(temp=0), speculate=speculate)
+            )
+            found.append((generation.whole(), generation.tokens))
+        assert found[0] == found[1]
+        assert generation.stats.n_accepted > 10
+
+
 @pytest.mark.parametrize("kv", ["f16", "q8_0", "q4_0", "f32"])
 @pytest.mark.parametrize("model", ["tiny_gguf", "llama_gguf"])
 @pytest.mark.parametrize("length", [40, 700])

@@ -27,11 +27,15 @@ def ask(cli: Cli, model: Path, *arguments: str) -> tuple[str, int, int]:
 
 
 @pytest.mark.parametrize("kv", ["f16", "q8_0", "q4_0"])
+@pytest.mark.parametrize("model", ["tiny_gguf", "chat_gguf"])
 @pytest.mark.usefixtures("program")
-def test_a_restarted_server_reads_the_prompt(cli: Cli, tiny_gguf: Path, kv: str) -> None:
-    first, none, count = ask(cli, tiny_gguf, "--kv", kv)
-    second, cached, _ = ask(cli, tiny_gguf, "--kv", kv)
-    without, off, _ = ask(cli, tiny_gguf, "--kv", kv, "--prompt-cache", "off")
+def test_a_restarted_server_reads_the_prompt(
+    request: pytest.FixtureRequest, cli: Cli, model: str, kv: str
+) -> None:
+    path: Path = request.getfixturevalue(model)
+    first, none, count = ask(cli, path, "--kv", kv)
+    second, cached, _ = ask(cli, path, "--kv", kv)
+    without, off, _ = ask(cli, path, "--kv", kv, "--no-prompt-cache")
     assert (none, cached, off) == (0, count - 1, 0)
     assert first == second == without
 

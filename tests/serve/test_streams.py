@@ -13,7 +13,6 @@ from tests.serve.conftest import Serve
 from tests.serve.http import Http
 
 pytestmark = pytest.mark.slow
-SECONDS = float(os.environ.get("PLM_EDGE_TEST_STREAM_SECONDS", "6"))
 STREAMS = 8
 PROMPTS = [
     "def add(a, b):", "import os\n\n", "class Node:\n", "for i in range(", "try:\n    value = ",
@@ -21,7 +20,8 @@ PROMPTS = [
 ]  # fmt: skip
 
 
-def test_eight_streams(serve: Serve) -> None:
+@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.full)])
+def test_eight_streams(serve: Serve, seconds: int) -> None:
     server = serve("--parallel", str(STREAMS), "--ctx", "256")
     http = server.http
     alone = [_text(http, prompt) for prompt in PROMPTS]
@@ -29,7 +29,7 @@ def test_eight_streams(serve: Serve) -> None:
     for prompt, text in zip(PROMPTS, alone, strict=True):
         assert _text(http, prompt) == text  # greedy: the same each time
 
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + seconds
     resident: list[int] = []
 
     def ask(number: int) -> list[str]:
