@@ -97,6 +97,10 @@ class LocalServer:
         """Whether it has ended."""
         return self._process.poll() is not None
 
+    def stopped(self) -> bool:
+        """Whether somebody stopped it: `plm-edge stop` does, and the end of a session."""
+        return self._process.poll() in (0, -signal.SIGTERM)
+
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for its end, at most `seconds`; return whether it has ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):

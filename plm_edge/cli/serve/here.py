@@ -81,7 +81,7 @@ def find_program() -> Path:
 
 
 def _watch(server: LocalServer, pressed: Interrupt) -> bool:
-    """Show what happens in short lines until Ctrl-C (True) or the end of the server (False)."""
+    """Show what happens in short lines until the server is stopped (True) or fails (False)."""
     lines = Follower(Path(server.running.log_file), whole=options.debug_wanted)
     while not pressed():
         time.sleep(_LOOK)  # Popen.wait would look twenty times a second
@@ -89,7 +89,7 @@ def _watch(server: LocalServer, pressed: Interrupt) -> bool:
         for line in lines.read():
             console.note(line)
         if ended:
-            return pressed()
+            return pressed() or server.stopped()
     return True
 
 
