@@ -330,6 +330,7 @@ def test_escape_sequences_of_a_model_do_not_reach_the_terminal(cli: Cli, tmp_pat
 
 
 def test_prompts_are_kept_unless_they_shall_not(cli: Cli, chatty: Path) -> None:
+    del cli.env["PLM_EDGE_PROMPT_CACHE"]  # the tests' own: off
     folder = Path(cli.env["PLM_EDGE_CACHE_DIR"]) / "prompts"
     asked = ("chat", chatty / "chat.gguf", *GREEDY, "--no-save", "--stats")
     without = cli(*asked, "--no-prompt-cache", "--no-speculate", stdin=b"x" * 500)
@@ -463,7 +464,7 @@ def test_ctrl_c_before_the_answer_begins_gives_the_message_back(cli: Cli, models
 def test_stats_are_those_of_run(cli: Cli, chatty: Path) -> None:
     screen = ChatScreen(cli, chatty / "chat.gguf", *GREEDY)
     screen.wait_prompt()
-    screen.answer_to("one")
+    screen.answer_to("one " * 20)  # what is shorter is not worth keeping
     screen.answer_to("two")
     screen.answer_to("/stats")
     last, whole = screen.text.split("the whole chat, 2 answers")

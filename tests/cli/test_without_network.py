@@ -45,7 +45,7 @@ def test_chat(cli: Cli, tiny_gguf: Path) -> None:
 def test_pull_says_that_there_is_none(cli: Cli) -> None:
     needs.program("unshare")
     wrapped = Cli(cli.env, ["unshare", "-rn", *cli.command])
-    what, _, fix = wrapped.fails("pull", "somebody/something:Q4_K_M", code=4)
+    what, _, fix = wrapped.fails("pull", "somebody/something:Q4_K_M", code=3)
     assert what
     assert fix
 

@@ -148,6 +148,7 @@ def chat(
         prompts=options.prompts(prompt_cache, no_prompt_cache),
     )
     reason = None
+    alone = alone or no_prompt_cache  # a server may keep prompts
     with opening.opened(resume, where, alone=alone) as start, start.place(device, emulate) as place:
         talking = opening.begin(start, place, setting, system=system, keep=keep, raw=raw)
         if question is None:

@@ -26,10 +26,9 @@ def find(setting: Setting) -> RunningServer | None:
     """The server here that has what a person wants; None if there is none.
 
     Without a model named, the one server that runs has it. A context, a type of the cache or a
-    number of threads that the person asked for must be the server's. Where no prompt may be kept
-    on disk there is none: a server may keep them.
+    number of threads that the person asked for must be the server's.
     """
-    if setting.gpu_layers or setting.rpc or setting.mlock or setting.prompts == "off":
+    if setting.gpu_layers or setting.rpc or setting.mlock:
         return None
     known = [
         one
