@@ -49,6 +49,7 @@ def test_json_is_as_here(ready: Pi, tiny_gguf: Path) -> None:
     device = there.pop("device")
     assert (device["name"], device["profile"], device["throttled"]) == ("pi", "rpi5", "")
     assert keys(here) == keys(there)
+    assert there["memory"]["bound_by"] == "pi"
     same = ("text", "tokens", "prompt_tokens", "stop_reason", "templated", "schema")
     assert {name: here[name] for name in same} == {name: there[name] for name in same}
     assert len(there["tokens"]) == 10
@@ -139,8 +140,8 @@ def test_memory_that_is_not_there(ready: Pi) -> None:
     what, why, fix = ready.cli.fails(
         "run", "--device", "pi", "-p", "x", "--ctx", "2000000000", code=5
     )
-    assert "does not fit the memory" in what
-    assert "MiB are available there" in why
+    assert "not enough memory" in what
+    assert "MiB are available to pi" in why
     assert "--ctx" in fix
 
 
