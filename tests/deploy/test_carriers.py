@@ -17,10 +17,10 @@ def test_from_deploy_to_clean(pi: Pi, tiny_gguf: Path) -> None:
         found = json.loads(pi.cli("uninstall", "--dry-run", "--json").stdout)["devices"]
         return [str(name) for name in found]
 
-    known = pi.server.home / "data/deployed.json"
+    known = Path(pi.cli.env["PLM_EDGE_DATA_DIR"]) / "deployed.json"
     assert named() == []
     pi.deploy(tiny_gguf)
     assert "pi" in known.read_text()
     assert named() == ["pi"]
-    pi.cli("devices", "clean", "pi", "--yes")
+    pi.cli("devices", "clean", "pi")
     assert named() == []
