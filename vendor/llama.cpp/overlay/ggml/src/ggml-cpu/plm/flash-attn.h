@@ -6,6 +6,10 @@
 
 #include "ggml-cpu-impl.h"
 
+// Rows of a cache that are summed in one piece for a single query of upstream's attention. Cut by the number of threads, as
+// upstream does, the same text would have other logits with another number.
+#define PLM_PIECE 128
+
 #ifdef __cplusplus
 extern "C" {
 #endif

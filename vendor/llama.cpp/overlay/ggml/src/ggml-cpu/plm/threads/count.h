@@ -6,7 +6,8 @@
 // more threads than cores, and where a model is so small that waiting for one another costs more than a thread saves.
 // None of these is asked of the system: two counts are timed in turns, where threads wait for long at all.
 //
-// The results of every op have the same bits for any number of threads (tests/test-plm-*.cpp).
+// Results must have the same bits for any number of threads, or they would depend on what else the machine does:
+// tests/generate/test_threads.py compares them.
 
 #include <stdbool.h>
 #include <stdint.h>
