@@ -35,6 +35,8 @@ SCHEMA = "plm-edge/benchmark-busy/1"
 BESIDE = (0, 1, 2)  # busy programs
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 LOOP = "while True: pass"
+MOST_S = 8.0  # seconds of a turn: an engine that stands still must end, too
+STEP, PIECE = 4, 32  # tokens between looks at the clock
 SETTLE = 0.5  # seconds until the scheduler has spread the new programs
 
 
@@ -53,21 +55,38 @@ def busy(count: int) -> Iterator[None]:
             one.wait()
 
 
+def decode_rate(engine: Engine, tokens: int) -> float:
+    """Tokens a second, of so many tokens or of as many as MOST_S seconds allow."""
+    engine.at(0)
+    made, seconds = 0, 0.0
+    while made < tokens and seconds < MOST_S:
+        seconds += engine.generate(0, STEP)
+        made += STEP
+    return made / seconds
+
+
+def prefill_rate(engine: Engine, tokens: int) -> float:
+    """As `decode_rate`, for a prompt in pieces of PIECE tokens."""
+    engine.at(0)
+    made, seconds = 0, 0.0
+    while made < tokens and seconds < MOST_S:
+        seconds += engine.fill(PIECE)
+        made += PIECE
+    return made / seconds
+
+
 def measure(
     engines: dict[str, Engine], rounds: int, tokens: int, prompt: int
 ) -> list[dict[str, Any]]:
     """Samples: of each round, engine and number of busy programs, tokens a second."""
-    samples = []
+    samples: list[dict[str, Any]] = []
     for round_ in range(rounds):
         for beside in BESIDE:
             with busy(beside):
                 # who is first changes, for the first turn finds the programs just started
-                order = list(engines.items())[:: 1 if round_ % 2 else -1]
-                for name, engine in order:
-                    engine.at(0)
-                    decode = tokens / engine.generate(0, tokens)
-                    engine.at(0)
-                    prefill = prompt / engine.fill(prompt)
+                for name, engine in list(engines.items())[:: 1 if round_ % 2 else -1]:
+                    decode = decode_rate(engine, tokens)
+                    prefill = prefill_rate(engine, prompt)
                     samples.append(
                         {"round": round_, "engine": name, "beside": beside,
                          "decode_tps": decode, "prefill_tps": prefill}

@@ -43,7 +43,7 @@ class Model:
         name_or_path: a GGUF, or the name of a model that `plm-edge list` shows. None takes what
             PLM_EDGE_MODEL names, else the newest, else the bundled tiny-plm.
         ctx: tokens of context; None: the model's, at most 4096, and fewer where memory is short.
-        threads: that compute; None: one a big core.
+        threads: most that compute, fewer while that is faster; None: one a big core.
         kv: type of the KV cache: "f16", "q8_0" or "q4_0"; "auto": f16, a smaller one where memory
             is short. `notes` say what was given up.
         gpu_layers: layers on a GPU, counted from the last; None: all, if the engine has one.

@@ -111,7 +111,8 @@ Model = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, max=512, help="Threads.", show_default="one a big core")
+    int | None,
+    typer.Option(min=1, max=512, help="Most threads that compute.", show_default="one a big core"),
 ]
 KV = Annotated[KVType, typer.Option(help="Type of the KV cache.")]
 FittingKV = Annotated[

@@ -13,7 +13,7 @@ from plm_edge.devices.transports.local import LocalTransport
 from plm_edge.machine.cores import Core, big
 
 SOURCE = "reported"
-_STATIC = ["-DGGML_NATIVE=OFF", "-DGGML_OPENMP=OFF", "-DBUILD_SHARED_LIBS=OFF"]
+_STATIC = ["-DGGML_NATIVE=OFF", "-DBUILD_SHARED_LIBS=OFF"]
 _SYSFS_CLOCK = "/sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq"
 # Mark in `Facts.meters` → meter: what it measures, how bench reads it, its unit
 # (tests/bench/test_profile_meters.py: each is one that bench or run --device reads)

@@ -30,7 +30,7 @@ class Options:
     Attributes:
         n_ctx: tokens of context; default the model's own, at most 4096, and fewer where memory is
             short (model/fit.py).
-        threads: default one a big physical core.
+        threads: most that compute, fewer while that is faster; default one a big physical core.
         kv: type of the KV cache, f16, q8_0, q4_0 (or f32, bf16); auto is f16, and a smaller one
             where memory is short.
         n_ubatch: tokens computed at once in prefill.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
-from collections import namedtuple
+from pathlib import Path
 
-import psutil
 import pytest
 
 from plm_edge.machine import load
-
-Times = namedtuple("Times", "user nice system idle iowait guest guest_nice")
 
 
 def test_a_busy_program_takes_a_core() -> None:
@@ -37,26 +35,42 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_what_this_process_uses_is_not_theirs(
-    monkeypatch: pytest.MonkeyPatch, clock: list[float]
+    monkeypatch: pytest.MonkeyPatch, clock: list[float], tmp_path: Path
 ) -> None:
-    all_of_it, own = [Times(5, 1, 2, 50, 3, 4, 0)], [0.0]
-    monkeypatch.setattr(psutil, "cpu_times", lambda: all_of_it[0])
+    own, tick = [0.0], os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr(load, "STAT", tmp_path / "stat")
     monkeypatch.setattr(load, "_own", lambda: own[0])
+
+    def spent(*seconds: float) -> None:
+        ticks = " ".join(str(round(one * tick)) for one in seconds)
+        load.STAT.write_text(f"cpu  {ticks}\ncpu0 {ticks}\n")
+
+    spent(5, 1, 2, 50, 3, 0, 0, 0, 4, 0)
     others = load.OtherPrograms()
     clock[0], own[0] = 12.0, 1.5
-    # 2 seconds: cores were busy for 3.5 in all, and the guest's second is the user's as well
-    all_of_it[0] = Times(8, 1, 2.5, 52, 3.5, 5, 0)
+    # 2 seconds: cores were busy for 3.5 in all; the guest's second is in the user's
+    spent(8, 1, 2.5, 52, 3.5, 0, 0, 0, 5, 0)
     assert others.cores() == pytest.approx((3.5 - 1.5) / 2)
 
 
-def test_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
-    def refused() -> None:
-        raise PermissionError("/proc/stat")
-
-    monkeypatch.setattr(psutil, "cpu_times", refused)
+@pytest.mark.parametrize("text", ["", "cpu  a b c d e f g h"])
+def test_where_the_system_does_not_say(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float], tmp_path: Path, text: str
+) -> None:
+    monkeypatch.setattr(load, "STAT", tmp_path / "stat")
+    load.STAT.write_text(text)
     others = load.OtherPrograms()
     clock[0] = 20
     assert others.cores() is None
+
+
+def test_where_there_is_no_proc(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(load, "STAT", tmp_path / "stat")
+    others = load.OtherPrograms()
+    clock[0] += 1
+    assert others.cores() is not None
 
 
 def test_a_moment_is_too_short(clock: list[float]) -> None:

@@ -18,7 +18,9 @@ def serve(
     ] = None,
     port: Port = 7560,
     ctx: options.Ctx = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=512, help="Threads there.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=512, help="Most threads that compute there.")
+    ] = None,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the one that runs there.")] = False,
     force: options.Force = False,
     emulate: options.Emulate = False,
