@@ -66,6 +66,7 @@ def test_both_are_built_alike() -> None:
         re.findall(r"^set\((GGML_\w+|LLAMA_OPENSSL|BUILD_SHARED_LIBS)\s+(\S+)\)", text, re.M)
     )
     assert ours.pop("GGML_RPC") == "ON"  # another backend, idle unless asked for
+    assert ours.pop("GGML_OPENMP") == "OFF"  # a pool of our own; stock keeps upstream's choice
     assert ours.pop("GGML_NATIVE") == "${PLM_EDGE_NATIVE}"
     assert stock.SETTINGS["GGML_NATIVE"] == "ON"
     assert {name: stock.SETTINGS[name] for name in ours} == ours
