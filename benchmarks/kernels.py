@@ -1,10 +1,12 @@
 """Ours against stock llama.cpp of the same pin, in turns, on a synthetic PLM-1.8B.
 
-    python -m benchmarks.kernels [--quick] [--minutes 18]     (make bench-kernels does all of it)
+    python -m benchmarks.kernels [--quick] [--minutes 18] [--isa avx2]
+                                                    (make bench-kernels does all of it)
 
 Prefill, decode, memory, ablations of ours, what decode must read and how fast this machine reads.
 Writes raw samples to benchmarks/results/kernels.json and makes BENCHMARKS.md from them again.
 `--quick` measures little, at short contexts, into build/bench: to try the program, not to report.
+`--isa` compiles both engines for that instruction set alone, and writes kernels-ISA.json.
 
 The first run also builds stock llama.cpp and makes the models (some minutes, kept in build/bench);
 that is timed apart. `--minutes` bounds the measurement: on a slow machine the ablations' contexts
@@ -21,7 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, prepare, report, required_bytes
+from benchmarks import isa, machine, prepare, report, required_bytes
 from benchmarks.campaign import Campaign, Plan
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
@@ -92,6 +94,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "build/bench", help="models, builds")
     parser.add_argument("--checkpoint", type=Path, help="a synthetic checkpoint that exists")
     parser.add_argument("--keep-checkpoint", action="store_true", help="do not delete it (3.7 GB)")
+    parser.add_argument("--isa", choices=isa.SETTINGS, help="default: all that the CPU has")
     parser.add_argument("--stock", type=Path, help="folder of a stock build (libllama.so)")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/kernels.json")
     parser.add_argument("--prepare", action="store_true", help="build and convert; measure nothing")
@@ -115,7 +118,11 @@ def run(args: argparse.Namespace) -> None:
     check_machine()
     engine = library.load()
     begun = time.monotonic()
-    stock = args.stock or build_stock(args.folder / "stock")
+    if args.isa:
+        libraries = isa.build(args.isa, args.folder)
+    else:
+        stock = args.stock or build_stock(args.folder / "stock")
+        libraries = {"ours": engine.folder, "stock": stock}
     preparation = {"build stock llama.cpp": round(time.monotonic() - begun, 1)}
     models, seconds = prepare.prepare(args.folder, args.checkpoint, args.keep_checkpoint)
     preparation |= seconds
@@ -124,13 +131,13 @@ def run(args: argparse.Namespace) -> None:
         return
     threads = args.threads or default_threads()
     plan = QUICK if args.quick else FULL
-    libraries = {"ours": engine.folder, "stock": stock}
     found = measure(libraries, models, plan, threads, args.minutes)
     zeros = found["zeros"]["decode_mean"]
     result = {
         "schema": SCHEMA,
         "synthetic": True,
         "quick": args.quick,
+        "isa": args.isa,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join(["python -m benchmarks.kernels", *sys.argv[1:]]),
         "source": machine.revision(),
@@ -146,7 +153,8 @@ def run(args: argparse.Namespace) -> None:
         },
         **found,
     }
-    default = args.folder / "kernels-quick.json" if args.quick else report.RESULTS / "kernels.json"
+    name = f"kernels-{args.isa}" if args.isa else "kernels"
+    default = args.folder / f"{name}-quick.json" if args.quick else report.RESULTS / f"{name}.json"
     out = args.out or default
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(out, json.dumps(result, indent=1) + "\n")

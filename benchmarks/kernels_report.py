@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import isa
 from benchmarks.kernels_figures import (
     Spread,
     bandwidth_beside,
@@ -24,6 +25,15 @@ TARGETS = (
     ("prefill", 512, "ours", 1.1),
     ("prefill", 4096, "ours", 1.1),
 )
+# the same where both are compiled for one instruction set
+ISA_TARGETS = {
+    "avx2": (
+        ("decode", 0, "ours", 1.5),
+        ("decode", 4096, "ours", 1.9),
+        ("decode", 4096, "ours, q8_0", 2.1),
+        ("prefill", 512, "ours", 1.6),
+    )
+}
 CACHE_TARGETS = (("ours", "f16", 8.9), ("ours, q8_0", "q8_0", 16.7))
 MEMORY_TARGET = 1.7
 BANDWIDTH_TARGET = 0.8
@@ -41,8 +51,12 @@ def _head(data: dict[str, Any]) -> str:
     where, source, sizes = data["machine"], data["source"], data["model_bytes"]
     virtual = ", a virtual machine" if where["virtual"] else ""
     quick = " A quick trial at short contexts: no figure to report." if data["quick"] else ""
+    built_for = data.get("isa")
+    title = f", both compiled for {isa.NAMES[built_for]}" if built_for else ""
+    again = f" BENCH_ARGS='--isa {built_for}'" if built_for else ""
     return (
-        f"## Kernels: ours against stock llama.cpp{' (quick trial)' if data['quick'] else ''}\n\n"
+        f"## Kernels: ours against stock llama.cpp{title}"
+        f"{' (quick trial)' if data['quick'] else ''}\n\n"
         f"**Synthetic weights**: PLM-1.8B's shapes, random values, {data['quant'].upper()}; "
         f"{100 * data['zeros']['decode_mean']:.1f} % zeros after squared ReLU, counted by the "
         f"engine while it decoded.{quick} Each engine has what `plm-edge convert --quant "
@@ -52,7 +66,7 @@ def _head(data: dict[str, Any]) -> str:
         f"{where['cpu']}{virtual}, threads: {where['threads']}, {data['date'][:10]}. "
         f"Stock is {data['pin']}'s llama.cpp, untouched, built by the same compiler with the same "
         f"flags. Commit {source['commit'][:12]}{' with changes' if source['changed'] else ''}. "
-        "Measure it again: `make bench-kernels`."
+        f"Measure it again: `make bench-kernels{again}`."
     )
 
 
@@ -77,7 +91,7 @@ def _targets(data: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     end = data["plan"]["end"]
-    for setting, asked_at, ours, target in TARGETS:
+    for setting, asked_at, ours, target in ISA_TARGETS.get(data.get("isa") or "", TARGETS):
         size = _size(data, setting, asked_at)
         found = ratio(data, setting, size, ours)
         if found is None:

@@ -3,8 +3,9 @@
     python -m benchmarks.report            write it
     python -m benchmarks.report --check    end with 1 when it is not what the results give
 
-results/NAME.json is rendered by `section(data) -> str` of benchmarks/NAME_report.py, between
-`<!-- NAME -->` and `<!-- /NAME -->`. Nothing else is in the page, and nobody edits it by hand.
+results/NAME.json, or NAME-VARIANT.json, is rendered by `section(data) -> str` of
+benchmarks/NAME_report.py, between `<!-- NAME -->` and `<!-- /NAME -->`. Nothing else is in the
+page, and nobody edits it by hand.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def page(results: Path = RESULTS) -> str:
     parts = [HEAD]
     known = sections()
     for path in sorted(results.glob("*.json")):
-        text = known[path.stem](json.loads(path.read_text(encoding="utf-8"))).strip()
+        text = known[path.stem.partition("-")[0]](
+            json.loads(path.read_text(encoding="utf-8"))
+        ).strip()
         parts.append(f"<!-- {path.stem} -->\n{text}\n<!-- /{path.stem} -->\n")
     return "\n".join(parts)
 

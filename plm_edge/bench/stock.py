@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from plm_edge.base import files, folders
@@ -45,11 +46,12 @@ def default_folder() -> Path:
     return folders.cache() / f"stock-{library.read_pin().version}"
 
 
-def build_stock(folder: Path | None = None) -> Path:
+def build_stock(folder: Path | None = None, settings: Mapping[str, str] | None = None) -> Path:
     """Build upstream's own llama.cpp of the pinned version; twice does no more.
 
     Args:
         folder: for sources and objects, made when missing; None takes `default_folder`.
+        settings: CMake's, that add to SETTINGS or stand in their place.
 
     Returns:
         The folder with llama-bench, libllama and libggml*.
@@ -60,7 +62,8 @@ def build_stock(folder: Path | None = None) -> Path:
     folder = (folder or default_folder()).resolve()
     pin = Pin.read(source.vendor())
     stamp = folder / "stock.json"
-    record = {"sha256": pin.sha256, "settings": SETTINGS, "targets": list(TARGETS)}
+    chosen = {**SETTINGS, **(settings or {})}
+    record = {"sha256": pin.sha256, "settings": chosen, "targets": list(TARGETS)}
     built = folder / "build/bin"
     if _read(stamp) == record and (built / "llama-bench").is_file():
         return built
@@ -71,7 +74,7 @@ def build_stock(folder: Path | None = None) -> Path:
     generator = ["-G", "Ninja"] if _tool("ninja") else []
     _run(
         "configure", _needed("cmake"), "-S", str(tree), "-B", str(folder / "build"), *generator,
-        *(f"-D{name}={value}" for name, value in SETTINGS.items()),
+        *(f"-D{name}={value}" for name, value in chosen.items()),
     )  # fmt: skip
     _run(
         "compile", _needed("cmake"), "--build", str(folder / "build"), "--target", *TARGETS,

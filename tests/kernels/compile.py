@@ -31,17 +31,22 @@ GGML = (
     "plm-ops/mul-mat-sparse-t-reference.cpp",
 )
 
-# name: features as Linux names them, compiler flags; each has what the one before it has
+# name: features as Linux names them, compiler flags
 AVX2 = (("avx2", "fma", "f16c"), ("-mavx2", "-mfma", "-mf16c"))
 AVX512 = (
     (*AVX2[0], "avx512f", "avx512bw", "avx512dq", "avx512vl"),
     (*AVX2[1], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
 )
 VNNI = ((*AVX512[0], "avx512_vnni"), (*AVX512[1], "-mavx512vnni"))
+# AVX-VNNI is in few CPUs: its code with the same instructions in AVX-512's encoding, or emulated
+NARROW = (VNNI[0], (*VNNI[1], "-DPLM_NARROW"))
+EMULATED = (AVX2[0], (*AVX2[1], "-DPLM_VNNI_EMULATED"))
 VBMI = ((*VNNI[0], "avx512vbmi"), (*VNNI[1], "-mavx512vbmi"))
 X86 = {
     "scalar": ((), ()),
     "avx2": AVX2,
+    "avx-vnni-emulated": EMULATED,
+    "avx-vnni": NARROW,
     "avx512": AVX512,
     "avx512-vnni": VNNI,
     "avx512-vbmi": VBMI,
@@ -85,13 +90,41 @@ def run(command: list[str]) -> None:
 
 def for_x86(variant: str, test: str, kernels: tuple[str, ...]) -> Path:
     """`compile_test` for one of X86; skips the test where this CPU cannot run it."""
+    return compile_test(host(), variant, flags_for(variant), test, kernels)
+
+
+def flags_for(variant: str) -> tuple[str, ...]:
+    """The compiler's, for one of X86; skips the test where this CPU cannot run it."""
     needed, flags = X86[variant]
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("not an x86 machine")
     info = Path("/proc/cpuinfo").read_text()
     if not set(needed) <= set(info.split("flags", 1)[1].split("\n", 1)[0].split()):
         pytest.skip(f"{needs.CPU} {', '.join(needed)}")
-    return compile_test(host(), variant, flags, test, kernels)
+    return flags
+
+
+def library_for_x86(variant: str, kernels: str) -> Path:
+    """`kernels`, a folder below ggml-cpu/plm, as a shared library for one of X86.
+
+    What it calls of ggml's is found in the libraries that are loaded when it is.
+    """
+    flags = flags_for(variant)
+    folder = OUT / "host" / variant
+    folder.mkdir(parents=True, exist_ok=True)
+    library = folder / f"{kernels}.so"
+    src = TREE / "ggml/src"
+    sources = sorted((src / "ggml-cpu/plm" / kernels).glob("*.cpp"))
+    newest = max(path.stat().st_mtime for path in (src / "ggml-cpu/plm").glob("**/*.[ch]*"))
+    with (OUT / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists() or library.stat().st_mtime < newest:
+            include = [
+                f"-I{TREE / part}" for part in ("ggml/include", "ggml/src", "ggml/src/ggml-cpu")
+            ]
+            how = ("-std=c++17", "-O3", "-fPIC", "-shared", *flags, *include)
+            run([*host().cxx, *how, *map(str, sources), "-o", str(library)])
+    return library
 
 
 def compile_test(

@@ -10,8 +10,11 @@ import pytest
 
 from testkit.checkout import Upstream
 
-Q4_K, Q5_K = 12, 13
-BLOCK, Q4_K_BYTES, Q5_K_BYTES, Q8_K_BYTES = 256, 144, 176, 292
+from . import compile
+
+BLOCK, Q8_K_BYTES = 256, 292
+Q4_K = (12, 144)  # ggml's number of the type, bytes of a block
+ROWS_OF = {"q5_K": (13, 176), "q6_K": (14, 210)}
 ROWS = 8  # of an interleaved block
 ZERO = ctypes.c_size_t(0)
 
@@ -21,12 +24,16 @@ pytestmark = pytest.mark.parametrize(
 
 
 class Ggml:
-    """The functions that these tests call, of the libraries that the tools were built with."""
+    """The functions that these tests call: ours for a kind of CPU, and ggml's."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, variant: str) -> None:
         self.base = ctypes.CDLL(str(upstream.bin / "libggml-base.so"), mode=ctypes.RTLD_GLOBAL)
-        self.cpu: Any = ctypes.CDLL(str(upstream.bin / "libggml-cpu.so"))
+        self.cpu: Any = ctypes.CDLL(str(upstream.bin / "libggml-cpu.so"), mode=ctypes.RTLD_GLOBAL)
         self.cpu.ggml_cpu_init()  # tables that the plain versions read
+        ours: Any = self.cpu
+        if variant != "native":
+            ours = ctypes.CDLL(str(compile.library_for_x86(variant, "k-quants")))
+        self.ours = ours
 
     def quantized(self, x: np.ndarray, kind: int, block_bytes: int) -> np.ndarray:
         """x: float32 [rows, n]; returns bytes [rows, n / 256, block_bytes]."""
@@ -51,25 +58,27 @@ class Ggml:
         return out
 
 
-@pytest.fixture(scope="module")
-def ggml(upstream: Upstream) -> Ggml:
-    return Ggml(upstream)
+@pytest.fixture(scope="module", params=["native", *compile.X86])
+def ggml(upstream: Upstream, request: pytest.FixtureRequest) -> Ggml:
+    return Ggml(upstream, request.param)
 
 
-def test_row_of_q5_k(ggml: Ggml, n: int, scale: float) -> None:
+@pytest.mark.parametrize("kind", ROWS_OF)
+def test_row(ggml: Ggml, n: int, scale: float, kind: str) -> None:
     x, (y,) = values(1, n, scale)
-    weights, inputs = ggml.quantized(x, Q5_K, Q5_K_BYTES), ggml.inputs(y)
+    weights, inputs = ggml.quantized(x, *ROWS_OF[kind]), ggml.inputs(y)
 
-    def dot(name: str) -> float:
+    def dot(function: Any) -> float:
         out = ctypes.c_float(np.nan)
         at = ctypes.byref(out)
-        getattr(ggml.cpu, name)(n, at, ZERO, pointer(weights), ZERO, pointer(inputs), ZERO, 1)
+        function(n, at, ZERO, pointer(weights), ZERO, pointer(inputs), ZERO, 1)
         return out.value
 
-    expected = dot("ggml_vec_dot_q5_K_q8_K_generic")
+    expected = dot(getattr(ggml.cpu, f"ggml_vec_dot_{kind}_q8_K_generic"))
     # the integers are the same; only the order of the sums of blocks differs
     magnitude = scale * np.sqrt(n)
-    assert dot("plm_vec_dot_q5_K_q8_K") == pytest.approx(expected, abs=2e-6 * magnitude)
+    found = dot(getattr(ggml.ours, f"plm_vec_dot_{kind}_q8_K"))
+    assert found == pytest.approx(expected, abs=2e-6 * magnitude)
     assert abs(expected - float(x[0] @ y)) < 0.2 * magnitude
 
 
@@ -78,22 +87,25 @@ def test_repacked_rows_of_q4_k(ggml: Ggml, n: int, scale: float, tokens: int) ->
     rows = 3 * ROWS
     x, y = values(rows, n, scale, tokens)
     inputs = ggml.inputs(y[0]) if tokens == 1 else ggml.inputs_by_fours(y)
-    weights = interleaved(ggml.quantized(x, Q4_K, Q4_K_BYTES))
+    weights = interleaved(ggml.quantized(x, *Q4_K))
     stride = rows + 5  # what lies between the rows of the result is not theirs
 
-    def products(name: str) -> np.ndarray:
+    def products(function: Any) -> np.ndarray:
         out = np.full((tokens, stride), np.nan, np.float32)
         to, step = pointer(out), ctypes.c_size_t(stride)
-        getattr(ggml.cpu, name)(n, to, step, pointer(weights), pointer(inputs), tokens, rows)
+        function(n, to, step, pointer(weights), pointer(inputs), tokens, rows)
         assert np.isnan(out[:, rows:]).all()
         return out[:, :rows]
 
     kind = "gemv" if tokens == 1 else "gemm"
     # the integers are the same; upstream sums each eight of them in floats
-    expected = products(f"ggml_{kind}_q4_K_8x8_q8_K_generic")
+    expected = products(getattr(ggml.cpu, f"ggml_{kind}_q4_K_8x8_q8_K_generic"))
     magnitude = scale * np.sqrt(n)
     np.testing.assert_allclose(
-        products(f"plm_{kind}_q4_K_8x8_q8_K"), expected, rtol=0, atol=2e-5 * magnitude
+        products(getattr(ggml.ours, f"plm_{kind}_q4_K_8x8_q8_K")),
+        expected,
+        rtol=0,
+        atol=2e-5 * magnitude,
     )
     assert np.abs(expected - y @ x.T).max() < 0.5 * magnitude
 
@@ -106,7 +118,7 @@ def test_rounding_to_q8_k(ggml: Ggml, n: int, scale: float) -> None:
     y[-BLOCK] = -y[-1]
     y[-5] = np.nan
     out = np.full(len(y) // BLOCK * Q8_K_BYTES, 0, np.uint8)
-    ggml.cpu.plm_quantize_row_q8_K(pointer(y), pointer(out), ctypes.c_int64(len(y)))
+    ggml.ours.plm_quantize_row_q8_K(pointer(y), pointer(out), ctypes.c_int64(len(y)))
     np.testing.assert_array_equal(out, ggml.inputs(y))
 
 

@@ -1,4 +1,4 @@
-// The AVX-512 products of q4_K and q5_K against those of ggml's that they stand for, in turns.
+// Our products of q4_K, q5_K and q6_K against those of ggml's that they stand for, in turns.
 //
 //   bench-plm-k-quants [THREADS [ROUNDS]]      e.g. 2 15
 //
@@ -125,7 +125,7 @@ int main(int argc, char ** argv) {
     std::vector<block_q8_K> y(N / QK_K);
     plm_quantize_row_q8_K(x.data(), y.data(), N);
 
-    constexpr int64_t q4 = N / QK_K * sizeof(block_q4_K), q5 = N / QK_K * sizeof(block_q5_K);
+    constexpr int64_t q4 = N / QK_K * sizeof(block_q4_K), q5 = N / QK_K * sizeof(block_q5_K), q6 = N / QK_K * sizeof(block_q6_K);
     const auto vectors = [&](auto dot, int64_t row_bytes) {
         return [&y, dot, row_bytes](const char * rows, float * sums) {
             for (int64_t r = 0; r < STEP; r++) {
@@ -139,6 +139,8 @@ int main(int argc, char ** argv) {
         { "  ggml's", q4, [&](const char * rows, float * s) { ggml_gemv_q4_K_8x8_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
         { "q5_K, a row", q5, vectors(plm_vec_dot_q5_K_q8_K, q5) },
         { "  ggml's", q5, vectors(ggml_vec_dot_q5_K_q8_K, q5) },
+        { "q6_K, a row", q6, vectors(plm_vec_dot_q6_K_q8_K, q6) },
+        { "  ggml's", q6, vectors(ggml_vec_dot_q6_K_q8_K, q6) },
     };
 
     constexpr int64_t memory_bytes = 128 << 20, cache_bytes = 256 << 10;

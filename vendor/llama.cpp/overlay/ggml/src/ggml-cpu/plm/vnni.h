@@ -1,9 +1,50 @@
 #pragma once
 
-// Sums of products in place. gcc 12 copies every sum before and after these intrinsics, and where many are held at
-// once it runs out of registers and goes through memory: half of the speed.
+// Sums of products of bytes and of words, by the instructions that do it at once.
+//
+//   PLM_VNNI_256        the functions for 8 sums are there: AVX-VNNI (Intel since Alder Lake, AMD since Zen 5), or AVX-512's
+//   PLM_VNNI_EMULATED   set by tests: the same functions by instructions of AVX2, for CPUs without any of these
+//
+// In place, for gcc 12 copies every sum before and after these intrinsics, and where many are held at once it runs out
+// of registers and goes through memory: half of the speed.
 
-#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
+#if defined(__AVXVNNI__) && !(defined(__AVX512VL__) && defined(__AVX512VNNI__))
+#define PLM_VNNI_256
+
+#include "x86-intrinsics.h"
+
+static inline __m256i add_products_of_bytes(__m256i sum, __m256i u, __m256i s) {
+#if defined(__GNUC__) && !defined(__clang__)
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(u), "x"(s));
+    return sum;
+#else
+    return _mm256_dpbusd_avx_epi32(sum, u, s);
+#endif
+}
+
+static inline __m256i add_products_of_words(__m256i sum, __m256i a, __m256i b) {
+#if defined(__GNUC__) && !defined(__clang__)
+    asm("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+    return sum;
+#else
+    return _mm256_dpwssd_avx_epi32(sum, a, b);
+#endif
+}
+
+#elif defined(PLM_VNNI_EMULATED)
+#define PLM_VNNI_256
+
+#include "x86-intrinsics.h"
+
+static inline __m256i add_products_of_words(__m256i sum, __m256i a, __m256i b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
+
+static inline __m256i add_products_of_bytes(__m256i sum, __m256i u, __m256i s) {
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
+    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
+    return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
+}
+
+#elif defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
 
 #include "x86-intrinsics.h"
 
@@ -16,6 +57,8 @@ static inline __m512i add_products_of_bytes(__m512i sum, __m512i u, __m512i s) {
     return _mm512_dpbusd_epi32(sum, u, s);
 #endif
 }
+
+#define PLM_VNNI_256
 
 // 8 of them
 static inline __m256i add_products_of_bytes(__m256i sum, __m256i u, __m256i s) {
@@ -34,6 +77,15 @@ static inline __m512i add_products_of_words(__m512i sum, __m512i a, __m512i b) {
     return sum;
 #else
     return _mm512_dpwssd_epi32(sum, a, b);
+#endif
+}
+
+static inline __m256i add_products_of_words(__m256i sum, __m256i a, __m256i b) {
+#if defined(__GNUC__) && !defined(__clang__)
+    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+#else
+    return _mm256_dpwssd_epi32(sum, a, b);
 #endif
 }
 

@@ -12,6 +12,9 @@ namespace mla {
 
 static constexpr int QV = BLOCK / LANES; // vectors across a block
 
+// pairs of values between two looks ahead: with 256 bits a pair is so few instructions that looking would be a third of them
+static constexpr int PAIRS = LANES == 16 ? 1 : 4;
+
 struct i16_tile {
     int16_t * keys; // [TILE][ld_k]
     float * scale;  // [TILE]
@@ -230,20 +233,23 @@ static void i16_scores(const shape & a, const char * block, const char * p, int6
                 acc[r][v] = izero();
             }
         }
-        for (int64_t i = 0; i < a.ld_k; i += 2, q += BLOCK * 4) {
+        static_assert(32 % (2 * PAIRS) == 0, "ld_k is a multiple of 32");
+        for (int64_t i = 0; i < a.ld_k; i += 2 * PAIRS) {
             next.step();
-            vi x[QV];
-            for (int v = 0; v < QV; v++) {
-                x[v] = iload(q + v * sizeof(vi));
-            }
-            for (int r = 0; r < ROWS; r++) {
-                const vi y = pair_of(fourth[r / 4] + r % 4 * a.ld_k);
+            for (int pair = 0; pair < PAIRS; pair++, q += BLOCK * 4) {
+                vi x[QV];
                 for (int v = 0; v < QV; v++) {
-                    acc[r][v] = dot(acc[r][v], x[v], y);
+                    x[v] = iload(q + v * sizeof(vi));
+                }
+                for (int r = 0; r < ROWS; r++) {
+                    const vi y = pair_of(fourth[r / 4] + r % 4 * a.ld_k + 2 * pair);
+                    for (int v = 0; v < QV; v++) {
+                        acc[r][v] = LANES == 16 ? dot(acc[r][v], x[v], y) : dot_in_place(acc[r][v], x[v], y);
+                    }
                 }
             }
             for (int r = 0; r < ROWS / 4; r++) {
-                fourth[r] += 2;
+                fourth[r] += 2 * PAIRS;
                 MLA_IN_REGISTER(fourth[r]);
             }
         }
@@ -277,7 +283,7 @@ static void probabilities(const i16_tile & tile, const float * p, int64_t n, cha
 }
 
 static void i16_accumulate(const shape & a, const float * p, const float * decay, char * t, int64_t n, float * out, lookahead & next) {
-    constexpr int HEADS = LANES == 16 ? 8 : 2; // measured: 4 and 8 are slower with 256 bits
+    constexpr int HEADS = LANES == 16 ? 8 : 4;
     const i16_tile tile(a, t);
 
     char pairs[TILE / 2 * BLOCK * 4];
@@ -292,15 +298,17 @@ static void i16_accumulate(const shape & a, const float * p, const float * decay
             }
             const int16_t * row = tile.keys + c;
             const char * pair = pairs + h * 4;
-            for (int64_t j = 0; j < n; j += 2, row += 2 * a.ld_k, pair += BLOCK * 4) {
-                MLA_IN_REGISTER(pair);
+            for (int64_t j = 0; j < n;) {
                 next.step();
-                const vi x = iload(row), y = iload(row + a.ld_k);
-                const vi u = unpack_lo(x, y), w = unpack_hi(x, y);
-                for (int i = 0; i < HEADS; i++) {
-                    const vi f = pair_of(pair + i * 4);
-                    lo[i] = dot_in_place(lo[i], u, f);
-                    hi[i] = dot_in_place(hi[i], w, f);
+                for (int k = 0; k < PAIRS && (k == 0 || j < n); k++, j += 2, row += 2 * a.ld_k, pair += BLOCK * 4) {
+                    MLA_IN_REGISTER(pair);
+                    const vi x = iload(row), y = iload(row + a.ld_k);
+                    const vi u = unpack_lo(x, y), w = unpack_hi(x, y);
+                    for (int i = 0; i < HEADS; i++) {
+                        const vi f = pair_of(pair + i * 4);
+                        lo[i] = dot_in_place(lo[i], u, f);
+                        hi[i] = dot_in_place(hi[i], w, f);
+                    }
                 }
             }
             for (int i = 0; i < HEADS; i++) {

@@ -117,14 +117,26 @@ static inline vi unpack_lo(vi a, vi b) { return _mm256_unpacklo_epi16(a, b); }
 static inline vi unpack_hi(vi a, vi b) { return _mm256_unpackhi_epi16(a, b); }
 static inline vi pair_up(vi a, vi b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
 static inline vi dot(vi acc, vi a, vi b) {
-#if defined(__AVXVNNI__)
-    return _mm256_dpwssd_avx_epi32(acc, a, b);
+#if defined(PLM_VNNI_256)
+    return add_products_of_words(acc, a, b);
 #else
     return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
 #endif
 }
 
-static inline vi dot_in_place(vi acc, vi a, vi b) { return dot(acc, a, b); }
+static inline vi dot_in_place(vi acc, vi a, vi b) {
+#if defined(PLM_VNNI_256)
+    return add_products_of_words(acc, a, b);
+#else
+    const vi products = _mm256_madd_epi16(a, b);
+#if defined(__GNUC__) && !defined(__clang__)
+    asm("vpaddd %1, %0, %0" : "+x"(acc) : "x"(products)); // else gcc copies each sum
+    return acc;
+#else
+    return _mm256_add_epi32(acc, products);
+#endif
+#endif
+}
 
 static inline vi round_pack(vf a, vf b, vf f) { return _mm256_packs_epi32(to_int(mul(a, f)), to_int(mul(b, f))); }
 

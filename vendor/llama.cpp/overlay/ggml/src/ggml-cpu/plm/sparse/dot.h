@@ -18,7 +18,7 @@
 #if defined(PLM_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 #define SPARSE_T_DOT_512
 #endif
-#if (defined(__AVX512VNNI__) && defined(__AVX512VL__)) || defined(__AVXVNNI__)
+#if defined(PLM_VNNI_256)
 #define SPARSE_T_DOT_ALL_BITS // else pairs of products saturate at 16 bits: for bytes below 64 alone
 #endif
 #elif defined(PLM_NEON) && defined(__ARM_FEATURE_DOTPROD)
@@ -152,10 +152,8 @@ template <bool SAME> PLM_INLINE __m256 spread(float lower, float upper) {
 }
 
 PLM_INLINE __m256i dot(__m256i sum, __m256i w, __m256i x) {
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#if defined(PLM_VNNI_256)
     return add_products_of_bytes(sum, w, x);
-#elif defined(__AVXVNNI__)
-    return _mm256_dpbusd_avx_epi32(sum, w, x);
 #else
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
 #endif
