@@ -1,4 +1,5 @@
-"""The models of benchmarks/kernels.py, made once: two GGUFs of one synthetic checkpoint."""
+"""The models of benchmarks/kernels.py and benchmarks/peers.py, made once: GGUFs of a synthetic
+checkpoint of PLM, and GGUFs in other models' shapes."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers_shapes import SHAPES, Shape
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,13 +28,17 @@ CONVERT = "from plm_edge.cli import main; import sys; sys.exit(main(sys.argv[1:]
 
 
 def prepare(
-    folder: Path, checkpoint: Path | None, keep_checkpoint: bool
+    folder: Path,
+    checkpoint: Path | None,
+    keep_checkpoint: bool,
+    layouts: Sequence[str] = LAYOUTS,
 ) -> tuple[dict[str, Path], dict[str, float]]:
     """Makes what is missing in `folder`, and again what older code of ours made.
 
     Args:
         checkpoint: an existing synthetic checkpoint; None writes one into `folder`.
         keep_checkpoint: leave the one that was written; else it is deleted once converted.
+        layouts: those of LAYOUTS that are wanted.
 
     Returns:
         The model's file by layout, and the seconds that each step took (no entry: not needed).
@@ -41,11 +48,11 @@ def prepare(
     """
     folder.mkdir(parents=True, exist_ok=True)
     made_from = _inputs(checkpoint)
-    models = {layout: folder / f"plm-1.8b-synthetic-{layout}-{QUANT}.gguf" for layout in LAYOUTS}
+    models = {layout: folder / f"plm-1.8b-synthetic-{layout}-{QUANT}.gguf" for layout in layouts}
     stamps = {layout: path.with_suffix(".json") for layout, path in models.items()}
     missing = [
         layout
-        for layout in LAYOUTS
+        for layout in layouts
         if not models[layout].is_file() or _read(stamps[layout]) != made_from
     ]
     seconds: dict[str, float] = {}
@@ -70,15 +77,49 @@ def prepare(
     return models, seconds
 
 
+def peers(folder: Path, names: Sequence[str]) -> tuple[dict[str, Path], dict[str, float]]:
+    """As `prepare`, for shapes of benchmarks/peers_shapes.py: the file by the model's name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = [shape for shape in SHAPES if shape.name in names]
+    made = {shape.name: folder / peer_file(shape) for shape in shapes}
+    made_from = {"code": _code("peers_shapes.py", "peers_models.py", "synthetic.py")}
+    missing = [
+        shape
+        for shape in shapes
+        if not made[shape.name].is_file()
+        or _read(made[shape.name].with_suffix(".json")) != made_from
+    ]
+    seconds: dict[str, float] = {}
+    _check_disk(folder, sum(sum(one.size for one in shape.tensors()) for shape in missing))
+    for shape in missing:
+        stamp = made[shape.name].with_suffix(".json")
+        stamp.unlink(missing_ok=True)
+        command = ["-m", "benchmarks.peers_models", str(made[shape.name]), shape.name]
+        step = f"write {shape.name}, synthetic"
+        seconds[step] = _run(step, command)
+        stamp.write_text(json.dumps(made_from))
+    return made, seconds
+
+
+def peer_file(shape: Shape) -> str:
+    """The name of a shape's file."""
+    return f"{shape.name.lower()}-synthetic-{QUANT}.gguf"
+
+
 def _inputs(checkpoint: Path | None) -> dict[str, Any]:
     """What decides the files' content: the code that makes them, and the checkpoint."""
+    source = str(checkpoint.resolve()) if checkpoint else f"synthetic, seed {SEED}"
+    return {"code": _code("synthetic.py"), "quant": QUANT, "checkpoint": source}
+
+
+def _code(*scripts: str) -> str:
+    """A hash of the converter and of scripts of this folder."""
     digest = hashlib.sha256()
     folders = (ROOT / "converters", ROOT / "plm_edge/model")
     code = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
-    for path in (ROOT / "benchmarks/synthetic.py", *code):
+    for path in (*(ROOT / "benchmarks" / name for name in scripts), *code):
         digest.update(path.read_bytes())
-    source = str(checkpoint.resolve()) if checkpoint else f"synthetic, seed {SEED}"
-    return {"code": digest.hexdigest(), "quant": QUANT, "checkpoint": source}
+    return digest.hexdigest()
 
 
 def _check_disk(folder: Path, needed: int) -> None:

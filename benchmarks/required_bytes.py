@@ -12,9 +12,16 @@ from pathlib import Path
 
 from plm_edge.model import gguf_file
 
+# By what a tensor's name has in it; the first that fits.
+PARTS = (
+    ("norm", "norms"), ("rope_freqs", "norms"), ("attn", "attention"), ("ffn_gate", "ffn_up"),
+    ("ffn_up", "ffn_up"), ("ffn_down", "ffn_down"), ("token_embd", "head"), ("output", "head"),
+)  # fmt: skip
+
 
 def weights(model: Path, zeros: float) -> dict[str, float]:
-    """Bytes a token by part of the model.
+    """Bytes a token by part of the model, PLM or one of benchmarks/peers_shapes.py: biases are
+    attention's, a gate is ffn_up's, and norms are all other vectors.
 
     Args:
         zeros: the share of down-projection rows that are not read; 0 for a dense product.
@@ -30,11 +37,7 @@ def weights(model: Path, zeros: float) -> dict[str, float]:
 
 
 def _part(name: str) -> str:
-    if "norm" in name:
-        return "norms"
-    for word, part in (("attn", "attention"), ("ffn_up", "ffn_up"), ("ffn_down", "ffn_down")):
+    for word, part in PARTS:
         if word in name:
             return part
-    if name in ("token_embd.weight", "output.weight"):
-        return "head"
-    raise ValueError(f"the tensor {name} is not one of PLM's")
+    raise ValueError(f"the tensor {name} is of no known part")

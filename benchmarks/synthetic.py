@@ -48,6 +48,7 @@ from testkit.checkpoints import (
 ROOT = Path(__file__).resolve().parents[1]
 PLM_1_8B = PlmShape(32, 2048, 16, 128, 64, 128, 512, 8192, 151_936)
 LEAN = 1.81
+DEVIATION = 0.02  # of an ordinary weight
 SHARD_BYTES = 1 << 30
 BLOCK_VALUES = 1 << 22  # 16 MiB of float32: one unit of work for a thread
 NOTE = f"{SYNTHETIC_NOTE}: random weights with PLM's shapes, for measuring speed and memory only"
@@ -60,6 +61,11 @@ def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     return (bits >> 16).astype(np.uint16)
 
 
+def noise(key: list[int], out: NDArray[np.float32]) -> None:
+    """Fills `out` with normally distributed values, which `key` alone decides."""
+    np.random.Generator(np.random.Philox(key)).standard_normal(out=out, dtype=np.float32)
+
+
 def _block(name: str, shape: tuple[int, ...], m: NDArray[np.float32], key: list[int]) -> bytes:
     """A block of rows of tensor `name`, bf16. key: seed, tensor and block, which alone decide the
     values, so that threads do not."""
@@ -67,12 +73,13 @@ def _block(name: str, shape: tuple[int, ...], m: NDArray[np.float32], key: list[
         # The last one takes the embeddings' thousand back from the logits.
         value = 0.001 if name == "model.norm.weight" else 1.0
         return to_bf16(np.full(shape, value, np.float32)).tobytes()
-    w = np.random.Generator(np.random.Philox(key)).standard_normal(shape, dtype=np.float32)
+    w = np.empty(shape, np.float32)
+    noise(key, w)
     if "embed_tokens" in name:
         w = (w + m) * np.float32(1000)
     elif "up_proj" in name:
         w -= m * np.float32(LEAN / math.sqrt(shape[1]))
-    w *= np.float32(0.02)
+    w *= np.float32(DEVIATION)
     return to_bf16(w).tobytes()
 
 

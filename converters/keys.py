@@ -30,8 +30,8 @@ def string(value: str) -> GGUFValue:
     return GGUFValue(value, GGUFValueType.STRING)
 
 
-def array(values: Sequence[str] | Sequence[int]) -> GGUFValue:
-    """Makes an array of strings, or of 32-bit signed integers.
+def array(values: Sequence[str] | Sequence[int] | Sequence[float]) -> GGUFValue:
+    """Makes an array of strings, of 32-bit signed integers, or of 32-bit floats.
 
     It may not be empty: gguf takes the elements' type from the first.
     """

@@ -12,8 +12,8 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
-class Tensor(Protocol):
-    """A tensor that stays in its file until somebody asks for some of its rows.
+class Rows(Protocol):
+    """What the pipeline converts: values that come by rows.
 
     `shape` is (rows, columns), or (columns,) for a vector, which counts as one row.
     """
@@ -34,6 +34,10 @@ class Tensor(Protocol):
             PlmEdgeError: the file cannot be read, or ends too early.
         """
         ...
+
+
+class Tensor(Rows, Protocol):
+    """A tensor that stays in its file until somebody asks for some of its rows."""
 
     def read_bytes(self, start: int, into: Bytes) -> None:
         """Fill `into` with the tensor's bytes from byte `start` on; otherwise as `read_rows`."""

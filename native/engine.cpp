@@ -109,6 +109,7 @@ engine::engine(const json & request) {
     const std::string path = request.at("model");
     llama_model_params load = llama_model_default_params();
     load.load_mode = llama_load_mode_from_str(request.value("load_mode", "none").c_str());
+    load.use_extra_bufts = request.value("repack", true);
     if (request.contains("gpu_layers")) {
         load.n_gpu_layers = request["gpu_layers"];
     }

@@ -24,7 +24,8 @@ class engine {
   public:
     // Throws failure: the model or a context for it cannot be had.
     //   model, threads, n_ctx; cache_k, cache_v ("f16"), flash_attn ("auto", "on", "off"), load_mode ("none", "mmap")
-    //   n_ubatch (512), n_batch (n_ubatch), n_seq (1), gpu_layers, observe (false)
+    //   n_ubatch (512), n_batch (n_ubatch), n_seq (1), gpu_layers, observe (false), repack (true: weights laid out anew
+    //   for the CPU's kernels)
     explicit engine(const json & request);
     ~engine();
     engine(const engine &) = delete;

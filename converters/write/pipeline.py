@@ -17,7 +17,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import Progress
-from plm_edge.converters.tensors import Bytes, Floats, Tensor, columns, rows
+from plm_edge.converters.tensors import Bytes, Floats, Rows, columns, rows
 from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.converters.write.gguf_header import TensorInfo
 from plm_edge.converters.write.quantize import Quantizer
@@ -40,7 +40,7 @@ class Job:
         weights: [columns] the importance of each column, or None.
     """
 
-    source: Tensor
+    source: Rows
     target: TensorInfo
     offset: int
     through: GGMLQuantizationType | None
@@ -102,13 +102,13 @@ def buffer_bytes(job: Job) -> int:
     return source_bytes(job.source, count) + values * (4 + 2 + 4 + 1)
 
 
-def source_bytes(tensor: Tensor, count: int) -> int:
+def source_bytes(tensor: Rows, count: int) -> int:
     """Returns how many bytes `count` rows take."""
     block, size = GGML_QUANT_SIZES[tensor.type]
     return count * columns(tensor.shape) // block * size
 
 
-def _blocks(tensor: Tensor) -> Iterator[tuple[int, int]]:
+def _blocks(tensor: Rows) -> Iterator[tuple[int, int]]:
     """(first row, rows) of each block."""
     values = BLOCK_TRANSPOSED if isinstance(tensor, TransposedTensor) else BLOCK
     total, step = rows(tensor.shape), max(1, values // columns(tensor.shape))
@@ -174,7 +174,7 @@ class _Worker:
 
 
 def _check_finite(
-    tensor: Tensor, first: int, values: Floats, through: GGMLQuantizationType | None = None
+    tensor: Rows, first: int, values: Floats, through: GGMLQuantizationType | None = None
 ) -> None:
     # Two passes that allocate nothing; NaN and infinity both fail the comparison.
     if np.isfinite(values.max()) and np.isfinite(values.min()):

@@ -32,6 +32,7 @@ class Config:
     cache_k: str = "f16"
     cache_v: str = "f16"
     load_mode: str = "mmap"
+    repack: bool = True  # weights are laid out anew for the CPU's kernels, where it has such
 
 
 class Engine:
@@ -52,6 +53,7 @@ class Engine:
             "model": str(model), "n_ctx": ctx, "threads": threads, "n_batch": 2048,
             "flash_attn": "on" if config.flash else "off", "cache_k": config.cache_k,
             "cache_v": config.cache_v, "load_mode": config.load_mode,
+            "repack": config.repack,
         }  # fmt: skip
         self._process = Process(libraries)
         self.config = config
@@ -121,12 +123,13 @@ class Engine:
         return {name: told[name] for name in ("VmHWM", "VmRSS", "RssAnon", "RssFile")}
 
     def cache_bytes_per_token(self) -> float:
-        """Bytes of KV cache a token, over all layers, from the engine's own report."""
+        """Bytes of KV cache a token, over all layers, from the engine's own report: of several
+        caches where layers with a sliding window have one of their own."""
         log = "\n".join(self.loaded["log"])
-        found = re.search(r"size = +([\d.]+) MiB \( *(\d+) cells", log)
-        if found is None:
+        found = re.findall(r"size = +([\d.]+) MiB \( *(\d+) cells", log)
+        if not found:
             raise ValueError(f"no size of the cache in the engine's log:\n{log}")
-        return float(found[1]) * (1 << 20) / int(found[2])
+        return sum(float(size) * (1 << 20) / int(cells) for size, cells in found)
 
     def close(self) -> None:
         """Ends the process; its peak memory is known then."""
