@@ -30,6 +30,7 @@ from benchmarks.peers_turns import Model, Plan, Turns
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.stock import build_stock
+from plm_edge.bench.worker.process import environment
 from plm_edge.bench.worker.turns import EngineEnded
 from plm_edge.engine import library
 from plm_edge.machine import cores, memory
@@ -131,7 +132,7 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if (args.threads or 1) < 1 or args.minutes <= 0:
+    if (args.threads is not None and args.threads < 1) or args.minutes <= 0:
         raise PlmEdgeError(
             "nothing can be measured so",
             f"--threads is {args.threads}, --minutes {args.minutes:g}",
@@ -141,6 +142,7 @@ def run(args: argparse.Namespace) -> None:
     engine = library.load()
     begun = time.monotonic()
     stock = args.stock or build_stock()
+    environment(stock)  # it is there: the first to be tried is ours, for minutes
     preparation = {"build stock llama.cpp": round(time.monotonic() - begun, 1)}
     ours, seconds = prepare.prepare(args.folder, None, False, layouts=("edge",))
     preparation |= seconds
