@@ -1,9 +1,9 @@
 """Which tests a run takes: `make test-fast`, `make test` and `make test-all` name a tier each.
 
-`all` takes every test. `usual` leaves out what is marked `full` (it compiles an engine, reaches a
-phone, or runs a GPU in software), and of what is marked `pairwise`, a product of settings, it takes
-so many cells that each two values of different settings meet in one. `fast` takes unit tests, and
-one cell of the first product.
+`all` takes every test. `usual` leaves out what is marked `full` (it compiles an engine or a wheel,
+reaches a phone, or runs a GPU in software), and of what is marked `pairwise`, a product of
+settings, it takes so many cells that each two values of different settings meet in one. `fast`
+takes unit tests, and one cell of the first product.
 """
 
 from __future__ import annotations

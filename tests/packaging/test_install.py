@@ -21,7 +21,7 @@ from plm_edge.engine import library
 from testkit.checkout import ROOT
 from tests.packaging.conftest import Environment, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("packaging")]
 RUN = ("run", "--prompt", "def add(a, b):", "-n", "12", "--temp", "0")
 
 
