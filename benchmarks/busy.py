@@ -9,6 +9,10 @@ core from a process of several threads. In each round every engine is timed quie
 beside two; a ratio is of one round and one engine, busy to quiet. MODEL is what ours loads, and
 stock too unless --stock-model names the file in the stock layout. --also adds another build of
 ours, from the folder with its libraries.
+
+Then, on the quiet machine, ours with 1, 2, 4 and 8 threads in turns: more threads than cores are
+what a container's limit gives (`taskset` does the same). Writes benchmarks/results/busy.json, from
+which BENCHMARKS.md is made again, unless --out says where.
 """
 
 from __future__ import annotations
@@ -20,11 +24,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import busy_report, machine, report
 from plm_edge.base import files
 from plm_edge.bench.stock import build_stock
 from plm_edge.bench.worker.turns import Config, Engine
@@ -33,6 +37,7 @@ from plm_edge.machine.threads import default_threads
 
 SCHEMA = "plm-edge/benchmark-busy/1"
 BESIDE = (0, 1, 2)  # busy programs
+THREADS = (1, 2, 4, 8)
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 LOOP = "while True: pass"
 MOST_S = 8.0  # seconds of a turn: an engine that stands still must end, too
@@ -99,28 +104,22 @@ def measure(
     return samples
 
 
-def ratios(samples: list[dict[str, Any]], engine: str, beside: int, figure: str) -> list[float]:
-    """Busy to quiet, by round."""
-    found = {
-        (one["round"], one["beside"]): one[figure] for one in samples if one["engine"] == engine
-    }
-    return [found[round_, beside] / found[round_, 0] for round_, of in found if of == beside]
-
-
-def table(samples: list[dict[str, Any]]) -> str:
-    """Medians by engine: quiet rates, and ratios with their range."""
-    lines = []
-    for figure in ("decode_tps", "prefill_tps"):
-        for engine in dict.fromkeys(one["engine"] for one in samples):
-            quiet = median(
-                one[figure] for one in samples if one["engine"] == engine and not one["beside"]
-            )
-            words = [f"{figure.removesuffix('_tps'):8}{engine:10} quiet {quiet:8.1f} t/s"]
-            for beside in BESIDE[1:]:
-                of = ratios(samples, engine, beside, figure)
-                words.append(f"beside {beside}: {median(of):.2f} ({min(of):.2f} to {max(of):.2f})")
-            lines.append("  ".join(words))
-    return "\n".join(lines)
+def measure_threads(
+    folder: Path, model: Path, config: Config, rounds: int, tokens: int
+) -> list[dict[str, Any]]:
+    """Samples: of each round and number of threads, tokens a second."""
+    samples: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        engines = {
+            threads: stack.enter_context(Engine(folder, model, config, threads, 512))
+            for threads in THREADS
+        }
+        for round_ in range(rounds):
+            for threads, engine in list(engines.items())[:: 1 if round_ % 2 else -1]:
+                rate = decode_rate(engine, tokens)
+                samples.append({"round": round_, "threads": threads, "decode_tps": rate})
+                print(f"round {round_} threads {threads}: decode {rate:8.2f} t/s", file=sys.stderr)
+    return samples
 
 
 def main() -> None:
@@ -152,19 +151,26 @@ def main() -> None:
             for name, (folder, model, config) in sides.items()
         }
         samples = measure(engines, args.rounds, args.tokens, args.prompt)
-    print(table(samples))
-    if args.out:
-        result = {
-            "schema": SCHEMA,
-            "model": args.model.name,
-            "machine": machine.facts(args.threads),
-            "autogroup": AUTOGROUP.read_text().strip() if AUTOGROUP.exists() else None,
-            "load_average": {"before": load, "after": machine.load()},
-            "tokens": args.tokens,
-            "prompt": args.prompt,
-            "samples": samples,
-        }
-        files.write_text(args.out, json.dumps(result, indent=1) + "\n")
+    by_threads = measure_threads(*sides["ours"], args.rounds, args.tokens)
+    result = {
+        "schema": SCHEMA,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join(["python -m benchmarks.busy", *sys.argv[1:]]),
+        "source": machine.revision(),
+        "model": args.model.name,
+        "machine": machine.facts(args.threads),
+        "autogroup": AUTOGROUP.read_text().strip() if AUTOGROUP.exists() else None,
+        "load_average": {"before": load, "after": machine.load()},
+        "tokens": args.tokens,
+        "prompt": args.prompt,
+        "samples": samples,
+        "threads": by_threads,
+    }
+    out = args.out or report.RESULTS / "busy.json"
+    files.write_text(out, json.dumps(result, indent=1) + "\n")
+    if out.parent == report.RESULTS:
+        report.write()
+    print(busy_report.section(result))
 
 
 if __name__ == "__main__":
