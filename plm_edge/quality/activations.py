@@ -42,6 +42,18 @@ class Activations(ABC):
                 matrix as a checkpoint has it, whichever way the file stores it.
         """
 
+    def begin(self, chunks: Chunks, how: str) -> int:
+        """Called before a text is read; returns the first chunk to read.
+
+        Args:
+            how: with the model and the chunks, all that the inputs depend on.
+        """
+        del chunks, how
+        return 0
+
+    def end_chunk(self, chunk: int) -> None:  # noqa: B027 -- most observers need not know
+        """Called when all inputs of a chunk were taken."""
+
     def wants(self, node: Node) -> bool:
         """See `Observer`."""
         weight = _weight(node)
@@ -89,61 +101,52 @@ def _weight(node: Node) -> str | None:
     return name
 
 
-class Reader:
-    """Reads a text through a model, chunk by chunk, while an observer looks on.
+def read(
+    model: Path,
+    words: str,
+    n_ctx: int,
+    most: int | None,
+    options: Options,
+    observer: Activations,
+    progress: Progress,
+) -> Chunks:
+    """Read a text through a model, chunk by chunk, while an observer looks on.
+
+    Every position's logits are computed: what nobody wants, the last layer would leave out.
 
     Args:
+        words: the text.
+        n_ctx: tokens of a chunk; each is begun anew.
+        most: chunks; None takes all.
         options: how the model is computed; its observer is `observer`.
+        progress: told of chunks.
 
     Raises:
-        PlmEdgeError: the model cannot be loaded, or the text fills no chunk.
+        PlmEdgeError: the model cannot be loaded or computed, or the text fills no chunk.
+        KeyboardInterrupt: `options.stop` said so.
     """
-
-    def __init__(
-        self,
-        model: Path,
-        words: str,
-        n_ctx: int,
-        most: int | None,
-        options: Options,
-        observer: Activations,
-    ) -> None:
-        n_vocab = len(reference.vocabulary_of(model))
-        self._session: Session = predictions.open_for(
-            model, n_vocab, n_ctx, replace(options, observer=observer)
-        )
-        try:
-            self.chunks: Chunks = text.cut(self._session.vocabulary, words, n_ctx, most)
-        except BaseException:
-            self.close()
-            raise
-
-    def read(self, chunk: int) -> None:
-        """Compute all positions of a chunk, begun anew. Every position's logits are computed: what
-        nobody wants, the last layer would leave out.
-
-        Raises:
-            PlmEdgeError: the engine cannot.
-            KeyboardInterrupt: `options.stop` said so.
-        """
-        context, n_ctx = self._session.context, self.chunks.n_ctx
-        context.clear()
-        size = min(context.n_batch, predictions.rows_at_once(context.n_vocab, n_ctx))
-        batch, tokens = context.batch(size), self.chunks.given[chunk].tolist()
-        stoppable = self._session.options.stop is not never
-        for start in range(0, n_ctx, size):
-            batch.clear()
-            batch.extend(tokens[start : start + size], start, wanted="all")
-            if not context.decode(batch, abortable=stoppable):
-                raise KeyboardInterrupt
-
-    def all(self, progress: Progress) -> None:
-        """Read all chunks."""
-        progress.begin(len(self.chunks))
-        for chunk in range(len(self.chunks)):
-            self.read(chunk)
+    n_vocab = len(reference.vocabulary_of(model))
+    chosen = replace(options, observer=observer)
+    with predictions.open_for(model, n_vocab, n_ctx, chosen) as session:
+        chunks = text.cut(session.vocabulary, words, n_ctx, most)
+        how = f"{predictions.how(session, options)} {session.kv_type}"
+        first = observer.begin(chunks, how)
+        progress.begin(len(chunks) - first)
+        for chunk in range(first, len(chunks)):
+            _read_chunk(session, chunks, chunk)
+            observer.end_chunk(chunk)
             progress.advance(1)
+    return chunks
 
-    def close(self) -> None:
-        """Free the model."""
-        self._session.close()
+
+def _read_chunk(session: Session, chunks: Chunks, chunk: int) -> None:
+    context, n_ctx = session.context, chunks.n_ctx
+    context.clear()
+    size = min(context.n_batch, predictions.rows_at_once(context.n_vocab, n_ctx))
+    batch, tokens = context.batch(size), chunks.given[chunk].tolist()
+    stoppable = session.options.stop is not never
+    for start in range(0, n_ctx, size):
+        batch.clear()
+        batch.extend(tokens[start : start + size], start, wanted="all")
+        if not context.decode(batch, abortable=stoppable):
+            raise KeyboardInterrupt

@@ -6,8 +6,6 @@ where it was, to the same figures.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ import numpy as np
 from plm_edge.base.progress import NoProgress, Progress
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
-from plm_edge.quality import figures, predictions, reference, text
+from plm_edge.quality import figures, kept, predictions, reference, text
 from plm_edge.quality.figures import Comparison, Perplexity, Values
 from plm_edge.quality.kept import KeptJudgements, KeptPredictions
 from plm_edge.quality.predictions import Rows
@@ -101,13 +99,12 @@ def evaluate(
     session = opened()
     try:
         chunks = text.cut(session.vocabulary, words, settings.n_ctx, settings.chunks)
-        kv, tree = session.kv_type, session.engine["tree"]
-        how = f"{tree} {settings.options.flash_attn} {settings.options.n_ubatch}"
+        kv, how = session.kv_type, predictions.how(session, settings.options)
         source = None
         if against is not None:
             source = _Source(against, chunks, n_vocab, settings, how)
         run = KeptJudgements(
-            _key(reference.hash_of(model), kv, how, chunks, source.key if source else "")
+            kept.key(reference.hash_of(model), kv, how, chunks, source.key if source else "")
         )
         todo = [chunk for chunk in range(len(chunks)) if not run.has(chunk)]
         missing = source.missing(todo) if source else []
@@ -192,7 +189,7 @@ class _Source:
             self._made, how = TorchReference(path, chunks), "torch"
         else:
             self._made = EngineReference(path, chunks, n_vocab, settings.options)
-        self.key = _key(reference.hash_of(path), how, chunks)
+        self.key = kept.key(reference.hash_of(path), how, chunks)
         self.kept = KeptPredictions(self.key, chunks.n_judged, n_vocab, settings.limit)
 
     def missing(self, chunks: Iterable[int]) -> list[int]:
@@ -209,8 +206,3 @@ class _Source:
     def close(self) -> None:
         """Free the reference's memory; what is kept stays."""
         self._made.close()
-
-
-def _key(*parts: str | Chunks) -> str:
-    texts = [part.sha256() if isinstance(part, Chunks) else part for part in parts]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]

@@ -1,7 +1,8 @@
 """An importance matrix: the mean square of what each column of each weight is multiplied by.
 
 The file is llama.cpp's (tools/imatrix). Beyond what llama-imatrix collects, it has an entry for a
-tied embedding, which is the output matrix too.
+tied embedding, which is the output matrix too. The sums are kept on disk after each chunk, so that
+an interrupted reading goes on where it was, to the same bits.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from numpy.typing import NDArray
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress, Progress
 from plm_edge.engine.options import Options
-from plm_edge.quality.activations import Activations, Inputs, Reader
+from plm_edge.quality import activations, kept, reference
+from plm_edge.quality.activations import Activations, Inputs
+from plm_edge.quality.kept import KeptSums
+from plm_edge.quality.text import Chunks
 
+_DONE = "chunks"  # beside the sums: how many chunks they are of
 _WANTED = re.compile(r"blk\.\d+\..+\.weight|(?:output|token_embd)\.weight")
 
 
@@ -42,11 +47,15 @@ class Collected:
     Attributes:
         entries: by the tensor's name in a GGUF.
         chunks: of `n_ctx` tokens.
+        resumed: chunks that an earlier, interrupted reading had read.
+        sums: what is kept on disk until the matrix is written.
     """
 
     entries: dict[str, Entry]
     chunks: int
     n_ctx: int
+    resumed: int
+    sums: KeptSums
 
     def write(self, out: Path, text: str) -> None:
         """Write it as llama-imatrix does. The file appears when it is whole, or not at all.
@@ -78,13 +87,31 @@ class Collected:
             writer.close()
             beside.unlink(missing_ok=True)
             raise
+        self.sums.forget()
 
 
 class Statistics(Activations):
     """Sums of squares by weight."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Path) -> None:
         self.entries: dict[str, Entry] = {}
+        self.resumed = 0
+        self._model = model
+
+    def begin(self, chunks: Chunks, how: str) -> int:
+        """See `Activations`."""
+        self.sums = KeptSums(kept.key("imatrix", reference.hash_of(self._model), how, chunks))
+        found = self.sums.read()
+        if found:
+            self.resumed = int(found.pop(_DONE))
+            tokens = self.resumed * chunks.n_ctx
+            self.entries = {name: Entry(sums, tokens) for name, sums in found.items()}
+        return self.resumed
+
+    def end_chunk(self, chunk: int) -> None:
+        """See `Activations`."""
+        sums = {name: entry.sums for name, entry in self.entries.items()}
+        self.sums.keep(sums | {_DONE: np.array(chunk + 1)})
 
     def wants_input(self, weight: str) -> bool:
         """See `Activations`."""
@@ -128,12 +155,10 @@ def collect(
 
     Raises:
         PlmEdgeError: the text is too short, or the model cannot be computed.
-        KeyboardInterrupt: `options.stop` said so.
+        KeyboardInterrupt: `options.stop` said so; call it again to go on.
     """
-    statistics = Statistics()
-    reader = Reader(model, words, n_ctx, most, options or Options(), statistics)
-    try:
-        reader.all(progress or NoProgress())
-        return Collected(statistics.entries, len(reader.chunks), n_ctx)
-    finally:
-        reader.close()
+    seen = Statistics(model)
+    chunks = activations.read(
+        model, words, n_ctx, most, options or Options(), seen, progress or NoProgress()
+    )
+    return Collected(seen.entries, len(chunks), n_ctx, seen.resumed, seen.sums)

@@ -1,4 +1,4 @@
-"""What evaluations keep on disk: a reference's predictions, and what was judged so far.
+"""What readings of a text keep on disk: a reference's predictions, and what was found so far.
 
 A reference is kept so that a second model is compared at half the cost.
 A chunk of the text is one file, [judged positions, n_vocab] in float32, written beside its name and
@@ -9,10 +9,14 @@ take no more than a limit; the ones that were used longest ago make room.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -20,6 +24,7 @@ from plm_edge.base import files, folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.quality.figures import Values
 from plm_edge.quality.predictions import BLOCK_BYTES, Rows
+from plm_edge.quality.text import Chunks
 
 LIMIT = 4 << 30  # bytes of all references, and no more than SHARE of what is free
 SHARE = 0.1
@@ -35,6 +40,12 @@ def default_limit(place: Path) -> int:
 def folder() -> Path:
     """Returns the folder of all that evaluations keep."""
     return folders.cache() / "eval"
+
+
+def key(*parts: str | Chunks) -> str:
+    """Returns a hash that names what is kept: of all that it depends on."""
+    texts = [part.sha256() if isinstance(part, Chunks) else part for part in parts]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
 
 
 class KeptPredictions:
@@ -137,17 +148,7 @@ class KeptJudgements:
         Raises:
             PlmEdgeError: it cannot be written (code ENVIRONMENT).
         """
-        folders.ensure(self._folder)
-        try:
-            with files.replacing(self._path(chunk), durable=False) as file:
-                np.save(file, judged)
-        except OSError as error:
-            raise PlmEdgeError(
-                "what was judged so far cannot be written",
-                f"{self._folder}: {error.strerror}",
-                "make room, or set PLM_EDGE_CACHE_DIR to another disk; then the same command again",
-                ExitCode.ENVIRONMENT,
-            ) from error
+        _write(self._path(chunk), lambda file: np.save(file, judged))
 
     def all(self, count: int) -> Values:
         """Returns the first `count` chunks, which are there, one after the other: [token,
@@ -160,6 +161,51 @@ class KeptJudgements:
 
     def _path(self, chunk: int) -> Path:
         return self._folder / f"{chunk:05d}.npy"
+
+
+class KeptSums:
+    """Sums over the chunks read so far, until the whole text is read.
+
+    Args:
+        key: names model, text and settings; a hash.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._file = folder() / "runs" / key / "sums.npz"
+
+    def read(self) -> dict[str, Values]:
+        """Returns the arrays that were kept last, by name; none where nothing was kept."""
+        try:
+            with np.load(self._file) as kept:
+                return dict(kept)
+        except (FileNotFoundError, EOFError, ValueError, zipfile.BadZipFile):
+            return {}  # not there, or cut short by a loss of power
+
+    def keep(self, sums: Mapping[str, Values]) -> None:
+        """Keep these arrays in place of those before.
+
+        Raises:
+            PlmEdgeError: they cannot be written (code ENVIRONMENT).
+        """
+        _write(self._file, lambda file: np.savez(file, **sums))  # type: ignore[arg-type]
+
+    def forget(self) -> None:
+        """Remove them."""
+        shutil.rmtree(self._file.parent, ignore_errors=True)
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    folders.ensure(path.parent)
+    try:
+        with files.replacing(path, durable=False) as file:
+            write(file)
+    except OSError as error:
+        raise PlmEdgeError(
+            "what was found so far cannot be written",
+            f"{path.parent}: {error.strerror}",
+            "make room, or set PLM_EDGE_CACHE_DIR to another disk; then the same command again",
+            ExitCode.ENVIRONMENT,
+        ) from error
 
 
 def _size(place: Path) -> int:

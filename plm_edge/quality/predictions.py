@@ -41,6 +41,11 @@ def open_for(path: Path | GGUFFile, n_vocab: int, n_ctx: int, options: Options) 
     return Session.open(path, chosen)
 
 
+def how(session: Session, options: Options) -> str:
+    """Returns what, beside model, cache and text, the predictions depend on."""
+    return f"{session.engine['tree']} {options.flash_attn} {options.n_ubatch}"
+
+
 def log_probabilities(session: Session, chunks: Chunks, chunk: int) -> Iterator[Rows]:
     """Yields [some rows, n_vocab]: natural logarithms of the probabilities after the judged
     positions, in order; arrays that the caller may keep.

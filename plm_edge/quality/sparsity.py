@@ -17,7 +17,8 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress, Progress
 from plm_edge.engine.options import Options
 from plm_edge.model import gguf_file
-from plm_edge.quality.activations import Activations, Inputs, Reader
+from plm_edge.quality import activations
+from plm_edge.quality.activations import Activations, Inputs
 
 _DOWN = re.compile(r"blk\.(\d+)\.ffn_down\.weight")
 HOT = 0.5  # a neuron is hot if it is active at this share of the tokens or more
@@ -98,12 +99,11 @@ def measure(
         KeyboardInterrupt: `options.stop` said so.
     """
     neurons = _Neurons(n_ctx)
-    reader = Reader(model, words, n_ctx, most, options or Options(), neurons)
-    try:
-        reader.all(progress or NoProgress())
-        chunks = len(reader.chunks)
-    finally:
-        reader.close()
+    chunks = len(
+        activations.read(
+            model, words, n_ctx, most, options or Options(), neurons, progress or NoProgress()
+        )
+    )
     if not neurons.counts:
         raise PlmEdgeError(
             f"{model.name} has no MLP that could be sparse",

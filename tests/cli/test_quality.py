@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,30 @@ def test_imatrix_writes_a_file_that_convert_takes(
         "convert", model, "--quant", "q4_0", "--imatrix", out, "--out", tmp_path / "q4.gguf", "-q"
     )
     assert made.stderr == ""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_imatrix_goes_on_to_the_same_file(
+    cli: Cli, models: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    text, whole, out = (tmp_path / name for name in ("text.txt", "whole.gguf", "of.gguf"))
+    text.write_text(WORDS * 6, encoding="utf-8")
+    words = ("imatrix", models / "random.gguf", "--text", text, *FEW, "--out")
+    cli(*words, whole)
+    process = cli.start(*words, out)
+    runs = Path(cli.env["PLM_EDGE_CACHE_DIR"]) / "eval/runs"
+    while not [*runs.glob("*/sums.npz")]:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL)
+    assert (b"the same command goes on where it was" in err) == (how is signal.SIGINT)
+    assert not out.exists()
+    found = json.loads(cli(*words, out, "--json").stdout)
+    assert 0 < found["resumed"] < found["chunks"]
+    assert out.read_bytes() == whole.read_bytes()
+    assert not any(runs.iterdir())
 
 
 def test_imatrix_refuses_before_it_computes(cli: Cli, models: Path, text: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.convert import convert
 from plm_edge.converters.plan.imatrix import ImportanceMatrix, read_imatrix
-from plm_edge.quality import imatrix
+from plm_edge.quality import imatrix, kept
 from plm_edge.quality.evaluation import Settings, evaluate
 from testkit import plm_gguf
 from testkit.checkout import ROOT, Upstream
@@ -152,6 +152,25 @@ def test_entries_of_a_small_model(tmp_path: Path) -> None:
     entry = found.entries["blk.1.ffn_down.weight"]
     assert matrix.entries["blk.1.ffn_down.weight"] == pytest.approx(entry.sums / 64, rel=1e-6)
     assert [*tmp_path.glob(".*")] == []
+
+
+def test_what_was_cut_short_by_a_loss_of_power_is_begun_anew(tmp_path: Path) -> None:
+    model = plm_gguf.write(tmp_path / "model.gguf")
+
+    def collect() -> imatrix.Collected:
+        return imatrix.collect(model, "abcdefgh" * 8, 32, options=ONE_THREAD)
+
+    first = collect()
+    assert (first.resumed, collect().resumed) == (0, 2)
+    [sums] = (kept.folder() / "runs").glob("*/sums.npz")
+    whole = sums.read_bytes()
+    for damaged in (b"", whole[:100], whole[: len(whole) // 2]):
+        sums.write_bytes(damaged)
+        again = collect()
+        assert again.resumed == 0
+        assert again.entries.keys() == first.entries.keys()
+    again.write(tmp_path / "out.gguf", "letters")
+    assert not sums.exists()
 
 
 def test_weights_of_nan_are_refused(tmp_path: Path) -> None:

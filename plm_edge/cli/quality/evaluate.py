@@ -12,6 +12,7 @@ import typer
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
+from plm_edge.cli.quality import text_options
 
 if TYPE_CHECKING:
     from plm_edge.quality.evaluation import Evaluation
@@ -22,13 +23,7 @@ SCHEMA = "plm-edge/eval/1"
 
 def evaluate(
     model: options.Model = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            help="A text file in UTF-8. The longer, the smaller the error bars.",
-            show_default="a short one that is bundled",
-        ),
-    ] = None,
+    text: text_options.Text = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -40,9 +35,7 @@ def evaluate(
     ctx: Annotated[
         int, typer.Option(min=4, help="Tokens of a chunk; the second half of each is judged.")
     ] = 512,
-    chunks: Annotated[
-        int | None, typer.Option(min=1, help="Most chunks.", show_default="the whole text")
-    ] = None,
+    chunks: text_options.Chunks = None,
     kv: options.KV = options.KVType.f16,
     threads: options.Threads = None,
     reference_cache: Annotated[

@@ -10,28 +10,20 @@ import typer
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
+from plm_edge.cli.quality import text_options
 
 SCHEMA = "plm-edge/imatrix/1"
 
 
 def imatrix(
     model: options.Model = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            help="A text file in UTF-8, of the kind that the model is for; better not the one that "
-            "the result is judged by.",
-            show_default="a short one that is bundled",
-        ),
-    ] = None,
+    text: text_options.Text = None,
     out: Annotated[
         Path | None,
         typer.Option(help="The file to write.", show_default="NAME.imatrix.gguf, here"),
     ] = None,
-    ctx: Annotated[int, typer.Option(min=16, help="Tokens of a chunk.")] = 512,
-    chunks: Annotated[
-        int | None, typer.Option(min=1, help="Most chunks.", show_default="the whole text")
-    ] = None,
+    ctx: text_options.Ctx = 512,
+    chunks: text_options.Chunks = None,
     threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -40,8 +32,9 @@ def imatrix(
     """Make an importance matrix: how much each column of each weight matters on a text.
 
     The file is llama.cpp's, for convert --imatrix and llama-quantize. Make it with a model that is
-    hardly quantised, such as q8_0; either layout gives the same. It has an entry for a tied
-    embedding too, which llama-imatrix leaves out.
+    hardly quantised, such as q8_0; either layout gives the same. Take another text than the one
+    that the result is judged by. It has an entry for a tied embedding too, which llama-imatrix
+    leaves out. Interrupted, it goes on when it is run again.
     """
     from plm_edge.cli.bar import Bar
     from plm_edge.cli.model import say_which
@@ -61,15 +54,19 @@ def imatrix(
             "it is a folder" if target.is_dir() else f"there is no folder {target.parent}",
             "give the path of a file in a folder that is there with --out",
         )
-    with Interrupt() as stop, console.progress(in_bytes=False) as display:
-        found = matrices.collect(
-            chosen.path,
-            words,
-            ctx,
-            chunks,
-            Options(kv="f32", threads=threads, stop=stop),
-            Bar(display, "reading chunks"),
-        )
+    try:
+        with Interrupt() as stop, console.progress(in_bytes=False) as display:
+            found = matrices.collect(
+                chosen.path,
+                words,
+                ctx,
+                chunks,
+                Options(kv="f32", threads=threads, stop=stop),
+                Bar(display, "reading chunks"),
+            )
+    except KeyboardInterrupt:
+        console.note("interrupted; the same command goes on where it was")
+        raise
     try:
         found.write(target, str(text or texts.BUNDLED))
     except OSError as error:
@@ -88,6 +85,7 @@ def imatrix(
                 "out": str(target),
                 "tokens": tokens,
                 "chunks": found.chunks,
+                "resumed": found.resumed,
                 "entries": sorted(found.entries),
             }
         )
@@ -96,4 +94,6 @@ def imatrix(
         f"{console.printable(str(target))}: {len(found.entries)} weights, from {tokens:,} tokens",
         markup=False,
     )
+    if found.resumed:
+        console.note(f"{found.resumed} chunks were read before the interruption")
     console.note(f"use it: plm-edge convert CKPT --quant q3_k_m --imatrix {target}")

@@ -10,6 +10,7 @@ import typer
 
 from plm_edge.base import console
 from plm_edge.cli import options
+from plm_edge.cli.quality import text_options
 
 if TYPE_CHECKING:
     from plm_edge.quality.sparsity import Sparsity
@@ -19,17 +20,9 @@ SCHEMA = "plm-edge/sparsity/1"
 
 def sparsity(
     model: options.Model = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            help="A text file in UTF-8, of the kind that the model is for.",
-            show_default="a short one that is bundled",
-        ),
-    ] = None,
-    ctx: Annotated[int, typer.Option(min=16, help="Tokens of a chunk.")] = 512,
-    chunks: Annotated[
-        int | None, typer.Option(min=1, help="Most chunks.", show_default="the whole text")
-    ] = None,
+    text: text_options.Text = None,
+    ctx: text_options.Ctx = 512,
+    chunks: text_options.Chunks = None,
     threads: options.Threads = None,
     html: Annotated[Path | None, typer.Option(help="Write pictures here.")] = None,
     json: options.Json = False,
