@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from plm_edge.generate.local import LocalGenerator
 from plm_edge.generate.logprobs import log_softmax
 from plm_edge.generate.protocol import Request
 from plm_edge.generate.sampling import Sampling
+from plm_edge.quality import task_files
 from plm_edge.quality.predictions import rows_at_once
 
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ def run(
     include: Path | None = None,
     chat: bool = False,
     progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run tasks; returns the harness's results: by task and measure, with its standard errors.
 
@@ -277,32 +279,19 @@ def run(
         include: a folder with tasks of one's own.
         chat: ask in the model's chat template.
         progress: told of requests.
+        note: told why it takes long before they begin, where it does.
 
     Raises:
         PlmEdgeError: the harness is missing, knows no such task, or cannot get its data.
     """
     lm_eval = harness()
-    from lm_eval.tasks import TaskManager
-
     if include is not None and not include.is_dir():
         raise PlmEdgeError(
             f"there is no folder {include}",
             "--include names the folder of your own tasks",
             "check the path",
         )
-    manager = None
-    if include is not None:  # the harness's own thousands take it a minute to list
-        manager = TaskManager(include_path=str(include), include_defaults=False)
-        if _unknown(manager, names):
-            manager = TaskManager(include_path=str(include))
-    manager = manager or TaskManager()
-    if unknown := _unknown(manager, names):
-        raise PlmEdgeError(
-            f"there is no task {unknown[0]!r}",
-            f"it is none of the {len(manager.all_tasks):,} that lm-evaluation-harness knows",
-            "`lm-eval ls tasks` lists them; --include FOLDER adds those of your own",
-            ExitCode.USAGE,
-        )
+    manager = _manager(names, include, note or (lambda _: None))
     model = model_for(session, progress)
     try:
         found = lm_eval.simple_evaluate(
@@ -324,6 +313,36 @@ def run(
         ) from error
     results: dict[str, Any] = found["results"]
     return results
+
+
+def _manager(names: Sequence[str], include: Path | None, note: Callable[[str], None]) -> Any:
+    """Returns a TaskManager that knows these tasks, made of as few files as are enough.
+
+    Raises:
+        PlmEdgeError: there is none of a name.
+    """
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    own = [] if include is None else [str(include)]
+    manager = TaskManager(include_path=own, include_defaults=False)
+    rest = _unknown(manager, names)
+    found = task_files.find(Path(lm_eval.__file__).parent / "tasks", rest)
+    if found.unknown:
+        raise PlmEdgeError(
+            f"there is no task {found.unknown[0]!r}",
+            "lm-evaluation-harness has none of this name",
+            "`lm-eval ls tasks` lists them; --include FOLDER adds those of your own",
+            ExitCode.USAGE,
+        )
+    # a group or a tag may name tasks of anywhere
+    if not found.unclear and all(name in rest or name in manager.all_subtasks for name in names):
+        folders = task_files.folders(found.files.values())
+        manager = TaskManager(include_path=[*folders, *own], include_defaults=False)
+        if all(manager.task_index[name].yaml_path == path for name, path in found.files.items()):
+            return manager
+    note("a group, a tag or a pattern: all tasks are read first, which takes half a minute")
+    return TaskManager(include_path=own)
 
 
 def _unknown(manager: Any, names: Sequence[str]) -> list[str]:

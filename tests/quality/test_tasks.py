@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Iterator
@@ -83,11 +82,7 @@ def test_a_choice_and_an_answer(own: Path, script: Session) -> None:
 
 
 @pytest.mark.slow
-def test_mistakes(own: Path, script: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lm_eval.tasks import TaskManager
-
-    small = functools.partial(TaskManager, include_defaults=False)  # the others take a minute
-    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda **given: small(include_path=str(own)))
+def test_mistakes(own: Path, script: Session) -> None:
     with pytest.raises(PlmEdgeError) as caught:
         tasks.run(script, ["letters_choise"], include=own)
     assert caught.value.what == "there is no task 'letters_choise'"
@@ -97,6 +92,41 @@ def test_mistakes(own: Path, script: Session, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(PlmEdgeError) as caught:
         tasks.run(script, ["letters_choice"], include=own, chat=True)
     assert caught.value.what == "the model has no chat template"
+
+
+def test_tasks_are_found_without_reading_all(own: Path) -> None:
+    """By themselves or beside one's own; a group or a pattern needs all, and that is told."""
+    told: list[str] = []
+
+    def known(*names: str) -> set[str]:
+        return set(tasks._manager(names, own, told.append).all_subtasks)
+
+    found = known("letters_choice", "hellaswag", "arc_easy")
+    assert {"letters_choice", "hellaswag", "arc_easy", "arc_challenge"} <= found
+    assert len(found) < 100
+    assert told == []
+
+
+def test_a_group_needs_all_tasks(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    asked: list[dict[str, object]] = []
+
+    class Manager:
+        """Reads nothing: all tasks take half a minute."""
+
+        all_subtasks = ("letters_choice",)
+
+        def __init__(self, **given: object) -> None:
+            asked.append(given)
+
+        def match_tasks(self, names: list[str]) -> list[str]:
+            return [name for name in names if name in self.all_subtasks]
+
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", Manager)
+    for names in (("mmlu",), ("arc_*",), ("letters_choice", "ai2_arc")):
+        tasks._manager(names, own, told.append)
+        assert asked[-1] == {"include_path": [str(own)]}
+    assert len(told) == 3
 
 
 @pytest.mark.slow

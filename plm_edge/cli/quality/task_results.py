@@ -46,6 +46,7 @@ def run(
             include=include,
             chat=chat,
             progress=Bar(display, "answering"),
+            note=console.note,
         )
     if json:
         given = {"model": str(chosen.path), "shots": shots, "limit": limit}
