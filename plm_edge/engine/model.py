@@ -21,7 +21,7 @@ class Model:
     Args:
         bindings: llama-cpp-python's module.
         header: of the file that is loaded.
-        options: of which `mmap`, `mlock`, `on_load` and `stop` matter here.
+        options: of which `mmap`, `repack`, `mlock`, `on_load` and `stop` matter here.
         callbacks: made of the same options; kept as long as the model.
         placement: which layers go to which devices; None leaves the engine's default.
 
@@ -56,6 +56,7 @@ class Model:
         params.load_mode = (
             bindings.LLAMA_LOAD_MODE_MMAP if options.mmap else bindings.LLAMA_LOAD_MODE_NONE
         )
+        params.use_extra_bufts = options.repack
         params.progress_callback = callbacks.progress
         self.handle = bindings.llama_model_load_from_file(os.fsencode(header.path), params)
         try:

@@ -79,6 +79,8 @@ class Session:
             self.model.close()
             raise
         self.load_s = time.perf_counter() - started
+        if not options.skip_zeros:
+            self.rows.skip(False)
         self.prompts: PromptCache | None = None
         if options.prompts is not None:
             self.prompts = PromptCache(
@@ -171,6 +173,8 @@ class Session:
             self.prompts = None
         self.context.close()
         self.model.close()
+        if not self.options.skip_zeros:
+            self.rows.skip(True)
 
     def __enter__(self) -> Session:
         return self

@@ -1,6 +1,6 @@
 """The sparse kernel counts which rows of W_down it reads; this module reads its counters.
 
-Squared ReLU makes the neurons of the other rows zero.
+Squared ReLU makes the neurons of the other rows zero. That these are skipped can be switched off.
 """
 
 from __future__ import annotations
@@ -46,6 +46,14 @@ class RowCounts:
         """Forget what was counted."""
         if self._lib:
             self._lib.plm_edge_sparsity_reset()
+
+    def skip(self, zeros: bool) -> None:
+        """Skip rows of zero neurons, as the engine does unless it is told not to.
+
+        It holds for the whole process; call it while nothing computes.
+        """
+        if self._lib:
+            self._lib.plm_edge_sparsity_skip(ctypes.c_bool(zeros))
 
     def read(self) -> list[LayerRows]:
         """Returns the layers that were computed since the last reset; empty where nothing is

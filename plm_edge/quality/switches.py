@@ -22,8 +22,11 @@ from plm_edge.quality.predictions import Rows
 from plm_edge.quality.text import Chunks
 
 Claim = Literal["exact", "rounds", "approximates"]
-OFF = Options(kv="f32", flash_attn="off", threads=1)
-"""No flash attention, one thread, the cache in 32 bits, a chunk computed at once."""
+OFF = Options(kv="f32", flash_attn="off", threads=1, repack=False, skip_zeros=False)
+"""No flash attention, one thread, the cache in 32 bits, a chunk computed at once, weights as they
+lie in the file, and every row of W_down read."""
+ON = Options(kv="f32", flash_attn="on", threads=1)
+"""What is exact is compared with this, too: all else on."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +76,25 @@ def switches(n_ctx: int) -> list[Switch]:
         n_ctx: tokens of a chunk.
     """
     several = max(2, default_threads())
-    flash = replace(OFF, flash_attn="on")
     return [
         Switch(f"{several} threads", "exact", replace(OFF, threads=several)),
+        Switch(f"{several} threads, all else on", "exact", replace(ON, threads=several), ON),
         Switch("weights mapped, not read (mmap)", "exact", replace(OFF, mmap=True)),
-        Switch("flash attention", "rounds", flash),
         Switch(
-            "guesses checked by eights, with flash attention",
+            "guesses checked by eights, all else on",
             "exact",
-            replace(flash, n_ubatch=8),
-            replace(flash, n_ubatch=1),
+            replace(ON, n_ubatch=8),
+            replace(ON, n_ubatch=1),
         ),
+        Switch("rows of zero neurons skipped", "rounds", replace(OFF, skip_zeros=True)),
+        Switch(
+            "rows of zero neurons skipped, tokens one by one",
+            "rounds",
+            replace(OFF, n_ubatch=1, skip_zeros=True),
+            replace(OFF, n_ubatch=1),
+        ),
+        Switch("weights repacked", "rounds", replace(OFF, repack=True)),
+        Switch("flash attention", "rounds", replace(OFF, flash_attn="on")),
         Switch("prompts in micro-batches of 32", "rounds", replace(OFF, n_ubatch=min(32, n_ctx))),
         Switch("tokens one by one", "rounds", replace(OFF, n_ubatch=1)),
         Switch("cache in f16", "rounds", replace(OFF, kv="f16")),

@@ -54,7 +54,8 @@ def _show(found: list[Found]) -> None:
         )
     console.out.print(table)
     console.note(
-        "against: no flash attention, one thread, the cache in f32, a chunk at once; nats a token. "
+        "against: no flash attention, one thread, the cache in f32, a chunk at once, weights as in "
+        "the file, all their rows read; nats a token. "
         "Products of quantised weights round what they are given to 8 bits, which makes more of a "
         "switch that rounds"
     )

@@ -336,6 +336,34 @@ void check_counts() {
     expect(plm_edge_sparsity_get(7, &total, &active) && total == 0 && active == 0, "counts can be reset");
 }
 
+// With nothing skipped the sums are the same but for rounding, bit for bit in plain floats, and all rows count as read.
+void check_all_rows() {
+    for (ggml_type type : { GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q4_K, GGML_TYPE_Q8_0, GGML_TYPE_IQ3_S }) {
+        for (int64_t n_tokens : { 1, 3, 40 }) {
+            product p(type, { 512, 300, n_tokens }, true, 0.5, 1);
+            ggml_set_name(p.w, "blk.3.ffn_down.weight");
+            const floats skipped = p.compute(2);
+            plm_edge_sparsity_reset();
+            plm_edge_sparsity_skip(false);
+            const floats all = p.compute(2);
+            plm_edge_sparsity_skip(true);
+            const std::string what = std::string(ggml_type_name(type)) + ", all rows of " + std::to_string(n_tokens) + " tokens";
+            double error = 0, size = 0;
+            bool same = true;
+            for (size_t i = 0; i < all.size(); i++) {
+                error += (all[i] - skipped[i]) * (all[i] - skipped[i]);
+                size += skipped[i] * skipped[i];
+                same = same && all[i] == skipped[i];
+            }
+            expect(size > 0 && error < 1e-4 * size, what + ": differ by rounding only");
+            expect(same || ggml_is_quantized(type), what + ": are the same floats");
+            uint64_t total = 0, active = 0;
+            expect(plm_edge_sparsity_get(3, &total, &active) && total > 0 && total == active, what + ": count as read");
+        }
+    }
+    plm_edge_sparsity_reset();
+}
+
 void check_declined() {
     product p(GGML_TYPE_F32, { 64, 32, 2 }, false, 0, 1);
     ggml_tensor y = *p.y, w = *p.w, x = *p.x;
@@ -429,6 +457,7 @@ int main(int argc, char **) {
     expect((sparse_t::find_kernels(GGML_TYPE_Q4_K).sum_shared != nullptr) == (n_shared > 0), "and for few tokens");
     printf("8-bit products in %d cases, and in %d of few tokens\n", n_dense, n_shared);
     group("counts", check_counts);
+    group("all rows", check_all_rows);
     group("declined", check_declined);
     printf(failures ? "%d failures\n" : "all good\n", failures);
     return failures != 0;

@@ -16,6 +16,8 @@ struct counts {
 };
 counts table[LAYERS];
 
+bool skips = true;
+
 // Nobody can call these functions inside a program of llama.cpp's own. If PLM_EDGE_TELL_ROWS is set, the library prints
 // the counts when such a program ends: one line a layer on stderr, "plm-edge rows: LAYER ROWS READ".
 struct last_words {
@@ -60,6 +62,10 @@ void plm_edge_sparsity_sum(uint64_t * rows_total, uint64_t * rows_active) {
         *rows_active += layer.active;
     }
 }
+
+void plm_edge_sparsity_skip(bool skip) { skips = skip; }
+
+bool plm_edge_sparsity_skips(void) { return skips; }
 
 void plm_edge_sparsity_add(const char * weight, uint64_t rows_total, uint64_t rows_active) {
     if (strncmp(weight, "blk.", 4) != 0) {

@@ -1,6 +1,7 @@
 #pragma once
 
-// How many rows the squared ReLU left, by layer: counted where they are selected, at no extra pass.
+// How many rows the squared ReLU left, by layer: counted where they are selected, at no extra pass; and whether the others
+// are skipped.
 
 #include "ggml-backend.h"
 
@@ -23,9 +24,15 @@ GGML_BACKEND_API bool plm_edge_sparsity_get(int layer, uint64_t * rows_total, ui
 // the same of all layers together; llama-server finds it by name (ggml_backend_reg_get_proc_address)
 GGML_BACKEND_API void plm_edge_sparsity_sum(uint64_t * rows_total, uint64_t * rows_active);
 
+// Whether rows of zero neurons are skipped, as they are unless this said otherwise: with false all rows are read, multiplied
+// by zero. It is there to measure what skipping changes. May be called while nothing computes.
+GGML_BACKEND_API void plm_edge_sparsity_skip(bool skip);
+
 #ifdef __cplusplus
 }
 #endif
+
+bool plm_edge_sparsity_skips(void);
 
 // adds to the layer that the weight's name tells; does nothing for other names
 void plm_edge_sparsity_add(const char * weight, uint64_t rows_total, uint64_t rows_active);

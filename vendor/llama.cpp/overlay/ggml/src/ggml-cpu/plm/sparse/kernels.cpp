@@ -155,4 +155,16 @@ int32_t select(const float * x, int32_t n, bool relu_sqr, int32_t * index, float
     return count;
 }
 
+int32_t select_all(const float * x, int32_t n, int32_t * index, float * value, int32_t * starts, uint32_t * mask) {
+    std::fill_n(mask, (n + 31) / 32, 0);
+    for (int32_t i = 0; i < n; i++) {
+        starts[i / 32] = i / 32 * 32;
+        mask[i / 32] |= 1u << i % 32;
+        index[i] = i;
+        value[i] = x[i] <= 0.0f ? 0.0f : x[i] * x[i];
+    }
+    starts[(n + 31) / 32] = n;
+    return n;
+}
+
 } // namespace sparse_t

@@ -49,4 +49,7 @@ void sum_panel(const float * panel, int32_t first, const int32_t * index, const 
 // both may be null.
 int32_t select(const float * x, int32_t n, bool relu_sqr, int32_t * index, float * value, int32_t * starts, uint32_t * mask);
 
+// The same for a squared ReLU that selects every row: zeros are values like others. starts and mask are not null.
+int32_t select_all(const float * x, int32_t n, int32_t * index, float * value, int32_t * starts, uint32_t * mask);
+
 } // namespace sparse_t

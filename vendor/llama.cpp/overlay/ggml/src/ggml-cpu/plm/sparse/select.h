@@ -2,6 +2,7 @@
 
 // Which rows of W each token of a group selects, and which any of them does.
 
+#include "counts.h"
 #include "plan.h"
 
 #include <algorithm>
@@ -54,7 +55,10 @@ struct selection {
 
     // the list of token t from row x; returns its length
     int32_t fill(int64_t t, const float * row) const {
-        const int32_t n = select(row, (int32_t) p.n_in, p.relu_sqr, index(t), value(t), starts(t), mask(t));
+        const int32_t n_in = (int32_t) p.n_in;
+        const bool all = p.relu_sqr && !plm_edge_sparsity_skips();
+        const int32_t n = all ? select_all(row, n_in, index(t), value(t), starts(t), mask(t))
+                              : select(row, n_in, p.relu_sqr, index(t), value(t), starts(t), mask(t));
         std::fill_n(index(t) + n, AHEAD, n ? index(t)[n - 1] : 0);
         if (p.may_dense) {
             // magnitudes of floats order as integers do, infinity and NaN above the others
