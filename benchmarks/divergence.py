@@ -15,9 +15,11 @@ from types import ModuleType
 
 from tokenizers import Tokenizer
 
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 from plm_edge.quality.divergence import Divergence
 
-__all__ = ["CHECKPOINT", "WINDOW", "Divergence", "held_out_windows"]
+__all__ = ["CHECKPOINT", "WINDOW", "Divergence", "detokenised", "held_out_windows"]
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "examples/tiny-plm/checkpoint"
 WINDOW = 512  # tokens
@@ -29,8 +31,8 @@ def held_out_windows(count: int) -> list[list[int]]:
     examples/tiny-plm/README.md.)"""
     tokenizer = Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json"))
     windows: list[list[int]] = []
-    for source in _corpus().read_sources():
-        if source.held_out and len(windows) < count:
+    for source in _corpus().read_sources(only_held_out=True):
+        if len(windows) < count:
             ids = tokenizer.encode(source.text).ids
             start = (len(ids) - WINDOW) // 2
             if start >= 0:
@@ -41,6 +43,13 @@ def held_out_windows(count: int) -> list[list[int]]:
             f"long enough\n  fix: ask for fewer --windows"
         )
     return windows
+
+
+def detokenised(model: Path, windows: list[list[int]]) -> str:
+    """The windows as one text."""
+    with Session.open(model, Options(n_ctx=WINDOW, threads=1)) as session:
+        pieces = [session.vocabulary.piece(token) for window in windows for token in window]
+    return b"".join(pieces).decode("utf-8", "replace")
 
 
 def _corpus() -> ModuleType:

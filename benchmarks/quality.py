@@ -1,12 +1,15 @@
 """What each type costs tiny-plm, by layout, with an importance matrix and without.
 
-    python -m benchmarks.quality [--windows 24] [--no-speed] [--out FILE.json]
+    python -m benchmarks.quality [--windows 8] [--no-speed] [--only TYPE,…] [--out FILE.json]
+    python -m benchmarks.quality --speed          # only the decode speed of what is there
 
 For each type that `convert` takes: bytes, bits a weight, perplexity, KL divergence from the f32
 model, and decode speed, in llama.cpp's own layout and mixture (stock) and in ours (edge). Judged on
-files of the standard library that tiny-plm was not trained on; the importance matrix is made from
-others of these. Then what smaller types of the cache cost over its full context. BENCHMARKS.md is
-written anew.
+files of the standard library that neither trained tiny-plm nor chose a mixture of the edge layout
+(benchmarks/recipes.py); the importance matrix is made from those that chose. A row of the edge
+layout is compared with stock's token by token. Then what smaller types of the cache cost over its
+full context. The speeds of all files are measured in turns, on one thread. BENCHMARKS.md is written
+anew.
 """
 
 from __future__ import annotations
@@ -19,122 +22,195 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, report
-from benchmarks.divergence import CHECKPOINT, held_out_windows
-from benchmarks.quality_report import plot
+import numpy as np
+
+from benchmarks import machine, recipes, report
+from benchmarks.divergence import CHECKPOINT, detokenised, held_out_windows
+from benchmarks.quality_report import Row, plot
 from plm_edge.base import files
 from plm_edge.converters.convert import convert
 from plm_edge.converters.plan.recipes import RECIPES
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.model import gguf_file
-from plm_edge.quality import evaluation, imatrix, long_context
+from plm_edge.quality import evaluation, figures, imatrix, long_context
+from plm_edge.quality.figures import Values
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-quality/1"
 LAYOUTS = ("stock", "edge")
 N_CTX = 512
+OPTIONS = Options(kv="f32", threads=1)
+ROUNDS = 5  # of decode speed
 EXACT = ("f32", "f16", "bf16", "q8_0")  # which an importance matrix does not change
 
 
-def detokenised(model: Path, windows: list[list[int]]) -> str:
-    """The windows as one text."""
-    with Session.open(model, Options(n_ctx=N_CTX, threads=1)) as session:
-        pieces = [session.vocabulary.piece(token) for window in windows for token in window]
-    return b"".join(pieces).decode("utf-8", "replace")
+@dataclass(frozen=True)
+class Case:
+    """A row: a type in a layout, with an importance matrix or without."""
+
+    quant: str
+    layout: str
+    imatrix: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.quant}-{self.layout}{'-imatrix' if self.imatrix else ''}"
+
+    def convert(self, out: Path, matrix: Path) -> Path:
+        given = matrix if self.imatrix else None
+        convert(CHECKPOINT, quant=self.quant, layout=self.layout, imatrix=given, out=out)
+        return out
 
 
-def decode_seconds(model: Path, tokens: int, threads: int) -> list[float]:
-    """Seconds a token, of each of three runs, one token at a time from an empty context on."""
-    options = Options(n_ctx=N_CTX, threads=threads, kv="f16")
+def cases(only: Collection[str] | None) -> list[Case]:
+    """All rows, or those of some types; stock's before ours."""
+    return [
+        Case(quant, layout, weighted)
+        for quant, recipe in RECIPES.items()
+        for weighted in (False, True)
+        for layout in LAYOUTS
+        if (only is None or quant in only)
+        and not (recipe.needs_imatrix and not weighted)
+        and not (quant in EXACT and weighted)
+    ]
+
+
+class Texts:
+    """tiny-plm in f32, the text that judges, and an importance matrix of another."""
+
+    def __init__(self, folder: Path, windows: int) -> None:
+        self.f32, self.matrix = folder / "f32.gguf", folder / "imatrix.gguf"
+        convert(CHECKPOINT, quant="f32", layout="stock", out=self.f32)
+        chosen = held_out_windows(recipes.WINDOWS + windows)
+        self.judged = detokenised(self.f32, chosen[recipes.WINDOWS :])
+        self.seen = detokenised(self.f32, chosen[: recipes.WINDOWS])
+        imatrix.collect(self.f32, self.seen, N_CTX, None, OPTIONS).write(self.matrix, "held out")
+
+
+def decode_seconds(model: Path, tokens: int = 200) -> float:
+    """Seconds a token, one token at a time from an empty context on, on one thread."""
+    options = Options(n_ctx=N_CTX, threads=1, kv="f16")
     with Session.open(model, options) as session:
-        found = []
-        for _ in range(3):
-            session.context.clear()
-            session.context.append([1])
-            started = time.perf_counter()
-            for token in range(2, tokens + 2):
-                session.context.append([token])
-            found.append((time.perf_counter() - started) / tokens)
-    return found
+        session.context.append([1])
+        started = time.perf_counter()
+        for token in range(2, tokens + 2):
+            session.context.append([token])
+        return (time.perf_counter() - started) / tokens
 
 
-def measure(folder: Path, windows: int, speed: bool) -> dict[str, Any]:
-    f32 = folder / "f32.gguf"
-    convert(CHECKPOINT, quant="f32", layout="stock", out=f32)
-    chosen = held_out_windows(2 * windows)
-    judged, seen = detokenised(f32, chosen[0::2]), detokenised(f32, chosen[1::2])
-    options = Options(kv="f32", threads=1)
-    matrix = folder / "imatrix.gguf"
-    imatrix.collect(f32, seen, N_CTX, None, options).write(matrix, "held-out files")
-    settings = evaluation.Settings(N_CTX, None, options)
-    rows = []
-    for quant, recipe in RECIPES.items():
-        for layout in LAYOUTS:
-            for weighted in (False, True):
-                if (recipe.needs_imatrix and not weighted) or (quant in EXACT and weighted):
-                    continue
-                out = folder / "model.gguf"
-                given = matrix if weighted else None
-                convert(CHECKPOINT, quant=quant, layout=layout, imatrix=given, out=out)
-                found = evaluation.evaluate(out, judged, f32, settings)
-                assert found.comparison is not None
-                tensors = gguf_file.read(out).tensors
-                size = sum(tensor.n_bytes for tensor in tensors)
-                weights = sum(math.prod(tensor.shape) for tensor in tensors)
-                row = {
-                    "quant": quant,
-                    "layout": layout,
-                    "imatrix": weighted,
-                    "tensor_bytes": size,
-                    "bits_a_weight": 8 * size / weights,
-                    "perplexity": [*found.perplexity.value],
-                    "kl": [*found.comparison.mean],
-                    "kl_p99": found.comparison.p99,
-                    "same_top": found.comparison.same_top.value,
-                    "decode_s": decode_seconds(out, 200, 1) if speed else None,
-                }
-                rows.append(row)
-                print(json.dumps(row), file=sys.stderr, flush=True)
-    n_ctx = int(gguf_file.read(f32).keys["plm.context_length"])
-    caches = long_context.measure(f32, judged + seen, n_ctx, options=Options(threads=1))
-    return {
-        "judged_tokens": found.perplexity.tokens,
-        "windows": windows,
-        "rows": rows,
-        "long_context": {
-            "n_ctx": n_ctx,
-            "caches": {kv: dataclasses.asdict(one) for kv, one in caches.items()},
-        },
-    }
+def measure_speed(folder: Path, texts: Texts, rows: list[Row]) -> None:
+    """Give each row its decode times, ROUNDS of them, in turns: what disturbs one round disturbs
+    all rows alike."""
+    made = []
+    for row in rows:
+        case = Case(row["quant"], row["layout"], row["imatrix"])
+        made.append(case.convert(folder / f"{case.name}.gguf", texts.matrix))
+        row["decode_s"] = []
+    for number in range(ROUNDS + 1):
+        for row, model in zip(rows, made, strict=True):
+            seconds = decode_seconds(model)
+            if number:  # the first warms up
+                row["decode_s"].append(seconds)
+        print(f"decode speed, round {number} of {ROUNDS}", file=sys.stderr, flush=True)
+
+
+def measure(folder: Path, texts: Texts, only: Collection[str] | None) -> list[Row]:
+    """The rows, without speed."""
+    settings = evaluation.Settings(N_CTX, None, OPTIONS)
+    rows: list[Row] = []
+    stock = np.empty(0)
+    for case in cases(only):
+        out = case.convert(folder / "model.gguf", texts.matrix)
+        tokens: list[Values] = []
+        found = evaluation.evaluate(out, texts.judged, texts.f32, settings, tokens=tokens.append)
+        assert found.comparison is not None
+        kl = tokens[0][:, 2]
+        tensors = gguf_file.read(out).tensors
+        size = sum(tensor.n_bytes for tensor in tensors)
+        weights = sum(math.prod(tensor.shape) for tensor in tensors)
+        row: Row = {
+            "quant": case.quant,
+            "layout": case.layout,
+            "imatrix": case.imatrix,
+            "tensor_bytes": size,
+            "bits_a_weight": 8 * size / weights,
+            "judged_tokens": len(kl),
+            "perplexity": [*found.perplexity.value],
+            "kl": [*found.comparison.mean],
+            "kl_p99": found.comparison.p99,
+            "same_top": found.comparison.same_top.value,
+            "decode_s": None,
+        }
+        if case.layout == "stock":
+            stock = kl
+        else:
+            row["kl_less_stock"] = [*figures.estimate(kl - stock)]
+        rows.append(row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+    return rows
+
+
+def measure_cache(texts: Texts) -> dict[str, Any]:
+    """What smaller caches cost over the full context."""
+    n_ctx = int(gguf_file.read(texts.f32).keys["plm.context_length"])
+    words = texts.judged + texts.seen
+    caches = long_context.measure(texts.f32, words, n_ctx, options=Options(threads=1))
+    return {"n_ctx": n_ctx, "caches": {kv: dataclasses.asdict(one) for kv, one in caches.items()}}
+
+
+def merged(before: list[Row], now: list[Row]) -> list[Row]:
+    """The rows measured now, and those from before of all other types, in the recipes' order."""
+    new = {row["quant"] for row in now}
+    rows = [row for row in before if row["quant"] not in new] + now
+    return sorted(rows, key=lambda row: [*RECIPES].index(row["quant"]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--windows", type=int, default=24, help="of 512 tokens that are judged")
+    parser.add_argument("--windows", type=int, default=8, help="of 512 tokens that are judged")
     parser.add_argument("--no-speed", action="store_true", help="on a machine that is busy")
+    parser.add_argument(
+        "--speed", action="store_true", help="only that, of the rows that are there"
+    )
+    parser.add_argument("--only", help="these types; what else was measured stays")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/quality.json")
     given = parser.parse_args()
     from plm_edge import __version__
     from plm_edge.engine.library import read_pin
 
     pin = read_pin()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["PLM_EDGE_CACHE_DIR"] = folder
-        found = measure(Path(folder), given.windows, not given.no_speed)
-    result = {
-        "schema": SCHEMA,
-        "plm_edge": __version__,
-        "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
-        "python": sys.version.split()[0],
-        "machine": machine.facts(1),
-        **found,
-    }
+    only = given.only.split(",") if given.only else None
+    result: dict[str, Any] = {}
+    if given.speed or only:
+        result = json.loads(given.out.read_text())
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["PLM_EDGE_CACHE_DIR"] = name
+        folder = Path(name)
+        texts = Texts(folder, given.windows)
+        if not given.speed:
+            rows = measure(folder, texts, only)
+            result = {
+                "schema": SCHEMA,
+                "plm_edge": __version__,
+                "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
+                "python": sys.version.split()[0],
+                "machine": machine.facts(1),
+                "speed_machine": result.get("speed_machine"),
+                "windows": given.windows,
+                "rows": merged(result.get("rows", []), rows),
+                "long_context": result.get("long_context") or measure_cache(texts),
+            }
+        if given.speed or not (given.no_speed or only):
+            measure_speed(folder, texts, result["rows"])
+            result["speed_machine"] = machine.facts(1)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(given.out, json.dumps(result, indent=1) + "\n")
     files.write_text(given.out.with_suffix(".svg"), plot(result))

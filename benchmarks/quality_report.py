@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from statistics import median
 from typing import Any
 
 Row = dict[str, Any]
@@ -12,15 +12,15 @@ NOTHING = 1e-5  # nats a token: the order of sums, in the model that is the refe
 
 def dominated(rows: list[Row]) -> list[str]:
     """Names of types that llama.cpp's of the same name beats in our layout: no more bytes, and
-    surely less divergence."""
+    surely less divergence, by the difference at each token."""
     found = []
     stock = {(row["quant"], row["imatrix"]): row for row in rows if row["layout"] == "stock"}
     for row in rows:
         if row["layout"] != "edge":
             continue
         theirs = stock[row["quant"], row["imatrix"]]
-        (ours, error), (other, other_error) = row["kl"], theirs["kl"]
-        worse = ours - other > max(NOTHING, SURELY * math.hypot(error, other_error))
+        more, error = row["kl_less_stock"]
+        worse = more > max(NOTHING, SURELY * error)
         if theirs["tensor_bytes"] <= row["tensor_bytes"] and worse:
             found.append(row["quant"] + (" with imatrix" if row["imatrix"] else ""))
     return found
@@ -29,24 +29,24 @@ def dominated(rows: list[Row]) -> list[str]:
 def section(data: dict[str, Any]) -> str:
     """The section, heading included, as Markdown. `data`: what quality.py wrote."""
     rows: list[Row] = data["rows"]
-    kinds = [("stock", False), ("stock", True), ("edge", False), ("edge", True)]
     by = {(row["quant"], row["layout"], row["imatrix"]): row for row in rows}
     lines = [
         "## What each type costs",
         "",
-        f"tiny-plm on {data['judged_tokens']:,} tokens of Python source that it was not trained "
-        "on: KL divergence from the f32 model (nats a token, ± its standard error), then bytes of "
-        "all tensors. stock is llama.cpp's layout and mixture, edge ours; im: with an importance "
-        "matrix, made on other files.",
+        f"tiny-plm on {rows[0]['judged_tokens']:,} tokens of Python source that neither trained it "
+        "nor chose a mixture: KL divergence from the f32 model (nats a token, ± its standard "
+        "error), then bytes of all tensors. stock is llama.cpp's layout and mixture, edge ours; "
+        "im: with an importance matrix, made on other files. Change: what edge has more than "
+        "stock, and its standard error over the differences at each token, in % of stock's.",
         "",
-        "| | stock | stock im | edge | edge im |",
-        "|---|---|---|---|---|",
+        "| | stock | edge | change | stock im | edge im | change im |",
+        "|---|---|---|---|---|---|---|",
     ]
     for quant in dict.fromkeys(row["quant"] for row in rows):
         cells = []
-        for layout, weighted in kinds:
-            row = by.get((quant, layout, weighted))
-            cells.append("" if row is None else _cell(row))
+        for weighted in (False, True):
+            stock, edge = (by.get((quant, layout, weighted)) for layout in ("stock", "edge"))
+            cells += [_cell(stock), _cell(edge), _change(stock, edge)]
         lines.append(f"| {quant} | {' | '.join(cells)} |")
     lines += [
         "",
@@ -56,7 +56,7 @@ def section(data: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        speed = f"{1 / min(row['decode_s']):,.0f}" if row["decode_s"] else ""
+        speed = f"{1 / median(row['decode_s']):,.0f}" if row["decode_s"] else ""
         cells = [
             row["quant"],
             row["layout"],
@@ -81,10 +81,14 @@ def section(data: dict[str, Any]) -> str:
     ]
     lines += _long_context(data["long_context"])
     pin, where = data["pin"], data["machine"]
+    if data["speed_machine"]:
+        cpu = data["speed_machine"]["cpu"]
+        lines += [f"Decode speed: medians, all files in turns, on 1 thread of {cpu}.", ""]
     lines.append(
         f"{where['cpu']}, 1 thread; plm-edge {data['plm_edge']}, llama.cpp of {pin['package']} "
         f"{pin['version']}, the standard library of Python {data['python']}. Raw figures: "
-        "`benchmarks/results/quality.json`; again: `python -m benchmarks.quality`."
+        "`benchmarks/results/quality.json`; again: `python -m benchmarks.quality`, "
+        "of speed alone with `--speed`."
     )
     return "\n".join(lines) + "\n"
 
@@ -109,9 +113,18 @@ def _long_context(found: Row) -> list[str]:
     return [*lines, ""]
 
 
-def _cell(row: Row) -> str:
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
     value, error = row["kl"]
     return f"{value:.5f} ± {error:.5f}, {row['tensor_bytes']:,}"
+
+
+def _change(stock: Row | None, edge: Row | None) -> str:
+    if stock is None or edge is None or stock["kl"][0] < NOTHING:
+        return ""
+    more, error = (100 * part / stock["kl"][0] for part in edge["kl_less_stock"])
+    return f"{more:+.1f} ± {error:.1f} %"
 
 
 def plot(data: dict[str, Any]) -> str:

@@ -40,6 +40,7 @@ from plm_edge.converters.plan.recipes import RECIPES, wanted_type
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-recipes/1"
+WINDOWS = 24
 Q = GGMLQuantizationType
 QUANTS = ("q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k")
 TYPES = (Q.Q2_K, Q.Q3_K, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q8_0)
@@ -82,14 +83,20 @@ def weigh(share: Callable[[Kind, PlmConfig], float], tiny: PlmConfig) -> Sizes:
 
 
 def upstream_sizes(quant: str, tiny: PlmConfig) -> Sizes:
-    """Of llama.cpp's mixture."""
+    """Of llama.cpp's mixture, with an importance matrix or without: what is less."""
 
-    def share(kind: Kind, config: PlmConfig) -> float:
-        specs = [spec for spec in tensor_specs(config) if spec.kind is kind]
-        types = [wanted_type(RECIPES[quant], spec, config.layers, "stock") for spec in specs]
-        return float(np.mean([bytes_per_weight(type_) for type_ in types]))
+    def sizes(imatrix: bool) -> Sizes:
+        def share(kind: Kind, config: PlmConfig) -> float:
+            specs = [spec for spec in tensor_specs(config) if spec.kind is kind]
+            types = [
+                wanted_type(RECIPES[quant], spec, config.layers, "stock", imatrix) for spec in specs
+            ]
+            return float(np.mean([bytes_per_weight(type_) for type_ in types]))
 
-    return weigh(share, tiny)
+        return weigh(share, tiny)
+
+    plain, weighted = sizes(False), sizes(True)
+    return {name: min(plain[name], weighted[name]) for name in plain}
 
 
 def mix_sizes(mix: Mix, tiny: PlmConfig) -> Sizes:
@@ -191,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--windows", type=int, default=24, help="of 512 tokens, an even number")
+    parser.add_argument("--windows", type=int, default=WINDOWS, help="an even number")
     parser.add_argument("--candidates", type=int, default=4, help="measured of each recipe")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/recipes.json")
     given = parser.parse_args()

@@ -5,9 +5,9 @@ are llama.cpp's mixtures (its src/llama-quant.cpp, as far as they concern PLM), 
 the stock layout is the one that llama-quantize would write. Some of them differ when an importance
 matrix says which weights matter.
 
-In the edge layout some K-quants have a mixture of ours instead, found by measuring tiny-plm
-(benchmarks/recipes.py): closer to the f32 model than llama.cpp's, and smaller. All other recipes
-are the same in both layouts.
+In the edge layout most types below six bits have a mixture of ours instead, found by measuring
+tiny-plm (benchmarks/recipes.py): closer to the f32 model than llama.cpp's, and no larger. All other
+recipes are the same in both layouts.
 """
 
 from __future__ import annotations
@@ -143,12 +143,29 @@ def mixture(
 
 
 # Of the edge layout, from benchmarks/results/recipes.json: embedding, q, kv_a, kv_b, out, up, down.
+EDGE_Q5_K_M = mixture(Q.Q6_K, Q.Q5_K, Q.Q6_K, Q.Q5_K, Q.Q5_K, Q.Q5_K, Q.Q5_K)
 EDGE_Q4_K_M = mixture(Q.Q5_K, Q.Q4_K, Q.Q6_K, Q.Q5_K, Q.Q6_K, Q.Q4_K, Q.Q4_K)
 EDGE_Q4_K_S = mixture(Q.Q5_K, Q.Q4_K, Q.Q5_K, Q.Q5_K, Q.Q5_K, Q.Q4_K, Q.Q4_K)
 EDGE_Q3_K_L = mixture(Q.Q4_K, Q.Q3_K, Q.Q6_K, Q.Q5_K, Q.Q5_K, Q.Q4_K, Q.Q4_K)
 EDGE_Q3_K_M = mixture(Q.Q4_K, Q.Q3_K, Q.Q4_K, Q.Q4_K, Q.Q4_K, Q.Q4_K, Q.Q4_K)
 EDGE_Q3_K_S = mixture(Q.Q4_K, Q.Q3_K, Q.Q4_K, Q.Q4_K, Q.Q5_K, Q.Q3_K, Q.Q3_K)
 EDGE_Q2_K = mixture(Q.Q4_K, Q.Q3_K, Q.Q3_K, Q.Q3_K, Q.Q3_K, Q.Q3_K, Q.Q3_K)
+
+# Of other types, by the same table: the embedding takes one type less, and what that saves goes to
+# the matrices that suffer most for a byte, attn_kv_a and attn_output. The MLP, half of the weights,
+# keeps the type that the recipe is named for. (q5_0: q5_k is finer at the same size.) With
+# llama.cpp's mixture these types lost to it by up to 9 %: docs/quality.md says why.
+EDGE_Q5_0 = mixture(Q.Q6_K, Q.Q5_K, Q.Q5_K, Q.Q5_K, Q.Q5_K, Q.Q5_0, Q.Q5_0)
+EDGE_Q4_0 = mixture(Q.Q5_K, Q.Q4_0, Q.Q5_K, Q.Q4_0, Q.Q5_K, Q.Q4_0, Q.Q4_0)
+EDGE_IQ4_NL = mixture(Q.Q5_K, Q.IQ4_NL, Q.Q5_K, Q.IQ4_NL, Q.Q5_K, Q.IQ4_NL, Q.IQ4_NL)
+EDGE_IQ4_XS = mixture(Q.Q5_K, Q.IQ4_XS, Q.Q5_K, Q.IQ4_XS, Q.Q5_K, Q.IQ4_XS, Q.IQ4_XS)
+EDGE_IQ3_M = mixture(Q.Q5_K, Q.IQ3_S, Q.Q5_K, Q.Q4_K, Q.Q4_K, Q.IQ3_S, Q.IQ3_S)
+EDGE_IQ3_S = mixture(Q.Q5_K, Q.IQ3_S, Q.Q4_K, Q.IQ3_S, Q.Q4_K, Q.IQ3_S, Q.IQ3_S)
+EDGE_IQ3_XXS = mixture(Q.Q4_K, Q.IQ2_S, Q.Q4_K, Q.IQ3_XXS, Q.IQ4_XS, Q.IQ3_XXS, Q.IQ3_XXS)
+EDGE_IQ2_M = mixture(Q.Q4_K, Q.IQ2_S, Q.Q4_K, Q.IQ3_S, Q.IQ3_S, Q.IQ2_S, Q.IQ2_S)
+EDGE_IQ2_S = mixture(Q.Q4_K, Q.IQ2_XS, Q.Q4_K, Q.IQ3_S, Q.IQ3_S, Q.IQ2_XS, Q.IQ2_XS)
+EDGE_IQ2_XS = mixture(Q.Q4_K, Q.IQ2_XS, Q.IQ3_S, Q.Q2_K, Q.IQ3_S, Q.IQ2_XS, Q.IQ2_XS)
+EDGE_IQ2_XXS = mixture(Q.Q4_K, Q.IQ2_XXS, Q.IQ3_S, Q.Q2_K, Q.IQ3_XXS, Q.IQ2_XXS, Q.IQ2_XXS)
 
 # From the finest to the coarsest: --list-quants shows them in this order.
 RECIPES: dict[str, Recipe] = {
@@ -158,10 +175,10 @@ RECIPES: dict[str, Recipe] = {
     "q8_0": Recipe(F.MOSTLY_Q8_0, Q.Q8_0, "no loss that anybody could notice"),
     "q6_k": Recipe(F.MOSTLY_Q6_K, Q.Q6_K, "hardly any loss, three quarters of q8_0's size"),
     "q5_k_m": Recipe(F.MOSTLY_Q5_K_M, Q.Q5_K, "small loss; where memory allows it",
-                     MORE_Q6),
+                     MORE_Q6, edge=EDGE_Q5_K_M),
     "q5_k_s": Recipe(F.MOSTLY_Q5_K_S, Q.Q5_K, "a little smaller than q5_k_m", TIED_Q6),
     "q5_0": Recipe(F.MOSTLY_Q5_0, Q.Q5_0, "older than q5_k; for programs that lack K-quants",
-                   TIED_Q6, weighted={Kind.FFN_DOWN: ((first_eighth, Q.Q5_1),)}),
+                   TIED_Q6, weighted={Kind.FFN_DOWN: ((first_eighth, Q.Q5_1),)}, edge=EDGE_Q5_0),
     "q4_k_m": Recipe(F.MOSTLY_Q4_K_M, Q.Q4_K, "the usual choice, a balance of all",
                      MORE_Q6, edge=EDGE_Q4_K_M),
     "q4_k_s": Recipe(F.MOSTLY_Q4_K_S, Q.Q4_K, "a little smaller and faster than q4_k_m",
@@ -170,11 +187,11 @@ RECIPES: dict[str, Recipe] = {
                          Kind.FFN_DOWN: ((first_eighth, Q.Q5_K),),
                      }, edge=EDGE_Q4_K_S),
     "q4_0": Recipe(F.MOSTLY_Q4_0, Q.Q4_0, "fast on ARM, coarser than q4_k_s",
-                   TIED_Q6, weighted={Kind.FFN_DOWN: ((first_eighth, Q.Q4_1),)}),
+                   TIED_Q6, weighted={Kind.FFN_DOWN: ((first_eighth, Q.Q4_1),)}, edge=EDGE_Q4_0),
     "iq4_nl": Recipe(F.MOSTLY_IQ4_NL, Q.IQ4_NL, "q4_0's size, finer; slower on some CPUs",
-                     TIED_Q6, plain=EARLY_DOWN_Q5),
+                     TIED_Q6, plain=EARLY_DOWN_Q5, edge=EDGE_IQ4_NL),
     "iq4_xs": Recipe(F.MOSTLY_IQ4_XS, Q.IQ4_XS, "smallest of four bits; slower than q4_k_s",
-                     TIED_Q6, plain=EARLY_DOWN_Q5),
+                     TIED_Q6, plain=EARLY_DOWN_Q5, edge=EDGE_IQ4_XS),
     "q3_k_l": Recipe(F.MOSTLY_Q3_K_L, Q.Q3_K, "iq4_xs is smaller and finer; where that is slow",
                      TIED_Q6 | {
                          Kind.ATTN_KV_B: always(Q.Q5_K),
@@ -200,23 +217,23 @@ RECIPES: dict[str, Recipe] = {
                         Kind.ATTN_KV_B: always(Q.Q4_K),
                         Kind.FFN_DOWN: ((first_eighth, Q.Q4_K),),
                         Kind.ATTN_OUT: always(Q.Q4_K),
-                    }, needs_imatrix=True),
+                    }, needs_imatrix=True, edge=EDGE_IQ3_M),
     "iq3_s": Recipe(F.MOSTLY_IQ3_S, Q.IQ3_S, "finer than q3_k_s at its size; slower on CPUs",
-                    TIED_Q6, needs_imatrix=True),
+                    TIED_Q6, needs_imatrix=True, edge=EDGE_IQ3_S),
     "iq3_xxs": Recipe(F.MOSTLY_IQ3_XXS, Q.IQ3_XXS, "three bits, tightly packed; slower on CPUs",
                       TIED_Q5 | {
                           Kind.ATTN_Q: always(Q.IQ2_S),
                           Kind.ATTN_OUT: always(Q.IQ3_S),
-                      }, needs_imatrix=True),
+                      }, needs_imatrix=True, edge=EDGE_IQ3_XXS),
     "iq2_m": Recipe(F.MOSTLY_IQ2_M, Q.IQ2_S, "the best below three bits; expect mistakes",
-                    IQ2_MORE, needs_imatrix=True),
+                    IQ2_MORE, needs_imatrix=True, edge=EDGE_IQ2_M),
     "iq2_s": Recipe(F.MOSTLY_IQ2_S, Q.IQ2_XS, "two and a half bits; expect mistakes",
-                    IQ2_MORE, needs_imatrix=True),
+                    IQ2_MORE, needs_imatrix=True, edge=EDGE_IQ2_S),
     "iq2_xs": Recipe(F.MOSTLY_IQ2_XS, Q.IQ2_XS, "for experiments: little is left of a small model",
-                     IQ2_FEW, needs_imatrix=True),
+                     IQ2_FEW, needs_imatrix=True, edge=EDGE_IQ2_XS),
     "iq2_xxs": Recipe(F.MOSTLY_IQ2_XXS, Q.IQ2_XXS,
                       "for experiments: little is left of a small model",
-                      IQ2_FEW, needs_imatrix=True),
+                      IQ2_FEW, needs_imatrix=True, edge=EDGE_IQ2_XXS),
     "iq1_m": Recipe(F.MOSTLY_IQ1_M, Q.IQ1_M, "for experiments: hardly speaks any more",
                     IQ2_FEW | {Kind.ATTN_OUT: always(Q.IQ2_XXS)}, needs_imatrix=True),
 }  # fmt: skip

@@ -6,7 +6,7 @@ where it was, to the same figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -75,6 +75,7 @@ def evaluate(
     against: Path | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    tokens: Callable[[Values], None] | None = None,
 ) -> Evaluation:
     """Judge a model by a text.
 
@@ -83,6 +84,7 @@ def evaluate(
         words: the text.
         against: the reference, a GGUF or a checkpoint's folder; None compares with nothing.
         progress: told of chunks; those of a reference that must be computed first count too.
+        tokens: given what was judged of each token (see `judge`), all chunks together.
 
     Raises:
         PlmEdgeError: the text is too short, the two have other tokens, or one cannot be computed.
@@ -128,8 +130,11 @@ def evaluate(
             source.close()
     finally:
         session.close()
-    nats, *compared = run.all(len(chunks)).T
+    judged = run.all(len(chunks))
     run.forget()
+    if tokens is not None:
+        tokens(judged)
+    nats, *compared = judged.T
     return Evaluation(
         figures.perplexity(nats),
         figures.compare(nats, *compared) if source else None,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from benchmarks import quality_report
+from plm_edge.converters.plan.recipes import RECIPES
+from testkit.checkout import ROOT
 
 EIGHTHS = [0.0, 1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4]
 
 
-def row(layout: str, kl: float, size: int, imatrix: bool = False) -> dict[str, Any]:
+def row(
+    layout: str, kl: float, size: int, imatrix: bool = False, more: float = 0.0
+) -> dict[str, Any]:
+    """`more`: what it has more than stock's; stock's own is not looked at."""
     return {
         "quant": "q4_k_m",
         "layout": layout,
@@ -18,6 +24,8 @@ def row(layout: str, kl: float, size: int, imatrix: bool = False) -> dict[str, A
         "bits_a_weight": 4.7,
         "perplexity": [12.5, 0.5],
         "kl": [kl, 0.001],
+        "kl_less_stock": [more, 0.0002],
+        "judged_tokens": 6120,
         "kl_p99": 0.2,
         "same_top": 0.91,
         "decode_s": None,
@@ -27,8 +35,8 @@ def row(layout: str, kl: float, size: int, imatrix: bool = False) -> dict[str, A
 def data(rows: list[dict[str, Any]]) -> dict[str, Any]:
     cache = {"by_position": EIGHTHS, "needle": -1.5, "elsewhere": -9.0}
     return {
-        "judged_tokens": 6120,
         "rows": rows,
+        "speed_machine": None,
         "long_context": {"n_ctx": 2048, "caches": {"q8_0": cache}},
         "pin": {"package": "llama-cpp-python", "version": "1"},
         "machine": {"cpu": "a CPU"},
@@ -39,24 +47,38 @@ def data(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_a_row_is_beaten_by_as_few_bytes_and_surely_less_divergence() -> None:
     stock = row("stock", 0.02, 1000)
-    for kl, size, expected in (
-        (0.03, 1000, ["q4_k_m"]),  # ten standard errors more, as many bytes
-        (0.03, 999, []),  # smaller
-        (0.021, 1000, []),  # within the error
-        (0.01, 1000, []),
-        (0.02 + 1e-6, 1000, []),
+    for more, size, expected in (
+        (0.0005, 1000, ["q4_k_m"]),  # two and a half standard errors of the difference
+        (0.0005, 999, []),  # smaller
+        (0.0003, 1000, []),  # within the error
+        (-0.01, 1000, []),
     ):
-        assert quality_report.dominated([stock, row("edge", kl, size)]) == expected
+        edge = row("edge", 0.02 + more, size, more=more)
+        assert quality_report.dominated([stock, edge]) == expected
+
+
+def test_no_row_of_ours_is_beaten() -> None:
+    found = json.loads((ROOT / "benchmarks/results/quality.json").read_text())
+    assert quality_report.dominated(found["rows"]) == []
+    ours = {(one["quant"], one["imatrix"]): one for one in found["rows"] if one["layout"] == "edge"}
+    for one in found["rows"]:
+        assert ours[one["quant"], one["imatrix"]]["tensor_bytes"] <= one["tensor_bytes"]
+    assert {one["quant"] for one in found["rows"]} == set(RECIPES)
 
 
 def test_the_section() -> None:
-    rows = [row("stock", 0.02, 1000), row("edge", 0.03, 1000), row("edge", 0.01, 1000, True)]
-    rows.append(row("stock", 0.015, 1000, True))
+    rows = [row("stock", 0.02, 1000), row("edge", 0.03, 1000, more=0.01)]
+    rows += [row("stock", 0.015, 1000, True), row("edge", 0.01, 1000, True, more=-0.005)]
     text = quality_report.section(data(rows))
     assert (
-        "| q4_k_m | 0.02000 ± 0.00100, 1,000 | 0.01500 ± 0.00100, 1,000 "
-        "| 0.03000 ± 0.00100, 1,000 | 0.01000 ± 0.00100, 1,000 |"
+        "| q4_k_m | 0.02000 ± 0.00100, 1,000 | 0.03000 ± 0.00100, 1,000 | +50.0 ± 1.0 % "
+        "| 0.01500 ± 0.00100, 1,000 | 0.01000 ± 0.00100, 1,000 | -33.3 ± 1.3 % |"
     ) in text
+    rows[0]["decode_s"] = [0.004, 0.001, 0.002]
+    timed = data(rows) | {"speed_machine": {"cpu": "a quiet CPU"}}
+    text = quality_report.section(timed)
+    assert "| 91.0 % | 500 |" in text  # the median
+    assert "on 1 thread of a quiet CPU." in text
     assert "standard errors): q4_k_m." in text
     assert "| cache | 256 | 512 |" in text
     assert "| q8_0 | 0 | 0.0001 |" in text
