@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.bench.cycles import simulator
+
 # How a reason begins that nobody can install: `--no-skips` lets it pass.
 CPU = "needs a CPU with"
 # program: the Debian package that has it
@@ -26,6 +29,7 @@ PACKAGES = {
     "git": "git",
     "glslc": "glslc",
     "ip": "iproute2",
+    "llvm-mca-19": "llvm-19",  # or a newer one: `models_of_cores`
     "mkfs.ext4": "e2fsprogs",
     "mount": "mount",
     "nsenter": "util-linux",
@@ -54,6 +58,14 @@ def programs(*names: str) -> None:
     """Skips the test where one of these is missing."""
     for name in names:
         program(name)
+
+
+def models_of_cores() -> simulator.Llvm:
+    """llvm-mca; skips the test where there is none, or too old a one."""
+    try:
+        return simulator.find()
+    except PlmEdgeError:
+        pytest.skip(f"needs llvm-mca-19 or newer: apt install {PACKAGES['llvm-mca-19']}")
 
 
 def package(name: str) -> Any:

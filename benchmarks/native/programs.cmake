@@ -11,3 +11,9 @@ function(plm_edge_benchmark name)
 endfunction()
 
 plm_edge_benchmark(bench-plm-bandwidth)
+
+# for devices, without what would disturb: what the kernels execute there is recorded under an emulator
+add_executable(bench-plm-cycles EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/bench-plm-cycles.cpp)
+target_compile_features(bench-plm-cycles PRIVATE cxx_std_17)
+target_link_libraries(bench-plm-cycles PRIVATE ggml)
+set_property(TARGET bench-plm-cycles PROPERTY RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)

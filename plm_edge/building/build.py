@@ -134,6 +134,38 @@ def _environment() -> dict[str, str]:
     }
 
 
+def compile_only(
+    target: Target, goals: Sequence[str], folder: Path, progress: Progress | None = None
+) -> Path:
+    """Compile targets of cmake's that are no part of an engine; only what changed, again.
+
+    Args:
+        folder: gets toolchain, log and build.
+
+    Returns:
+        The build's folder.
+
+    Raises:
+        PlmEdgeError: a tool is missing, or they do not compile (cmake.BuildFailed).
+    """
+    made = configure(target, (), gpu.settings(target), folder)
+    _compile(target, made, goals, folder / LOG, None, progress)
+    return made
+
+
+def _compile(
+    target: Target,
+    build_folder: Path,
+    goals: Sequence[str],
+    log: Path,
+    jobs: int | None,
+    progress: Progress | None,
+) -> None:
+    command = [str(tools.build_tool("cmake")), "--build", str(build_folder), "--target", *goals]
+    command += ["--parallel", str(jobs or default_jobs())]
+    cmake.run(target.device, command, _environment(), log, progress)
+
+
 def _build(
     target: Target,
     programs: Sequence[str],
@@ -150,9 +182,7 @@ def _build(
     build_folder = configure(target, programs, extra, folder)
     # A shared build keeps its libraries too, so it builds all of them.
     goals = ["plm-edge-engine"] if target.shared else [*programs]
-    command = [str(tools.build_tool("cmake")), "--build", str(build_folder), "--target", *goals]
-    command += ["--parallel", str(jobs or default_jobs())]
-    cmake.run(target.device, command, _environment(), folder / LOG, progress)
+    _compile(target, build_folder, goals, folder / LOG, jobs, progress)
 
     ready = folder / "ready"
     shutil.rmtree(ready, ignore_errors=True)

@@ -14,6 +14,7 @@ from plm_edge.bench import kernels
 from plm_edge.bench.analyse import cost, estimate, machines
 from plm_edge.bench.analyse.cost import Cost
 from plm_edge.bench.analyse.machines import Machine
+from plm_edge.bench.cycles import table
 from plm_edge.bench.result.shape import Result
 from plm_edge.devices.profiles import profile
 from plm_edge.model import gguf_file
@@ -52,7 +53,25 @@ def test_a_device_reaches_the_share_of_f_that_is_reached_here() -> None:
     there = Machine("there", 1.0, 50.0, "", True, clock=1.5).like(here)
     assert there.kernels == {"q4_K": 15.0}
     assert there.node_s == pytest.approx(4e-6)  # as many clocks
+    assert there.kernels_source == machines.BY_SHARE
     assert Machine("dumb", 1.0, None, "", True).like(here).kernels == {}
+
+
+def test_what_is_known_of_a_devices_kernels_is_no_share() -> None:
+    here = Machine("here", 1.0, 100.0, "", True, "", {"q4_K": 30.0, "attention": 8.0})
+    known = {"q4_K": 7.0, "rows q4_K": 3.0, "attention f16": 2.0, "attention q8_0": 1.0}
+    device = Machine("there", 1.0, 50.0, "", True, "", known, kernels_source="cycles")
+    there = device.like(here)
+    assert there.kernels == {**known, "attention": 4.0}
+    assert there.kernels_source == "cycles"
+    assert there.seconds_of("q4_K", 70.0, 30.0) == pytest.approx(2 * 40 / 7 + 2 * 30 / 3)
+    f16 = there.running(["q4_K"], "f16").kernels
+    assert set(f16) == {"q4_K", "rows q4_K", "attention f16"}
+    assert set(there.running(["q4_K"], "bf16").kernels) == {"q4_K", "rows q4_K", "attention"}
+    price = replace(PRICE, attention=("f16", 288, 256, 4), types=())
+    read = 1000 + 1e6 * 10
+    found = estimate.decode(price, there, 1e6, 0.0)
+    assert found.low == pytest.approx(1 / (read + 2 * 1e6 * 5 / 2.0))
 
 
 def test_kernels_are_measured_here() -> None:
@@ -110,7 +129,12 @@ def test_a_device_is_estimated_with_a_check_here(measured: Result, tiny_gguf: Pa
     assert {point.formula for point in found.decode} == {estimate.FORMULA}
     pi = found.machine
     assert pi.flops
-    assert pi.kernels["q4_K"] == pytest.approx(1e11 * pi.flops / here.flops)
+    assert pi.kernels["q4_K"] == pytest.approx(2 * 4 * 2.4e9 / table.known()["Cortex-A76"]["q4_K"])
+    assert "Cortex-A76" in pi.kernels_source
+    mac = estimate.of_device(profile.find("macbook-air-m3"), price, measured, here, (0,)).machine
+    assert mac.flops
+    assert mac.kernels["q4_K"] == pytest.approx(1e11 * mac.flops / here.flops)
+    assert mac.kernels_source == machines.BY_SHARE
     checks = found.check.points
     assert [point.name for point in checks] == ["pp32", "tg4", "tg4 @ d64"]
     for check in checks:

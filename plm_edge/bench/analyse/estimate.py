@@ -12,9 +12,11 @@ reads.
 
 Prefill of m tokens is m / max(r, m·c), with F (`machines.py`) for all of K.
 
-K_T, operations a second of one token's product in type T, K_a of its attention, and o, seconds to
-start an operation, are measured here (`kernels.py`); a device is taken to reach the same share of
-its F, and o in as many clocks. The check takes B as well from a measurement here, and puts the
+K_T, operations a second of one token's product in type T, and K_a of its attention, follow from the
+cycles that LLVM's model of a device's cores takes for our kernels (`bench/cycles/`), where there is
+one; W_down then has a K_T of its own. Of other devices they are the share of F that the kernels
+reach here (`kernels.py`). o, seconds to start an operation, is measured here, and a device is taken
+to need as many clocks. The check takes B as well from a measurement here, and puts the
 result beside a run.
 """
 
@@ -31,7 +33,7 @@ from plm_edge.bench.result.shape import Model, Part, Result
 from plm_edge.bench.workload import Kind
 from plm_edge.devices.profiles.profile import Profile
 
-SCHEMA: Literal["plm-edge/bench-estimate/3"] = "plm-edge/bench-estimate/3"
+SCHEMA: Literal["plm-edge/bench-estimate/4"] = "plm-edge/bench-estimate/4"
 FORMULA = "t/s = 1/(sqrt((r+c)·max(r,c)) + N·o), r = bytes/B, c = Σ operations/K"
 FORMULA_READ = "t/s = 1/(r + N·o), r = bytes/B"
 FORMULA_PREFILL = "t/s = m/max(r, m·c), r = bytes/B, c = operations/F"
@@ -88,7 +90,7 @@ class DeviceEstimate(Part, frozen=True, kw_only=True):
         applies: whether the model is so large that no cache holds it.
     """
 
-    schema: Literal["plm-edge/bench-estimate/3"]
+    schema: Literal["plm-edge/bench-estimate/4"]
     estimate: Literal[True]
     device: str
     model: Model
@@ -115,11 +117,12 @@ def decode(cost: Cost, machine: Machine, depth: float, zeros: float | None) -> E
     start = cost.nodes * machine.node_s
     if not machine.flops:
         return Estimate(1 / (read + start), 0.0, 1 / read)
-    attending = machine.kernels.get("attention", machine.flops)
-    compute = 2 * depth * cost.attention_products / attending + sum(
-        machine.seconds_of(kind, params - down * (zeros or 0.0))
-        for kind, params, down in cost.types
-    )
+    cache = cost.attention[0] if cost.attention else ""
+    attending = machine.rate(f"attention {cache}", "attention")
+    compute = 2 * depth * cost.attention_products / attending
+    for kind, params, down in cost.types:
+        zero = down * (zeros or 0.0)
+        compute += machine.seconds_of(kind, params - zero, down - zero)
     least, most = max(read, compute), read + compute
     return Estimate(1 / (math.sqrt(least * most) + start), 1 / (most + start), 1 / (least + start))
 
@@ -188,7 +191,9 @@ def of_device(
             "its profile names no memory bandwidth",
             "add [memory] bandwidth or reached, with its source, to a profile of your own",
         )
-    machine = machine.like(here)
+    if machine is not here:
+        kinds = [kind for kind, _, _ in cost.types]
+        machine = machine.like(here).running(kinds, cost.attention[0] if cost.attention else "")
     shares = [point.skipped_rows for point in result.points]
     zeros = next((share for share in reversed(shares) if share is not None), None)
     guesses = [(n, prefill(cost, machine, n, zeros)) for n in prompts]

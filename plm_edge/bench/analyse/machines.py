@@ -11,10 +11,13 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from plm_edge.bench.cycles import budget, table
 from plm_edge.bench.kernels import Rates
 from plm_edge.devices.profiles.profile import Profile
 
 HERE = "host"  # the profile of this machine
+MEASURED = "measured, in caches"
+BY_SHARE = "the share of F that kernels reach here"
 _LANES = (("avx512f", 16), ("avx2", 8), ("asimd", 4), ("sse2", 4))
 
 
@@ -23,7 +26,9 @@ class Machine:
     """What is known of a machine: bytes read a second, operations a second (None: not known),
     where both come from, and whether the bytes were reached by a program or are the sheet's.
 
-    `kernels`: operations a second by type of weights, where `flops` is not what bounds it.
+    `kernels`: operations a second by type of weights, where `flops` is not what bounds it; "rows
+    TYPE" of W_down by rows and "attention TYPE" of a cache, where they are known apart.
+    `kernels_source`: where these come from.
     `node_s`: seconds to start an operation. `clock`: GHz, where it is known.
     """
 
@@ -36,19 +41,35 @@ class Machine:
     kernels: Mapping[str, float] = field(default_factory=dict)
     node_s: float = 0.0
     clock: float | None = None
+    kernels_source: str = ""
 
-    def seconds_of(self, kind: str, params: float) -> float:
-        """To multiply so many weights of a type with one token's values."""
+    def rate(self, *kinds: str) -> float:
+        """Operations a second of the first of these kernels that is known, else of F."""
         assert self.flops
-        return 2 * params / self.kernels.get(kind, self.flops)
+        return next((self.kernels[kind] for kind in kinds if kind in self.kernels), self.flops)
+
+    def seconds_of(self, kind: str, params: float, down: float = 0.0) -> float:
+        """To multiply so many weights of a type with one token's values; `down` of them by rows."""
+        by_rows = self.rate(f"rows {kind}", kind)
+        return 2 * (params - down) / self.rate(kind) + 2 * down / by_rows
 
     def like(self, here: Machine) -> Machine:
-        """This machine, if its kernels reach the share of F that they reach `here`."""
-        kernels: dict[str, float] = {}
+        """This machine. Kernels of which nothing is known reach the share of F that they reach
+        `here`."""
+        shares: dict[str, float] = {}
         if self.flops and here.flops:
-            kernels = {kind: ops * self.flops / here.flops for kind, ops in here.kernels.items()}
+            shares = {kind: ops * self.flops / here.flops for kind, ops in here.kernels.items()}
         slower = here.clock / self.clock if here.clock and self.clock else 1.0
-        return replace(self, kernels=kernels, node_s=here.node_s * slower)
+        return replace(
+            self, kernels={**shares, **self.kernels}, node_s=here.node_s * slower,
+            kernels_source=self.kernels_source or BY_SHARE,
+        )  # fmt: skip
+
+    def running(self, kinds: Collection[str], cache: str) -> Machine:
+        """This machine with what a model runs of its kernels: weights of `kinds`, a `cache`."""
+        attending = next((k for k in (f"attention {cache}", "attention") if k in self.kernels), "")
+        used = {*kinds, *(f"rows {kind}" for kind in kinds), attending}
+        return replace(self, kernels={k: ops for k, ops in self.kernels.items() if k in used})
 
 
 def flops_of(features: Collection[str], cores: int, clock: float | None) -> float | None:
@@ -65,24 +86,25 @@ def flops_of(features: Collection[str], cores: int, clock: float | None) -> floa
 def of_profile(profile: Profile) -> Machine | None:
     """From a device's profile: the bandwidth that programs reached, else the sheet's; None
     without either. The fastest cores count, as many as it computes with by default."""
-    threads = int(profile.section("defaults").get("threads", 0))
     flops: float | None = None
     clocks: list[float] = []
     taken = 0
-    for cluster in profile.clusters:
-        cores = min(cluster.count, threads - taken) if threads else cluster.count
+    for cluster, cores in budget.computing(profile):
         of_these = flops_of(profile.features, cores, cluster.clock.value if cluster.clock else None)
-        if cores > 0 and of_these:
+        if of_these:
             flops, taken = (flops or 0) + of_these, taken + cores
             clocks += [cluster.clock.value] if cluster.clock else []
+    kernels = table.operations(profile)
+    of_cores = ", ".join(sorted({cluster.core for cluster, _ in budget.computing(profile)}))
+    by_cycles = f"cycles by LLVM's model of {of_cores}, itself an estimate" if kernels else ""
     how = f"{taken} cores · clock · lanes · 4" if flops else "the profile names no clock"
     for name, reached in (("reached", True), ("bandwidth", False)):
         found = profile.measure("memory", name)
         if found and found.unit == "GB/s":
             source = profile.sources.get(found.source, found.source)
             return Machine(
-                profile.name, found.value * 1e9, flops, source, reached, how,
-                clock=min(clocks, default=None),
+                profile.name, found.value * 1e9, flops, source, reached, how, kernels,
+                clock=min(clocks, default=None), kernels_source=by_cycles,
             )  # fmt: skip
     return None
 
@@ -111,4 +133,5 @@ def of_here(measured: Sequence[Rates], features: Collection[str], clock: float |
         },
         statistics.median(one.node_s for one in measured),
         clock,
+        MEASURED,
     )

@@ -72,7 +72,7 @@ def estimate_table(found: DeviceEstimate) -> Any:
         table.add_row(f"estimate: {name}", Text(value, "bold"), console.cell(note, "dim"))
 
     def bounds(where: str, one: RooflineMachine) -> None:
-        how = "measured, in caches" if where else "the share of F that kernels reach here"
+        how = one.kernels_source
         rates = ", ".join(f"{kind} {ops / 1e9:,.0f}" for kind, ops in one.kernels.items())
         line(f"K{where}", "GOP/s" if rates else "-", f"{rates}; {how}" if rates else "F is lacking")
         clocks = "" if where else ", in as many clocks as here"

@@ -36,9 +36,14 @@ class Counter:
         self._call = _GETPPID.get(arch, 0)
         self._plugin = _plugin(emulator, folder or folders.cache() / "qemu-plugins")
 
-    def environment(self, out: Path) -> dict[str, str]:
-        """Variables with which the emulator counts into `out`: a number at each mark."""
-        return {"QEMU_PLUGIN": f"file={self._plugin},out={out},call={self._call}"}
+    def environment(self, out: Path, code: Path | None = None) -> dict[str, str]:
+        """Variables with which the emulator counts into `out`: a number at each mark.
+
+        Args:
+            code: gets the words of all instructions between marks, in the order of their execution.
+        """
+        recorded = f",code={code}" if code else ""
+        return {"QEMU_PLUGIN": f"file={self._plugin},out={out},call={self._call}{recorded}"}
 
 
 def between_marks(out: Path) -> list[int]:
