@@ -69,7 +69,7 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder that holds no checkpoint, and say what it is instead.
 
     Raises:
-        PlmEdgeError: `folder` is no folder, or an empty one.
+        PlmEdgeError: `folder` is no folder, an empty one, or has neither config.json nor weights.
     """
     if folder.is_dir():
         if not any(folder.iterdir()):
@@ -78,6 +78,8 @@ def check_folder(folder: Path) -> None:
                 "a checkpoint has config.json, *.safetensors and tokenizer.json",
                 "give the folder that the checkpoint was downloaded to",
             )
+        if not any(any(folder.glob(name)) for name in ("config.json", "*.safetensors", "*.bin")):
+            raise _no_checkpoint(folder)
         return
     if not folder.exists():
         raise PlmEdgeError(
@@ -95,6 +97,20 @@ def check_folder(folder: Path) -> None:
         f"{folder} is a file",
         "a checkpoint is a folder with config.json, *.safetensors and tokenizer.json",
         f"give the folder that the file lies in: {folder.parent}",
+    )
+
+
+def _no_checkpoint(folder: Path) -> PlmEdgeError:
+    fix = "give the folder that the checkpoint was downloaded to"
+    below = sorted(folder.glob("*/config.json"))
+    if below:
+        fix = f"did you mean {below[0].parent}?"
+    elif models := sorted(folder.glob("*.gguf")):
+        fix = f"give the GGUF in it itself: {models[0]}"
+    return PlmEdgeError(
+        f"{folder} is no checkpoint",
+        "it has neither config.json nor weights (*.safetensors, *.bin)",
+        fix,
     )
 
 

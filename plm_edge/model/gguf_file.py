@@ -9,6 +9,7 @@ walked once to find their end and are decoded only when somebody asks for them.
 from __future__ import annotations
 
 import mmap
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -138,6 +139,8 @@ class GGUFFile:
 def is_gguf(path: Path) -> bool:
     """Says whether the file starts as a GGUF does; False when it cannot be read."""
     try:
+        if not path.is_file():  # to open a pipe waits until somebody writes to it
+            return False
         with path.open("rb") as file:
             return file.read(4) == MAGIC
     except OSError:
@@ -148,9 +151,10 @@ def read(path: Path) -> GGUFFile:
     """Read and check the header of the GGUF at `path`.
 
     Raises:
-        PlmEdgeError: missing, not a GGUF, cut short, or damaged (code INPUT).
+        PlmEdgeError: missing, no file, not a GGUF, cut short, or damaged (code INPUT).
     """
     try:
+        _check_is_file(path)
         with _Reader(path) as reader:
             return _read(path, reader)
     except OSError as error:
@@ -159,6 +163,23 @@ def read(path: Path) -> GGUFFile:
             error.strerror or str(error),
             "check the path and its permissions",
         ) from error
+
+
+def _check_is_file(path: Path) -> None:
+    """Refuse what has no end and no place to go back to.
+
+    Raises:
+        OSError: nothing is there.
+        PlmEdgeError: it is a pipe, a socket or a device.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket or a device"
+        raise PlmEdgeError(
+            f"{path} is not a file",
+            f"it is {kind}, and a model is read at many places at once",
+            "write it to a file first, and give that",
+        )
 
 
 def read_beginning(path: Path, n_bytes: int) -> GGUFFile | None:
@@ -306,7 +327,7 @@ class _Reader:
             if n_bytes <= self.size - self.at:
                 raise self.runs_on()
             raise _cut_short(
-                self.path, self.size, f"{what} need {n_bytes:,} bytes from {self.at:,} on"
+                self.path, self.size, f"{what} would take {n_bytes:,} bytes from {self.at:,} on"
             )
 
     def number(self, code: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.model import vocabulary
 from plm_edge.model.description import ARCH
-from plm_edge.model.gguf_file import Array, GGUFFile, Tensor
+from plm_edge.model.gguf_file import Array, GGUFFile, Tensor, shards
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
@@ -32,11 +32,27 @@ _MATRIX_TYPES = (
 
 
 def check(model: GGUFFile) -> None:
-    """Refuse what would end the process that loads it.
+    """Refuse what would end the process that loads it, and what holds no weights.
 
     Raises:
         PlmEdgeError: a key, a tensor's type or the vocabulary is one that the engine asserts
-            against (code INPUT).
+            against, or there is no tensor (code INPUT).
+    """
+    check_header(model)
+    # The first part of a split model may have none; the others have them then.
+    if not model.tensors and list(shards(model.path)) == [model.path]:
+        raise PlmEdgeError(
+            f"{model.path} cannot be loaded",
+            "it holds keys and perhaps a vocabulary, and no weights",
+            "get the file that has the weights",
+        )
+
+
+def check_header(model: GGUFFile) -> None:
+    """Refuse what would end the process that loads it.
+
+    Raises:
+        PlmEdgeError: as of `check`, without regard to how many tensors there are.
     """
     _check_layers(model)
     _check_experts(model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plm_edge.model import gguf_file
+from plm_edge.model import gguf_file, loadable
 from plm_edge.model.description import describe
 from plm_edge.store import choice, elsewhere, names, registry
 from plm_edge.store.registry import RegisteredModel
@@ -16,7 +16,8 @@ def add(path: Path) -> RegisteredModel:
     What another program knows of it (its name, its hash) is taken over from there.
 
     Raises:
-        PlmEdgeError: it is missing, no GGUF, lacks a part, or the data folder cannot be written.
+        PlmEdgeError: it is missing, no GGUF, lacks a part, cannot be loaded, or the data folder
+            cannot be written.
     """
     path = path.expanduser()
     choice.check_is_gguf(path)
@@ -24,6 +25,7 @@ def add(path: Path) -> RegisteredModel:
     for part in parts:
         choice.check_is_gguf(part)
     header = gguf_file.read(parts[0])
+    loadable.check(header)  # it would be what commands take without a name
     resolved = parts[0].resolve()
     there = [*elsewhere.find(), *elsewhere.in_models_folder()]
     found = next((f for f in there if f.path.resolve() == resolved), None)

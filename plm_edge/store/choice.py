@@ -165,6 +165,12 @@ def _folder(path: Path) -> PlmEdgeError:
 
 
 def _missing(path: Path) -> PlmEdgeError:
+    if path.is_symlink():
+        return PlmEdgeError(
+            f"{path} leads to no file",
+            f"it is a link to {path.readlink()}, which is not there",
+            "bring that file back, or give another one",
+        )
     folder = path.parent
     if not folder.is_dir():
         why, names_there = f"the folder {folder} does not exist", []

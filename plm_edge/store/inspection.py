@@ -11,7 +11,7 @@ from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.json_file import read_json
-from plm_edge.converters.sources.checkpoint import Checkpoint
+from plm_edge.converters.sources.checkpoint import Checkpoint, check_folder
 from plm_edge.converters.sources.shard import ShardTensor
 from plm_edge.converters.tensors import Tensor
 from plm_edge.converters.write.provenance import is_synthetic
@@ -73,7 +73,7 @@ def verify(path: Path) -> dict[str, Any]:
 
 def _gguf(path: Path) -> dict[str, Any]:
     model = gguf_file.read(path)
-    loadable.check(model)
+    loadable.check_header(model)
     said = describe(model)
     tensors = [
         {
@@ -107,6 +107,7 @@ def _gguf(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
+    check_folder(folder)
     config = read_json(folder / "config.json")
     with Checkpoint(folder) as checkpoint:
         tensors = [

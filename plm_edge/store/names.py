@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.store.registry import Known, RegisteredModel
 
 BUNDLED = "tiny-plm"
@@ -97,6 +97,13 @@ def ambiguous(name: str, models: Iterable[RegisteredModel]) -> PlmEdgeError:
 
 def unknown(name: str, known: Known) -> PlmEdgeError:
     """The error for a name that nothing has, with names that are like it."""
+    if not name:
+        return PlmEdgeError(
+            "the name of the model is empty",
+            "so is a variable of the shell that is not set",
+            "give a name that plm-edge list shows",
+            ExitCode.USAGE,
+        )
     candidates = [*all_names(known)]
     for model in known.models:
         if model.present:

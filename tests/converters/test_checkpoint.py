@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.converters.sources.checkpoint import INDEX, Checkpoint
+from plm_edge.converters.sources.checkpoint import INDEX, Checkpoint, check_folder
 from testkit.checkpoints import PlmShape
 from tests.converters.conftest import said
 
@@ -116,6 +116,23 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 def test_empty_folder(tmp_path: Path) -> None:
     assert "is empty" in refused(tmp_path)
+
+
+def test_the_folder_above_a_checkpoint(tmp_path: Path) -> None:
+    """A repository is cloned, and the checkpoint is a folder in it."""
+    (tmp_path / "README.md").touch()
+    with pytest.raises(PlmEdgeError, match="is no checkpoint") as caught:
+        check_folder(tmp_path)
+    assert "did you mean" not in caught.value.fix
+    (tmp_path / "model.gguf").touch()
+    with pytest.raises(PlmEdgeError) as caught:
+        check_folder(tmp_path)
+    assert caught.value.fix.endswith(f": {tmp_path / 'model.gguf'}")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/config.json").touch()
+    with pytest.raises(PlmEdgeError) as caught:
+        check_folder(tmp_path)
+    assert caught.value.fix == f"did you mean {tmp_path / 'weights'}?"
 
 
 def test_folder_without_weights(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,18 @@ def test_shards(tmp_path: Path) -> None:
     assert names == [f"m-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
     for name in ("m.gguf", "m-1-of-3.gguf", "a-of-b.gguf", "-00001-of-00002.gguf"):
         assert [p.name for p in gguf_file.shards(tmp_path / name)] == [name]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """To open a pipe waits for somebody who writes to it."""
+    pipe = tmp_path / "model.gguf"
+    os.mkfifo(pipe)
+    assert not gguf_file.is_gguf(pipe)
+    with pytest.raises(PlmEdgeError, match="is not a file") as error:
+        gguf_file.read(pipe)
+    assert "it is a pipe" in error.value.why
+    with pytest.raises(PlmEdgeError, match="is not a file"):
+        gguf_file.read(Path(os.devnull))
 
 
 def test_only_a_header_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,16 @@ def test_it_is_refused(valid: Path, tmp_path: Path, change: Change, said: str) -
     assert str(caught.value).count("\n") == 2
 
 
+def test_a_vocabulary_alone(valid: Path, tmp_path: Path) -> None:
+    """It can be looked at, and is no model; but it can be the first part of one."""
+    path = changed(valid, tmp_path, lambda parts: parts.tensors.clear())
+    with pytest.raises(PlmEdgeError, match="cannot be loaded") as caught:
+        loadable.check(gguf_file.read(path))
+    assert "no weights" in caught.value.why
+    assert inspect(path)["tensors"] == []
+    loadable.check(gguf_file.read(path.rename(tmp_path / "m-00001-of-00002.gguf")))
+
+
 @pytest.mark.parametrize("number", [26, 15, 9, 28])  # i32, q8_K, q8_1, f64
 def test_types_that_nothing_multiplies(tmp_path: Path, number: int) -> None:
     def change(parts: Parts) -> None:

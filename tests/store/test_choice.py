@@ -99,7 +99,6 @@ def test_a_file_that_is_gone(three: dict[str, Path]) -> None:
         ("somebody/Smol-GUF:Q8_0", "did you mean somebody/Smol-GGUF:Q8_0"),
         ("else/entirely", "plm-edge pull else/entirely"),
         ("qwerty", "plm-edge list"),
-        ("", "plm-edge list"),
     ],
 )
 def test_wrong_names(three: dict[str, Path], name: str, fix: str) -> None:
@@ -108,6 +107,22 @@ def test_wrong_names(three: dict[str, Path], name: str, fix: str) -> None:
     assert error.value.what == f"there is no model {name}"
     assert fix in error.value.fix
     assert error.value.code == ExitCode.INPUT
+
+
+def test_an_empty_name(three: dict[str, Path]) -> None:
+    with pytest.raises(PlmEdgeError, match="the name of the model is empty") as error:
+        choose("")
+    assert error.value.code == ExitCode.USAGE
+
+
+def test_a_link_that_leads_nowhere(data: Path, tmp_path: Path) -> None:
+    """The folder holds its name, which must not be proposed in its place."""
+    link = tmp_path / "model.gguf"
+    link.symlink_to("unmounted/model.gguf")
+    with pytest.raises(PlmEdgeError, match="leads to no file") as error:
+        choose(link)
+    assert "a link to unmounted/model.gguf" in error.value.why
+    assert "did you mean" not in error.value.fix
 
 
 @pytest.mark.parametrize("path", ["./x", "/no/where", "a/b/c", "~/nothing", "x.gguf"])
