@@ -28,8 +28,14 @@ if TYPE_CHECKING:
 WIDE = 200  # columns of a stream that is no terminal: nothing there needs to be folded
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program with code 1; ours ends as others do whose reader left."""
+        raise BrokenPipeError
+
+
 def _console(stderr: bool) -> Console:
-    made = Console(stderr=stderr, highlight=False)
+    made = _Console(stderr=stderr, highlight=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = WIDE
     return made
@@ -85,9 +91,12 @@ def echo(text: str) -> None:
 
 def show_error(error: PlmEdgeError) -> None:
     """Prints the three lines of an error on stderr: what happened, why, what to do."""
-    _line(Text(printable(error.what), style="bold red"))
-    _line(Text("  why  ", style="dim").append(printable(error.why), style="default"))
-    _line(Text("  fix  ", style="green").append(printable(error.fix), style="default"))
+    what, why, fix = (
+        printable(text).replace("\n", "\\n") for text in (error.what, error.why, error.fix)
+    )
+    _line(Text(what, style="bold red"))
+    _line(Text("  why  ", style="dim").append(why, style="default"))
+    _line(Text("  fix  ", style="green").append(fix, style="default"))
 
 
 def _line(text: Text) -> None:

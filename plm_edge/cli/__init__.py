@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -173,7 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _fail(error: PlmEdgeError) -> int:
     if options.debug_wanted:
         traceback.print_exc()
-    console.show_error(error)
+    with contextlib.suppress(BrokenPipeError):  # the code says enough
+        console.show_error(error)
     return int(error.code)
 
 
@@ -187,18 +189,17 @@ def _usage_error(error: Exception) -> PlmEdgeError | None:
         return None
     context: Any = getattr(error, "ctx", None)
     command = context.command_path if context else "plm-edge"
-    return PlmEdgeError(
-        "the command line is not right",
-        str(message()).strip() or type(error).__name__,
-        f"see {command} --help",
-        ExitCode.USAGE,
-    )
+    why = " ".join(str(message()).split()) or type(error).__name__
+    fix = f"see {command} --help"
+    if command == "plm-edge run" and "extra argument" in why:  # as ollama and llm take it
+        fix = f'a prompt goes after -p: plm-edge run MODEL -p "…"; {fix}'
+    return PlmEdgeError("the command line is not right", why, fix, ExitCode.USAGE)
 
 
 def _bug(error: Exception) -> PlmEdgeError:
     return PlmEdgeError(
         "plm-edge failed in a way that it should not",
-        f"{type(error).__name__}: {error}",
+        " ".join(f"{type(error).__name__}: {error}".split()),
         "run it again with --debug, and report what it prints",
         ExitCode.INTERNAL,
     )

@@ -51,7 +51,7 @@ def confirm(question: str, yes: bool) -> None:
         raise PlmEdgeError(
             "nothing was done",
             "it must be confirmed, and there is no terminal to ask on",
-            "look at the list above, then say --yes",
+            "look at what would go, then say --yes",
             ExitCode.USAGE,
         )
     if not typer.confirm(question, err=True):

@@ -98,6 +98,21 @@ def test_a_bug_is_said_in_three_lines(
     assert "Traceback" not in err
 
 
+def test_an_error_has_three_lines_whatever_a_file_is_called(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command.main(["show", "new\nline.gguf"]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "there is no file new\\nline.gguf"
+    assert [line[:7] for line in lines[1:]] == ["  why  ", "  fix  "]
+
+
+def test_a_prompt_without_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """Other programs take it so, and people type it."""
+    assert command.main(["run", "tiny-plm", "why is the sky blue?"]) == 2
+    assert '-p "…"' in capsys.readouterr().err.splitlines()[2]
+
+
 def test_json_needs_a_versioned_schema(capsys: pytest.CaptureFixture[str]) -> None:
     for schema in (None, "run", "plm-edge/run", "other/run/1"):
         with pytest.raises(ValueError, match="schema"):

@@ -92,6 +92,19 @@ def test_inspect_into_head(cli: Cli, models: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("arguments", [("inspect", "abc.gguf"), ("show", "nothing.gguf")])
+def test_nobody_reads_at_all(cli: Cli, models: Path, arguments: tuple[str, str]) -> None:
+    """Tables and errors end as the text of `run` does: rich itself would say 1, which is a bug."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command, name = arguments
+    done = subprocess.run(
+        [*cli.command, command, models / name], stdout=writing, stderr=writing, env=cli.env
+    )
+    os.close(writing)
+    assert done.returncode == (3 if name == "nothing.gguf" else 141)
+
+
 def _wait_for_load(process: subprocess.Popen[bytes]) -> None:
     """Until the process has the engine, and has computed with it for a moment."""
     loaded_at: float | None = None

@@ -54,7 +54,8 @@ class Schema:
         except json.JSONDecodeError as error:
             raise PlmEdgeError(
                 "the schema is not JSON",
-                f"line {error.lineno}, column {error.colno}: {error.msg}",
+                f"line {error.lineno}, column {error.colno}: "
+                f"{error.msg.removesuffix(' at').removesuffix(' starting')}",
                 'give a file, or JSON such as {"type": "object"}',
                 ExitCode.USAGE,
             ) from error
