@@ -103,15 +103,18 @@ def _show(found: list[PlacedFiles], unit: Path | None) -> None:
     if not found and unit is None:
         console.note("nothing was placed on this machine")
         return
-    table = console.table("", "size", "", right=(1,))
+    # No table: in a narrow terminal its paths would not be seen, and they are what is removed.
     for item in found:
-        for number, path in enumerate(item.paths):
-            what = console.cell(item.what if number == 0 else "")
-            size = console.size(item.n_bytes) if number == 0 else ""
-            table.add_row(what, size, console.cell(path, "dim"))
+        _line(f"{item.what}, {console.size(item.n_bytes)}:", "")
+        for path in item.paths:
+            _line(f"  {path}", "dim")
     if unit is not None:
-        table.add_row("a service", "", console.cell(unit, "dim"))
-    console.err.print(table)
+        _line("a service:", "")
+        _line(f"  {unit}", "dim")
+
+
+def _line(text: str, style: str) -> None:
+    console.err.print(console.cell(text, style), soft_wrap=True)
 
 
 def _report(

@@ -8,7 +8,25 @@ from dataclasses import replace
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.store import choice, names, registry
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_NAME = re.compile(r"[^\W_][\w.-]*")
+
+
+def check(name: str) -> None:
+    """Refuse a name that cannot be an alias, before a model is fetched for it.
+
+    Raises:
+        PlmEdgeError: it is not fit for one, or a model has it by itself (code USAGE).
+    """
+    taken = [m for m in registry.known().models if name in names.full_names(m)]
+    if not _NAME.fullmatch(name) or name.lower().endswith(".gguf"):
+        why = "it is a letter or digit, then letters, digits, . - or _; and does not end in .gguf"
+    elif taken or name.casefold() == names.BUNDLED:
+        why = "a model has this name by itself"
+    else:
+        return
+    raise PlmEdgeError(
+        f"{name or 'an empty name'} cannot be an alias", why, "take another name", ExitCode.USAGE
+    )
 
 
 def set_alias(name: str, target: str) -> str:
@@ -24,18 +42,11 @@ def set_alias(name: str, target: str) -> str:
         PlmEdgeError: the name is not fit for one, there is no such model, or the data folder
             cannot be written.
     """
-    known = registry.known()
-    taken = [m for m in known.models if name in names.full_names(m)]
-    if not _NAME.fullmatch(name) or name.lower().endswith(".gguf"):
-        why = "letters, digits, dot, hyphen and underscore make one, and it does not end in .gguf"
-    elif taken or name.casefold() == names.BUNDLED:
-        why = "a model has this name by itself"
-    else:
-        found = choice.choose(target).path
-        path = str(found.parent.resolve() / found.name)
-        _update(lambda now: replace(now, aliases={**(now.aliases or {}), name: path}))
-        return path
-    raise PlmEdgeError(f"{name} cannot be an alias", why, "take another name", ExitCode.USAGE)
+    check(name)
+    found = choice.choose(target).path
+    path = str(found.parent.resolve() / found.name)
+    _update(lambda now: replace(now, aliases={**(now.aliases or {}), name: path}))
+    return path
 
 
 def remove_alias(name: str) -> None:

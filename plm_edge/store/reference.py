@@ -78,6 +78,21 @@ def parse(given: str, revision: str | None = None) -> HubReference | WebReferenc
     return _on_hub(given, given, revision)
 
 
+def check_sha256(given: str) -> None:
+    """Refuse what no file can have as its SHA-256, before it is fetched. Empty: none is wanted.
+
+    Raises:
+        PlmEdgeError: it is not 64 hexadecimal digits (code USAGE).
+    """
+    if given and not re.fullmatch(r"[0-9A-Fa-f]{64}", given):
+        raise PlmEdgeError(
+            f"{given!r:.80} is no SHA-256",
+            "one has 64 hexadecimal digits",
+            "copy it from where the file is offered, or leave --sha256 out",
+            ExitCode.USAGE,
+        )
+
+
 def _mirror() -> str:
     return urlsplit(os.environ.get("HF_ENDPOINT", "")).netloc.lower()
 

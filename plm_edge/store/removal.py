@@ -44,6 +44,13 @@ def plan(given: str) -> Removal:
     if len(found) > 1:
         raise names.ambiguous(given, found)
     if not found:
+        if given.casefold() == names.BUNDLED:
+            raise PlmEdgeError(
+                f"{names.BUNDLED} cannot be removed alone",
+                "it came with plm-edge, and is used only where there is no other model",
+                "leave it; plm-edge uninstall names the command that removes all of plm-edge",
+                ExitCode.USAGE,
+            )
         if path.is_file():
             raise PlmEdgeError(
                 f"{given} is not among the known models",

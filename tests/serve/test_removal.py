@@ -1,6 +1,6 @@
 """What is served is not removed: rm and uninstall beside a real server.
 
-That rm refuses a downloaded model while it is served, tests/store/test_servers.py shows.
+What rm says of a downloaded model while it is served, tests/store/test_servers.py shows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def test_uninstall_waits_for_the_server_and_rm_leaves_a_persons_file(
     assert "server" in what
     assert port in why
     assert "plm-edge stop --all" in fix
-    assert "stays" in cli("rm", "tiny", "--yes").stderr
+    assert port in cli.fails("rm", "tiny", code=3)[1]
+    assert "stays" in cli("rm", "tiny", "--force").stderr
     assert runs(server.about["pid"])
     assert server.http("/completion", {"prompt": "x", "n_predict": 1}).status == 200
     cli("stop", port)

@@ -52,6 +52,20 @@ def test_add_uses_the_file_where_it_is(cli: Cli, mine: Path, tmp_path: Path) -> 
     assert "there is no file" in cli.fails("add", mine.with_name("abd.gguf"), code=3)[0]
 
 
+def test_several_are_added_together_or_not_at_all(
+    cli: Cli, mine: Path, tmp_path: Path, weights: Path
+) -> None:
+    text = tmp_path / "text.gguf"
+    text.write_text("text")
+    assert "not a GGUF" in cli.fails("add", mine, text, code=3)[0]
+    assert "cannot be an alias" in cli.fails("add", mine, "--alias", "a b", code=2)[0]
+    assert answer(cli, "list") == EMPTY
+    text.write_bytes(weights.read_bytes())
+    report = answer(cli, "add", mine, text)
+    assert report["schema"] == "plm-edge/added/1"
+    assert [model["path"] for model in report["models"]] == [str(mine), str(text)]
+
+
 def test_list_for_people(cli: Cli, mine: Path) -> None:
     cli("pull", NAME)
     cli("add", mine, "--alias", "short")
@@ -214,11 +228,19 @@ class TestRemove:
         assert "plm-edge rm abc" in cli.fails("run", "abc", "-p", "x", code=3)[2]
         assert answer(cli, "rm", "--missing")["forgotten"] == [str(mine)]
         assert len(answer(cli, "list")["models"]) == 1
+        assert "no model's file is gone" in cli("rm", "--missing").stderr
 
     def test_wrong_names(self, cli: Cli) -> None:
         cli("pull", NAME)
         assert "did you mean" in cli.fails("rm", "small:Q4_K", "--yes", code=3)[2]
         assert "names no model" in cli.fails("rm", code=2)[1]
+        assert "came with plm-edge" in cli.fails("rm", "tiny-plm", "--yes", code=2)[1]
+
+    def test_one_that_is_named_twice(self, cli: Cli, tmp_path: Path) -> None:
+        cli("pull", NAME, "--alias", "short")
+        path = f"{tmp_path}/data/models/{NAME}/small-Q4_K_M.gguf"
+        report = answer(cli, "rm", "short", Q4, path, "--yes")
+        assert (report["deleted"], report["forgotten"]) == ([path], [path])
 
     def test_a_terminal_is_asked(self, cli: Cli) -> None:
         import pexpect
@@ -229,7 +251,7 @@ class TestRemove:
                 cli.command[0], [*cli.command[1:], "rm", Q4],
                 env={**cli.env, "TERM": "xterm"}, encoding="utf-8", timeout=60,
             )  # fmt: skip
-            child.expect("Delete 1 files")
+            child.expect("Delete 1 file,")
             child.sendline(reply)
             child.expect(pexpect.EOF)
             child.close()
@@ -248,10 +270,18 @@ class TestAlias:
         assert cli("run", "short", "-p", "x", "-n", "3", "--temp", "0").stdout == "abc\n"
         cli("alias", "--remove", "short")
         assert answer(cli, "alias")["aliases"] == {}
+        none = cli("alias")
+        assert (none.stdout, "plm-edge alias NAME MODEL" in none.stderr) == ("", True)
         assert "there is no alias" in cli.fails("alias", "--remove", "short", code=3)[0]
         assert mine.exists()
 
-    @pytest.mark.parametrize("name", ["a/b", "-", "a:b", "x.gguf", "abc-Q8_0", "tiny-plm", ""])
+    def test_letters_of_any_language(self, cli: Cli, mine: Path) -> None:
+        cli("alias", "été-2", mine)
+        assert answer(cli, "show", "été-2")["path"] == str(mine)
+
+    @pytest.mark.parametrize(
+        "name", ["_a", "a b", "a/b", "-", "a:b", "x.gguf", "abc-Q8_0", "tiny-plm", ""]
+    )
     def test_names_that_cannot_be(self, cli: Cli, mine: Path, name: str) -> None:
         cli("add", mine)
         assert "cannot be an alias" in cli.fails("alias", "--", name, mine, code=2)[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from plm_edge.serve import running
+from plm_edge.store import registry
 from testkit.cli import Cli
 from tests.store.hub import NAME
 
@@ -54,6 +55,28 @@ def test_rm_refuses_its_model(cli: Cli, served: Path) -> None:
     cli("rm", f"{NAME}:Q8_0", "--yes")
     cli("rm", f"{NAME}:Q4_K_M", "--yes", "--force")
     assert not served.exists()
+
+
+def test_rm_refuses_a_persons_own_file(cli: Cli, served: Path, tmp_path: Path) -> None:
+    """It would stay, but its name would be gone, by which the server was asked for."""
+    cli("rm", f"{NAME}:Q4_K_M", "--yes", "--force")
+    own = tmp_path / f"data/models/{NAME}/small-Q4_K_M.gguf"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_bytes(b"GGUF")
+    registry.add_model(own, "mine", "q4_k", origin="added")
+    assert "a server runs" in cli.fails("rm", "small-Q4_K_M", code=3)[0]
+    assert [model.path for model in registry.entries()] == [str(own)]
+    assert "stays" in cli("rm", "small-Q4_K_M", "--force").stderr
+    assert registry.entries() == []
+    assert own.exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("7560", "--all"), ("7560", "--device", "a"), ("--all", "--device", "a")]
+)
+def test_stop_takes_one_word_for_a_server(cli: Cli, served: Path, words: tuple[str, ...]) -> None:
+    assert "said twice" in cli.fails("stop", *words, code=2)[0]
+    assert len(running.servers()) == 1
 
 
 def test_uninstall_refuses(cli: Cli, served: Path) -> None:

@@ -44,6 +44,8 @@ def alias(
     known = registry.known().aliases or {}
     if json:
         console.emit_json({"schema": "plm-edge/aliases/1", "aliases": known})
+    elif name is None and not known:
+        console.note("no aliases; make one: plm-edge alias NAME MODEL")
     elif name is None:
         table = console.table("", "")
         for short, path in sorted(known.items()):

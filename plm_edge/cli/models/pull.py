@@ -62,6 +62,9 @@ def pull(
     from plm_edge.store import pull as pulling
 
     wanted = reference.parse(name, revision)
+    reference.check_sha256(sha256)
+    if alias is not None:
+        aliases.check(alias)
     ask = console.err.is_terminal and _stdin_is_terminal() and not (yes or json or quiet)
     try:
         with console.progress() as display:
@@ -90,10 +93,11 @@ def pull(
     except KeyboardInterrupt:
         console.note("stopped: the same command goes on where it was")
         raise
-    if alias:
+    if alias is not None:
         aliases.set_alias(alias, done.model.path)
     if json:
-        emit(done.model, how=done.how, where=done.where, hashed=done.hashed)
+        report = _report(done.model, how=done.how, where=done.where, hashed=done.hashed)
+        console.emit_json(report)
         return
     how = {"downloaded": "downloaded", "known": "here already", "found": f"used in {done.where}"}
     checked = "compared with the SHA-256 of its source"
@@ -116,31 +120,37 @@ def add(
     `plm-edge list --found` shows those in other programs' folders.
     """
     from plm_edge.base.errors import ExitCode, PlmEdgeError
-    from plm_edge.store import adding, aliases
+    from plm_edge.store import adding, aliases, choice
 
-    if alias and len(path) > 1:
+    if alias is not None and len(path) > 1:
         raise PlmEdgeError(
             "--alias is of one model",
             f"there are {len(path)} files",
             "give each its own: plm-edge alias NAME TARGET",
             ExitCode.USAGE,
         )
+    if alias is not None:
+        aliases.check(alias)
+    for each in path:  # all or none
+        choice.check_is_gguf(each.expanduser())
     added = [adding.add(each) for each in path]
-    if alias:
+    if alias is not None:
         aliases.set_alias(alias, added[0].path)
+    if json:
+        reports = [_report(model, how="added") for model in added]
+        several = {"schema": "plm-edge/added/1", "models": reports}
+        console.emit_json(reports[0] if len(reports) == 1 else several)
+        return
     for model in added:
-        if json:
-            emit(model, how="added")
-        else:
-            _say(model, "used where it is", alias)
+        _say(model, "used where it is", alias)
 
 
-def emit(model: RegisteredModel, **more: Any) -> None:
-    """Print a model's entry as JSON (plm-edge/pulled/1)."""
+def _report(model: RegisteredModel, **more: Any) -> dict[str, Any]:
+    """A model's entry as JSON (plm-edge/pulled/1)."""
     from plm_edge.store import listing, registry
 
     found = listing.summary(model, registry.known())
-    console.emit_json({"schema": "plm-edge/pulled/1", **found, **more})
+    return {"schema": "plm-edge/pulled/1", **found, **more}
 
 
 def _say(model: RegisteredModel, how: str, alias: str | None) -> None:

@@ -37,8 +37,9 @@ def remove(
     """Remove models. Files that pull placed are deleted, all others are only forgotten."""
     from plm_edge.store import names, removal
 
-    plans = removal.missing() if missing else []
-    plans += [removal.plan(name) for name in model or []]
+    wanted = removal.missing() if missing else []
+    wanted += [removal.plan(name) for name in model or []]
+    plans = list({plan.model.path: plan for plan in wanted}.values())  # each once
     if not plans and not missing:
         raise PlmEdgeError(
             "there is nothing to remove",
@@ -49,12 +50,15 @@ def remove(
     if not force:
         for plan in plans:
             _check_idle(plan)
+    if not plans:
+        console.note("no model's file is gone")
     files = [file for plan in plans for file in plan.files]
     if files:
         for file in files:
             console.err.print(console.cell(f"delete {file}"), soft_wrap=True)
         size = sum(plan.model.n_bytes for plan in plans if plan.files)
-        options.confirm(f"Delete {len(files)} files, {console.size(size)}?", yes)
+        some = "1 file" if len(files) == 1 else f"{len(files)} files"
+        options.confirm(f"Delete {some}, {console.size(size)}?", yes)
     for plan in plans:
         removal.remove(plan)
     if json:
@@ -78,7 +82,7 @@ def remove(
 def _check_idle(plan: Removal) -> None:
     from plm_edge.cli.models import servers
 
-    users = servers.of_model(plan.model.path) if plan.files else []
+    users = servers.of_model(plan.model.path)
     if users:
         raise PlmEdgeError(
             f"a server runs {plan.model.path}",
