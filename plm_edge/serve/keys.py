@@ -72,9 +72,8 @@ def _checked(file: Path) -> Path:
         lines = file.read_text(encoding="utf-8").splitlines()
         mode = file.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
-        raise PlmEdgeError(
-            f"the key file {file} cannot be read", str(error), "check the path", ExitCode.INPUT
-        ) from error
+        why = str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise PlmEdgeError(f"the key file {file} cannot be read", why, "check the path") from error
     if not any(line and not line.startswith("#") for line in lines):
         raise PlmEdgeError(
             f"there is no key in {file}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from contextlib import suppress
@@ -83,7 +84,7 @@ def require_free(host: str, port: int) -> None:
                 f"port {port} may not be used", str(error.strerror), "take one above 1023: --port"
             ) from error
         except OSError as error:
-            if port and _answers(host, port, family):
+            if error.errno == errno.EADDRINUSE:
                 raise _taken(port) from error
             raise PlmEdgeError(
                 f"nothing can listen at {host} port {port}",
@@ -91,13 +92,6 @@ def require_free(host: str, port: int) -> None:
                 "see this machine's addresses (ip address), or leave --host out",
                 ExitCode.USAGE,
             ) from error
-
-
-def _answers(host: str, port: int, family: socket.AddressFamily) -> bool:
-    wildcard = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    with socket.socket(family) as attempt:
-        attempt.settimeout(2)
-        return attempt.connect_ex((wildcard.get(host, host), port)) == 0
 
 
 def _taken(port: int) -> PlmEdgeError:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import accelerators, library, placement, rpc
 from plm_edge.engine.prompt_cache import PromptFolder
 from plm_edge.machine import locking, memory
 from plm_edge.machine.threads import default_threads
-from plm_edge.model import fit, gguf_file
+from plm_edge.model import fit, gguf_file, loadable
 from plm_edge.model.gguf_file import GGUFFile
 from plm_edge.serve import keys, network
 from plm_edge.serve.settings import LOOPBACK, PORT, SLEEP_AFTER, Settings
+
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/,\s]+")
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
         gpus: names of those that the server has.
 
     Raises:
-        PlmEdgeError: the port is taken, the model does not fit, or a key cannot be used.
+        PlmEdgeError: the port is taken, the model does not fit or cannot be loaded, or a key or the
+            name of a web page cannot be used.
     """
     hosts = [wish.host or LOOPBACK]
     if wish.lan:
@@ -73,6 +78,7 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
     for host in hosts:
         network.require_free(host, wish.port)
     header = gguf_file.read(wish.model)
+    loadable.check(header)  # in three lines here, and not by a server that ends
     away, share = _elsewhere(header, wish, gpus)
     chosen = fit.choose(
         header, wish.n_ctx, wish.kv, n_seq=wish.parallel, force=wish.force, share=share
@@ -134,6 +140,17 @@ def _origins(wish: Wish, reachable: bool) -> tuple[str, ...]:
     """Web pages that may use it: any of this machine, and its own by each name that it has.
 
     With a port that is not known yet, the server's own page is same-origin by its address alone.
+
+    Raises:
+        PlmEdgeError: a browser never names a page as one of them is written (code USAGE).
     """
+    for origin in wish.origins:
+        if origin not in ("*", "null", "localhost") and not _ORIGIN.fullmatch(origin):
+            raise PlmEdgeError(
+                f"{origin!r} is not how a browser names a web page",
+                "it sends SCHEME://HOST or SCHEME://HOST:PORT, with no slash or path behind it",
+                "for example --origin https://a.example",
+                ExitCode.USAGE,
+            )
     own = [f"http://{name}:{wish.port}" for name in network.names()] if reachable else []
     return ("localhost", *own, *wish.origins)

@@ -262,7 +262,15 @@ def test_without_a_network(cli: Cli, tiny_gguf: Path, program: Path) -> None:
     assert "stopped" in done.stderr
 
 
-@pytest.mark.parametrize("host", ["127.0.0.2,::1", "192.0.2.77"])
+@pytest.mark.parametrize("origin", ["a.example", "https://a.example/", "https://a.example/page"])
+def test_a_page_that_no_browser_names_so(cli: Cli, tiny_gguf: Path, origin: str) -> None:
+    """It would be taken, and would never match."""
+    what, _, fix = cli.fails("serve", tiny_gguf, "--origin", origin, "--port", "0", code=2)
+    assert origin in what
+    assert "https://a.example" in fix
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2,::1", "192.0.2.77", "nowhere.invalid"])
 def test_an_address_that_is_not_here(cli: Cli, tiny_gguf: Path, host: str) -> None:
     what, _, _ = cli.fails("serve", tiny_gguf, "--host", host, "--port", "0", code=2)
     assert what.startswith("nothing can listen at")

@@ -92,3 +92,20 @@ def test_termux(cli: Cli, home: Path, tmp_path: Path) -> None:
     assert subprocess.run([sh, "-n", script]).returncode == 0
     assert "termux-wake-lock" in done.stdout
     assert shlex.quote("it's") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("nowhere.gguf",), 3, "there is no file nowhere.gguf"),
+        (("--prot", "1"), 2, "No such option: --prot"),
+        (("--port", "high"), 2, "--port"),
+        (("--detach",), 2, "in the background already"),
+    ],
+)
+def test_what_serve_would_refuse_is_refused(
+    cli: Cli, home: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    """A unit with it would fail at each login, where nobody looks."""
+    assert said in " ".join(cli.fails("service", "install", *words, code=code))
+    assert not [path for path in home.rglob("*") if path.is_file()]

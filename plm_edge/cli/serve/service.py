@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 
 SCHEMA = "plm-edge/service/1"
@@ -41,6 +42,7 @@ def install(
     """
     from plm_edge.serve import service as services
 
+    _check(context)
     wanted = services.unit(kind or services.kind_here(), context.args)
     if show or wanted.kind != "systemd":
         console.out.print(wanted.text, markup=False, soft_wrap=True, end="")
@@ -54,6 +56,29 @@ def install(
         console.note("it runs now, and after each login; before it: loginctl enable-linger")
     else:
         console.warn("no systemd of yours answers here: it starts where one does")
+
+
+def _check(context: typer.Context) -> None:
+    """Refuse words that `plm-edge serve` would refuse each time that the machine starts.
+
+    Raises:
+        PlmEdgeError: it has no such model, or would leave its place in the background.
+        click.UsageError: it has no such option.
+    """
+    from plm_edge.store import choice
+
+    commands: dict[str, Any] = getattr(context.find_root().command, "commands")  # noqa: B009
+    with commands["serve"].make_context("plm-edge serve", list(context.args)) as read:
+        given = read.params
+    if given["detach"]:
+        raise PlmEdgeError(
+            "a service is in the background already",
+            "with --detach the program that is watched would end at once",
+            "leave --detach out",
+            ExitCode.USAGE,
+        )
+    if given["model"] is not None:
+        choice.choose(given["model"])
 
 
 @service.command("remove")

@@ -44,11 +44,22 @@ def stop(
     from plm_edge.serve import running
     from plm_edge.serve.server import stop as stop_server
 
+    given = {"NAME or PORT": which, "--all": everything, "--device": device}
+    both = [name for name, value in given.items() if value]
+    if len(both) > 1:
+        raise PlmEdgeError(
+            "which server is to stop is said twice",
+            f"there are {' and '.join(both)}",
+            "leave all but one out",
+            ExitCode.USAGE,
+        )
     if device is not None:
         from plm_edge.cli.serve import on_device
 
         on_device.stop(device, emulate=emulate, json=json)
         return
+    if emulate:
+        raise options.without_device("--emulate", "servers of this machine are stopped")
     found = running.servers() if everything else [chosen(which)]
     for one in found:
         stop_server(one)
