@@ -13,12 +13,12 @@ from typing_extensions import Unpack
 
 from plm_edge.api import scoring, state
 from plm_edge.api.answer import Answer, Stream
+from plm_edge.api.options import options
 from plm_edge.api.settings import Settings
 from plm_edge.api.settings import request as request_of
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.building import gpu_engine
-from plm_edge.engine import prompt_cache as prompts
-from plm_edge.engine.options import AUTO, Options
+from plm_edge.engine.options import AUTO
 from plm_edge.engine.session import Session
 from plm_edge.generate.local import LocalGenerator
 from plm_edge.generate.logprobs import TokenLogprob
@@ -47,7 +47,8 @@ class Model:
         kv: type of the KV cache: "f16", "q8_0" or "q4_0"; "auto": f16, a smaller one where memory
             is short. `notes` say what was given up.
         gpu_layers: layers on a GPU, counted from the last; None: all, if the engine has one.
-        rpc: other machines that compute layers, "HOST:PORT" each (docs/machines.md).
+        rpc: other machines that compute layers, "HOST:PORT" each, as a list or with
+            commas between them (docs/machines.md).
         mlock: keep the weights in memory, never swapped out.
         check_memory: refuse a model that does not fit into what is free.
         prompt_cache: most disk for prompts that are kept over restarts, such as "500M"
@@ -55,7 +56,8 @@ class Model:
         on_load: called with the share that is loaded, 0 to 1.
 
     Raises:
-        PlmEdgeError: there is no such model, it cannot be loaded, or memory is short.
+        PlmEdgeError: there is no such model, it cannot be loaded, memory is short, or an argument
+            is out of its range.
     """
 
     def __init__(
@@ -66,31 +68,32 @@ class Model:
         threads: int | None = None,
         kv: str = AUTO,
         gpu_layers: int | None = None,
-        rpc: Sequence[str] = (),
+        rpc: str | Sequence[str] = (),
         mlock: bool = False,
         check_memory: bool = True,
         prompt_cache: str | None = None,
         on_load: Callable[[float], None] | None = None,
     ) -> None:
+        wanted = options(
+            ctx=ctx,
+            threads=threads,
+            kv=kv,
+            gpu_layers=gpu_layers,
+            rpc=rpc,
+            mlock=mlock,
+            check_memory=check_memory,
+            prompt_cache=prompt_cache,
+            on_load=on_load,
+        )
         self._path = choice.choose(name_or_path).path
         if gpu_layers:
             gpu_engine.use()
         self._session = Session.open(
             self._path,
-            Options(
-                n_ctx=ctx,
-                threads=threads,
-                kv=kv,
-                gpu_layers=gpu_layers,
-                rpc=tuple(rpc),
-                mlock=mlock,
-                check_memory=check_memory,
-                prompts=None if prompt_cache is None else prompts.wanted(prompt_cache),
-                on_load=on_load,
-                max_outputs=scoring.ROWS,
-            ),
+            wanted,
         )
         self._generator = LocalGenerator(self._session)
+        self._is_instruct = self._session.model.chat_template is not None
         self._turn = threading.RLock()
         self._n_uses = 0  # of the context; a stream ends when another use comes between
         self._last: Stats | None = None
@@ -105,7 +108,7 @@ class Model:
         threads: int | None = None,
         kv: str = AUTO,
         gpu_layers: int | None = None,
-        rpc: Sequence[str] = (),
+        rpc: str | Sequence[str] = (),
         mlock: bool = False,
         check_memory: bool = True,
         prompt_cache: str | None = None,
@@ -150,7 +153,7 @@ class Model:
     @property
     def is_instruct(self) -> bool:
         """Whether it has a chat template. A model without one continues texts."""
-        return self._session.model.chat_template is not None
+        return self._is_instruct
 
     @property
     def stats(self) -> Stats | None:

@@ -39,9 +39,9 @@ class Settings(TypedDict, total=False):
     top_p: float
     min_p: float
     seed: int | None
-    stop: str | Sequence[str]
-    schema: str | Mapping[str, Any]
-    grammar: str
+    stop: str | Sequence[str] | None
+    schema: str | Mapping[str, Any] | None
+    grammar: str | None
     logprobs: int
     speculate: bool
     raw: bool
@@ -61,18 +61,19 @@ def request(tokens: list[int], settings: Settings) -> tuple[Request, Schema | No
             "leave it out",
             ExitCode.USAGE,
         )
-    if "schema" in settings and "grammar" in settings:
+    given, text = settings.get("schema"), settings.get("grammar")
+    if given is not None and text is not None:
         raise PlmEdgeError(
             "schema and grammar are two forms of one answer",
             "a schema becomes a grammar itself",
             "leave one out",
             ExitCode.USAGE,
         )
-    schema = _schema(settings["schema"]) if "schema" in settings else None
-    if text := settings.get("grammar"):
+    schema = None if given is None else _schema(given)
+    if text:
         grammars.check(text)
     default = Sampling()
-    stop = settings.get("stop", ())
+    stop = settings.get("stop") or ()
     made = Request(
         tokens,
         settings.get("n_predict", 256),
@@ -84,7 +85,7 @@ def request(tokens: list[int], settings: Settings) -> tuple[Request, Schema | No
             settings.get("seed"),
         ),
         (stop,) if isinstance(stop, str) else tuple(stop),
-        grammar=schema.grammar if schema else settings.get("grammar", ""),
+        grammar=schema.grammar if schema else text or "",
         logprobs=settings.get("logprobs", 0),
         speculate=settings.get("speculate", True),
         on_prefill=settings.get("on_prefill"),

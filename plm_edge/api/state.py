@@ -83,7 +83,8 @@ def read(path: Path, session: Session) -> State:
         head = _Head(**json.loads(line))
         tokens = [int(token) for token in head.tokens]
     except (ValueError, TypeError) as error:
-        raise _refused(path, "it is damaged, or no state file", f"{error}") from error
+        why = "its first line is not what save_state writes there"
+        raise _refused(path, "it is damaged, or no state file", why) from error
     if head.schema != SCHEMA:
         raise _refused(path, "it is of another plm-edge", f"{head.schema} is not {SCHEMA}")
     if len(data) != head.n_bytes or _digest(tokens, data) != head.sha256:

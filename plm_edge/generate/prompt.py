@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
@@ -57,9 +57,11 @@ def encode(
             it.
 
     Raises:
-        PlmEdgeError: the template is broken or refuses the messages (INPUT), or there are messages
-            and no template (USAGE).
+        PlmEdgeError: the template is broken or refuses the messages (INPUT), there are messages and
+            no template, or it is neither a text nor messages (USAGE).
     """
+    if not isinstance(prompt, str):
+        _check_messages(prompt)
     if template is None:
         if not isinstance(prompt, str):
             raise _no_template()
@@ -68,6 +70,19 @@ def encode(
     text = chat.render(template, said, bos=bos, eos=eos)
     # A template writes the begin token itself where its model wants one.
     return Prompt(tokenize(text, add_special=False), True)
+
+
+def _check_messages(prompt: object) -> None:
+    """Programs pass tokens, bytes or None by mistake; types are not checked when they run."""
+    messages = list(prompt) if isinstance(prompt, Sequence) else []
+    sound = all(isinstance(one, Mapping) and "role" in one and "content" in one for one in messages)
+    if not messages or not sound:
+        raise PlmEdgeError(
+            "this is no prompt",
+            f'it takes a text, or messages with "role" and "content", and not {prompt!r:.60}',
+            'for example "Hello", or [{"role": "user", "content": "Hello"}]',
+            ExitCode.USAGE,
+        )
 
 
 def _by_user(text: str) -> Message:

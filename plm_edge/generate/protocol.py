@@ -65,6 +65,13 @@ class Request:
             )
         if len(self.prompt) >= n_ctx:
             raise _too_long(len(self.prompt), n_ctx, n_ctx_train)
+        if self.n_predict is not None and self.n_predict < 0:
+            raise PlmEdgeError(
+                f"n_predict cannot be {self.n_predict}",
+                "it takes 0 or more tokens; None goes on until the model ends",
+                "give a value in that range",
+                ExitCode.USAGE,
+            )
         if not all(self.stop):
             raise PlmEdgeError(
                 "a stop string is empty",

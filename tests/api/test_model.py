@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from plm_edge import Answer, Message, Model, PlmEdgeError
+from plm_edge.base.errors import ExitCode
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from testkit import plm_gguf
@@ -215,6 +217,35 @@ def test_mistakes(model: Model, tmp_path: Path) -> None:
     with pytest.raises(PlmEdgeError, match="closed"):
         closed.generate("x")
     assert "closed" in repr(closed)
+    assert not closed.is_instruct  # what it was stays known, and no freed memory is read
+    assert closed.n_vocab == model.n_vocab
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ctx": 0}, {"ctx": -1}, {"ctx": 64.5}, {"threads": 0}, {"threads": "two"}, {"kv": "f8"},
+        {"kv": None}, {"gpu_layers": -2}, {"gpu_layers": "all"}, {"prompt_cache": 5},
+        {"rpc": "host:port"}, {"rpc": ["host", "a:0"]},
+    ],
+)  # fmt: skip
+def test_arguments_out_of_range(model: Model, wrong: dict[str, Any]) -> None:
+    with pytest.raises(PlmEdgeError) as caught:
+        Model.load(model.path, **wrong)
+    assert caught.value.code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize("prompt", [None, 5, b"text", [], [1, 2], [{"text": "hi"}]])
+def test_what_is_no_prompt(model: Model, prompt: Any) -> None:
+    with pytest.raises(PlmEdgeError, match="this is no prompt"):
+        model.generate(prompt, n_predict=1)
+
+
+def test_settings_out_of_range(model: Model) -> None:
+    with pytest.raises(PlmEdgeError, match="n_predict cannot be -1"):
+        model.generate("x", n_predict=-1)
+    left_out = model.generate("x", n_predict=2, temp=0, stop=None, schema=None, grammar=None)
+    assert left_out.tokens == model.generate("x", n_predict=2, temp=0).tokens
 
 
 CTRL_C = """
