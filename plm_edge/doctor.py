@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plm_edge import __version__
-from plm_edge.base import console
+from plm_edge.base import console, folders
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import tools
 from plm_edge.machine import cores, cpu, load, memory, threads
@@ -65,6 +65,7 @@ def _checks() -> Iterator[Check]:
     yield _cores()
     yield _load()
     yield _memory()
+    yield _folders()
     yield _models()
     yield _bundled_model()
 
@@ -224,6 +225,24 @@ def _load() -> Check:
 def _memory() -> Check:
     total, room = memory.total(), memory.available().bytes
     return Check("memory", "ok", f"{console.size(room)} available of {console.size(total)}")
+
+
+def _folders() -> Check:
+    """Our folders are made when they are needed: until then what is above them counts."""
+    ours = {
+        "PLM_EDGE_DATA_DIR": folders.data(),
+        "PLM_EDGE_CACHE_DIR": folders.cache(),
+        "PLM_EDGE_CONFIG_DIR": folders.config(),
+    }
+    for variable, place in ours.items():
+        there = next(
+            path for path in (place.absolute(), *place.absolute().parents) if path.exists()
+        )
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            why = "it may only be read" if there.is_dir() else "it is a file"
+            fix = f"set {variable} to a folder that you can write"
+            return Check("folders", "note", f"{place} cannot be used", f"{there}: {why}", fix)
+    return Check("folders", "ok", ", ".join(map(str, ours.values())))
 
 
 def _models() -> Check:

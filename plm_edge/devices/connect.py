@@ -194,7 +194,7 @@ def _unknown(name: str, names: list[str]) -> PlmEdgeError:
     close = difflib.get_close_matches(name, names, n=1)
     return PlmEdgeError(
         f"there is no device {name!r}",
-        f"known are {', '.join(names)}",
+        f"known are {', '.join(dict.fromkeys(names))}",
         f"did you mean {close[0]}?"
         if close
         else "add it: plm-edge devices add NAME --profile … --host …",

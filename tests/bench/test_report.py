@@ -170,6 +170,13 @@ def test_a_report_is_written_whole(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
+def test_a_model_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(PlmEdgeError, match="cannot be written") as caught:
+        report.check_place(tmp_path / "model.gguf")
+    assert "a model lies there" in caught.value.why
+
+
 def test_a_place_that_became_unusable_meanwhile(tmp_path: Path) -> None:
     report.check_place(tmp_path / "no.html")
     with pytest.raises(PlmEdgeError, match="cannot be written"):

@@ -93,6 +93,9 @@ def test_list_path_clean(own_cache: Path, capsys: pytest.CaptureFixture[str]) ->
     assert run(capsys, "engine", "clean", "--device", "rpi4")["builds"] == 1
     assert not other.exists()
     assert new.exists()
+    assert cli.main(["engine", "clean", "--device", "rpi5", "--all"]) == 2
+    assert "exclude each other" in capsys.readouterr().err
+    assert new.exists()
     assert run(capsys, "engine", "clean", "--all")["builds"] == 1
     assert not new.exists()
 

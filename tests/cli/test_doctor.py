@@ -30,7 +30,7 @@ def test_all_is_well_here(cli: Cli) -> None:
     assert checks["compiler"]["status"] == "ok"
     assert set(checks) == {
         "python", "engine", "compiler", "cmake", "build tool", "cpu", "cpu features", "cores",
-        "other programs", "memory", "models", "tiny model",
+        "other programs", "memory", "folders", "models", "tiny model",
     }  # fmt: skip
     # on a busy machine it is a note, not an error
     assert checks["other programs"]["status"] in ("ok", "note")
@@ -39,6 +39,14 @@ def test_all_is_well_here(cli: Cli) -> None:
     text = cli("doctor").stdout
     assert "All that is needed is here." in text
     assert "\x1b" not in text
+
+
+def test_a_folder_of_ours_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PLM_EDGE_DATA_DIR", str(tmp_path / "file/data"))
+    check = by_name(doctor.examine())["folders"]
+    assert (check["status"], check["why"]) == ("note", f"{tmp_path / 'file'}: it is a file")
+    assert "PLM_EDGE_DATA_DIR" in check["fix"]
 
 
 def test_without_tools_but_with_an_engine(cli: Cli, tmp_path: Path) -> None:

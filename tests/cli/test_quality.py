@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from testkit import plm_gguf
 from testkit.cli import Cli
 
 WORDS = "the quick brown fox jumps over the lazy dog; " * 4
@@ -89,6 +90,16 @@ def test_an_interrupted_imatrix_goes_on_to_the_same_file(
     assert 0 < found["resumed"] < found["chunks"]
     assert out.read_bytes() == whole.read_bytes()
     assert not any(runs.iterdir())
+
+
+def test_imatrix_replaces_nothing_that_it_reads(cli: Cli, tmp_path: Path, text: Path) -> None:
+    model = plm_gguf.write(tmp_path / "mine.gguf")
+    before = {path: path.read_bytes() for path in (model, text)}
+    (tmp_path / "other.gguf").symlink_to(model)
+    for out in (model, text, tmp_path / "other.gguf"):
+        _, why, _ = cli.fails("imatrix", model, "--text", text, "--out", out, *FEW, code=3)
+        assert "would replace it" in why
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_imatrix_refuses_before_it_computes(cli: Cli, models: Path, text: Path) -> None:

@@ -3,7 +3,9 @@ server of it, here and under qemu."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -272,6 +274,28 @@ def test_too_little_room(tmp_path: Path, model: Path, monkeypatch: pytest.Monkey
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(PlmEdgeError) as caught:
+        pack(fake(tmp_path / "engine"), model, tmp_path / "out")
+    assert caught.value.code is ExitCode.RESOURCES
+    assert {item.name for item in tmp_path.iterdir()} == {"engine", model.name}
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(PlmEdgeError, match="cannot be written") as caught:
+        pack(fake(tmp_path / "engine"), model, tmp_path / "file/out")
+    assert caught.value.code is ExitCode.ENVIRONMENT
+    assert "file" in caught.value.why
+    assert "--out" in caught.value.fix
+
+
+def test_a_disk_that_becomes_full(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/model")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(PlmEdgeError, match="cannot be written") as caught:
         pack(fake(tmp_path / "engine"), model, tmp_path / "out")
     assert caught.value.code is ExitCode.RESOURCES
     assert {item.name for item in tmp_path.iterdir()} == {"engine", model.name}

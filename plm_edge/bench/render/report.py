@@ -14,6 +14,7 @@ from plm_edge.base import console, files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.render import charts, summary
 from plm_edge.bench.result.shape import Point, Result
+from plm_edge.model import gguf_file
 
 _TEMPLATES = Path(__file__).parent
 COLUMNS = (
@@ -140,6 +141,8 @@ def check_place(path: Path) -> None:
         raise _unwritable(path, "it is a folder")
     if not path.parent.is_dir():
         raise _unwritable(path, f"there is no folder {path.parent}")
+    if gguf_file.is_gguf(path):
+        raise _unwritable(path, "a model lies there, which a report does not replace")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 
 
@@ -74,9 +75,18 @@ def clean(
     """Remove builds: those of older versions; with --device, a device's; with --all, everything."""
     from plm_edge.building import cache, request
 
+    if device and everything:
+        raise PlmEdgeError(
+            "--device and --all exclude each other",
+            f"--all would remove the builds for all devices, not for {device} alone",
+            "leave one of the two out",
+            ExitCode.USAGE,
+        )
     name = request.profile_for(device).name if device else None
     count, freed = cache.clean(name, everything=everything)
     if json:
         console.emit_json({"schema": "plm-edge/engine-clean/1", "builds": count, "bytes": freed})
     else:
-        console.note(f"removed: {count} builds, {freed / 2**20:.0f} MiB")
+        console.note(
+            f"removed: {count} {'build' if count == 1 else 'builds'}, {freed / 2**20:.0f} MiB"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -48,12 +49,7 @@ def imatrix(
     chosen = choice.choose(model)
     say_which(chosen)
     target = out or Path(f"{chosen.path.stem}.imatrix.gguf")
-    if target.is_dir() or not target.parent.is_dir():
-        raise PlmEdgeError(
-            f"{target} cannot be written",
-            "it is a folder" if target.is_dir() else f"there is no folder {target.parent}",
-            "give the path of a file in a folder that is there with --out",
-        )
+    _check_place(target, (chosen.path, text))
     try:
         with Interrupt() as stop, console.progress(in_bytes=False) as display:
             found = matrices.collect(
@@ -70,12 +66,7 @@ def imatrix(
     try:
         found.write(target, str(text or texts.BUNDLED))
     except OSError as error:
-        raise PlmEdgeError(
-            f"{target} cannot be written",
-            str(error.strerror or error),
-            "make room, or give another --out",
-            ExitCode.ENVIRONMENT,
-        ) from error
+        raise _unwritable(target, error) from error
     tokens = found.chunks * found.n_ctx
     if json:
         console.emit_json(
@@ -97,3 +88,41 @@ def imatrix(
     if found.resumed:
         console.note(f"{found.resumed} chunks were read before the interruption")
     console.note(f"use it: plm-edge convert CKPT --quant q3_k_m --imatrix {target}")
+
+
+def _check_place(target: Path, sources: tuple[Path | None, ...]) -> None:
+    """Find out before minutes of work whether the matrix can be written.
+
+    Args:
+        sources: what it is made from, which it must not replace.
+
+    Raises:
+        PlmEdgeError: it cannot.
+    """
+    why = ""
+    if target.is_dir():
+        why = "it is a folder"
+    elif not target.parent.is_dir():
+        why = f"there is no folder {target.parent}"
+    elif target.exists() and any(source and target.samefile(source) for source in sources):
+        why = "the matrix is made from this file, and would replace it"
+    if why:
+        raise PlmEdgeError(
+            f"{target} cannot be written",
+            why,
+            "give the path of a file in a folder that is there with --out",
+        )
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def _unwritable(target: Path, error: OSError) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"{target} cannot be written",
+        str(error.strerror or error),
+        "make room, or give another --out",
+        ExitCode.ENVIRONMENT,
+    )

@@ -53,7 +53,8 @@ def pack(engine: KeptBuild, model: Path, out: Path, progress: Progress | None = 
         out: must not exist, or be an empty folder.
 
     Raises:
-        PlmEdgeError: `out` is taken, there is too little room, or a file is wrong.
+        PlmEdgeError: `out` is taken or cannot be written, there is too little room, or a file is
+            wrong.
     """
     header = gguf_file.read(model)
     loadable.check(header)
@@ -82,6 +83,14 @@ def pack(engine: KeptBuild, model: Path, out: Path, progress: Progress | None = 
             if out.exists():
                 out.rmdir()
             folder.replace(out)
+    except OSError as error:
+        full = files.is_full(error)
+        raise PlmEdgeError(
+            f"{out} cannot be written",
+            f"{error.filename or out.parent}: {error.strerror or error}",
+            "make room, or choose another place with --out",
+            ExitCode.RESOURCES if full else ExitCode.ENVIRONMENT,
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return Pack(out, n_bytes, sums, "page/index.html" in sums, started)

@@ -61,7 +61,7 @@ class SshTransport(Transport):
     ) -> None:
         super().__init__(host)
         found = _HOST.match(host)
-        if not found or not 0 < int(found["port"] or 22) < 1 << 16:
+        if not found or host.startswith("-") or not 0 < int(found["port"] or 22) < 1 << 16:
             raise PlmEdgeError(
                 f"{host!r} is no ssh address",
                 "it does not have the form [USER@]HOST[:PORT], with a PORT up to 65535",
