@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+
+def finish(
+    process: subprocess.Popen[bytes], stdin: bytes | None = None, patience: float = 120
+) -> tuple[bytes, bytes]:
+    """Wait for a process, and return what its pipes gave, as `Popen.communicate` does.
+
+    Args:
+        patience: seconds until it counts as hung. Those in which it could have run and got no
+            processor do not count (on Linux): other programs have them, and it does not hang.
+
+    Raises:
+        subprocess.TimeoutExpired: it hung, and was killed.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        left = deadline + _starved(process.pid) - time.monotonic()
+        try:
+            return process.communicate(stdin, timeout=max(left, 0.1))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline + _starved(process.pid):
+                process.kill()
+                process.communicate()
+                raise
+        stdin = None  # what is left of it is still written
+
+
+def _starved(pid: int) -> float:
+    """Seconds that a process waited for a processor so far; 0 where the kernel does not count."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 @dataclass
@@ -26,25 +61,25 @@ class Cli:
 
         Args:
             code: the exit code that it must have; None leaves it to the caller.
+            timeout: the patience of `finish`.
         """
-        done = subprocess.run(
-            [*self.command, *arguments],
-            input=stdin,
-            capture_output=True,
-            env=self.env,
-            timeout=timeout,
-        )
-        out, err = done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
+        process = self._popen(arguments, subprocess.PIPE)
+        out, err = (stream.decode("utf-8") for stream in finish(process, stdin, timeout))
         if code is not None:
-            assert done.returncode == code, f"exit code {done.returncode}\n{out}\n{err}"
+            assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err, err
-        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         """Start it and return at once, both streams piped."""
+        return self._popen(arguments, subprocess.DEVNULL)
+
+    def _popen(
+        self, arguments: Sequence[str | bytes | Path], stdin: int
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [*self.command, *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=self.env,
