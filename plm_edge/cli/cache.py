@@ -32,7 +32,15 @@ def show(
     from plm_edge.engine import prompt_cache, prompt_files
 
     folder = prompt_cache.default_path()
-    found = prompt_files.kept(folder)
+    try:
+        found = prompt_files.kept(folder)
+    except OSError as error:
+        raise PlmEdgeError(
+            "the kept prompts cannot be read",
+            f"{error.filename or folder}: {error.strerror or error}",
+            "check its permissions, or set PLM_EDGE_CACHE_DIR to another folder",
+            ExitCode.ENVIRONMENT,
+        ) from error
     total = sum(prompts.n_bytes for prompts in found)
     if json:
         models = [asdict(prompts) for prompts in found]
@@ -72,7 +80,7 @@ def clear(
     except OSError as error:
         raise PlmEdgeError(
             "the kept prompts cannot be removed",
-            str(error),
+            f"{error.filename or folder}: {error.strerror or error}",
             f"remove the folder {folder} yourself",
             ExitCode.ENVIRONMENT,
         ) from error

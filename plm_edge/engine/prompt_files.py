@@ -32,7 +32,11 @@ class KeptPrompts:
 
 
 def kept(folder: Path) -> list[KeptPrompts]:
-    """Returns what there is, the last used first; nothing where the folder is not there."""
+    """Returns what there is, the last used first; nothing where the folder is not there.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for place in folder.iterdir():

@@ -42,6 +42,18 @@ def test_a_missing_model(cli: Cli, tmp_path: Path) -> None:
     cli.fails("bench", tmp_path / "none.gguf", code=3)
 
 
+def test_what_would_be_ignored_is_refused(cli: Cli, models: Path, tmp_path: Path) -> None:
+    """An empty text would be measured as random tokens, and --json would win over --csv."""
+    model = models / "abc.gguf"
+    what, _, _ = cli.fails("bench", model, *SMOKE, "--csv", "--json", code=2)
+    assert what == "--csv has no effect with --json"
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    assert cli.fails("bench", model, *SMOKE, "--text", empty, code=3)[1] == "it is empty"
+    for path, why in ((tmp_path / "no.json", "No such file or directory"), (empty, "is not JSON")):
+        assert why in cli.fails("bench", "compare", path, model, *SMOKE, code=3)[1]
+
+
 def test_csv_and_html_in_one_call(cli: Cli, models: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     done = cli("bench", models / "abc.gguf", *SMOKE, "--csv", "--html", report, "--quiet")

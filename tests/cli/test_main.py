@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -111,6 +113,21 @@ def test_a_prompt_without_its_option(capsys: pytest.CaptureFixture[str]) -> None
     """Other programs take it so, and people type it."""
     assert command.main(["run", "tiny-plm", "why is the sky blue?"]) == 2
     assert '-p "…"' in capsys.readouterr().err.splitlines()[2]
+
+
+def test_kept_prompts_of_somebody_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A run by sudo leaves a folder that its user may not read."""
+
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path))
+    (tmp_path / "prompts").mkdir()
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert command.main(["cache"]) == 4
+    assert f"{tmp_path / 'prompts'}: Permission denied" in capsys.readouterr().err
 
 
 def test_json_needs_a_versioned_schema(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,8 +71,9 @@ def read(path: Path) -> Result:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        why = str(error.strerror) if isinstance(error, OSError) else "it is not JSON"
         raise PlmEdgeError(
-            f"{path} cannot be compared with", f"{error}", "give a file that bench --json wrote"
+            f"{path} cannot be compared with", why, "give a file that bench --json wrote"
         ) from error
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:

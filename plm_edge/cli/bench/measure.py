@@ -17,7 +17,7 @@ from plm_edge.bench.site import Here
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Workload, find
 from plm_edge.cli.bench import progress
-from plm_edge.cli.bench.request import Output, Places, Request, check_html, no_effect
+from plm_edge.cli.bench.request import Output, Places, Request, no_effect
 
 DEVICES_SCHEMA = "plm-edge/bench-devices/1"
 
@@ -29,7 +29,7 @@ def run(request: Request, places: Places, output: Output, remember: bool) -> Non
         PlmEdgeError: the model, an option or a file is not usable; before anything is measured
             where that can be told.
     """
-    check_html(output.html)
+    output.check()
     places.check()
     _check_mode(request, places, output)
     workload = workload_of(request, places.emulate)
@@ -53,7 +53,7 @@ def compare(other: str, request: Request, places: Places, output: Output, rememb
     Raises:
         PlmEdgeError: as `run`; or the other result cannot be read.
     """
-    check_html(output.html)
+    output.check()
     places.check()
     places.require_one("bench compare")
     if other == "stock" and places.names:

@@ -9,6 +9,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.worker.client import Setting
 from plm_edge.cli import options
 from plm_edge.cli.model import say_which
+from plm_edge.quality import text as texts
 from plm_edge.store import choice as model_choice
 
 
@@ -55,7 +56,7 @@ class Request:
             kv=self.kv,
             gpu_layers=self.gpu_layers,
             check_memory=not self.force,
-            text=_content(self.text),
+            text=None if self.text is None else texts.read(self.text),
         )
 
 
@@ -136,6 +137,17 @@ class Output:
     csv: bool = False
     html: Path | None = None
 
+    def check(self) -> None:
+        """Find out before minutes of measuring whether the result can be shown.
+
+        Raises:
+            PlmEdgeError: both JSON and CSV are wanted (code USAGE), matplotlib is not installed, or
+                the place of the report cannot be written.
+        """
+        if self.json and self.csv:
+            raise no_effect("--csv", "--json", "stdout takes one of the two")
+        check_html(self.html)
+
 
 def no_effect(option: str, mode: str, why: str) -> PlmEdgeError:
     """The error for an option that would be ignored."""
@@ -156,12 +168,3 @@ def check_html(path: Path | None) -> None:
         with charts.canvas():
             pass
         report.check_place(path)
-
-
-def _content(path: Path | None) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8") if path else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlmEdgeError(
-            f"{path} cannot be read", str(error), "give a text in UTF-8 with --text"
-        ) from error
