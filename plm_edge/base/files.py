@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,19 @@ def write_at(fd: int, data: Any, offset: int) -> None:
     while view.nbytes:
         count = os.pwrite(fd, view, offset)
         view, offset = view[count:], offset + count
+
+
+def obstacle(target: Path) -> str:
+    """Says why no file can be written at `target`, before the work that fills it; else empty."""
+    if target.is_dir():
+        return "it is a folder"
+    if not target.parent.is_dir():
+        return f"there is no folder {target.parent}"
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            return ""
+    except OSError as error:
+        return str(error.strerror or error)
 
 
 @contextmanager

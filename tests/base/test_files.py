@@ -27,6 +27,14 @@ def test_sha256(tmp_path: Path) -> None:
         files.sha256(tmp_path / "b")
 
 
+def test_what_stands_in_the_way_of_a_file(tmp_path: Path) -> None:
+    assert files.obstacle(tmp_path / "new") == ""
+    assert files.obstacle(tmp_path) == "it is a folder"
+    assert files.obstacle(tmp_path / "no/new") == f"there is no folder {tmp_path / 'no'}"
+    assert files.obstacle(Path("/proc/new")) != ""
+    assert [*tmp_path.iterdir()] == []
+
+
 class Disk:
     """os.preadv and os.pwrite that handle a few bytes at a time, as a slow network disk may."""
 

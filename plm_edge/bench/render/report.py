@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -137,17 +136,11 @@ def check_place(path: Path) -> None:
     Raises:
         PlmEdgeError: it cannot.
     """
-    if path.is_dir():
-        raise _unwritable(path, "it is a folder")
-    if not path.parent.is_dir():
-        raise _unwritable(path, f"there is no folder {path.parent}")
-    if gguf_file.is_gguf(path):
-        raise _unwritable(path, "a model lies there, which a report does not replace")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise _unwritable(path, str(error.strerror)) from error
+    why = files.obstacle(path)
+    if not why and gguf_file.is_gguf(path):
+        why = "a model lies there, which a report does not replace"
+    if why:
+        raise _unwritable(path, why)
 
 
 def write(path: Path, text: str) -> None:

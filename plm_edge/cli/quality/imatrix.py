@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from plm_edge.base import console
+from plm_edge.base import console, files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 from plm_edge.cli.quality import text_options
@@ -66,7 +65,12 @@ def imatrix(
     try:
         found.write(target, str(text or texts.BUNDLED))
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise PlmEdgeError(
+            f"{target} cannot be written",
+            str(error.strerror or error),
+            "make room, or give another --out",
+            ExitCode.ENVIRONMENT,
+        ) from error
     tokens = found.chunks * found.n_ctx
     if json:
         console.emit_json(
@@ -99,30 +103,12 @@ def _check_place(target: Path, sources: tuple[Path | None, ...]) -> None:
     Raises:
         PlmEdgeError: it cannot.
     """
-    why = ""
-    if target.is_dir():
-        why = "it is a folder"
-    elif not target.parent.is_dir():
-        why = f"there is no folder {target.parent}"
-    elif target.exists() and any(source and target.samefile(source) for source in sources):
+    why = files.obstacle(target)
+    if target.exists() and any(source and target.samefile(source) for source in sources):
         why = "the matrix is made from this file, and would replace it"
     if why:
         raise PlmEdgeError(
             f"{target} cannot be written",
             why,
-            "give the path of a file in a folder that is there with --out",
+            "give the path of a file in a folder that you can write with --out",
         )
-    try:
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise _unwritable(target, error) from error
-
-
-def _unwritable(target: Path, error: OSError) -> PlmEdgeError:
-    return PlmEdgeError(
-        f"{target} cannot be written",
-        str(error.strerror or error),
-        "make room, or give another --out",
-        ExitCode.ENVIRONMENT,
-    )
