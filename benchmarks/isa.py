@@ -36,6 +36,7 @@ def build(isa: str, folder: Path) -> dict[str, Path]:
             "measure it on a machine that has it",
             ExitCode.ENVIRONMENT,
         )
+    folder = folder.resolve()
     stock = build_stock(folder / f"stock-{isa}", {"GGML_NATIVE": "OFF", **SETTINGS[isa]})
     return {"ours": _ours(isa, folder / f"ours-{isa}"), "stock": stock}
 
