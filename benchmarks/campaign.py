@@ -26,6 +26,7 @@ from plm_edge.bench.worker.turns import (
     decode_turns,
     prefill_turns,
 )
+from plm_edge.engine.sparsity import low_share, zero_share
 
 PREFILL = 512  # the short prefill, and the size of a turn in the long one
 # K and V types differ in ours no more than in upstream's own MLA models: there is no V to have one.
@@ -129,7 +130,7 @@ class Campaign:
                 self.note_profile("ours, q8_0", quantised["ours, q8_0"], self.plan.long)
             for name, engine in pair.items():
                 self.note_profile(name, engine, self.plan.long)
-            ours.zeros()  # counted from here on
+            ours.rows()  # counted from here on
             for depth in (self.plan.middle, 0):
                 say(f"decode at {depth}")
                 self.decode(pair, depth, self.plan.rounds)
@@ -224,10 +225,11 @@ class Campaign:
 
     def note_zeros(self, ours: Engine) -> None:
         """Counted by the engine while the turns at `middle` and at an empty cache were decoded."""
-        shares = ours.zeros()
+        layers = ours.rows()
         self.zeros = {
-            "decode": [round(share, 4) for share in shares],
-            "decode_mean": round(sum(shares) / len(shares), 4),
+            "decode": [round(layer.zeros, 4) for layer in layers],
+            "decode_mean": round(zero_share(layers) or 0.0, 4),
+            "low_read": low_share(layers),
         }
 
     @contextmanager

@@ -26,6 +26,7 @@ from plm_edge.bench.worker.turns import (
     decode_turns,
     prefill_turns,
 )
+from plm_edge.engine.sparsity import low_share, zero_share
 
 PAGES_TOKENS = 32  # computed first, so that every page of the weights has been touched
 SHORT = 128  # tokens of a trial's prompt, where flash attention is not judged
@@ -198,7 +199,7 @@ class Turns:
             say(f"caches of {self.plan.long} tokens")
             for engine in engines.values():
                 engine.at(self.plan.long - WARM_TOKENS)
-                engine.zeros()  # counted from here on
+                engine.rows()  # counted from here on
             depths = (self.plan.long, self.plan.middle, 0)
             for place, depth in enumerate(depths):
                 say(f"decode at {depth}, in turns")
@@ -242,11 +243,11 @@ class Turns:
 
     def note_bytes(self, model: Model, engine: Engine) -> None:
         """What decode of a token reads of the weights, where rows of zeros are not read."""
-        shares = engine.zeros()
-        zeros = sum(shares) / len(shares) if shares else 0.0
+        layers = engine.rows()
+        zeros = zero_share(layers) or 0.0
         self.reports[model.name] |= {
             "zeros": round(zeros, 4),
-            "weights_bytes_per_token": required_bytes.weights(model.file, zeros),
+            "weights_bytes_per_token": required_bytes.weights(model.file, zeros, low_share(layers)),
         }
 
     def result(self) -> dict[str, Any]:

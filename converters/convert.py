@@ -20,7 +20,7 @@ from plm_edge.base.progress import NoProgress, Progress
 from plm_edge.converters.keys import Keys
 from plm_edge.converters.plan.choice import COPY, DEFAULT, Choice, choose
 from plm_edge.converters.plan.decoded_tensor import turnable
-from plm_edge.converters.plan.layout import Form, check_layout, form, layout_keys
+from plm_edge.converters.plan.layout import Form, check_layout, form, in_planes, layout_keys
 from plm_edge.converters.plan.metadata import file_keys, model_name
 from plm_edge.converters.plan.plm import Kind, TensorSpec
 from plm_edge.converters.plan.recipes import FLOATS, typical_error
@@ -184,7 +184,7 @@ def _parts(source: Source, choice: Choice, layout: Layout, quantizer: Quantizer)
                 spec,
                 turnable(stored.of(tensor), quantizer),
                 stored,
-                TensorInfo(stored.name, stored.shape, type_),
+                TensorInfo(stored.name, stored.shape, type_, in_planes(spec, layout, type_)),
                 source.through if rounded else None,
                 choice.weights(spec, stored, type_),
                 type_ == wanted,
@@ -197,7 +197,8 @@ def _parts(source: Source, choice: Choice, layout: Layout, quantizer: Quantizer)
 def _plan(source: Source, choice: Choice, layout: Layout, parts: list[_Part], made: Keys) -> Plan:
     """`made`: the keys about who made the file."""
     file_type = choice.file_type(layout) if choice.recipe else source.file_type
-    keys = source.keys | file_keys(file_type) | layout_keys(layout) | made
+    listed = [part.info.name for part in parts if part.info.in_planes]
+    keys = source.keys | file_keys(file_type) | layout_keys(layout, listed) | made
     if choice.imatrix is not None:
         keys |= choice.imatrix.keys()
     return plan_file(ARCH, keys, [part.info for part in parts])

@@ -13,6 +13,7 @@ extern "C" {
 __attribute__((weak)) int plm_edge_sparsity_layers();
 __attribute__((weak)) void plm_edge_sparsity_reset();
 __attribute__((weak)) bool plm_edge_sparsity_get(int, uint64_t *, uint64_t *);
+__attribute__((weak)) bool plm_edge_planes_get(int, uint64_t *, uint64_t *);
 }
 #endif
 
@@ -20,13 +21,15 @@ struct counters {
     int (*layers)() = nullptr;
     void (*reset)() = nullptr;
     bool (*get)(int, uint64_t *, uint64_t *) = nullptr;
+    bool (*get_low)(int, uint64_t *, uint64_t *) = nullptr;
 
-    explicit operator bool() const { return layers && reset && get; }
+    explicit operator bool() const { return layers && reset && get && get_low; }
 
     void look_into(void * library) {
         layers = (decltype(layers)) dlsym(library, "plm_edge_sparsity_layers");
         reset = (decltype(reset)) dlsym(library, "plm_edge_sparsity_reset");
         get = (decltype(get)) dlsym(library, "plm_edge_sparsity_get");
+        get_low = (decltype(get_low)) dlsym(library, "plm_edge_planes_get");
     }
 };
 
@@ -49,10 +52,11 @@ static const counters & found() {
 #if defined(__APPLE__)
         them.look_into(RTLD_DEFAULT);
 #else
-        if (plm_edge_sparsity_layers && plm_edge_sparsity_reset && plm_edge_sparsity_get) {
+        if (plm_edge_sparsity_layers && plm_edge_sparsity_reset && plm_edge_sparsity_get && plm_edge_planes_get) {
             them.layers = plm_edge_sparsity_layers;
             them.reset = plm_edge_sparsity_reset;
             them.get = plm_edge_sparsity_get;
+            them.get_low = plm_edge_planes_get;
         } else {
             dl_iterate_phdr(look_into, &them);
         }
@@ -71,9 +75,9 @@ void reset_rows() {
 json read_rows() {
     json all = json::array();
     for (int i = 0; found() && i < found().layers(); i++) {
-        uint64_t rows = 0, read = 0;
-        if (found().get(i, &rows, &read) && rows) {
-            all.push_back({ { "layer", i }, { "rows", rows }, { "read", read } });
+        uint64_t rows = 0, read = 0, low_rows = 0, low_read = 0;
+        if (found().get(i, &rows, &read) && found().get_low(i, &low_rows, &low_read) && (rows || low_rows)) {
+            all.push_back({ { "layer", i }, { "rows", rows }, { "read", read }, { "low_rows", low_rows }, { "low_read", low_read } });
         }
     }
     return all;

@@ -7,23 +7,31 @@ key with a version that says so:
   neurons zero, and the weights of a zero neuron are then one piece of the file that is not read. A
   program that does not know the layout finds a wrong shape and refuses the file. (Where n_ff equals
   the hidden size no shape would tell the two apart, and the checkpoint's own form stays.)
+- `ffn_up`, where it is q4_K, is in planes (`converters/planes.py`): the upper bits of its weights
+  tell of most neurons that they become zero, and then the lower ones are not read. Such a file has
+  version 2; one without has version 1, which older engines read as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from gguf import GGMLQuantizationType, GGUFValueType
+from gguf.gguf_writer import GGUFValue
+
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.converters import planes
 from plm_edge.converters.keys import Keys, u32
 from plm_edge.converters.plan.plm import Kind, TensorSpec
 from plm_edge.converters.tensors import Tensor
 from plm_edge.converters.transposed_tensor import TransposedTensor
-from plm_edge.model.description import LAYOUT_VERSION_KEY, Layout
+from plm_edge.model.description import LAYOUT_VERSION_KEY, PLANES_KEY, Layout
 
 LAYOUTS: tuple[str, ...] = get_args(Layout)
 # Goes up by one whenever a file of this layout would be read wrongly by an older engine.
-EDGE_VERSION = 1
+EDGE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,25 @@ def form(spec: TensorSpec, layout: Layout) -> Form:
     return Form(spec.name, spec.shape)
 
 
-def layout_keys(layout: Layout) -> Keys:
-    """Returns the keys by which a reader tells the layouts apart."""
-    return {LAYOUT_VERSION_KEY: u32(EDGE_VERSION)} if layout == "edge" else {}
+def in_planes(spec: TensorSpec, layout: Layout, type_: GGMLQuantizationType) -> bool:
+    """Says whether a tensor that gets this type is stored in planes.
+
+    Only in a file that other programs refuse, which they do for the shape of `ffn_down`.
+    """
+    square = spec.shape[0] == spec.shape[-1]
+    up = layout == "edge" and spec.kind is Kind.FFN_UP and not square
+    return up and planes.fits(type_, spec.shape)
+
+
+def layout_keys(layout: Layout, stored_in_planes: Sequence[str]) -> Keys:
+    """Returns the keys by which a reader tells the layouts apart.
+
+    Args:
+        stored_in_planes: names of tensors.
+    """
+    if layout == "stock":
+        return {}
+    if not stored_in_planes:
+        return {LAYOUT_VERSION_KEY: u32(1)}
+    listed = GGUFValue([*stored_in_planes], GGUFValueType.ARRAY, sub_type=GGUFValueType.STRING)
+    return {LAYOUT_VERSION_KEY: u32(EDGE_VERSION), PLANES_KEY: listed}

@@ -15,12 +15,14 @@ from gguf.gguf_writer import GGUFValue
 
 from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.converters import planes
 from plm_edge.converters.keys import Keys
 from plm_edge.converters.plan.config import PlmConfig
 from plm_edge.converters.plan.layout import EDGE_VERSION, form
 from plm_edge.converters.plan.plm import TensorSpec, tensor_specs
 from plm_edge.converters.tensors import Bytes, Tensor, columns
 from plm_edge.converters.transposed_tensor import TransposedTensor
+from plm_edge.engine import library
 from plm_edge.model import ggml_types, gguf_file
 from plm_edge.model.description import ARCH, PREFIX, Layout, describe
 
@@ -123,10 +125,10 @@ def read_layout(content: gguf_file.GGUFFile) -> Layout:
         PlmEdgeError: it has an edge layout of a later version.
     """
     said = describe(content)
-    if said.layout == "edge" and said.layout_version != EDGE_VERSION:
+    if said.layout == "edge" and said.layout_version not in range(1, EDGE_VERSION + 1):
         raise _unfit(
             content.path,
-            f"its edge layout has version {said.layout_version}, known is {EDGE_VERSION}",
+            f"its edge layout has version {said.layout_version}, known are 1 to {EDGE_VERSION}",
         )
     return said.layout
 
@@ -140,6 +142,7 @@ def match_tensors(
         PlmEdgeError: a tensor is missing, unknown, or has another shape than it should.
     """
     specs, stored = tensor_specs(config), {tensor.name: tensor for tensor in content.tensors}
+    in_planes = describe(content).planes
     for name in {spec.name for spec in specs} ^ set(stored):
         has = "has" if name in stored else "does not have"
         raise _unfit(content.path, f"it {has} {name}, and its keys say otherwise")
@@ -154,7 +157,12 @@ def match_tensors(
             )
         if entry.type not in _TYPES:
             raise _unfit(content.path, f"{spec.name} has the type {entry.type}")
+        tensor: Tensor
         tensor = GgufTensor(content.path, fd, spec.name, _TYPES[entry.type], shape, entry.offset)
+        if spec.name in in_planes:
+            if not planes.fits(tensor.type, shape):
+                raise _unfit(content.path, f"{spec.name} cannot be in planes, as its keys say")
+            tensor = planes.PlanesTensor(tensor, planes.Planes(library.load().ggml))
         pairs.append((spec, TransposedTensor(tensor) if lies.transposed else tensor))
     return pairs
 

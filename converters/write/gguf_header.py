@@ -16,11 +16,17 @@ from plm_edge.converters.keys import Keys
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor to be written. `shape` is (rows, columns), or (columns,)."""
+    """A tensor to be written.
+
+    Attributes:
+        shape: (rows, columns), or (columns,).
+        in_planes: its data are in planes (`converters/planes.py`).
+    """
 
     name: str
     shape: tuple[int, ...]
     type: GGMLQuantizationType
+    in_planes: bool = False
 
     @property
     def elements(self) -> int:

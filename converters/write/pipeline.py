@@ -17,6 +17,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import Progress
+from plm_edge.converters import planes
 from plm_edge.converters.tensors import Bytes, Floats, Rows, columns, rows
 from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.converters.write.gguf_header import TensorInfo
@@ -84,7 +85,7 @@ def run(
             futures = [
                 pool.submit(worker.convert, index, job, first, count)
                 for index, job in enumerate(jobs)
-                for first, count in _blocks(job.source)
+                for first, count in _blocks(job)
             ]
             for future in as_completed(futures):
                 progress.advance(future.result())
@@ -96,9 +97,9 @@ def run(
 
 def buffer_bytes(job: Job) -> int:
     """Returns the most memory that one thread takes for a job, in bytes."""
-    count = max((count for _, count in _blocks(job.source)), default=0)
+    count = max((count for _, count in _blocks(job)), default=0)
     values = count * columns(job.source.shape)
-    # raw, values, half, result, and what turning a matrix copies through
+    # raw, values, half, result, and what turning a matrix, or packing it in planes, copies through
     return source_bytes(job.source, count) + values * (4 + 2 + 4 + 1)
 
 
@@ -108,10 +109,13 @@ def source_bytes(tensor: Rows, count: int) -> int:
     return count * columns(tensor.shape) // block * size
 
 
-def _blocks(tensor: Rows) -> Iterator[tuple[int, int]]:
+def _blocks(job: Job) -> Iterator[tuple[int, int]]:
     """(first row, rows) of each block."""
+    tensor = job.source
     values = BLOCK_TRANSPOSED if isinstance(tensor, TransposedTensor) else BLOCK
     total, step = rows(tensor.shape), max(1, values // columns(tensor.shape))
+    if job.target.in_planes:
+        step = max(planes.ROWS, step // planes.ROWS * planes.ROWS)
     for first in range(0, total, step):
         yield first, min(step, total - first)
 
@@ -144,7 +148,7 @@ class _Worker:
         if source.type not in _FLOATS and source.type == target.type:
             if not self._quantizer.is_finite(source.type, raw):
                 raise _not_finite(source.name)
-            self._write(index, job.offset + first * (raw.size // count), raw)
+            self._write(index, job, first, count, raw)
             return raw.size
         values = self._quantizer.decode(
             source.type, raw, self._buffers.take("values", count * width * 4).view(np.float32)
@@ -164,10 +168,23 @@ class _Worker:
             result = self._buffers.take("result", count * row_bytes)
             if not self._quantizer.encode(target.type, values, width, result, job.weights):
                 raise _too_large(source.name, target.type)
-        self._write(index, job.offset + first * row_bytes, result)
+        self._write(index, job, first, count, result)
         return raw.size
 
-    def _write(self, index: int, offset: int, data: Bytes) -> None:
+    def _write(self, index: int, job: Job, first: int, count: int, data: Bytes) -> None:
+        """Write `count` rows from `first` on, in the form that they have in the file."""
+        if not job.target.in_planes:
+            self._write_at(index, job.offset + first * (data.size // count), data)
+            return
+        span = planes.Span.of(job.target.shape, first, count)
+        for (start, _), part in zip(
+            (span.blocks, span.low),
+            self._quantizer.planes.pack(data, columns(job.target.shape), count),
+            strict=True,
+        ):
+            self._write_at(index, job.offset + start, part)
+
+    def _write_at(self, index: int, offset: int, data: Bytes) -> None:
         digest = hashlib.sha256(data.data).digest()
         self.written.append(WrittenBlock(index, offset, data.size, digest))
         self._file.write_at(offset, data.data)

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 from gguf import GGMLQuantizationType
 
+from plm_edge.converters.planes import Planes
 from plm_edge.converters.tensors import Bytes, Floats
 
 Q = GGMLQuantizationType
@@ -59,6 +60,7 @@ class Quantizer:
         self._init = _INIT(("ggml_quantize_init", ggml))
         self._chunk = _CHUNK(("ggml_quantize_chunk", ggml))
         self._fast = _FAST(("plm_edge_quantize", ggml))
+        self.planes = Planes(ggml)
         self._validate = _VALIDATE(("ggml_validate_row_data", ggml))
         self._traits = _TRAITS(("ggml_get_type_traits", ggml))
         self._to_f32 = {

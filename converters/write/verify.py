@@ -18,7 +18,9 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.converters.tensors import Bytes, Floats, columns, rows
+from plm_edge.converters import planes
+from plm_edge.converters.planes import PlanesTensor
+from plm_edge.converters.tensors import Bytes, Floats, Tensor, columns, rows
 from plm_edge.converters.write.gguf_header import Plan, TensorInfo
 from plm_edge.converters.write.pipeline import Job, WrittenBlock
 from plm_edge.converters.write.quantize import Quantizer
@@ -57,7 +59,7 @@ def verify_written(
     Raises:
         PlmEdgeError: it differs: the disk, the memory or this program is at fault.
     """
-    _check_header(file.partial, plan, [job.target for job in jobs])
+    _check_header(file, plan, [job.target for job in jobs])
     blocks: dict[int, list[WrittenBlock]] = {index: [] for index in range(len(jobs))}
     for block in written:
         blocks[block.job].append(block)
@@ -70,8 +72,10 @@ def verify_written(
             raise
 
 
-def _check_header(path: Path, plan: Plan, infos: Sequence[TensorInfo]) -> None:
-    """By the reader that `run` and `inspect` use, which shares nothing with the writer."""
+def _check_header(file: AtomicFile, plan: Plan, infos: Sequence[TensorInfo]) -> None:
+    """Byte by byte, and by the reader that `run` and `inspect` use, which shares nothing with the
+    writer."""
+    path = file.partial
     content = gguf_file.read(path)
     found = [(t.name, tuple(reversed(t.shape)), t.type, t.offset) for t in content.tensors]
     expected = [
@@ -81,6 +85,36 @@ def _check_header(path: Path, plan: Plan, infos: Sequence[TensorInfo]) -> None:
     if found != expected or content.file_bytes != plan.size:
         wrong = next((b for a, b in zip(found, expected, strict=False) if a != b), expected[-1])
         raise _differs(path, f"the entry of {wrong[0]} is not the one that was written")
+    header = np.empty(len(plan.header), np.uint8)
+    file.read_at(0, header)
+    if header.tobytes() != plan.header:
+        raise _differs(path, "its header is not the one that was written")
+
+
+@dataclass(frozen=True)
+class _WrittenTensor:
+    """What was written of a job, as a `tensors.Tensor`."""
+
+    file: AtomicFile
+    job: Job
+
+    @property
+    def name(self) -> str:
+        return self.job.target.name
+
+    @property
+    def type(self) -> GGMLQuantizationType:
+        return self.job.target.type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.job.target.shape
+
+    def read_rows(self, first: int, into: Bytes) -> None:
+        self.read_bytes(first * _row_bytes(self.type, columns(self.shape)), into)
+
+    def read_bytes(self, start: int, into: Bytes) -> None:
+        self.file.read_at(self.job.offset + start, into)
 
 
 class _Checker:
@@ -112,7 +146,7 @@ class _Checker:
         job.source.read_rows(row, source)
         expected = self._values(job.source.type, source, width)
         stored = np.empty(_row_bytes(job.target.type, width), np.uint8)
-        self._file.read_at(job.offset + row * stored.size, stored)
+        self._stored(job).read_rows(row, stored)
         found = self._values(job.target.type, stored, width)
         limit = LIMITS.get(job.target.type, COARSEST) if job.weights is None else COARSEST
         # A column that the matrix found of no importance is given up wholly: it counts as little
@@ -126,6 +160,10 @@ class _Checker:
                 f"row {row} of {job.target.name} has an error of {error:.3g}, "
                 f"at most {limit:.3g} is possible",
             )
+
+    def _stored(self, job: Job) -> Tensor:
+        written = _WrittenTensor(self._file, job)
+        return PlanesTensor(written, self._quantizer.planes) if job.target.in_planes else written
 
     def _values(self, type_: GGMLQuantizationType, raw: Bytes, width: int) -> Floats:
         return self._quantizer.decode(type_, raw, np.empty(width, np.float32))
@@ -181,13 +219,14 @@ def verify_file(path: Path, quantizer: Quantizer) -> Verdict:
         PlmEdgeError: the file is damaged; names the first tensor that is.
     """
     content = gguf_file.read(path)
-    listed = describe(content).tensor_hashes
+    said = describe(content)
+    listed = said.tensor_hashes
     hashes = None if listed is None else listed.values()
     if hashes is not None and len(hashes) != len(content.tensors):
         raise _damaged(path, f"{len(hashes)} hashes for {len(content.tensors)} tensors")
     with path.open("rb", buffering=0) as file:
         for index, tensor in enumerate(content.tensors):
-            digest, sound = _digest(file.fileno(), tensor, quantizer)
+            digest, sound = _digest(file.fileno(), tensor, tensor.name in said.planes, quantizer)
             if hashes is not None and digest != hashes[index]:
                 raise _damaged(path, f"the weights of {tensor.name} have changed")
             if not sound:
@@ -196,10 +235,16 @@ def verify_file(path: Path, quantizer: Quantizer) -> Verdict:
     return Verdict(len(content.tensors), size, hashes is not None)
 
 
-def _digest(fd: int, tensor: gguf_file.Tensor, quantizer: Quantizer) -> tuple[str, bool]:
+def _digest(
+    fd: int, tensor: gguf_file.Tensor, in_planes: bool, quantizer: Quantizer
+) -> tuple[str, bool]:
     """SHA-256 of a tensor's data, and whether every block of it is finite."""
+    type_ = GGMLQuantizationType(ggml_types.NUMBERS[tensor.type])
     _, size = ggml_types.TYPE_SIZES[tensor.type]
-    type_ = ggml_types.NUMBERS[tensor.type]
+    scales = tensor.n_bytes  # bytes from the start that hold blocks with scales
+    if in_planes and planes.fits(type_, tuple(reversed(tensor.shape))):
+        size = planes.BLOCK_BYTES
+        scales = planes.Span.of(tuple(reversed(tensor.shape)), 0, tensor.shape[-1]).blocks[1]
     digest, sound, done = hashlib.sha256(), True, 0
     buffer = np.empty(_CHUNK // size * size, np.uint8)
     while done < tensor.n_bytes:
@@ -209,7 +254,11 @@ def _digest(fd: int, tensor: gguf_file.Tensor, quantizer: Quantizer) -> tuple[st
                 "the file ended while it was read", tensor.name, "leave it alone, and start again"
             )
         digest.update(part.data)
-        sound = sound and quantizer.is_finite(GGMLQuantizationType(type_), part)
+        blocks = part[: max(0, scales - done)]
+        if scales < tensor.n_bytes:
+            sound = sound and planes.is_finite(blocks)
+        else:
+            sound = sound and quantizer.is_finite(type_, blocks)
         done += part.size
     return digest.hexdigest(), sound
 

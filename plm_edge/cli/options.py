@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import Enum
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.engine.approximations import EXACT_VARIABLE
 
 debug_wanted = False
 
@@ -37,6 +39,23 @@ def not_on_device(device: str) -> PlmEdgeError:
         "leave them out, or leave --device out",
         ExitCode.USAGE,
     )
+
+
+def exact_here(command: str) -> PlmEdgeError:
+    """The error for --exact where a device computes, and cannot be told."""
+    return PlmEdgeError(
+        f"{command} --exact is for this machine",
+        "what is measured on a device runs there with its own settings",
+        "leave --exact or --device out",
+        ExitCode.USAGE,
+    )
+
+
+def _exact(wanted: bool) -> bool:
+    """The engine asks the environment, here and in each program that is started."""
+    if wanted:
+        os.environ[EXACT_VARIABLE] = "1"
+    return wanted
 
 
 def confirm(question: str, yes: bool) -> None:
@@ -159,6 +178,15 @@ Rpc = Annotated[
 ]
 MLock = Annotated[
     bool, typer.Option("--mlock", help="Keep the weights in memory, never swapped out.")
+]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        callback=_exact,
+        envvar=EXACT_VARIABLE,
+        help="Approximate nothing: a little slower (docs/kernels.md).",
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 PromptCache = Annotated[

@@ -25,6 +25,7 @@ from plm_edge.deploy.place import SERVING, Place
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.transport import CommandResult
 from plm_edge.devices.transports.words import quote
+from plm_edge.engine.approximations import EXACT_VARIABLE, is_exact
 from plm_edge.engine.log import KVReport, read_log
 from plm_edge.generate.remote.api import Api
 
@@ -35,6 +36,7 @@ _SCRIPT = """exec 3<&0
 read -r LLAMA_API_KEY <&3
 [ -z "$LLAMA_API_KEY" ] || export LLAMA_API_KEY
 export PLM_EDGE_TELL_ROWS=1
+{exact}
 {command} </dev/null 3<&- >&2 &
 server=$!
 echo "{mark}$server" >&2
@@ -214,6 +216,7 @@ class Server:
         script = _SCRIPT.format(
             command=shlex.join(self.transport.program(settings.words())),
             mark=_PID,
+            exact=f"export {EXACT_VARIABLE}=1" if is_exact() else ":",
             grace=_GRACE,
             note=f"printf {shlex.quote(note)} $server > {serving}" if settings.serving else ":",
             forget=f"rm -f {serving}" if settings.serving else ":",

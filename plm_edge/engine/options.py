@@ -48,6 +48,8 @@ class Options:
         repack: weights lie in memory in the order in which this CPU multiplies them fastest.
         skip_zeros: rows of W_down whose neuron is zero are not read. Off, it is so for the whole
             process while the session is open; it is there to measure what skipping changes.
+        exact: nothing is approximated (engine/approximations.py), for the whole process while the
+            session is open.
         check_memory: refuse in advance what will not fit.
         n_seq_max: most sequences at once; each has its share of `n_ctx`.
         prompts: where computed prompts are kept on disk; None keeps none. A program that others
@@ -69,6 +71,7 @@ class Options:
     mmap: bool = False
     repack: bool = True
     skip_zeros: bool = True
+    exact: bool = False
     check_memory: bool = True
     n_seq_max: int = 1
     prompts: PromptFolder | None = None

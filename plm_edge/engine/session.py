@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from plm_edge.engine import accelerators, library
+from plm_edge.engine.approximations import Approximations
 from plm_edge.engine.callbacks import Callbacks
 from plm_edge.engine.context import Context
 from plm_edge.engine.log import KVReport, engine_log
@@ -79,8 +80,11 @@ class Session:
             self.model.close()
             raise
         self.load_s = time.perf_counter() - started
+        self.approximations = Approximations(engine.folder)
         if not options.skip_zeros:
             self.rows.skip(False)
+        if options.exact:
+            self.approximations.exact(True)
         self.prompts: PromptCache | None = None
         if options.prompts is not None:
             self.prompts = PromptCache(
@@ -175,6 +179,8 @@ class Session:
         self.model.close()
         if not self.options.skip_zeros:
             self.rows.skip(True)
+        if self.options.exact:
+            self.approximations.exact(False)
 
     def __enter__(self) -> Session:
         return self

@@ -6,20 +6,27 @@ Squared ReLU makes the neurons of the other rows zero. That these are skipped ca
 from __future__ import annotations
 
 import ctypes
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+from plm_edge.engine import cpu_library
 
 
 @dataclass(frozen=True)
 class LayerRows:
-    """Rows that there were in a layer, and those that were read, summed over tokens."""
+    """Rows that there were in a layer, and those that were read, summed over tokens.
+
+    Attributes:
+        rows, read: of W_down.
+        low_rows, low_read: of W_up in planes, in batches of up to 8 tokens: rows, and those whose
+            lower bits were read. 0 where W_up is not in planes.
+    """
 
     layer: int
     rows: int
     read: int
+    low_rows: int = 0
+    low_read: int = 0
 
     @property
     def zeros(self) -> float:
@@ -35,12 +42,10 @@ class RowCounts:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lib: ctypes.CDLL | None
-        try:
-            self._lib = ctypes.CDLL(str(folder / f"libggml-cpu{_SUFFIX}"))
+        self._lib = cpu_library.find(folder, "plm_edge_planes_get")
+        if self._lib:
             self._lib.plm_edge_sparsity_get.restype = ctypes.c_bool
-        except (OSError, AttributeError):
-            self._lib = None
+            self._lib.plm_edge_planes_get.restype = ctypes.c_bool
 
     def reset(self) -> None:
         """Forget what was counted."""
@@ -60,13 +65,21 @@ class RowCounts:
         counted."""
         if not self._lib:
             return []
-        rows, read = ctypes.c_uint64(), ctypes.c_uint64()
+        counts = [ctypes.c_uint64() for _ in range(4)]
+        rows, read, low_rows, low_read = map(ctypes.byref, counts)
         found = []
         for layer in range(self._lib.plm_edge_sparsity_layers()):
-            self._lib.plm_edge_sparsity_get(layer, ctypes.byref(rows), ctypes.byref(read))
-            if rows.value:
-                found.append(LayerRows(layer, rows.value, read.value))
+            self._lib.plm_edge_sparsity_get(layer, rows, read)
+            self._lib.plm_edge_planes_get(layer, low_rows, low_read)
+            if counts[0].value:
+                found.append(LayerRows(layer, *(count.value for count in counts)))
         return found
+
+
+def low_share(layers: list[LayerRows]) -> float | None:
+    """Returns the share of rows of W_up whose lower bits were read; None without planes."""
+    total = sum(layer.low_rows for layer in layers)
+    return sum(layer.low_read for layer in layers) / total if total else None
 
 
 def zero_share(layers: list[LayerRows]) -> float | None:

@@ -19,6 +19,8 @@ PREFIX = "plm_edge."
 
 VERSION_KEY = PREFIX + "version"
 LAYOUT_VERSION_KEY = PREFIX + "layout.version"
+PLANES_KEY = PREFIX + "layout.planes"
+"""The key of an array of strings: the tensors that are in planes (`converters/planes.py`)."""
 RECIPE_KEY = PREFIX + "recipe"
 SYNTHETIC_KEY = PREFIX + "synthetic"
 SOURCE_KEY = PREFIX + "source"
@@ -39,6 +41,7 @@ class Description:
         architecture: general.architecture; empty where it is missing.
         layout: edge where LAYOUT_VERSION_KEY is there, whatever its version.
         layout_version: the version of the edge layout; None for the stock layout.
+        planes: the names of the tensors that are in planes.
         recipe: the recipe by which plm-edge quantised it; empty for another program's file.
         file_type: general.file_type, llama.cpp's number for a quantisation.
         source: the repository, folder or file that it was converted from; empty where unknown.
@@ -55,6 +58,7 @@ class Description:
     architecture: str
     layout: Layout
     layout_version: int | None
+    planes: frozenset[str]
     recipe: str
     file_type: int | None
     source: str
@@ -84,6 +88,7 @@ def describe(model: GGUFFile) -> Description:
         architecture=model.architecture,
         layout="stock" if version is None else "edge",
         layout_version=_number(version),
+        planes=_texts(model.keys.get(PLANES_KEY)),
         recipe=_text(model.keys.get(RECIPE_KEY)),
         file_type=_number(model.keys.get("general.file_type")),
         source=_text(model.keys.get(SOURCE_KEY)),
@@ -99,6 +104,14 @@ def describe(model: GGUFFile) -> Description:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> frozenset[str]:
+    return (
+        frozenset(value.values())
+        if isinstance(value, Array) and value.type == "str"
+        else frozenset()
+    )
 
 
 def _number(value: Any) -> int | None:

@@ -14,6 +14,9 @@ from plm_edge.model import ggml_types, gguf_file
 from plm_edge.model.description import ARCH, describe
 from plm_edge.model.gguf_file import GGUFFile
 
+LOW_SHARE = 4 / 9
+"""Of the bytes of q4_K in planes, how many are lower bits (vendor/…/plm-planes/plm-planes.h)."""
+
 LARGEST_COUNT = 1 << 17  # layers, heads, sizes: beyond this a file is damaged or means harm
 
 

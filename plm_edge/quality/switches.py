@@ -22,9 +22,9 @@ from plm_edge.quality.predictions import Rows
 from plm_edge.quality.text import Chunks
 
 Claim = Literal["exact", "rounds", "approximates"]
-OFF = Options(kv="f32", flash_attn="off", threads=1, repack=False, skip_zeros=False)
+OFF = Options(kv="f32", flash_attn="off", threads=1, repack=False, skip_zeros=False, exact=True)
 """No flash attention, one thread, the cache in 32 bits, a chunk computed at once, weights as they
-lie in the file, and every row of W_down read."""
+lie in the file, every row of W_down read, and nothing approximated."""
 ON = Options(kv="f32", flash_attn="on", threads=1)
 """What is exact is compared with this, too: all else on."""
 
@@ -91,6 +91,12 @@ def switches(n_ctx: int) -> list[Switch]:
             "rows of zero neurons skipped, tokens one by one",
             "rounds",
             replace(OFF, n_ubatch=1, skip_zeros=True),
+            replace(OFF, n_ubatch=1),
+        ),
+        Switch(
+            "lower bits of W_up left out for rows below zero, tokens one by one",
+            "approximates",
+            replace(OFF, n_ubatch=1, exact=False),
             replace(OFF, n_ubatch=1),
         ),
         Switch("weights repacked", "rounds", replace(OFF, repack=True)),

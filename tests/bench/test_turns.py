@@ -32,14 +32,14 @@ def test_two_engines_in_turns(tiny_gguf: Path, tmp_path: Path) -> None:
         assert [(one.config, one.depth, one.tokens) for one in samples] == [
             ("f16", 0, 64), ("q8_0", 0, 64), ("f16", 64, 32), ("q8_0", 64, 32),
         ]  # fmt: skip
-        first.zeros()
+        first.rows()
         samples += decode_turns(pair, 40, 4, 2)
         assert first.position == second.position == 44
         assert min(one.seconds for one in samples) > 0
-        shares = first.zeros()
+        shares = [layer.zeros for layer in first.rows()]
         assert len(shares) == gguf_file.read(tiny_gguf).arch_key("block_count")
         assert all(0 < share < 1 for share in shares)
-        assert first.zeros() == []  # since it was asked last
+        assert first.rows() == []  # since it was asked last
 
         first.save(tmp_path / "cache")
         first.at(0)

@@ -11,12 +11,13 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, dequantize
 from numpy.typing import NDArray
 
-from plm_edge.model.description import LAYOUT_VERSION_KEY, PREFIX
+from plm_edge.model.description import LAYOUT_VERSION_KEY, PLANES_KEY, PREFIX
+from testkit import planes
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """`shape` is (rows, columns), `data` as they lie in the file."""
+    """`shape` is (rows, columns), `data` as they lie in the file, planes joined."""
 
     type: GGMLQuantizationType
     shape: tuple[int, ...]
@@ -51,14 +52,13 @@ def read(path: Path) -> Content:
         for name, field in reader.fields.items()
         if not name.startswith("GGUF.")
     }
-    tensors = {
-        tensor.name: StoredTensor(
-            tensor.tensor_type,
-            tuple(reversed(tensor.shape.tolist())),
-            tensor.data,
-        )
-        for tensor in reader.tensors
-    }
+    in_planes = keys[PLANES_KEY][1] if PLANES_KEY in keys else []
+    tensors = {}
+    for tensor in reader.tensors:
+        shape, data = tuple(reversed(tensor.shape.tolist())), tensor.data
+        if tensor.name in in_planes:
+            data = planes.join(data.reshape(-1), *shape)
+        tensors[tensor.name] = StoredTensor(tensor.tensor_type, shape, data)
     return Content(keys, tensors)
 
 

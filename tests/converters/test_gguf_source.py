@@ -172,7 +172,7 @@ def rewrite(path: Path, out: Path, **changes: object) -> Path:
         ({"plm_attention_key_length": 7}, "key_length is 7"),
         ({"plm_attention_value_length": 64}, "has the shape"),
         ({"plm_rope_freq_base": float("nan")}, "freq_base is nan"),
-        ({"plm_edge_layout_version": 99}, "version 99, known is 1"),
+        ({"plm_edge_layout_version": 99}, "version 99, known are 1 to 2"),
         ({"without": "blk.3.ffn_up.weight"}, "does not have blk.3.ffn_up.weight"),
         ({"plm_edge_layout_version": None}, "has the shape"),
     ],

@@ -29,6 +29,7 @@ GGML = (
     "gguf.cpp",
     "plm-ops/mla-attention-reference.cpp",
     "plm-ops/mul-mat-sparse-t-reference.cpp",
+    "plm-planes/plm-planes.cpp",
 )
 
 # name: features as Linux names them, compiler flags
@@ -50,6 +51,13 @@ X86 = {
     "avx512": AVX512,
     "avx512-vnni": VNNI,
     "avx512-vbmi": VBMI,
+}
+# name: features beyond armv8.0-a as Linux names them, compiler flags, the CPU that has these
+DOTPROD = ("asimddp", "asimdhp")
+ARM = {
+    "cortex-a72": ((), ("-march=armv8-a",), "cortex-a72"),
+    "cortex-a76": (DOTPROD, ("-march=armv8.2-a+dotprod+fp16",), "cortex-a76"),
+    "i8mm": ((*DOTPROD, "i8mm"), ("-march=armv8.2-a+dotprod+fp16+i8mm",), "max"),
 }
 
 
@@ -102,6 +110,17 @@ def flags_for(variant: str) -> tuple[str, ...]:
     if not set(needed) <= set(info.split("flags", 1)[1].split("\n", 1)[0].split()):
         pytest.skip(f"{needs.CPU} {', '.join(needed)}")
     return flags
+
+
+def for_arm(variant: str, test: str, kernels: tuple[str, ...]) -> list[str]:
+    """The command that runs a test compiled for one of ARM: here, or emulated."""
+    needed, flags, cpu = ARM[variant]
+    program = str(compile_test(aarch64(), variant, flags, test, kernels))
+    if platform.machine() == "aarch64":
+        features = Path("/proc/cpuinfo").read_text().split("Features", 1)[1].split("\n", 1)[0]
+        if set(needed) <= set(features.split()):
+            return [program]
+    return [needs.program("qemu-aarch64"), "-cpu", cpu, program]
 
 
 def library_for_x86(variant: str, kernels: str) -> Path:

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import functools
-import platform
 import subprocess
-from pathlib import Path
 
 import pytest
-
-from testkit import needs
 
 from . import compile
 
 pytestmark = pytest.mark.slow
 
 MLA = ("ggml-cpu/plm/attention/*.cpp",)
-# name: features beyond armv8.0-a as Linux names them, compiler flags, the CPU that has these
-ARM = {
-    "cortex-a72": ((), ("-march=armv8-a",), "cortex-a72"),
-    "cortex-a76": (("asimddp", "asimdhp"), ("-march=armv8.2-a+dotprod+fp16",), "cortex-a76"),
-    "i8mm": (
-        ("asimddp", "asimdhp", "i8mm"),
-        ("-march=armv8.2-a+dotprod+fp16+i8mm",),
-        "max",
-    ),
-}
 
 
 def check(*command: str) -> str:
@@ -47,18 +33,11 @@ def test_native() -> None:
 @functools.cache
 def arm(variant: str) -> str:
     """What the program compiled for a CPU of ARM's prints there, or emulated."""
-    needed, flags, cpu = ARM[variant]
-    tools = compile.aarch64()
-    program = compile.compile_test(tools, variant, flags, "test-plm-mla", MLA)
-    if platform.machine() == "aarch64":
-        features = Path("/proc/cpuinfo").read_text().split("Features", 1)[1].split("\n", 1)[0]
-        if set(needed) <= set(features.split()):
-            return check(str(program), "--quick")
-    return check(needs.program("qemu-aarch64"), "-cpu", cpu, str(program), "--quick")
+    return check(*compile.for_arm(variant, "test-plm-mla", MLA), "--quick")
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("variant", ARM)
+@pytest.mark.parametrize("variant", compile.ARM)
 def test_arm(variant: str) -> None:
     arm(variant)
 

@@ -53,8 +53,8 @@ def test_against_the_reference(upstream: Upstream, program: str) -> None:
 @pytest.mark.parametrize("variant", ["avx512", "avx512-vnni"])
 def test_avx512(variant: str) -> None:
     """What the native build does not use where the CPU has more."""
-    kernels = "ggml-cpu/plm/sparse/*.cpp"
-    program = compile.for_x86(variant, "test-plm-sparse-t", (kernels,))
+    kernels = ("ggml-cpu/plm/sparse/*.cpp", "ggml-cpu/plm/counts.cpp")
+    program = compile.for_x86(variant, "test-plm-sparse-t", kernels)
     assert "all good" in run(program, "quick")
 
 
@@ -71,7 +71,7 @@ def test_arm(cpu: str, tmp_path: Path) -> None:
     """The NEON kernels, emulated."""
     needs.programs(ARM_COMPILER, QEMU)
     ours = [*(GGML / "src/ggml-cpu/plm/sparse").glob("*.cpp"), PROGRAM]
-    ours += [*(GGML / "src/plm-ops").glob("*.cpp")]
+    ours += [GGML / "src/ggml-cpu/plm/counts.cpp", *(GGML / "src/plm-ops").glob("*.cpp")]
     theirs = [GGML / "src" / name for name in ("ggml.c", "ggml-quants.c", "ggml-threading.cpp")]
     folders = [GGML / "include", GGML / "src", GGML / "src/ggml-cpu", tmp_path]
     (tmp_path / "ggml-version.h").write_text('#define GGML_VERSION ""\n#define GGML_COMMIT ""\n')

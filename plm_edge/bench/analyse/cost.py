@@ -2,7 +2,8 @@
 
 Decode of one token with n cached tokens reads every weight once and the cache once:
 
-    bytes = W - D·z + n·k        W: weights that a token uses; D: W_down; z: share of zero rows;
+    bytes = W - D·z - L·s + n·k  W: weights that a token uses; D: W_down; z: share of zero rows;
+                                 L: lower bits of W_up in planes; s: share of rows without them
     flops = 2·(P - P_D·z) + a·n  k: cache bytes a token; P: parameters of W; a: of attention
 
 Embeddings that are not the output matrix as well are one row, and are left out.
@@ -11,13 +12,17 @@ Embeddings that are not the output matrix as well are one row, and are left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from plm_edge.model import sizes
 from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import GGUFFile, Tensor
+from plm_edge.model.sizes import LOW_SHARE
 
 # As `plm-edge profile` counts them in a step of PLM, views apart; others have about as many.
 NODES_A_LAYER, NODES_BESIDES = 22, 6
+ERROR_OF_UPPER_BITS = 0.30
+"""What the upper bits of q4_K leave open, relative to the spread of a row's values."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Cost:
     down_params: int
     kv_bytes: int  # a cached token, all layers
     attention_products: int  # multiplications a token and cached token, absorbed form
+    low_bytes: int = 0  # lower bits of W_up in planes
     nodes: int = 0  # operations of the graph, each of which all threads begin together
     types: tuple[tuple[str, int, int], ...] = ()  # of matrices: type, params, and of these W_down's
 
@@ -41,7 +47,8 @@ class Cost:
 
     def decode_bytes(self, depth: float, zeros: float | None) -> float:
         """Bytes that one token reads with `depth` tokens in the cache."""
-        return self.weight_bytes - self.down_bytes * (zeros or 0.0) + depth * self.kv_bytes
+        skipped = self.down_bytes * (zeros or 0.0) + self.low_bytes * low_skipped(zeros or 0.0)
+        return self.weight_bytes - skipped + depth * self.kv_bytes
 
     def decode_flops(self, depth: float, zeros: float | None) -> float:
         """Operations for one token (two each multiplication)."""
@@ -55,6 +62,19 @@ class Cost:
         return n * self.decode_flops(n / 2, zeros)
 
 
+def low_skipped(zeros: float) -> float:
+    """The share of rows in planes whose lower bits are not read: an estimate.
+
+    Rows' values count as normal, and the upper bits' error as `ERROR_OF_UPPER_BITS` of their
+    spread (shared by tiny-plm and normal weights). A row is skipped where the upper bits put it
+    one such error below zero.
+    """
+    normal = NormalDist()
+    if not 0 < zeros < 1:
+        return float(zeros >= 1)
+    return normal.cdf(normal.inv_cdf(zeros) - ERROR_OF_UPPER_BITS)
+
+
 def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
     """The cost of a model.
 
@@ -64,6 +84,8 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
     tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
     used = [t for t in header.tensors if tied or not t.name.startswith("token_embd")]
     down = [t for t in used if ".ffn_down." in t.name] if sparse else []
+    in_planes = describe(header).planes if sparse else frozenset()
+    low = sum(LOW_SHARE * tensor.n_bytes for tensor in used if tensor.name in in_planes)
     shape = sizes.kv_shape(header)
     products = 0
     latent = None
@@ -81,6 +103,7 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
         down_bytes=sum(tensor.n_bytes for tensor in down),
         params=sum(tensor.n_values for tensor in used),
         down_params=sum(tensor.n_values for tensor in down),
+        low_bytes=round(low),
         kv_bytes=shape.bytes_per_token(kv) if shape else 0,
         attention_products=products,
         nodes=NODES_A_LAYER * (describe(header).n_layers or 0) + NODES_BESIDES,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge.bench.worker.process import Process
+from plm_edge.engine.sparsity import LayerRows
 
 WARM_TOKENS = 2  # decoded before the clock starts: the other engine had the CPU's caches
 
@@ -112,10 +113,10 @@ class Engine:
             raise OSError(f"{file}: the cache could not be written")
         self.saved = (file, self.position)
 
-    def zeros(self) -> list[float]:
-        """Share of neurons left at zero by squared ReLU, by layer, since this was asked last.
-        Empty where the engine does not count (upstream's) or the file has no rows to skip."""
-        return [1 - layer["read"] / layer["rows"] for layer in self._ask("rows")["rows"]]
+    def rows(self) -> list[LayerRows]:
+        """Rows that were read, by layer, since this was asked last. Empty where the engine does not
+        count (upstream's) or the file has no rows to skip."""
+        return [LayerRows(**layer) for layer in self._ask("rows")["rows"]]
 
     def memory(self) -> dict[str, int]:
         """Bytes: VmHWM (peak), VmRSS, RssAnon, RssFile."""

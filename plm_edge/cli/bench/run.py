@@ -41,6 +41,7 @@ def run(
     html: ours.Html = None,
     history: ours.History = True,
     force: ours.Force = False,
+    exact: options.Exact = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -54,6 +55,8 @@ def run(
     from plm_edge.cli.bench import measure
     from plm_edge.cli.bench.request import Output, Places, Request
 
+    if exact and device:
+        raise options.exact_here("bench")
     request = Request(
         model, threads, kv.value, gpu_layers, budget, text, force, workload, sustained
     )

@@ -102,6 +102,7 @@ def chat(
     gpu: options.Gpu = "auto",
     rpc: options.Rpc = None,
     mlock: options.MLock = False,
+    exact: options.Exact = False,
     alone: Annotated[
         bool,
         typer.Option("--no-server", help="Load the model here, though a running server has it."),

@@ -85,6 +85,7 @@ def run(
     gpu: options.Gpu = "auto",
     rpc: options.Rpc = None,
     mlock: options.MLock = False,
+    exact: options.Exact = False,
     device: options.OnDevice = None,
     emulate: options.Emulate = False,
     json: options.Json = False,

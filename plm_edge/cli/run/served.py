@@ -12,6 +12,7 @@ from plm_edge.base import console
 from plm_edge.cli.run import output
 from plm_edge.cli.run.place import Place, Setting
 from plm_edge.engine import library
+from plm_edge.engine.approximations import is_exact
 from plm_edge.engine.interrupt import Interrupt
 from plm_edge.engine.options import AUTO
 from plm_edge.generate.remote.generation import RemoteGenerator
@@ -28,8 +29,8 @@ def find(setting: Setting) -> RunningServer | None:
     Without a model named, the one server that runs has it. A context, a type of the cache or a
     number of threads that the person asked for must be the server's.
     """
-    if setting.gpu_layers or setting.rpc or setting.mlock:
-        return None
+    if setting.gpu_layers or setting.rpc or setting.mlock or is_exact():
+        return None  # what a server does was decided when it was started
     known = [
         one
         for one in running.servers()

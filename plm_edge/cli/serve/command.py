@@ -50,6 +50,7 @@ def serve(
     rpc: options.Rpc = None,
     gpu: options.Gpu = "auto",
     mlock: options.MLock = False,
+    exact: options.Exact = False,
     idle: Annotated[
         int, typer.Option(min=0, help="Seconds without a request until memory is freed; 0: never.")
     ] = 900,

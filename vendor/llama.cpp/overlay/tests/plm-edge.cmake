@@ -8,7 +8,7 @@ find_package(Threads REQUIRED)
 function(plm_edge_kernel_test name source folder)
     add_executable(${name} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${source}.cpp)
     if (BUILD_SHARED_LIBS OR PLM_EDGE_NATIVE)
-        file(GLOB kernels ${PLM_EDGE_GGML}/src/ggml-cpu/plm/${folder}/*.cpp)
+        file(GLOB kernels ${PLM_EDGE_GGML}/src/ggml-cpu/plm/${folder}/*.cpp ${PLM_EDGE_GGML}/src/ggml-cpu/plm/counts.cpp)
         target_sources(${name} PRIVATE ${kernels})
         target_compile_options(${name} PRIVATE ${ARGN})
     else()
@@ -35,7 +35,7 @@ plm_edge_kernel_test(test-plm-mla test-plm-mla attention ${PLM_EDGE_NATIVE_FLAG}
 add_custom_target(test-plm-kernels DEPENDS
     test-plm-sparse-t test-plm-sparse-t-plain ${PLM_EDGE_SPARSE_T_AVX2} test-plm-mla)
 
-foreach (bench bench-plm-sparse-t bench-plm-mla bench-plm-forms bench-plm-k-quants)
+foreach (bench bench-plm-sparse-t bench-plm-mla bench-plm-forms bench-plm-k-quants bench-plm-planes)
     add_executable(${bench} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/${bench}.cpp)
     target_compile_features(${bench} PRIVATE cxx_std_17)
     target_compile_options(${bench} PRIVATE ${PLM_EDGE_NATIVE_FLAG})

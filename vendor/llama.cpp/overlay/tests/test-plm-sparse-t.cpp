@@ -5,10 +5,10 @@
 // Prints a line for each group of cases; ends with 1 when a case failed.
 
 #include "ggml-cpu/plm/sparse/mul-mat-sparse-t.h"
-#include "ggml-cpu/plm/sparse/counts.h"
+#include "ggml-cpu/plm/counts.h"
 #include "ggml-cpu/plm/sparse/dense.h"
 #include "ggml-cpu/plm/sparse/kernels.h"
-#include "ggml-cpu/plm/sparse/sixteen.h"
+#include "ggml-cpu/plm/sixteen.h"
 
 #include "ggml.h"
 

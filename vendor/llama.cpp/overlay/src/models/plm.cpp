@@ -10,7 +10,8 @@
 //   y        = W_down relu(W_up x)^2
 //
 // In the edge layout of the file (converters/plan/layout.py) W_down has one row a neuron, and only the rows of
-// neurons that are not zero are read.
+// neurons that are not zero are read. From its version 2 on W_up is in planes (plm-planes/plm-planes.h), so that of
+// neurons that become zero only the upper bits are read.
 //
 // The cache holds [c ; k_pe] of each token: n_lora + n_rot values a layer, whatever the number of heads.
 // Attention over it is computed in one of two forms that give the same result:
@@ -28,7 +29,7 @@
 
 // a file that holds it is of the edge layout; this program knows the layouts up to this version
 static constexpr const char * EDGE_VERSION_KEY = "plm_edge.layout.version";
-static constexpr uint32_t EDGE_VERSION = 1;
+static constexpr uint32_t EDGE_VERSION = 2;
 
 // queries of one sequence from which expanding n_kv cached tokens is faster than absorbing (see ARCHITECTURE.md)
 static int64_t n_query_expand(bool flash_attn, int64_t n_kv) {
@@ -323,6 +324,9 @@ ggml_tensor * feed_forward(const llm_graph_context & g, const llama_layer & laye
                            nullptr, LLM_FFN_RELU_SQR, LLM_FFN_SEQ, il);
     }
     ggml_tensor * up = g.build_lora_mm(layer.ffn_up, x, layer.ffn_up_s);
+    if (up->op == GGML_OP_MUL_MAT) { // an adapter's share would come on top, of all values
+        ggml_mul_mat_set_hint(up, GGML_HINT_POSITIVE);
+    }
     g.cb(up, "ffn_up", il);
 
     if (has_sparse_t(layer.ffn_down, up)) {

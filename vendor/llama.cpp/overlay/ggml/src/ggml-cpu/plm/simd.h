@@ -4,7 +4,7 @@
 //
 //   vf   LANES floats: 16 with AVX-512, 8 with AVX2, 4 with NEON, else one
 //
-// Sixteen lanes at a time, on every CPU, are in sparse/sixteen.h.
+// Sixteen lanes at a time, on every CPU, are in sixteen.h.
 //
 // Chosen by what the compiler may use for this translation unit: ggml compiles its CPU library once for
 // each kind of CPU and loads the best one that runs. Everything has internal linkage for that reason.

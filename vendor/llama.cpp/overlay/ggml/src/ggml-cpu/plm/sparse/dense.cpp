@@ -1,12 +1,14 @@
 #include "dense.h"
 
 #include "kernels.h"
-#include "sixteen.h"
+#include "../sixteen.h"
 #include "../vnni.h"
 
 #include <algorithm>
 
 namespace sparse_t {
+
+using namespace sixteen;
 
 #if defined(PLM_AVX512) && defined(__AVX512VNNI__)
 

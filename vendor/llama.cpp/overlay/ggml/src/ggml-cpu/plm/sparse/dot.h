@@ -9,8 +9,29 @@
 // The CPUs' byte products add four neighbours into 32 bits (vpdpbusd, sdot); here the neighbours are four rows
 // of W. A coefficient of 15 bits is two digits, 128 high + low, hence two products.
 
-#include "sixteen.h"
+#include "../sixteen.h"
 #include "../vnni.h"
+
+namespace sparse_t {
+
+using namespace sixteen;
+using simd::prefetch;
+using simd::prefetch_near;
+
+namespace {
+
+// as many as V holds, and of two halves
+template <class V> V load_as(const void * p);
+template <class V> V join(i8x16 lower, i8x16 upper);
+template <> inline i8x16 load_as<i8x16>(const void * p) { return load_bytes(p); }
+
+template <class V> struct load_of {
+    using bytes = V;
+    inline V operator()(const void * p) const { return load_as<V>(p); }
+};
+
+} // namespace
+} // namespace sparse_t
 
 #if defined(PLM_AVX512) || defined(PLM_AVX2)
 #define SPARSE_T_DOT

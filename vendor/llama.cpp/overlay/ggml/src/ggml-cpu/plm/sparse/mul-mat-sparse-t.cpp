@@ -2,7 +2,7 @@
 
 #include "mul-mat-sparse-t.h"
 
-#include "counts.h"
+#include "../counts.h"
 #include "ggml.h"
 #include "run.h"
 

@@ -2,7 +2,7 @@
 
 // Which rows of W each token of a group selects, and which any of them does.
 
-#include "counts.h"
+#include "../counts.h"
 #include "plan.h"
 
 #include <algorithm>

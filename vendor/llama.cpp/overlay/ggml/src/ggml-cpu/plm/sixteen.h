@@ -1,19 +1,17 @@
 #pragma once
 
-// Sixteen lanes, whatever the CPU: what the kernels of MUL_MAT_SPARSE_T are written in.
+// Sixteen lanes, whatever the CPU: what the kernels in sparse/ and planes/ are written in.
 //
 //   f32x16   16 floats:  1 AVX-512 register, 2 of AVX, 4 of NEON, or an array
 //   i8x16    16 bytes:   1 SSE or NEON register, or an array
 
 // The bodies are written out for each CPU: loops over simd.h's registers gave other, not always shorter, code with AVX2.
 
-#include "../simd.h"
+#include "simd.h"
 
-namespace sparse_t {
+namespace sixteen {
 
 using simd::f16;
-using simd::prefetch;
-using simd::prefetch_near;
 
 namespace {
 
@@ -26,6 +24,7 @@ struct i8x16 {
 };
 
 PLM_INLINE i8x16 load_bytes(const void * p) { return { _mm_loadu_si128((const __m128i *) p) }; }
+PLM_INLINE void store_bytes(void * p, i8x16 a) { _mm_storeu_si128((__m128i *) p, a.v); }
 PLM_INLINE i8x16 splat_bytes(int b) { return { _mm_set1_epi8((char) b) }; }
 PLM_INLINE i8x16 operator&(i8x16 a, i8x16 b) { return { _mm_and_si128(a.v, b.v) }; }
 PLM_INLINE i8x16 operator|(i8x16 a, i8x16 b) { return { _mm_or_si128(a.v, b.v) }; }
@@ -52,6 +51,7 @@ struct i8x16 {
 };
 
 PLM_INLINE i8x16 load_bytes(const void * p) { return { vld1q_u8((const uint8_t *) p) }; }
+PLM_INLINE void store_bytes(void * p, i8x16 a) { vst1q_u8((uint8_t *) p, a.v); }
 PLM_INLINE i8x16 splat_bytes(int b) { return { vdupq_n_u8((uint8_t) b) }; }
 PLM_INLINE i8x16 operator&(i8x16 a, i8x16 b) { return { vandq_u8(a.v, b.v) }; }
 PLM_INLINE i8x16 operator|(i8x16 a, i8x16 b) { return { vorrq_u8(a.v, b.v) }; }
@@ -78,6 +78,7 @@ PLM_INLINE i8x16 load_bytes(const void * p) {
     memcpy(r.v, p, 16);
     return r;
 }
+PLM_INLINE void store_bytes(void * p, i8x16 a) { memcpy(p, a.v, 16); }
 PLM_INLINE i8x16 splat_bytes(int b) {
     i8x16 r;
     memset(r.v, b, 16);
@@ -112,16 +113,6 @@ PLM_INLINE i8x16 spread_bits(uint16_t b, int value) {
 }
 
 #endif
-
-// as many as V holds, and of two halves
-template <class V> V load_as(const void * p);
-template <class V> V join(i8x16 lower, i8x16 upper);
-template <> inline i8x16 load_as<i8x16>(const void * p) { return load_bytes(p); }
-
-template <class V> struct load_of {
-    using bytes = V;
-    inline V operator()(const void * p) const { return load_as<V>(p); }
-};
 
 // the 16 bytes of four words, the first word lowest
 PLM_INLINE i8x16 bytes_of(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
@@ -347,4 +338,4 @@ template <int STRIDE> PLM_INLINE f32x16 gather_f16(const void * p) {
 }
 
 } // namespace
-} // namespace sparse_t
+} // namespace sixteen

@@ -1,7 +1,7 @@
 #pragma once
 
-// How many rows the squared ReLU left, by layer: counted where they are selected, at no extra pass; and whether the others
-// are skipped.
+// Rows that were read and rows that there were, by layer, counted at no extra pass: of W_down those that squared ReLU left,
+// of W_up in planes those whose lower bits were read. And whether the other rows of W_down are skipped.
 
 #include "ggml-backend.h"
 
@@ -21,7 +21,10 @@ GGML_BACKEND_API void plm_edge_sparsity_reset(void);
 // Returns false, and leaves both alone, when there is no such layer.
 GGML_BACKEND_API bool plm_edge_sparsity_get(int layer, uint64_t * rows_total, uint64_t * rows_active);
 
-// the same of all layers together; llama-server finds it by name (ggml_backend_reg_get_proc_address)
+// of W_up in planes, in batches of up to 8 tokens: rows, and rows whose lower bits were read for any of the tokens
+GGML_BACKEND_API bool plm_edge_planes_get(int layer, uint64_t * rows_total, uint64_t * rows_read);
+
+// the same as plm_edge_sparsity_get of all layers together; llama-server finds it by name (ggml_backend_reg_get_proc_address)
 GGML_BACKEND_API void plm_edge_sparsity_sum(uint64_t * rows_total, uint64_t * rows_active);
 
 // Whether rows of zero neurons are skipped, as they are unless this said otherwise: with false all rows are read, multiplied
@@ -34,5 +37,6 @@ GGML_BACKEND_API void plm_edge_sparsity_skip(bool skip);
 
 bool plm_edge_sparsity_skips(void);
 
-// adds to the layer that the weight's name tells; does nothing for other names
+// add to the layer that the weight's name tells; do nothing for other names
 void plm_edge_sparsity_add(const char * weight, uint64_t rows_total, uint64_t rows_active);
+void plm_edge_planes_add(const char * weight, uint64_t rows_total, uint64_t rows_read);

@@ -1,0 +1,153 @@
+// The product of rows in planes against that of the same rows in q4_K, in turns, for one token.
+//
+//   bench-plm-planes [THREADS [ROUNDS]]      e.g. 2 15
+//
+// 32 matrices of PLM-1.8B's up projection, 2048 values and 8192 rows each, whose products are above zero for one row in ten.
+// They are read from memory once a round. Prints milliseconds for all: median (least to most), and the share of rows whose
+// lower bits were read.
+
+#include "ggml-cpu.h"
+#include "ggml.h"
+
+#define GGML_COMMON_DECL_CPP
+#include "ggml-common.h"
+
+#include "ggml-cpu/plm/k-quants/quantize-row.h"
+#include "ggml-cpu/plm/k-quants/repacked.h"
+#include "ggml-cpu/plm/planes/few.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <thread>
+#include <vector>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace {
+
+constexpr int64_t N = 2048, ROWS = 8192, MATRICES = 32, CHUNK = 8;
+constexpr int64_t BYTES = ROWS * N / QK_K * 144;
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+char * allocate(size_t bytes) {
+    char * p = (char *) aligned_alloc(2 << 20, (bytes + (2 << 20) - 1) >> 21 << 21);
+#if defined(__linux__)
+    madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
+// milliseconds until n_threads have done all chunks of all matrices, a matrix after the other
+double time_of(int n_threads, const std::function<void(int64_t matrix, int64_t chunk, int thread)> & run, int64_t n_chunks) {
+    std::atomic<int> ready{ 0 };
+    std::vector<std::atomic<int64_t>> next(MATRICES);
+    std::vector<std::atomic<int>> done(MATRICES);
+    std::vector<std::thread> threads;
+    const double start = now();
+    for (int t = 0; t < n_threads; t++) {
+        threads.emplace_back([&, t] {
+            for (ready++; ready < n_threads;) {}
+            for (int64_t m = 0; m < MATRICES; m++) {
+                for (int64_t c; (c = next[m]++) < n_chunks;) {
+                    run(m, c, t);
+                }
+                for (done[m]++; done[m] < n_threads;) {}
+            }
+        });
+    }
+    for (std::thread & t : threads) {
+        t.join();
+    }
+    return (now() - start) * 1e3;
+}
+
+void print(const char * name, std::vector<double> ms) {
+    std::sort(ms.begin(), ms.end());
+    printf("%-24s %6.2f (%.2f to %.2f) ms\n", name, ms[ms.size() / 2], ms.front(), ms.back());
+}
+
+} // namespace
+
+int main(int argc, char ** argv) {
+    const int n_threads = argc > 1 ? std::max(1, atoi(argv[1])) : 2;
+    const int rounds = argc > 2 ? std::max(1, atoi(argv[2])) : 15;
+    ggml_cpu_init();
+
+    // rows lean against a direction that x has, so that one product in ten is above zero
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    std::vector<float> x(N), row(N);
+    for (float & v : x) {
+        v = normal(random) + 1;
+    }
+    std::vector<char> rows(64 * N / QK_K * 144), all(BYTES);
+    for (int64_t first = 0; first < ROWS; first += 64) {
+        for (int64_t r = 0; r < 64; r++) {
+            for (float & v : row) {
+                v = 0.02f * (normal(random) - 1.81f / sqrtf(float(N)));
+            }
+            ggml_quantize_chunk(GGML_TYPE_Q4_K, row.data(), all.data() + (first + r) * (BYTES / ROWS), 0, 1, N, nullptr);
+        }
+    }
+    char * planes = allocate(MATRICES * BYTES);
+    char * plain = allocate(MATRICES * BYTES); // its order does not matter for time
+    const int64_t table = ROWS / PLM_PLANES_ROWS * (N / QK_K) * int64_t(sizeof(plm_planes_block));
+    for (int64_t m = 0; m < MATRICES; m++) {
+        memcpy(plain + m * BYTES, all.data(), BYTES);
+        if (m == 0) {
+            plm_planes_pack(all.data(), planes, planes + table, N, ROWS);
+        } else {
+            memcpy(planes + m * BYTES, planes, BYTES);
+        }
+    }
+
+    std::vector<planes::input> input(N / QK_K);
+    planes::prepare(x.data(), N, input.data());
+    std::vector<block_q8_K> y(N / QK_K);
+    plm_quantize_row_q8_K(x.data(), y.data(), N);
+    std::vector<float> out(ROWS);
+    std::vector<std::vector<char>> scratch(n_threads, std::vector<char>(64 + planes::few_scratch(N / QK_K, 1)));
+    std::atomic<int64_t> read{ 0 };
+
+    const auto in_planes = [&](float margin) {
+        return [&, margin](int64_t m, int64_t c, int t) {
+            const planes::matrix w = { planes + m * BYTES, N / QK_K, ROWS };
+            char * memory = (char *) GGML_PAD((uintptr_t) scratch[t].data(), 64);
+            read += planes::few(w, c * CHUNK, (c + 1) * CHUNK, input.data(), 1, margin, out.data(), ROWS, memory);
+        };
+    };
+    const auto in_q4_k = [&](int64_t m, int64_t c, int) {
+        const int64_t first = c * CHUNK * PLM_PLANES_ROWS;
+        plm_gemv_q4_K_8x8_q8_K(N, out.data() + first, 0, plain + m * BYTES + first * (BYTES / ROWS), y.data(), 1, CHUNK * PLM_PLANES_ROWS);
+    };
+    const int64_t n_chunks = ROWS / PLM_PLANES_ROWS / CHUNK;
+    std::vector<double> ms[3];
+    double share = 0;
+    for (int round = 0; round <= rounds; round++) {
+        read = 0;
+        const double a = time_of(n_threads, in_planes(1), n_chunks);
+        share = double(read) / (MATRICES * ROWS);
+        const double b = time_of(n_threads, in_planes(INFINITY), n_chunks);
+        const double c = time_of(n_threads, in_q4_k, n_chunks);
+        if (round > 0) { // the first warms up
+            ms[0].push_back(a);
+            ms[1].push_back(b);
+            ms[2].push_back(c);
+        }
+    }
+    print("in planes", ms[0]);
+    print("in planes, all bits", ms[1]);
+    print("q4_K, eight rows", ms[2]);
+    printf("lower bits read: %.1f %% of the rows\n", 100 * share);
+    free(planes);
+    free(plain);
+}
