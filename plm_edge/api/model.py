@@ -50,6 +50,7 @@ class Model:
         rpc: other machines that compute layers, "HOST:PORT" each, as a list or with
             commas between them (docs/machines.md).
         mlock: keep the weights in memory, never swapped out.
+        exact: approximate nothing (docs/kernels.md), for the whole process while the model is open.
         check_memory: refuse a model that does not fit into what is free.
         prompt_cache: most disk for prompts that are kept over restarts, such as "500M"
             (docs/prompt-cache.md); None keeps none: a library writes what it is asked to write.
@@ -70,6 +71,7 @@ class Model:
         gpu_layers: int | None = None,
         rpc: str | Sequence[str] = (),
         mlock: bool = False,
+        exact: bool = False,
         check_memory: bool = True,
         prompt_cache: str | None = None,
         on_load: Callable[[float], None] | None = None,
@@ -81,6 +83,7 @@ class Model:
             gpu_layers=gpu_layers,
             rpc=rpc,
             mlock=mlock,
+            exact=exact,
             check_memory=check_memory,
             prompt_cache=prompt_cache,
             on_load=on_load,
@@ -110,6 +113,7 @@ class Model:
         gpu_layers: int | None = None,
         rpc: str | Sequence[str] = (),
         mlock: bool = False,
+        exact: bool = False,
         check_memory: bool = True,
         prompt_cache: str | None = None,
         on_load: Callable[[float], None] | None = None,
@@ -123,6 +127,7 @@ class Model:
             gpu_layers=gpu_layers,
             rpc=rpc,
             mlock=mlock,
+            exact=exact,
             check_memory=check_memory,
             prompt_cache=prompt_cache,
             on_load=on_load,

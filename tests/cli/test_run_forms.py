@@ -119,6 +119,14 @@ def test_log_probabilities(cli: Cli, models: Path) -> None:
     assert what == "--logprobs is a part of --json"
 
 
+def test_exact_by_option_and_by_environment(cli: Cli, tiny_gguf: Path) -> None:
+    call = (tiny_gguf, "-p", "def mean(values):", "-n", "6", "--logprobs", "1")
+    usual, exact = (result(cli, *call, *more)["logprobs"] for more in ((), ("--exact",)))
+    assert usual != exact
+    cli.env["PLM_EDGE_EXACT"] = "1"
+    assert result(cli, *call)["logprobs"] == exact
+
+
 def test_progress_of_a_long_prompt_on_a_terminal(cli: Cli, models: Path, tmp_path: Path) -> None:
     """It shows how far it is, and the time that is left; Ctrl-C ends it."""
     file = tmp_path / "long.txt"

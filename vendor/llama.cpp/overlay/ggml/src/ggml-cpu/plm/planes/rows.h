@@ -101,8 +101,8 @@ struct low_rows {
     }
 };
 
-// The upper bits of a group of rows. y[t * stride + r] becomes c; what is_kept says goes on from there.
-// Meanwhile `soon` is asked for.
+// The upper bits of a group of rows: y[t * stride + r] becomes c, and `k` what the lower bits are added to. Meanwhile `soon` is
+// asked for.
 template <int MAX_TOKENS>
 PLM_INLINE void upper_of_group(const matrix & w, int64_t group, const input * x, int64_t n_tokens, float margin, float * y, int64_t stride, const kept & k, const low_rows & soon) {
     sums_of_token total[MAX_TOKENS] = {};
