@@ -27,7 +27,11 @@ def test_tiny_plm_by_hand(tiny_gguf: Path) -> None:
     assert made.kv_bytes == layers * (lora + rope) * 2
     assert made.attention_products == layers * heads * (2 * lora + rope)
     assert made.weight_bytes == header.tensor_bytes  # tied: the embedding is read as the output
-    assert made.decode_bytes(0, 1.0) == made.weight_bytes - made.down_bytes
+    assert made.low_bytes == made.down_bytes * 4 / 9  # W_up is as large as W_down, both in q4_K
+    assert made.decode_bytes(0, 1.0) == made.weight_bytes - made.down_bytes - made.low_bytes
+    assert made.decode_bytes(0, 0.0) == made.weight_bytes
+    skipped = made.weight_bytes - 0.9 * made.down_bytes - made.decode_bytes(0, 0.9)
+    assert skipped / made.low_bytes == pytest.approx(0.837, abs=0.01)  # by the normal law
     assert made.decode_bytes(100, None) == made.weight_bytes + 100 * made.kv_bytes
 
 

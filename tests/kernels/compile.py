@@ -43,6 +43,16 @@ VNNI = ((*AVX512[0], "avx512_vnni"), (*AVX512[1], "-mavx512vnni"))
 NARROW = (VNNI[0], (*VNNI[1], "-DPLM_NARROW"))
 EMULATED = (AVX2[0], (*AVX2[1], "-DPLM_VNNI_EMULATED"))
 VBMI = ((*VNNI[0], "avx512vbmi"), (*VNNI[1], "-mavx512vbmi"))
+# AVX-512 by functions in place of instructions, for CPUs without (avx512-emulated.h)
+SIMDE = Path("/usr/include/simde/x86/avx512.h")
+SLOW = "-O1"  # these compile for long
+
+
+def _without(level: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    set_to = f"-DPLM_AVX512_EMULATED={level}"
+    return AVX2[0], (*AVX2[1], SLOW, set_to, f"-I{ROOT / 'tests/kernels'}")
+
+
 X86 = {
     "scalar": ((), ()),
     "avx2": AVX2,
@@ -51,7 +61,13 @@ X86 = {
     "avx512": AVX512,
     "avx512-vnni": VNNI,
     "avx512-vbmi": VBMI,
+    "avx512-vnni-emulated": _without(2),
+    "avx512-vbmi-emulated": _without(3),
 }
+VARIANTS = [
+    pytest.param(name, marks=[pytest.mark.full] if SLOW in flags else [])
+    for name, (_, flags) in X86.items()
+]
 # name: features beyond armv8.0-a as Linux names them, compiler flags, the CPU that has these
 DOTPROD = ("asimddp", "asimdhp")
 ARM = {
@@ -104,6 +120,8 @@ def for_x86(variant: str, test: str, kernels: tuple[str, ...]) -> Path:
 def flags_for(variant: str) -> tuple[str, ...]:
     """The compiler's, for one of X86; skips the test where this CPU cannot run it."""
     needed, flags = X86[variant]
+    if variant.startswith("avx512") and variant.endswith("emulated") and not SIMDE.exists():
+        pytest.skip("needs SIMDe's headers (Debian: libsimde-dev)")
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("not an x86 machine")
     info = Path("/proc/cpuinfo").read_text()

@@ -20,7 +20,7 @@ def check(*command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("variant", compile.X86)
+@pytest.mark.parametrize("variant", compile.VARIANTS)
 def test_x86(variant: str) -> None:
     check(str(compile.for_x86(variant, "test-plm-mla", MLA)), "--quick")
 

@@ -27,7 +27,7 @@ def check(*command: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", compile.X86)
+@pytest.mark.parametrize("variant", compile.VARIANTS)
 def test_x86(variant: str) -> None:
     check(str(compile.for_x86(variant, "test-plm-planes", KERNELS)))
 

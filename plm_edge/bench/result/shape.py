@@ -109,11 +109,14 @@ class Memory(Part, frozen=True, kw_only=True):
 
 
 class LayerRows(Part, frozen=True, kw_only=True):
-    """Rows of W_down in a layer, and how many of them were read."""
+    """Rows of W_down in a layer, and how many of them were read; of W_up in planes, and of how many
+    the lower bits were read (0 where it is not in planes)."""
 
     layer: Count
     rows: Count
     read: Count
+    low_rows: Count = 0
+    low_read: Count = 0
 
 
 class Energy(Part, frozen=True, kw_only=True):

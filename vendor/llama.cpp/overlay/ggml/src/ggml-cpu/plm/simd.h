@@ -13,9 +13,9 @@
 #include <cstdint>
 #include <cstring>
 
-// PLM_NARROW, set by tests: 256 bits also where there are 512, for AVX-VNNI's code on a CPU that has it in AVX-512 alone
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && !defined(PLM_NARROW)
-#define PLM_AVX512
+#include "x86-features.h"
+
+#if defined(PLM_AVX512)
 #include "x86-intrinsics.h"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define PLM_AVX2

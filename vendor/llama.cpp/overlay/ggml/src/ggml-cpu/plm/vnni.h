@@ -8,6 +8,8 @@
 // In place, for gcc 12 copies every sum before and after these intrinsics, and where many are held at once it runs out
 // of registers and goes through memory: half of the speed.
 
+#include "x86-features.h"
+
 #if defined(__AVXVNNI__) && !(defined(__AVX512VL__) && defined(__AVX512VNNI__))
 #define PLM_VNNI_256
 
@@ -44,13 +46,17 @@ static inline __m256i add_products_of_bytes(__m256i sum, __m256i u, __m256i s) {
     return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
 }
 
-#elif defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
+#elif (defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)) || defined(PLM_AVX512_VNNI)
 
 #include "x86-intrinsics.h"
 
+#if defined(__GNUC__) && !defined(__clang__) && !defined(PLM_AVX512_EMULATED)
+#define PLM_VNNI_IN_PLACE
+#endif
+
 // 16 sums, each of 4 products of unsigned bytes of u with signed bytes of s
 static inline __m512i add_products_of_bytes(__m512i sum, __m512i u, __m512i s) {
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(PLM_VNNI_IN_PLACE)
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(s));
     return sum;
 #else
@@ -62,7 +68,7 @@ static inline __m512i add_products_of_bytes(__m512i sum, __m512i u, __m512i s) {
 
 // 8 of them
 static inline __m256i add_products_of_bytes(__m256i sum, __m256i u, __m256i s) {
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(PLM_VNNI_IN_PLACE)
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(s));
     return sum;
 #else
@@ -72,7 +78,7 @@ static inline __m256i add_products_of_bytes(__m256i sum, __m256i u, __m256i s) {
 
 // 16 sums, each of 2 products of signed words
 static inline __m512i add_products_of_words(__m512i sum, __m512i a, __m512i b) {
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(PLM_VNNI_IN_PLACE)
     asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
 #else
@@ -81,7 +87,7 @@ static inline __m512i add_products_of_words(__m512i sum, __m512i a, __m512i b) {
 }
 
 static inline __m256i add_products_of_words(__m256i sum, __m256i a, __m256i b) {
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(PLM_VNNI_IN_PLACE)
     asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
 #else
@@ -89,7 +95,7 @@ static inline __m256i add_products_of_words(__m256i sum, __m256i a, __m256i b) {
 #endif
 }
 
-#if defined(__AVX512VBMI__)
+#if defined(PLM_AVX512_VBMI)
 // Byte 0 of four rows, then byte 1, and so on, of rows of 32 bytes: of the first 16 where UPPER is not set. Rows 0 and 1
 // are one after the other in ab, 2 and 3 in cd.
 template <bool UPPER> static inline __m512i side_by_side(__m512i ab, __m512i cd) {

@@ -6,4 +6,8 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
+#if defined(PLM_AVX512_EMULATED)
+#include "avx512-emulated.h" // of the tests
+#else
 #include <immintrin.h>
+#endif

@@ -57,7 +57,7 @@ extern const engine engine_i16; // x86 from AVX2 on, every type but f32
 extern const engine engine_i8;  // ARM with dotprod, q8_0 and q4_0
 extern const engine engine_u8;  // x86 with AVX-512 VNNI and VBMI, q8_0 and q4_0
 
-#if defined(PLM_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if defined(PLM_AVX512_VBMI)
 #define PLM_MLA_U8
 #endif
 

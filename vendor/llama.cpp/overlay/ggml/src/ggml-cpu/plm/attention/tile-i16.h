@@ -43,7 +43,7 @@ static inline vi unpack_lo(vi a, vi b) { return _mm512_unpacklo_epi16(a, b); }
 static inline vi unpack_hi(vi a, vi b) { return _mm512_unpackhi_epi16(a, b); }
 static inline vi pair_up(vi a, vi b) { return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(b, 16)); }
 static inline vi dot(vi acc, vi a, vi b) {
-#if defined(__AVX512VNNI__)
+#if defined(PLM_AVX512_VNNI)
     return _mm512_dpwssd_epi32(acc, a, b);
 #else
     return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b));
@@ -52,7 +52,7 @@ static inline vi dot(vi acc, vi a, vi b) {
 
 // the same where many sums are held at once; above, a factor from memory comes in the instruction itself
 static inline vi dot_in_place(vi acc, vi a, vi b) {
-#if defined(__AVX512VNNI__)
+#if defined(PLM_AVX512_VNNI)
     return add_products_of_words(acc, a, b);
 #else
     return dot(acc, a, b);

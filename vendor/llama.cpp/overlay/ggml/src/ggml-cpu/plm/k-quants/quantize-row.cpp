@@ -5,7 +5,9 @@
 
 #include "quants.h"
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#include "../x86-features.h"
+
+#if defined(PLM_AVX512)
 
 #include "../x86-intrinsics.h"
 #include <string.h>

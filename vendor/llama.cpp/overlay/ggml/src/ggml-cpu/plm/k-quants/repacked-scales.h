@@ -29,7 +29,7 @@ struct thirds {
     __m256i a, b, c;
 };
 
-#if defined(__AVX512F__) && defined(__AVX512VL__)
+#if defined(PLM_AVX512)
 
 inline __m256i every_third_word(__m512i a, __m512i b, int first) {
     const __m256i index = _mm256_add_epi32(_mm256_setr_epi32(0, 3, 6, 9, 12, 15, 18, 21), _mm256_set1_epi32(first));

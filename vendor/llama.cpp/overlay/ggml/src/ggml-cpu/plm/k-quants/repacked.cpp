@@ -5,7 +5,9 @@
 
 #include "repack.h"
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__) && !defined(PLM_NARROW)
+#include "../x86-features.h"
+
+#if defined(PLM_AVX512_VNNI)
 #include "repacked-512.h"
 #define PLM_REPACKED
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)

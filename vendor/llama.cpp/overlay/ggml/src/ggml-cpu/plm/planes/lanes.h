@@ -75,7 +75,7 @@ PLM_INLINE void transpose(const uint8_t (*from)[16], uint8_t (*to)[8]) {
 #endif
 }
 
-#if defined(PLM_AVX512) && defined(__AVX512VNNI__)
+#if defined(PLM_AVX512_VNNI)
 
 struct i32x16 {
     __m512i v;

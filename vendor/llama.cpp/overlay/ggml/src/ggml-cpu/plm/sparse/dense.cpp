@@ -10,7 +10,7 @@ namespace sparse_t {
 
 using namespace sixteen;
 
-#if defined(PLM_AVX512) && defined(__AVX512VNNI__)
+#if defined(PLM_AVX512_VNNI)
 
 namespace {
 

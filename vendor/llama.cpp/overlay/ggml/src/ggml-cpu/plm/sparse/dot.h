@@ -36,7 +36,7 @@ template <class V> struct load_of {
 #if defined(PLM_AVX512) || defined(PLM_AVX2)
 #define SPARSE_T_DOT
 #define SPARSE_T_DOT_X86
-#if defined(PLM_AVX512) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if defined(PLM_AVX512_VBMI)
 #define SPARSE_T_DOT_512
 #endif
 #if defined(PLM_VNNI_256)
