@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from gguf import GGUFReader, ReaderTensor
 from numpy.typing import NDArray
 
+from plm_edge.model.description import PLANES_KEY
+
 Bytes = NDArray[np.uint8]
+
+
+def data_of(reader: GGUFReader, tensor: ReaderTensor) -> NDArray[Any]:
+    """Returns a tensor's data as gguf gives them, by rows, those in planes joined."""
+    listed = reader.fields.get(PLANES_KEY)
+    if listed is None or tensor.name not in listed.contents():
+        return tensor.data
+    width, rows = tensor.shape.tolist()
+    return join(tensor.data.reshape(-1), rows, width)
 
 
 def join(data: Bytes, rows: int, width: int) -> Bytes:

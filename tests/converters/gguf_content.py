@@ -11,7 +11,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, dequantize
 from numpy.typing import NDArray
 
-from plm_edge.model.description import LAYOUT_VERSION_KEY, PLANES_KEY, PREFIX
+from plm_edge.model.description import LAYOUT_VERSION_KEY, PREFIX
 from testkit import planes
 
 
@@ -52,13 +52,14 @@ def read(path: Path) -> Content:
         for name, field in reader.fields.items()
         if not name.startswith("GGUF.")
     }
-    in_planes = keys[PLANES_KEY][1] if PLANES_KEY in keys else []
-    tensors = {}
-    for tensor in reader.tensors:
-        shape, data = tuple(reversed(tensor.shape.tolist())), tensor.data
-        if tensor.name in in_planes:
-            data = planes.join(data.reshape(-1), *shape)
-        tensors[tensor.name] = StoredTensor(tensor.tensor_type, shape, data)
+    tensors = {
+        tensor.name: StoredTensor(
+            tensor.tensor_type,
+            tuple(reversed(tensor.shape.tolist())),
+            planes.data_of(reader, tensor),
+        )
+        for tensor in reader.tensors
+    }
     return Content(keys, tensors)
 
 

@@ -15,6 +15,7 @@ from gguf import GGUFReader, dequantize
 from safetensors.torch import save_file
 
 from plm_edge.converters.convert import convert
+from testkit import planes
 from testkit.reference import Plm
 from tests.parity.engine import Engine, Model, Setting, rows
 from tests.parity.subjects import TINY, Subject, nmse
@@ -58,8 +59,10 @@ def pair(
     file = folder / "model.gguf"
     convert(TINY, quant=quant, layout=layout, out=file)
     weights = {}
-    for tensor in GGUFReader(file).tensors:
-        values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
+    reader = GGUFReader(file)
+    for tensor in reader.tensors:
+        data = planes.data_of(reader, tensor)
+        values = torch.from_numpy(dequantize(data, tensor.tensor_type).copy())
         if layout == "edge" and "ffn_down" in tensor.name:
             values = values.T.contiguous()  # the file has one row a neuron
         weights[_name(tensor.name)] = values

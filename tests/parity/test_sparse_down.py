@@ -9,7 +9,8 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, dequantize
 
 from plm_edge.converters.convert import convert
-from plm_edge.model.description import LAYOUT_VERSION_KEY
+from plm_edge.model.description import LAYOUT_VERSION_KEY, PLANES_KEY
+from testkit import planes
 from tests.parity.engine import Engine, Logits, Model, Setting, rows
 from tests.parity.subjects import TINY
 
@@ -41,7 +42,7 @@ def rewrite(source: Path, target: Path, *, edge: bool) -> None:
     for field in reader.fields.values():
         if field.name.startswith("GGUF.") or field.name == "general.architecture":
             continue
-        if field.name == LAYOUT_VERSION_KEY and not edge:
+        if field.name == PLANES_KEY or (field.name == LAYOUT_VERSION_KEY and not edge):
             continue
         array = field.types[0] == GGUFValueType.ARRAY
         writer.add_key_value(
@@ -51,7 +52,7 @@ def rewrite(source: Path, target: Path, *, edge: bool) -> None:
         if edge and "ffn_down" in tensor.name:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
             continue
-        values = dequantize(tensor.data, tensor.tensor_type)
+        values = dequantize(planes.data_of(reader, tensor), tensor.tensor_type)
         if "ffn_down" in tensor.name:
             values = values.T
         writer.add_tensor(tensor.name, np.ascontiguousarray(values, np.float32))
