@@ -58,7 +58,9 @@ inline __m512 plm_cvtph_ps(__m256i a) {
     return plm_emulated::as<__m512>(halves);
 }
 inline __m256 plm_extractf32x8_ps(__m512 a, int i) { return plm_emulated::as<plm_emulated::lanes<__m256, 2>>(a).v[i]; }
-inline __m512i plm_srai_epi32(__m512i a, unsigned n) { return PLM_EACH(int32_t, int32_t, 16, __m512i)(a, [n](int32_t x) { return x >> n; }); }
+inline __m512i plm_srai_epi32(__m512i a, unsigned n) {
+    return PLM_EACH(int32_t, int32_t, 16, __m512i)(a, [n](int32_t x) { return x >> n; });
+}
 inline int32_t plm_reduce_add_epi32(__m512i a) {
     uint32_t sum = 0;
     for (int32_t x : plm_emulated::as<plm_emulated::lanes<int32_t, 16>>(a).v) {
