@@ -210,7 +210,7 @@ class Campaign:
         for name, engine in engines.items():
             self.reports[name] = {
                 "settings": asdict(engine.config),
-                "command": " ".join(engine.command[1:]),
+                "command": engine.call,
                 "cache_bytes_per_token": engine.cache_bytes_per_token(),
                 "memory_at": self.plan.end,
                 **engine.memory(),

@@ -235,7 +235,7 @@ class Turns:
     def note(self, model: Model, engine: Engine) -> None:
         """At the end of the context, before anything else is asked of the process."""
         self.reports[model.name] = {
-            "command": " ".join(engine.command[1:]).replace(str(model.file), model.file.name),
+            "command": engine.call,
             "cache_bytes_per_token": engine.cache_bytes_per_token(),
             **engine.memory(),
             "log": engine.loaded["log"],

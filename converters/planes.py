@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from plm_edge.converters.tensors import Bytes, Tensor, columns, rows
+from plm_edge.converters.tensors import Bytes, TensorOver, columns, rows
 
 TYPE = GGMLQuantizationType.Q4_K
 ROWS = 16
@@ -84,26 +84,10 @@ class Planes:
 
 
 @dataclass(frozen=True)
-class PlanesTensor:
+class PlanesTensor(TensorOver):
     """A tensor in planes, read as rows of q4_K (a `tensors.Tensor`)."""
 
-    source: Tensor
     planes: Planes
-
-    @property
-    def name(self) -> str:
-        """The tensor's name."""
-        return self.source.name
-
-    @property
-    def type(self) -> GGMLQuantizationType:
-        """q4_K."""
-        return self.source.type
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(rows, columns)."""
-        return self.source.shape
 
     def read_rows(self, first: int, into: Bytes) -> None:
         """See `tensors.Tensor`."""

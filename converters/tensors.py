@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -42,6 +43,29 @@ class Tensor(Rows, Protocol):
     def read_bytes(self, start: int, into: Bytes) -> None:
         """Fill `into` with the tensor's bytes from byte `start` on; otherwise as `read_rows`."""
         ...
+
+
+@dataclass(frozen=True)
+class TensorOver:
+    """What stands over another tensor: with its name, type and shape, as far as a class does not
+    say otherwise."""
+
+    source: Tensor
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.source.name
+
+    @property
+    def type(self) -> GGMLQuantizationType:
+        """The type in which it is read."""
+        return self.source.type
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns) in which it is read."""
+        return self.source.shape
 
 
 def columns(shape: tuple[int, ...]) -> int:

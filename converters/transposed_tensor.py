@@ -5,31 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf import GGML_QUANT_SIZES
 
-from plm_edge.converters.tensors import Bytes, Tensor
+from plm_edge.converters.tensors import Bytes, TensorOver
 
 # Source rows whose pieces are turned together: source and target of the copy fit a core's cache.
 _STRIP = 64
 
 
 @dataclass(frozen=True)
-class TransposedTensor:
+class TransposedTensor(TensorOver):
     """A `tensors.Tensor`: row i is column i of `source`, a matrix of f32, f16 or bf16.
 
     Reading k rows takes one small read for each row of `source`, of k values: ask for many rows at
     once.
     """
-
-    source: Tensor
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def type(self) -> GGMLQuantizationType:
-        return self.source.type
 
     @property
     def shape(self) -> tuple[int, ...]:

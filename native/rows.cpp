@@ -76,7 +76,7 @@ json read_rows() {
     json all = json::array();
     for (int i = 0; found() && i < found().layers(); i++) {
         uint64_t rows = 0, read = 0, low_rows = 0, low_read = 0;
-        if (found().get(i, &rows, &read) && found().get_low(i, &low_rows, &low_read) && (rows || low_rows)) {
+        if (found().get(i, &rows, &read) && found().get_low(i, &low_rows, &low_read) && rows) {
             all.push_back({ { "layer", i }, { "rows", rows }, { "read", read }, { "low_rows", low_rows }, { "low_read", low_read } });
         }
     }

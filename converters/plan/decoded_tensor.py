@@ -8,29 +8,20 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from plm_edge.converters.plan.recipes import FLOATS
-from plm_edge.converters.tensors import Bytes, Tensor, columns
+from plm_edge.converters.tensors import Bytes, Tensor, TensorOver, columns
 from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.converters.write.quantize import Quantizer
 
 
 @dataclass(frozen=True)
-class DecodedTensor:
+class DecodedTensor(TensorOver):
     """A `tensors.Tensor` of f32 over one of another type."""
 
-    source: Tensor
     quantizer: Quantizer
-
-    @property
-    def name(self) -> str:
-        return self.source.name
 
     @property
     def type(self) -> GGMLQuantizationType:
         return GGMLQuantizationType.F32
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.source.shape
 
     def read_rows(self, first: int, into: Bytes) -> None:
         """See `tensors.Tensor`."""

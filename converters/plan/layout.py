@@ -76,7 +76,7 @@ def check_layout(name: str) -> Layout:
 
 def form(spec: TensorSpec, layout: Layout) -> Form:
     """Decides, alone, which form one tensor has in `layout`."""
-    if layout == "edge" and spec.kind is Kind.FFN_DOWN and spec.shape[0] != spec.shape[1]:
+    if layout == "edge" and spec.kind is Kind.FFN_DOWN and not _is_square(spec):
         rows, columns = spec.shape
         return Form(spec.name, (columns, rows), transposed=True)
     return Form(spec.name, spec.shape)
@@ -87,9 +87,13 @@ def in_planes(spec: TensorSpec, layout: Layout, type_: GGMLQuantizationType) -> 
 
     Only in a file that other programs refuse, which they do for the shape of `ffn_down`.
     """
-    square = spec.shape[0] == spec.shape[-1]
-    up = layout == "edge" and spec.kind is Kind.FFN_UP and not square
+    up = layout == "edge" and spec.kind is Kind.FFN_UP and not _is_square(spec)
     return up and planes.fits(type_, spec.shape)
+
+
+def _is_square(spec: TensorSpec) -> bool:
+    """Whether n_ff equals the hidden size, of a matrix of the MLP."""
+    return spec.shape[0] == spec.shape[1]
 
 
 def layout_keys(layout: Layout, stored_in_planes: Sequence[str]) -> Keys:

@@ -143,6 +143,7 @@ def match_tensors(
     """
     specs, stored = tensor_specs(config), {tensor.name: tensor for tensor in content.tensors}
     in_planes = describe(content).planes
+    form_in_planes = planes.Planes(library.load().ggml) if in_planes else None
     for name in {spec.name for spec in specs} ^ set(stored):
         has = "has" if name in stored else "does not have"
         raise _unfit(content.path, f"it {has} {name}, and its keys say otherwise")
@@ -159,10 +160,10 @@ def match_tensors(
             raise _unfit(content.path, f"{spec.name} has the type {entry.type}")
         tensor: Tensor
         tensor = GgufTensor(content.path, fd, spec.name, _TYPES[entry.type], shape, entry.offset)
-        if spec.name in in_planes:
+        if form_in_planes and spec.name in in_planes:
             if not planes.fits(tensor.type, shape):
                 raise _unfit(content.path, f"{spec.name} cannot be in planes, as its keys say")
-            tensor = planes.PlanesTensor(tensor, planes.Planes(library.load().ggml))
+            tensor = planes.PlanesTensor(tensor, form_in_planes)
         pairs.append((spec, TransposedTensor(tensor) if lies.transposed else tensor))
     return pairs
 

@@ -50,7 +50,7 @@ class Model:
         rpc: other machines that compute layers, "HOST:PORT" each, as a list or with
             commas between them (docs/machines.md).
         mlock: keep the weights in memory, never swapped out.
-        exact: approximate nothing (docs/kernels.md), for the whole process while the model is open.
+        exact: approximate nothing (docs/run.md), for the whole process while the model is open.
         check_memory: refuse a model that does not fit into what is free.
         prompt_cache: most disk for prompts that are kept over restarts, such as "500M"
             (docs/prompt-cache.md); None keeps none: a library writes what it is asked to write.

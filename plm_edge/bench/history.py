@@ -44,6 +44,7 @@ def setting_of(result: Result) -> str:
         [
             result.model.sha256, result.machine.device, result.machine.cpu, result.engine.name,
             how.threads, how.kv, how.flash_attn, how.n_ubatch, how.tokens,
+            *(["exact"] if how.exact else []),  # as it was before there was such a setting
         ]
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from plm_edge.bench import capability, environment, runner
@@ -13,6 +13,7 @@ from plm_edge.bench.result.shape import Capability, Emulation, Engine, Machine, 
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
+from plm_edge.engine.approximations import is_exact
 from plm_edge.machine.threads import default_threads
 
 OnSample = Callable[[int, float | None], None]
@@ -65,7 +66,7 @@ class Here:
     sample_s = 0.0
 
     def __init__(self, setting: Setting, host: Host | None = None) -> None:
-        self.setting = setting
+        self.setting = replace(setting, exact=setting.engine is None and is_exact())
         self.host: Host | None = host or LocalHost()
 
     def head(self) -> Head:

@@ -41,16 +41,6 @@ def not_on_device(device: str) -> PlmEdgeError:
     )
 
 
-def exact_here(command: str) -> PlmEdgeError:
-    """The error for --exact where a device computes, and cannot be told."""
-    return PlmEdgeError(
-        f"{command} --exact is for this machine",
-        "what is measured on a device runs there with its own settings",
-        "leave --exact or --device out",
-        ExitCode.USAGE,
-    )
-
-
 def _exact(wanted: bool) -> bool:
     """The engine asks the environment, here and in each program that is started."""
     if wanted:
@@ -185,7 +175,7 @@ Exact = Annotated[
         "--exact",
         callback=_exact,
         envvar=EXACT_VARIABLE,
-        help="Approximate nothing: a little slower (docs/kernels.md).",
+        help="Approximate nothing (docs/run.md).",
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]

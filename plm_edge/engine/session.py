@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from plm_edge.engine import accelerators, library
-from plm_edge.engine.approximations import Approximations
+from plm_edge.engine.approximations import Approximations, is_exact
 from plm_edge.engine.callbacks import Callbacks
 from plm_edge.engine.context import Context
 from plm_edge.engine.log import KVReport, engine_log
@@ -180,7 +180,7 @@ class Session:
         if not self.options.skip_zeros:
             self.rows.skip(True)
         if self.options.exact:
-            self.approximations.exact(False)
+            self.approximations.exact(is_exact())
 
     def __enter__(self) -> Session:
         return self

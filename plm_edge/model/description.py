@@ -88,7 +88,7 @@ def describe(model: GGUFFile) -> Description:
         architecture=model.architecture,
         layout="stock" if version is None else "edge",
         layout_version=_number(version),
-        planes=_texts(model.keys.get(PLANES_KEY)),
+        planes=_texts(model.keys.get(PLANES_KEY), len(model.tensors)),
         recipe=_text(model.keys.get(RECIPE_KEY)),
         file_type=_number(model.keys.get("general.file_type")),
         source=_text(model.keys.get(SOURCE_KEY)),
@@ -106,12 +106,9 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _texts(value: Any) -> frozenset[str]:
-    return (
-        frozenset(value.values())
-        if isinstance(value, Array) and value.type == "str"
-        else frozenset()
-    )
+def _texts(value: Any, limit: int) -> frozenset[str]:
+    listed = isinstance(value, Array) and value.type == "str"
+    return frozenset(value.values(limit)) if listed else frozenset()
 
 
 def _number(value: Any) -> int | None:

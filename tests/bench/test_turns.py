@@ -28,6 +28,7 @@ def opened(model: Path, config: Config) -> Engine:
 def test_two_engines_in_turns(tiny_gguf: Path, tmp_path: Path) -> None:
     with opened(tiny_gguf, F16) as first, opened(tiny_gguf, Q8_0) as second:
         pair = {"f16": first, "q8_0": second}
+        assert first.call.startswith(f"model={tiny_gguf.name} n_ctx=512 threads=1 ")
         samples = prefill_turns(pair, 96, 64, 0)
         assert [(one.config, one.depth, one.tokens) for one in samples] == [
             ("f16", 0, 64), ("q8_0", 0, 64), ("f16", 64, 32), ("q8_0", 64, 32),

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from plm_edge.bench import history
+from plm_edge.bench.result.shape import of_text
 from plm_edge.cli.bench.group import current_spelling
 from testkit.cli import Cli
 from tests.bench.conftest import check
@@ -74,6 +77,19 @@ def test_compare_with_a_file(cli: Cli, models: Path, tmp_path: Path) -> None:
     check(found)
     assert [point["name"] for point in found["comparison"]["points"]][-2:] == ["pp32", "tg8"]
     assert found["comparison"]["differences"] == []
+    cli.env["PLM_EDGE_EXACT"] = "1"
+    found = json.loads(cli("bench", "compare", first, models / "abc.gguf", *SMOKE, "--json").stdout)
+    assert found["comparison"]["differences"] == ["exact: True here, False there"]
+
+
+def test_what_is_exact_has_a_history_of_its_own(cli: Cli, models: Path) -> None:
+    for more in ((), ("--exact",)):
+        done = cli("bench", models / "abc.gguf", *SMOKE, "--json", *more)
+    result = of_text(done.stdout)
+    assert result.settings.exact
+    assert history.setting_of(result) != history.setting_of(
+        structs.replace(result, settings=structs.replace(result.settings, exact=False))
+    )
 
 
 def test_history(cli: Cli, models: Path, tmp_path: Path) -> None:

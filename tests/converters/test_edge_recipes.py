@@ -60,7 +60,7 @@ def test_there_are_some() -> None:
 def test_no_worse_and_no_larger(
     divergence: Divergence, matrix: Path, tmp_path: Path, quant: str
 ) -> None:
-    """Token by token: the loss, if there is one, is within two standard errors."""
+    """Program by program: the loss, if there is one, is within two standard errors, and small."""
     given = matrix if RECIPES[quant].needs_imatrix else None
     lost, sizes = {}, {}
     for layout in ("edge", "stock"):

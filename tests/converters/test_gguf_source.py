@@ -12,6 +12,8 @@ from gguf import GGUFReader, GGUFWriter
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import main
 from plm_edge.converters.convert import convert
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 from plm_edge.model.description import LAYOUT_VERSION_KEY
 from testkit.checkout import Upstream
 from tests.converters.conftest import said
@@ -160,6 +162,19 @@ def rewrite(path: Path, out: Path, **changes: object) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return out
+
+
+@pytest.mark.parametrize("named", ["blk.0.attn_kv_b.weight", "token_embd.weight"])
+def test_a_list_of_planes_that_names_what_cannot_be(
+    tiny_gguf: Path, tmp_path: Path, named: str
+) -> None:
+    source = rewrite(tiny_gguf, tmp_path / "source.gguf", plm_edge_layout_planes=[named])
+    with pytest.raises(PlmEdgeError) as refused:
+        convert(source, out=tmp_path / "m.gguf")
+    assert f"{named} cannot be in planes" in said(refused)
+    with pytest.raises(PlmEdgeError) as unloaded:
+        Session.open(source, Options(n_ctx=64))
+    assert f"{named} cannot be in planes" in said(unloaded)
 
 
 @pytest.mark.parametrize(

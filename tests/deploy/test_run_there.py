@@ -91,6 +91,16 @@ def test_grammar_log_probabilities_and_stop_strings_are_as_here(ready: Pi, tiny_
             assert [one["token"] for one in its["top"]] == [one["token"] for one in mine["top"]]
 
 
+def test_exact(ready: Pi) -> None:
+    asked = ("-p", SURE, "-n", "6", "--temp", "0", "--threads", "1", "--json", "--logprobs", "1")
+    usual, exact = (
+        json.loads(ready.cli("run", "--device", "pi", *asked, *more).stdout)["logprobs"]
+        for more in ((), ("--exact",))
+    )
+    assert len(usual) == len(exact) == 6
+    assert usual != exact
+
+
 def test_streamed_with_stats(ready: Pi) -> None:
     done = ready.cli("run", "--device", "pi", "-p", SURE, "-n", "3", "--temp", "0", "--stats")
     assert done.stdout.strip()

@@ -59,6 +59,18 @@ def test_it_is_small_by_default(serve: Serve) -> None:
     assert given["--host"] == "127.0.0.1"
 
 
+def test_exact(serve: Serve) -> None:
+    asked = BODY | {"n_probs": 1}
+    usual, exact = (
+        serve("--no-prompt-cache", *more)
+        .http("/completion", asked)
+        .json["completion_probabilities"]
+        for more in ((), ("--exact",))
+    )
+    assert len(usual) == len(exact) == 4
+    assert [one["logprob"] for one in usual] != [one["logprob"] for one in exact]
+
+
 def test_killed_parent_leaves_no_child(serve: Serve, cli: Cli) -> None:
     server = serve()
     os.kill(server.process.pid, signal.SIGKILL)

@@ -52,6 +52,7 @@ def differences(ours: Result, other: Result) -> list[str]:
         ("CPU", ours.machine.cpu, other.machine.cpu),
         ("threads", ours.settings.threads, other.settings.threads),
         ("KV type", ours.settings.kv, other.settings.kv),
+        ("exact", ours.settings.exact, other.settings.exact),
         ("flash attention", ours.settings.flash_attn, other.settings.flash_attn),
         ("engine", ours.engine.name, other.engine.name),
         ("engine's tree", ours.engine.tree, other.engine.tree),

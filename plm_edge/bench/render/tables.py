@@ -47,7 +47,7 @@ def _headline(result: Result) -> Text:
         console.printable(
             f"  {model.layout} layout, {console.size(model.tensor_bytes)}; "
             f"{result.engine.name} on {_place(result.machine)}, {settings.threads} threads, "
-            f"KV {settings.kv}"
+            f"KV {settings.kv}{', exact' if settings.exact else ''}"
         ),
         style="dim",
     )

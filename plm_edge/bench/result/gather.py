@@ -117,6 +117,7 @@ def settings(setting: Setting, workload: Workload, threads: int | None) -> Setti
         kv=setting.kv,
         flash_attn=setting.flash_attn,
         n_ubatch=setting.n_ubatch,
+        exact=setting.exact,
         gpu_layers=setting.gpu_layers,
         tokens="text" if setting.text else "random",
         workload=workload,

@@ -80,6 +80,7 @@ class Settings(Part, frozen=True, kw_only=True):
     kv: str
     flash_attn: str
     n_ubatch: Count
+    exact: bool = False
     gpu_layers: int | UnsetType | None = UNSET
     tokens: Literal["random", "text"]
     workload: Workload
@@ -109,8 +110,10 @@ class Memory(Part, frozen=True, kw_only=True):
 
 
 class LayerRows(Part, frozen=True, kw_only=True):
-    """Rows of W_down in a layer, and how many of them were read; of W_up in planes, and of how many
-    the lower bits were read (0 where it is not in planes)."""
+    """Rows of W_down and of W_up in planes in a layer, and how many of them were read.
+
+    `low_read` of `low_rows` are those of W_up whose lower bits were; both 0 without planes.
+    """
 
     layer: Count
     rows: Count

@@ -36,7 +36,12 @@ LEAST_S, LEAST_SHARE = 1.0, 0.2
 
 @dataclass(frozen=True)
 class Setting:
-    """How the model is run. `engine`: a folder with stock llama.cpp's libraries; None: ours."""
+    """How the model is run.
+
+    Attributes:
+        engine: a folder with stock llama.cpp's libraries; None: ours.
+        exact: the environment told ours to approximate nothing (engine/approximations.py).
+    """
 
     model: Path
     engine: Path | None = None
@@ -47,6 +52,7 @@ class Setting:
     gpu_layers: int | None = None
     check_memory: bool = True
     text: str | None = None
+    exact: bool = False
 
 
 def limits(interval: float, budget_s: float, min_repeats: int, max_repeats: int) -> Request:

@@ -60,7 +60,10 @@ class Engine:
         self.config = config
         self.position = 0
         self.saved: tuple[Path, int] | None = None  # a written cache, and its tokens
-        self.command = [*self._process.command, *(f"{name}={value}" for name, value in how.items())]
+        # what it was asked for, for a result that others read: no path of this machine
+        self.call = " ".join(
+            f"{name}={value}" for name, value in (how | {"model": model.name}).items()
+        )
         self.loaded = self._ask("open", **how)
         # only what the engine says of its cache and buffers
         said = self._process.log.decode(errors="replace").splitlines()

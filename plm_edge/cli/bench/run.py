@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 from plm_edge.cli.bench import options as ours
 
@@ -56,9 +57,18 @@ def run(
     from plm_edge.cli.bench.request import Output, Places, Request
 
     if exact and device:
-        raise options.exact_here("bench")
+        raise _exact_there()
     request = Request(
         model, threads, kv.value, gpu_layers, budget, text, force, workload, sustained
     )
     places = Places.of(device, host, engine, estimate, emulate)
     measure.run(request, places, Output(json, csv, html), history)
+
+
+def _exact_there() -> PlmEdgeError:
+    return PlmEdgeError(
+        "bench --exact is for this machine",
+        "what is measured on a device runs there with its own settings",
+        "leave --exact or --device out",
+        ExitCode.USAGE,
+    )

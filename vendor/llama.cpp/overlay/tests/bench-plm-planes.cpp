@@ -3,8 +3,8 @@
 //   bench-plm-planes [THREADS [ROUNDS]]      e.g. 2 15
 //
 // 32 matrices of PLM-1.8B's up projection, 2048 values and 8192 rows each, whose products are above zero for one row in ten.
-// They are read from memory once a round. Prints milliseconds for all: median (least to most), and the share of rows whose
-// lower bits were read.
+// They are read from memory once a round; then as many products are made of the first 128 rows, which stay in a cache.
+// Prints milliseconds for all: median (least to most), and the share of rows whose lower bits were read from memory.
 
 #include "ggml-cpu.h"
 #include "ggml.h"
@@ -118,35 +118,51 @@ int main(int argc, char ** argv) {
     std::vector<std::vector<char>> scratch(n_threads, std::vector<char>(64 + planes::few_scratch(N / QK_K, 1)));
     std::atomic<int64_t> read{ 0 };
 
-    const auto in_planes = [&](float margin) {
-        return [&, margin](int64_t m, int64_t c, int t) {
+    const auto in_planes = [&](float margin, bool cached) {
+        return [&, margin, cached](int64_t m, int64_t c, int t) {
+            m = cached ? 0 : m;
+            c = cached ? 0 : c;
             const planes::matrix w = { planes + m * BYTES, N / QK_K, ROWS };
             char * memory = (char *) GGML_PAD((uintptr_t) scratch[t].data(), 64);
             read += planes::few(w, c * CHUNK, (c + 1) * CHUNK, input.data(), 1, margin, out.data(), ROWS, memory);
         };
     };
-    const auto in_q4_k = [&](int64_t m, int64_t c, int) {
-        const int64_t first = c * CHUNK * PLM_PLANES_ROWS;
-        plm_gemv_q4_K_8x8_q8_K(N, out.data() + first, 0, plain + m * BYTES + first * (BYTES / ROWS), y.data(), 1, CHUNK * PLM_PLANES_ROWS);
+    const auto in_q4_k = [&](bool cached) {
+        return [&, cached](int64_t m, int64_t c, int) {
+            const int64_t first = cached ? 0 : c * CHUNK * PLM_PLANES_ROWS;
+            const char * rows = plain + (cached ? 0 : m * BYTES) + first * (BYTES / ROWS);
+            plm_gemv_q4_K_8x8_q8_K(N, out.data() + first, 0, rows, y.data(), 1, CHUNK * PLM_PLANES_ROWS);
+        };
     };
     const int64_t n_chunks = ROWS / PLM_PLANES_ROWS / CHUNK;
-    std::vector<double> ms[3];
+    struct way {
+        const char * name;
+        std::function<void(int64_t, int64_t, int)> run;
+        std::vector<double> ms;
+    };
+    way ways[] = {
+        { "in planes", in_planes(1, false), {} },
+        { "in planes, all bits", in_planes(INFINITY, false), {} },
+        { "q4_K, eight rows", in_q4_k(false), {} },
+        { "cache: in planes", in_planes(1, true), {} },
+        { "cache: q4_K", in_q4_k(true), {} },
+    };
     double share = 0;
     for (int round = 0; round <= rounds; round++) {
-        read = 0;
-        const double a = time_of(n_threads, in_planes(1), n_chunks);
-        share = double(read) / (MATRICES * ROWS);
-        const double b = time_of(n_threads, in_planes(INFINITY), n_chunks);
-        const double c = time_of(n_threads, in_q4_k, n_chunks);
-        if (round > 0) { // the first warms up
-            ms[0].push_back(a);
-            ms[1].push_back(b);
-            ms[2].push_back(c);
+        for (way & one : ways) {
+            read = 0;
+            const double ms = time_of(n_threads, one.run, n_chunks);
+            if (round > 0) { // the first warms up
+                one.ms.push_back(ms);
+            }
+            if (&one == ways) {
+                share = double(read) / (MATRICES * ROWS);
+            }
         }
     }
-    print("in planes", ms[0]);
-    print("in planes, all bits", ms[1]);
-    print("q4_K, eight rows", ms[2]);
+    for (const way & one : ways) {
+        print(one.name, one.ms);
+    }
     printf("lower bits read: %.1f %% of the rows\n", 100 * share);
     free(planes);
     free(plain);

@@ -40,7 +40,7 @@ template <int F> inline __m256i codes_of_rows(__m256i high, __m256i low) {
     return _mm256_or_si256(_mm256_slli_epi16(_mm256_and_si256(_mm256_srli_epi16(high, 2 * F), two), 2), _mm256_and_si256(_mm256_srli_epi16(low, 2 * F), two));
 }
 
-// values 8 F of both sub-blocks and the eight bytes on, of eight rows
+// values 8 F to 8 F + 7 of both sub-blocks, of eight rows: 64 bytes
 template <int F> inline void put_eight(uint8_t * to, __m256i even, __m256i even_low, __m256i odd, __m256i odd_low) {
     const __m256i a = _mm256_or_si256(codes_of_rows<2 * F>(even, even_low), _mm256_slli_epi16(codes_of_rows<2 * F>(odd, odd_low), 4));
     const __m256i b = _mm256_or_si256(codes_of_rows<2 * F + 1>(even, even_low), _mm256_slli_epi16(codes_of_rows<2 * F + 1>(odd, odd_low), 4));

@@ -10,8 +10,8 @@ namespace {
 
 size_t group_bytes(int64_t n_blocks, int64_t n_tokens) { return GGML_PAD(kept::bytes(n_blocks, n_tokens), 64); }
 
-// Groups [first, last) for at most 8 tokens. The lower bits of a group are read while the upper ones of the next are
-// computed: they are asked for before, as the memory takes longer than a row.
+// Groups [first, last) for at most 8 tokens. The lower bits of a group are asked for while the upper bits of the next one are
+// computed, and used after that.
 template <int MAX_TOKENS>
 int64_t few_tokens(const matrix & w, int64_t first, int64_t last, const input * x, int64_t n_tokens, float margin, float * y, int64_t stride, char * scratch) {
     const size_t bytes = group_bytes(w.n_blocks, n_tokens);

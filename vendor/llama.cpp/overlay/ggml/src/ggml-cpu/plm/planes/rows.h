@@ -52,7 +52,7 @@ struct kept_token {
     uint32_t rows;  // bit r: the lower bits of row r are read
 };
 
-// Scratch memory of one group: `tokens` of it.
+// The scratch memory of one group.
 struct kept {
     kept_block * blocks;
     kept_sums * sums; // [token][block]
