@@ -10,6 +10,7 @@ Paths on the device are absolute, or relative to the folder where a login there 
 from __future__ import annotations
 
 import re
+import secrets
 import shlex
 import time
 from abc import ABC, abstractmethod
@@ -31,6 +32,7 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 KILLED, ILLEGAL = 137, 132  # 128 + SIGKILL, 128 + SIGILL
 _STARTED = b"plm-edge-pid:"  # begins the line on stderr that names the process to stop
+_MARK = "PLM_EDGE_COMMAND"  # the environment variable by which a command's processes are found
 _ANSWER_TIME = 20.0  # seconds that a trivial command may take
 
 
@@ -298,19 +300,20 @@ class Transport(ABC):
         stdout, stderr = bytearray(), bytearray()
         errors = _Stderr(on_stderr or stderr.extend)
         began = time.monotonic()
+        mark = secrets.token_hex(8)
         try:
             code = self._execute(
-                f'echo "{_STARTED.decode()}$$" >&2; {script}',
+                f'export {_MARK}={mark}; echo "{_STARTED.decode()}$$" >&2; {script}',
                 ([stdin] if stdin else []) if isinstance(stdin, bytes) else stdin,
                 on_stdout or stdout.extend,
                 errors,
                 timeout,
             )
         except TimeUp:
-            self._stop(errors.pid)
+            self._stop(errors.pid, mark)
             raise failures.timed_out(self.name, command, timeout or 0) from None
         except KeyboardInterrupt:
-            self._stop(errors.pid)
+            self._stop(errors.pid, mark)
             raise
         errors.flush()
         seconds = time.monotonic() - began
@@ -320,15 +323,26 @@ class Transport(ABC):
             raise error
         return done
 
-    def _stop(self, pid: int | None) -> None:
-        """Kill what a command of ours started: its process group and the process."""
-        if pid is None:
-            return
-        # A login shell may be in one group with ours and all that our command started; or our shell
-        # led the group, and has ended already.
-        script = (
-            f"group=$(ps -o pgid= -p {pid} || cut -d' ' -f5 /proc/{pid}/stat);"
-            f"kill -s KILL -- -$((${{group:-{pid}}})); kill -s KILL {pid}"
+    def _stop(self, pid: int | None, mark: str) -> None:
+        """Kill what a command of ours started: its process group, and all that carry its mark.
+
+        The mark finds a command that had no time to say its number; a system without /proc has
+        the number alone. A command that has not even begun ends when it says its number, since
+        nobody listens.
+        """
+        script = ""
+        if pid is not None:
+            # A login shell may be in one group with ours and all that our command started; or our
+            # shell led the group, and has ended already.
+            script = (
+                f"group=$(ps -o pgid= -p {pid} || cut -d' ' -f5 /proc/{pid}/stat);"
+                f"kill -s KILL -- -$((${{group:-{pid}}})); kill -s KILL {pid}; "
+            )
+        # The mark is written in two parts, so that this script does not find itself.
+        script += (
+            f"for found in $(grep -las {mark[:8]}''{mark[8:]} /proc/[0-9]*/environ"
+            " /proc/[0-9]*/cmdline); do"
+            " found=${found#/proc/}; kill -s KILL ${found%/*}; done"
         )
         with suppress(DeviceError, TimeUp):
             self._execute(script, [], _ignore, _ignore, _ANSWER_TIME)

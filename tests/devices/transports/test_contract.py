@@ -64,12 +64,31 @@ def test_output_comes_while_it_runs(device: Transport) -> None:
 
 
 def test_time_is_up_and_nothing_goes_on(device: Transport) -> None:
-    seconds = f"{random.randrange(10**6, 10**7)}"  # no other test's
+    seconds = _seconds()
     with pytest.raises(failures.TimedOut) as caught:
         device.shell(f"sleep {seconds}; echo never", timeout=1.5)
     assert device.name in caught.value.what
     assert "1.5 s" in caught.value.why
     # what started it is gone, and so is what it had started
+    assert _sleeping(device, seconds) == "0"
+
+
+def test_time_is_up_before_it_has_named_itself(device: Transport) -> None:
+    device.shell("exit 0")  # connects
+    for tenths_of_milliseconds in range(0, 160, 10):
+        seconds = _seconds()
+        with pytest.raises(failures.TimedOut):
+            device.shell(f"sleep {seconds}; echo never", timeout=tenths_of_milliseconds / 1e4)
+        assert _sleeping(device, seconds) == "0"
+
+
+def _seconds() -> str:
+    """For how long to sleep: as no other test does."""
+    return f"{random.randrange(10**6, 10**7)}"
+
+
+def _sleeping(device: Transport, seconds: str) -> str:
+    """How many processes there sleep for so long; they get four seconds to end."""
     half = f"{seconds[:3]}''{seconds[3:]}"
     script = f"cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'sleep {half}'"
     for _ in range(20):
@@ -77,7 +96,7 @@ def test_time_is_up_and_nothing_goes_on(device: Transport) -> None:
         if left == "0":
             break
         time.sleep(0.2)
-    assert left == "0"
+    return left
 
 
 def test_a_failure_is_told(device: Transport) -> None:
