@@ -230,6 +230,7 @@ class Campaign:
             "decode": [round(layer.zeros, 4) for layer in layers],
             "decode_mean": round(zero_share(layers) or 0.0, 4),
             "low_read": low_share(layers),
+            "head_read": ours.head_read,
         }
 
     @contextmanager

@@ -148,7 +148,9 @@ def run(args: argparse.Namespace) -> None:
         "model_bytes": {layout: path.stat().st_size for layout, path in models.items()},
         "preparation_s": preparation,
         "weights_bytes_per_token": {
-            "sparse": required_bytes.weights(models["edge"], zeros, found["zeros"]["low_read"]),
+            "sparse": required_bytes.weights(
+                *(models["edge"], zeros, found["zeros"]["low_read"], found["zeros"]["head_read"])
+            ),
             "dense": required_bytes.weights(models["stock"], 0.0),
         },
         **found,

@@ -69,6 +69,7 @@ def prepare(
     for layout in missing:
         stamps[layout].unlink(missing_ok=True)
         options = ["--quant", QUANT, "--layout", layout, "--out", str(models[layout]), "--quiet"]
+        options += ["--calibrate", "default"] if layout == "edge" else []
         command = ["-c", CONVERT, "convert", str(source), *options]
         seconds[f"convert ({layout})"] = _run(f"convert to the {layout} layout", command)
         stamps[layout].write_text(json.dumps(made_from))
@@ -117,6 +118,7 @@ def _code(*scripts: str) -> str:
     digest = hashlib.sha256()
     folders = (ROOT / "converters", ROOT / "plm_edge/model")
     code = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    code += sorted((ROOT / "plm_edge/quality").glob("calibration.*"))
     for path in (*(ROOT / "benchmarks" / name for name in scripts), *code):
         digest.update(path.read_bytes())
     return digest.hexdigest()

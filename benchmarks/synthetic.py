@@ -14,6 +14,13 @@ Phi(LEAN / sqrt 2): 0.90 for 1.81. Half of the variance of a row's product comes
 all tokens share: some neurons fire often and some hardly ever, as in a trained model.
 (Large embeddings rather than tiny o_proj and down_proj: those would fall below what the f16 block
 scales of K-quants resolve, and at a hundredth the zeros fade to 79 % in the last layer.)
+
+How logits get a realistic spread: column k of the embedding has a variance of its own, falling as
+1 / sqrt(rank), with the ranks in random order. Hidden states have it too, so the logits' spectrum
+falls as 1 / sqrt(rank), as that of SmolLM2's does. The last norm's weights have random signs, so
+that a token does not predict itself, and a size that gives logits a standard deviation of SPREAD
+nats over the vocabulary: some tokens are likely, and a tail counts, as in a trained model
+(docs/lab/head.md has both measured).
 """
 
 from __future__ import annotations
@@ -25,7 +32,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 
@@ -48,6 +55,7 @@ from testkit.checkpoints import (
 ROOT = Path(__file__).resolve().parents[1]
 PLM_1_8B = PlmShape(32, 2048, 16, 128, 64, 128, 512, 8192, 151_936)
 LEAN = 1.81
+SPREAD = 4.4  # nats
 DEVIATION = 0.02  # of an ordinary weight
 SHARD_BYTES = 1 << 30
 BLOCK_VALUES = 1 << 22  # 16 MiB of float32: one unit of work for a thread
@@ -66,26 +74,53 @@ def noise(key: list[int], out: NDArray[np.float32]) -> None:
     np.random.Generator(np.random.Philox(key)).standard_normal(out=out, dtype=np.float32)
 
 
-def _block(name: str, shape: tuple[int, ...], m: NDArray[np.float32], key: list[int]) -> bytes:
+@dataclass(frozen=True)
+class Directions:
+    """What the weights of a checkpoint share, [hidden] each.
+
+    Attributes:
+        common: m, of +1 and -1.
+        spread: of each column of the embedding, the standard deviation; its mean square is 1.
+        last_norm: the weights of the last norm.
+    """
+
+    common: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    last_norm: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, hidden: int, seed: int) -> Directions:
+        random = np.random.Generator(np.random.Philox([seed, -1 & 0xFFFF, 0]))
+        common = np.where(random.random(hidden) < 0.5, -1.0, 1.0)
+        variance = np.sqrt(1 / (1 + random.permutation(hidden)))
+        variance *= hidden / variance.sum()
+        signs = np.where(random.random(hidden) < 0.5, -1.0, 1.0)
+        # a logit is 1000 DEVIATION sum (w + m) norm (w' + m) / sqrt 2: its variance over w
+        deviation = 1000 * DEVIATION * math.sqrt((np.square(variance) + variance).sum() / 2)
+        last_norm = signs * SPREAD / deviation
+        arrays = (common, np.sqrt(variance), last_norm)
+        return cls(*(a.astype(np.float32) for a in arrays))
+
+
+def _block(name: str, shape: tuple[int, ...], shared: Directions, key: list[int]) -> bytes:
     """A block of rows of tensor `name`, bf16. key: seed, tensor and block, which alone decide the
     values, so that threads do not."""
     if "norm" in name:
-        # The last one takes the embeddings' thousand back from the logits.
-        value = 0.001 if name == "model.norm.weight" else 1.0
-        return to_bf16(np.full(shape, value, np.float32)).tobytes()
+        one = np.ones(shape, np.float32)
+        return to_bf16(shared.last_norm.copy() if name == "model.norm.weight" else one).tobytes()
     w = np.empty(shape, np.float32)
     noise(key, w)
     if "embed_tokens" in name:
-        w = (w + m) * np.float32(1000)
+        w = (w * shared.spread + shared.common) * np.float32(1000)
     elif "up_proj" in name:
-        w -= m * np.float32(LEAN / math.sqrt(shape[1]))
+        w -= shared.common * np.float32(LEAN / math.sqrt(shape[1]))
     w *= np.float32(DEVIATION)
     return to_bf16(w).tobytes()
 
 
 def _blocks(
-    names: list[str], shape: PlmShape, seed: int, m: NDArray[np.float32]
-) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.float32], list[int]]]:
+    names: list[str], shape: PlmShape, seed: int, shared: Directions
+) -> Iterator[tuple[str, tuple[int, ...], Directions, list[int]]]:
     """The arguments of `_block` for each block of the tensors, in the order of the file."""
     order = {name: i for i, name in enumerate(shape.tensors())}
     for name in names:
@@ -93,7 +128,7 @@ def _blocks(
         step = max(1, BLOCK_VALUES // math.prod(size[1:]))
         for start in range(0, size[0], step):
             rows = min(step, size[0] - start)
-            yield name, (rows, *size[1:]), m, [seed, order[name], start]
+            yield name, (rows, *size[1:]), shared, [seed, order[name], start]
 
 
 def _shards(shape: PlmShape) -> list[list[str]]:
@@ -126,15 +161,14 @@ def _header(names: list[str], shape: PlmShape) -> bytes:
 
 def write_weights(folder: Path, shape: PlmShape, seed: int) -> None:
     """All shards and their index. Memory stays at a few blocks, whatever the size."""
-    signs = np.random.Generator(np.random.Philox([seed, -1 & 0xFFFF, 0])).random(shape.hidden)
-    m = np.where(signs < 0.5, -1.0, 1.0).astype(np.float32)
+    shared = Directions.of(shape.hidden, seed)
     groups = _shards(shape)
     weight_map: dict[str, str] = {}
     with ThreadPoolExecutor(2) as pool:
         for i, names in enumerate(groups):
             file = folder / f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors"
             partial = file.with_suffix(".partial")
-            work = _blocks(names, shape, seed, m)
+            work = _blocks(names, shape, seed, shared)
             with partial.open("wb") as out:
                 out.write(_header(names, shape))
                 while batch := list(islice(work, 4)):

@@ -139,7 +139,7 @@ class sampler {
 };
 
 void finish(bool reached) {
-    say("done", { { "reached", reached }, { "peak_rss_bytes", peak_rss() }, { "rows", read_rows() } });
+    say("done", { { "reached", reached }, { "peak_rss_bytes", peak_rss() }, { "rows", read_rows() }, { "head_read", read_head() } });
 }
 
 void loads(const json & request) {

@@ -14,6 +14,7 @@ __attribute__((weak)) int plm_edge_sparsity_layers();
 __attribute__((weak)) void plm_edge_sparsity_reset();
 __attribute__((weak)) bool plm_edge_sparsity_get(int, uint64_t *, uint64_t *);
 __attribute__((weak)) bool plm_edge_planes_get(int, uint64_t *, uint64_t *);
+__attribute__((weak)) void plm_edge_head_get(uint64_t *, uint64_t *);
 }
 #endif
 
@@ -22,14 +23,16 @@ struct counters {
     void (*reset)() = nullptr;
     bool (*get)(int, uint64_t *, uint64_t *) = nullptr;
     bool (*get_low)(int, uint64_t *, uint64_t *) = nullptr;
+    void (*get_head)(uint64_t *, uint64_t *) = nullptr;
 
-    explicit operator bool() const { return layers && reset && get && get_low; }
+    explicit operator bool() const { return layers && reset && get && get_low && get_head; }
 
     void look_into(void * library) {
         layers = (decltype(layers)) dlsym(library, "plm_edge_sparsity_layers");
         reset = (decltype(reset)) dlsym(library, "plm_edge_sparsity_reset");
         get = (decltype(get)) dlsym(library, "plm_edge_sparsity_get");
         get_low = (decltype(get_low)) dlsym(library, "plm_edge_planes_get");
+        get_head = (decltype(get_head)) dlsym(library, "plm_edge_head_get");
     }
 };
 
@@ -52,11 +55,12 @@ static const counters & found() {
 #if defined(__APPLE__)
         them.look_into(RTLD_DEFAULT);
 #else
-        if (plm_edge_sparsity_layers && plm_edge_sparsity_reset && plm_edge_sparsity_get && plm_edge_planes_get) {
+        if (plm_edge_sparsity_layers && plm_edge_sparsity_reset && plm_edge_sparsity_get && plm_edge_planes_get && plm_edge_head_get) {
             them.layers = plm_edge_sparsity_layers;
             them.reset = plm_edge_sparsity_reset;
             them.get = plm_edge_sparsity_get;
             them.get_low = plm_edge_planes_get;
+            them.get_head = plm_edge_head_get;
         } else {
             dl_iterate_phdr(look_into, &them);
         }
@@ -81,4 +85,12 @@ json read_rows() {
         }
     }
     return all;
+}
+
+json read_head() {
+    uint64_t rows = 0, read = 0;
+    if (found()) {
+        found().get_head(&rows, &read);
+    }
+    return rows ? json(double(read) / double(rows)) : json();
 }

@@ -65,9 +65,9 @@ json restored(const json & request) { // 0 bytes: it does not fit
 }
 
 json counted(const json &) {
-    const json rows = read_rows();
+    const json rows = read_rows(), head = read_head();
     reset_rows();
-    return { { "rows", rows } };
+    return { { "rows", rows }, { "head_read", head } };
 }
 
 json measured(const json &) {

@@ -25,6 +25,7 @@ from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.engine import library
 from plm_edge.model import ggml_types, gguf_file
 from plm_edge.model.description import ARCH, PREFIX, Layout, describe
+from plm_edge.model.gguf_file import COARSE
 
 _TYPES = {name: GGMLQuantizationType(n) for n, (name, _, _) in ggml_types.TENSOR_TYPES.items()
           if n in GGMLQuantizationType._value2member_map_}  # fmt: skip
@@ -49,10 +50,15 @@ class GgufTensor:
     shape: tuple[int, ...]
     offset: int
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        block, size = GGML_QUANT_SIZES[self.type]
+        return columns(self.shape) // block * size
+
     def read_rows(self, first: int, into: Bytes) -> None:
         """See `tensors.Tensor`."""
-        block, size = GGML_QUANT_SIZES[self.type]
-        self.read_bytes(first * columns(self.shape) // block * size, into)
+        self.read_bytes(first * self.row_bytes, into)
 
     def read_bytes(self, start: int, into: Bytes) -> None:
         """See `tensors.Tensor`."""
@@ -71,6 +77,18 @@ class GgufTensor:
                 f"{self.path} had byte {start + count} when it was opened",
                 "leave the file alone while it is converted, and start again",
             )
+
+
+def tensor_of(content: gguf_file.GGUFFile, entry: gguf_file.Tensor, fd: int) -> GgufTensor:
+    """Returns a tensor of an open file.
+
+    Raises:
+        PlmEdgeError: it has a type that the gguf package does not know.
+    """
+    if entry.type not in _TYPES:
+        raise _unfit(content.path, f"{entry.name} has the type {entry.type}")
+    shape = tuple(reversed(entry.shape))
+    return GgufTensor(content.path, fd, entry.name, _TYPES[entry.type], shape, entry.offset)
 
 
 def read_config(content: gguf_file.GGUFFile) -> PlmConfig:
@@ -141,7 +159,10 @@ def match_tensors(
     Raises:
         PlmEdgeError: a tensor is missing, unknown, or has another shape than it should.
     """
-    specs, stored = tensor_specs(config), {tensor.name: tensor for tensor in content.tensors}
+    specs = tensor_specs(config)
+    # what a calibration added is of the output matrix as it is there (quality/calibration.py)
+    own = [tensor for tensor in content.tensors if not tensor.name.startswith(COARSE)]
+    stored = {tensor.name: tensor for tensor in own}
     in_planes = describe(content).planes
     form_in_planes = planes.Planes(library.load().ggml) if in_planes else None
     for name in {spec.name for spec in specs} ^ set(stored):
@@ -156,10 +177,7 @@ def match_tensors(
                 content.path,
                 f"{spec.name} has the shape {list(shape)}, its keys make it {list(lies.shape)}",
             )
-        if entry.type not in _TYPES:
-            raise _unfit(content.path, f"{spec.name} has the type {entry.type}")
-        tensor: Tensor
-        tensor = GgufTensor(content.path, fd, spec.name, _TYPES[entry.type], shape, entry.offset)
+        tensor: Tensor = tensor_of(content, entry, fd)
         if form_in_planes and spec.name in in_planes:
             if not planes.fits(tensor.type, shape):
                 raise _unfit(content.path, f"{spec.name} cannot be in planes, as its keys say")
@@ -170,11 +188,20 @@ def match_tensors(
 
 def model_keys(content: gguf_file.GGUFFile) -> Keys:
     """Returns the file's keys, as far as they are about the model."""
+    return _keys(content, (PREFIX, *_DROPPED))
+
+
+def all_keys(content: gguf_file.GGUFFile) -> Keys:
+    """Returns the file's keys, but for those that a writer sets itself."""
+    return _keys(content, _DROPPED)
+
+
+def _keys(content: gguf_file.GGUFFile, dropped: tuple[str, ...]) -> Keys:
     if content.keys.get("split.count", 1) != 1:
         raise _unfit(content.path, "it is one of several files (split.count)")
     keys: Keys = {}
     for name, value in content.keys.items():
-        if name.startswith((PREFIX, *_DROPPED)):
+        if name.startswith(dropped):
             continue
         if not isinstance(value, gguf_file.Array):
             keys[name] = GGUFValue(value, _VALUE_TYPES[content.key_types[name]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.cli import options, quants
+from plm_edge.cli import calibration, options, quants
 from plm_edge.cli.bar import Bar
 from plm_edge.store import registry
 
@@ -43,6 +44,15 @@ def convert(
     imatrix: Annotated[
         Path | None,
         typer.Option(help="An importance matrix, made by plm-edge imatrix or llama-imatrix."),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|default",
+            help="A text that the model reads, so that it later reads less for a token "
+            "(docs/convert.md); default is a text of ours. A GGUF of another model can be "
+            "calibrated, too.",
+        ),
     ] = None,
     layout: Annotated[
         str,
@@ -87,6 +97,11 @@ def convert(
             "plm-edge convert FOLDER; see plm-edge convert --help",
             ExitCode.USAGE,
         )
+    words = None if calibrate is None else calibration.read(calibrate)
+    plain = quant is None and recipe is None and imatrix is None
+    if words is not None and plain and _is_of_others(checkpoint):
+        _calibrate_only(checkpoint, words, out, threads, json=json)
+        return
     with console.progress() as display:
         report = run(
             checkpoint,
@@ -109,10 +124,37 @@ def convert(
         console.warn(f"the file is written, but not remembered for `plm-edge run`: {error}")
     for warning in report.warnings:
         console.warn(warning)
+    made = None if words is None else calibration.run(report.out, words, report.out, threads)
     if json:
-        console.emit_json({"schema": "plm-edge/convert/1", **report.as_dict()})
+        added = {"calibration": calibration.as_dict(made)} if made else {}
+        console.emit_json({"schema": "plm-edge/convert/1", **report.as_dict(), **added})
+        return
+    _show(report)
+    if made:
+        calibration.show(made)
+
+
+def _calibrate_only(
+    model: Path, words: str, out: Path | None, threads: int | None, *, json: bool
+) -> None:
+    target = out or Path(f"{model.stem}-calibrated.gguf")
+    made = calibration.run(model, words, target, threads)
+    with contextlib.suppress(OSError):
+        registry.add_model(target, model.absolute(), "")
+    if json:
+        made_json = {"out": str(made.out), **calibration.as_dict(made)}
+        console.emit_json({"schema": "plm-edge/calibrate/1", **made_json})
     else:
-        _show(report)
+        calibration.show(made)
+
+
+def _is_of_others(path: Path) -> bool:
+    """Whether it is a GGUF of another model than PLM, which can only be calibrated."""
+    from plm_edge.converters.sources.source import is_gguf
+    from plm_edge.model import gguf_file
+    from plm_edge.model.description import ARCH
+
+    return is_gguf(path) and gguf_file.read(path).architecture != ARCH
 
 
 def _show(report: Report) -> None:

@@ -1,4 +1,5 @@
-"""What the engine leaves out on purpose: lower bits of rows that squared ReLU makes zero anyway.
+"""What the engine leaves out on purpose: lower bits of rows that squared ReLU makes zero anyway,
+and exact logits of tokens that are unlikely.
 
 What is set holds for the whole process; set it while nothing computes.
 """
@@ -20,6 +21,10 @@ def is_exact() -> bool:
     return os.environ.get(EXACT_VARIABLE) == "1"
 
 
+MARGIN = 1.0
+"""Standard deviations, unless `Approximations.margin` said otherwise."""
+
+
 class Approximations:
     """The switches of the loaded engine.
 
@@ -28,7 +33,7 @@ class Approximations:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lib = cpu_library.find(folder, "plm_edge_planes_margin")
+        self._lib = cpu_library.find(folder, "plm_edge_head_divergence")
 
     def exact(self, exact: bool) -> None:
         """Compute all that is left out otherwise."""
@@ -37,6 +42,12 @@ class Approximations:
 
     def margin(self, deviations: float) -> None:
         """Read the lower bits of rows that the upper ones do not put so many standard deviations
-        below zero; 1 unless it is set."""
+        below zero."""
         if self._lib:
             self._lib.plm_edge_planes_margin(ctypes.c_float(deviations))
+
+    def divergence(self, nats: float) -> None:
+        """Make so many logits exact that the others cost less KL divergence than this a token, by
+        estimate; 0.0015 unless it is set."""
+        if self._lib:
+            self._lib.plm_edge_head_divergence(ctypes.c_float(nats))

@@ -37,6 +37,7 @@ class Context:
 
     Args:
         bindings: llama-cpp-python's module.
+        library: libllama, for what the module lacks.
         model: must outlive the context.
         options: all but those that say how the file is loaded.
         n_ctx: tokens of context, of all sequences together.
@@ -58,6 +59,7 @@ class Context:
     def __init__(
         self,
         bindings: Any,
+        library: ctypes.CDLL,
         model: Model,
         options: Options,
         *,
@@ -65,7 +67,7 @@ class Context:
         threads: int,
         callbacks: Callbacks,
     ) -> None:
-        self._lc, self._callbacks = bindings, callbacks
+        self._lc, self._llama, self._callbacks = bindings, library, callbacks
         params = bindings.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = min(options.n_ubatch, n_ctx)
@@ -92,6 +94,7 @@ class Context:
         self._abortable: bool | None = None  # what the engine was told last
         self.n_changes = 0
         self._n_wanted = 0  # rows of the last batch that have logits
+        self.full_logits(options.full_logits)
         self._one = (ctypes.c_int32 * 1)()
         self._next = bindings.llama_batch_get_one(self._one, 1)
 
@@ -177,6 +180,14 @@ class Context:
         """
         pointer = ctypes.cast(self._lc.llama_get_logits(self._handle), _FLOATS)
         return np.ctypeslib.as_array(pointer, (self._n_wanted, self.n_vocab))
+
+    def full_logits(self, full: bool) -> None:
+        """Say whether from the next batch on every logit is exact, as it is unless this was called.
+
+        With False those that hardly count may be coarse, where the model's output matrix has a
+        coarse form (converters/head): enough to pick the next token.
+        """
+        self._llama.plm_edge_full_logits(ctypes.c_void_p(self._handle), ctypes.c_bool(full))
 
     def row_logits(self, row: int = -1) -> Logits:
         """Returns [n_vocab] of one row of the last batch; a view as that of `logits`.

@@ -50,6 +50,9 @@ class Options:
             process while the session is open; it is there to measure what skipping changes.
         exact: nothing is approximated (engine/approximations.py), for the whole process while the
             session is open.
+        planes: lower bits of W_up are left out for rows that squared ReLU makes zero. Off, it is so
+            for the whole process while the session is open.
+        full_logits: every logit is exact; `Context.full_logits` changes it.
         check_memory: refuse in advance what will not fit.
         n_seq_max: most sequences at once; each has its share of `n_ctx`.
         prompts: where computed prompts are kept on disk; None keeps none. A program that others
@@ -72,6 +75,8 @@ class Options:
     repack: bool = True
     skip_zeros: bool = True
     exact: bool = False
+    planes: bool = True
+    full_logits: bool = True
     check_memory: bool = True
     n_seq_max: int = 1
     prompts: PromptFolder | None = None

@@ -11,13 +11,14 @@ and the computation.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from plm_edge.engine import accelerators, library
-from plm_edge.engine.approximations import Approximations, is_exact
+from plm_edge.engine.approximations import MARGIN, Approximations, is_exact
 from plm_edge.engine.callbacks import Callbacks
 from plm_edge.engine.context import Context
 from plm_edge.engine.log import KVReport, engine_log
@@ -70,6 +71,7 @@ class Session:
         try:
             self.context = Context(
                 engine.bindings,
+                engine.llama,
                 self.model,
                 options,
                 n_ctx=chosen.n_ctx,
@@ -85,6 +87,8 @@ class Session:
             self.rows.skip(False)
         if options.exact:
             self.approximations.exact(True)
+        if not options.planes:
+            self.approximations.margin(math.inf)
         self.prompts: PromptCache | None = None
         if options.prompts is not None:
             self.prompts = PromptCache(
@@ -181,6 +185,8 @@ class Session:
             self.rows.skip(True)
         if self.options.exact:
             self.approximations.exact(is_exact())
+        if not self.options.planes:
+            self.approximations.margin(MARGIN)
 
     def __enter__(self) -> Session:
         return self

@@ -42,7 +42,7 @@ class RowCounts:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lib = cpu_library.find(folder, "plm_edge_planes_get")
+        self._lib = cpu_library.find(folder, "plm_edge_head_get")
         if self._lib:
             self._lib.plm_edge_sparsity_get.restype = ctypes.c_bool
             self._lib.plm_edge_planes_get.restype = ctypes.c_bool
@@ -59,6 +59,14 @@ class RowCounts:
         """
         if self._lib:
             self._lib.plm_edge_sparsity_skip(ctypes.c_bool(zeros))
+
+    def head(self) -> tuple[int, int]:
+        """Returns the rows of the output matrix, and those that were read, summed over the tokens
+        whose logits were computed in two stages since the last reset."""
+        counts = ctypes.c_uint64(), ctypes.c_uint64()
+        if self._lib:
+            self._lib.plm_edge_head_get(*map(ctypes.byref, counts))
+        return counts[0].value, counts[1].value
 
     def read(self) -> list[LayerRows]:
         """Returns the layers that were computed since the last reset; empty where nothing is

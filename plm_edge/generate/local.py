@@ -123,6 +123,8 @@ class LocalGeneration:
     def _pieces(self) -> Iterator[bytes]:
         """The bytes of each new token. Sets `stop_reason` when it ends."""
         self._session.rows.reset()
+        # Of logits that nobody looks at, only the likeliest need be right.
+        self._session.context.full_logits(bool(self.request.logprobs or self.request.grammar))
         others = OtherPrograms()
         started = time.perf_counter()
         try:
@@ -137,6 +139,7 @@ class LocalGeneration:
         finally:
             del self.logprobs[len(self.tokens) :]  # of tokens that a stop string left out
             self._other_cores = others.cores()
+            self._session.context.full_logits(self._session.options.full_logits)
             self._held.keep(self._n_prefilled)
 
     def _decode(self, started: float) -> Iterator[bytes]:

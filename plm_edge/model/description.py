@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from plm_edge.model.gguf_file import Array, GGUFFile
+from plm_edge.model.gguf_file import COARSE, Array, GGUFFile
 
 ARCH = "plm"
 """What general.architecture says of a PLM."""
@@ -42,6 +42,7 @@ class Description:
         layout: edge where LAYOUT_VERSION_KEY is there, whatever its version.
         layout_version: the version of the edge layout; None for the stock layout.
         planes: the names of the tensors that are in planes.
+        two_stages: the output matrix has a coarse form beside it.
         recipe: the recipe by which plm-edge quantised it; empty for another program's file.
         file_type: general.file_type, llama.cpp's number for a quantisation.
         source: the repository, folder or file that it was converted from; empty where unknown.
@@ -59,6 +60,7 @@ class Description:
     layout: Layout
     layout_version: int | None
     planes: frozenset[str]
+    two_stages: bool
     recipe: str
     file_type: int | None
     source: str
@@ -89,6 +91,7 @@ def describe(model: GGUFFile) -> Description:
         layout="stock" if version is None else "edge",
         layout_version=_number(version),
         planes=_texts(model.keys.get(PLANES_KEY), len(model.tensors)),
+        two_stages=any(tensor.name.startswith(COARSE) for tensor in model.tensors),
         recipe=_text(model.keys.get(RECIPE_KEY)),
         file_type=_number(model.keys.get("general.file_type")),
         source=_text(model.keys.get(SOURCE_KEY)),

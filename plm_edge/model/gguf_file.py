@@ -23,6 +23,9 @@ from plm_edge.model.ggml_types import TENSOR_TYPES
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
+COARSE = "output.coarse."
+"""How the names of the tensors begin that a calibration adds (`converters/head`): another form of
+the output matrix, and no weights of their own."""
 MAX_STRING = 1 << 26  # 64 MiB; the longest real ones are chat templates
 MAX_HEADER = 1 << 28  # 256 MiB; vocabularies take some 10
 MAX_DEPTH = 4  # arrays of arrays exist in the format, not in the wild
@@ -129,7 +132,7 @@ class GGUFFile:
     @cached_property
     def n_params(self) -> int:
         """Number of all weights in this file."""
-        return sum(tensor.n_values for tensor in self.tensors)
+        return sum(t.n_values for t in self.tensors if not t.name.startswith(COARSE))
 
     def arch_key(self, name: str, default: Any = None) -> Any:
         """Returns the value of `{architecture}.{name}`."""

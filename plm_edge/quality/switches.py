@@ -18,6 +18,7 @@ from plm_edge.base.progress import NoProgress, Progress
 from plm_edge.engine.options import Options
 from plm_edge.machine.threads import default_threads
 from plm_edge.quality import predictions, reference, text
+from plm_edge.quality.misses import Misses
 from plm_edge.quality.predictions import Rows
 from plm_edge.quality.text import Chunks
 
@@ -25,6 +26,7 @@ Claim = Literal["exact", "rounds", "approximates"]
 OFF = Options(kv="f32", flash_attn="off", threads=1, repack=False, skip_zeros=False, exact=True)
 """No flash attention, one thread, the cache in 32 bits, a chunk computed at once, weights as they
 lie in the file, every row of W_down read, and nothing approximated."""
+FLASH = replace(OFF, flash_attn="on")
 ON = Options(kv="f32", flash_attn="on", threads=1)
 """What is exact is compared with this, too: all else on."""
 
@@ -54,6 +56,9 @@ class Found:
         same: whether all log probabilities have the same bits.
         kl, kl_max: KL divergence from the predictions without it, nats a token, mean and largest.
         same_top: share of tokens with the same likeliest token, 0 to 1.
+        missed: of a switch that approximates, by name (`misses.WAYS`): of the tokens that a way of
+            sampling picks from without the switch, the share that it would not pick from with it,
+            0 to 1.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Found:
     kl: float
     kl_max: float
     same_top: float
+    missed: dict[str, float]
 
     @property
     def holds(self) -> bool:
@@ -99,13 +105,20 @@ def switches(n_ctx: int) -> list[Switch]:
             replace(OFF, n_ubatch=1, exact=False),
             replace(OFF, n_ubatch=1),
         ),
+        Switch(
+            "logits in two stages, tokens one by one",
+            "approximates",
+            replace(OFF, n_ubatch=1, exact=False, planes=False, full_logits=False),
+            replace(OFF, n_ubatch=1),
+        ),
         Switch("weights repacked", "rounds", replace(OFF, repack=True)),
         Switch("flash attention", "rounds", replace(OFF, flash_attn="on")),
         Switch("prompts in micro-batches of 32", "rounds", replace(OFF, n_ubatch=min(32, n_ctx))),
         Switch("tokens one by one", "rounds", replace(OFF, n_ubatch=1)),
         Switch("cache in f16", "rounds", replace(OFF, kv="f16")),
-        Switch("cache in q8_0", "approximates", replace(OFF, kv="q8_0")),
-        Switch("cache in q4_0", "approximates", replace(OFF, kv="q4_0")),
+        # a cache of values, where a model has one, is quantised with flash attention alone
+        Switch("cache in q8_0", "approximates", replace(FLASH, kv="q8_0"), FLASH),
+        Switch("cache in q4_0", "approximates", replace(FLASH, kv="q4_0"), FLASH),
     ]
 
 
@@ -152,15 +165,21 @@ def _compare(
 ) -> Found:
     same, at = True, 0
     kl, tops = [], []
+    misses = Misses() if switch.claim == "approximates" else None
     for rows in _rows(model, words, known.shape[1], n_ctx, most, switch.options):
         before = known[at : at + len(rows)]
         same = same and np.array_equal(rows, before)
         kl.append((np.exp(before) * (before - rows)).sum(1, dtype=np.float64))
         tops.append(before.argmax(1) == rows.argmax(1))
+        if misses:
+            misses.add(before, rows)
         at += len(rows)
     all_kl = np.concatenate(kl)
     top = float(np.concatenate(tops).mean())
-    return Found(switch.name, switch.claim, same, float(all_kl.mean()), float(all_kl.max()), top)
+    return Found(
+        *(switch.name, switch.claim, same, float(all_kl.mean()), float(all_kl.max()), top),
+        misses.shares() if misses else {},
+    )
 
 
 def _rows(

@@ -17,6 +17,8 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.engine.vocabulary import Vocabulary
 
 BUNDLED = Path(__file__).with_name("text.txt")
+_CALIBRATION = Path(__file__).with_name("calibration.txt")
+_MODULES, _CHARACTERS = 10, 1200  # of this program's own text, for a calibration
 SHORTEST = 4  # tokens of a chunk: its second half must judge one
 
 
@@ -93,6 +95,16 @@ def read(path: Path) -> str:
             "give a text of some thousand words of the kind that the model is for",
         )
     return text.removesuffix("\n")
+
+
+def for_calibration() -> str:
+    """Returns a text of many kinds, written for it, and after it beginnings of this program's own
+    modules: some 6,000 tokens, other than `BUNDLED` in all."""
+    package = Path(__file__).parents[1]
+    modules = sorted(package.glob("*/*.py"))
+    taken = modules[:: max(1, len(modules) // _MODULES)]
+    parts = [path.read_text(encoding="utf-8")[:_CHARACTERS] for path in taken]
+    return "\n\n".join([read(_CALIBRATION), *parts])
 
 
 def cut(vocabulary: Vocabulary, text: str, n_ctx: int, most: int | None = None) -> Chunks:

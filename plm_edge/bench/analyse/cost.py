@@ -2,8 +2,10 @@
 
 Decode of one token with n cached tokens reads every weight once and the cache once:
 
-    bytes = W - D·z - L·s + n·k  W: weights that a token uses; D: W_down; z: share of zero rows;
-                                 L: lower bits of W_up in planes; s: share of rows without them
+    bytes = W - D·z - L·s - H·u + n·k
+                                 W: weights that a token uses; D: W_down; z: share of zero rows;
+                                 L: lower bits of W_up in planes; s: share of rows without them;
+                                 H: an output matrix with a coarse form; u: its rows not read
     flops = 2·(P - P_D·z) + a·n  k: cache bytes a token; P: parameters of W; a: of attention
 
 Embeddings that are not the output matrix as well are one row, and are left out.
@@ -16,7 +18,7 @@ from statistics import NormalDist
 
 from plm_edge.model import sizes
 from plm_edge.model.description import describe
-from plm_edge.model.gguf_file import GGUFFile, Tensor
+from plm_edge.model.gguf_file import COARSE, GGUFFile, Tensor
 from plm_edge.model.sizes import LOW_SHARE
 
 # As `plm-edge profile` counts them in a step of PLM, views apart; others have about as many.
@@ -24,6 +26,9 @@ NODES_A_LAYER, NODES_BESIDES = 22, 6
 OPEN = 0.4
 """How much farther down the lower bits are read than to zero, in spreads of the rows' values: by
 the engine's counts 0.35 on tiny-plm and 0.42 on the synthetic 1.8B (tests/bench/test_cost.py)."""
+HEAD_UNREAD = 0.83
+"""The share of an output matrix's rows that are not read where it has a coarse form, by the
+engine's counts on the synthetic 1.8B (docs/lab/head.md)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Cost:
     kv_bytes: int  # a cached token, all layers
     attention_products: int  # multiplications a token and cached token, absorbed form
     low_bytes: int = 0  # lower bits of W_up in planes
+    head_bytes: int = 0  # of an output matrix with a coarse form
     nodes: int = 0  # operations of the graph, each of which all threads begin together
     types: tuple[tuple[str, int, int], ...] = ()  # of matrices: type, params, and of these W_down's
 
@@ -49,6 +55,7 @@ class Cost:
     def decode_bytes(self, depth: float, zeros: float | None) -> float:
         """Bytes that one token reads with `depth` tokens in the cache."""
         skipped = self.down_bytes * (zeros or 0.0) + self.low_bytes * low_skipped(zeros or 0.0)
+        skipped += self.head_bytes * HEAD_UNREAD
         return self.weight_bytes - skipped + depth * self.kv_bytes
 
     def decode_flops(self, depth: float, zeros: float | None) -> float:
@@ -83,7 +90,11 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
     tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
     used = [t for t in header.tensors if tied or not t.name.startswith("token_embd")]
     down = [t for t in used if ".ffn_down." in t.name] if sparse else []
-    in_planes = describe(header).planes if sparse else frozenset()
+    said = describe(header)
+    in_planes = said.planes if sparse else frozenset()
+    head = "token_embd.weight" if tied else "output.weight"
+    two_stages = sparse and said.two_stages
+    weights = [tensor for tensor in used if not tensor.name.startswith(COARSE)]
     low = sum(LOW_SHARE * tensor.n_bytes for tensor in used if tensor.name in in_planes)
     shape = sizes.kv_shape(header)
     products = 0
@@ -100,13 +111,14 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
     return Cost(
         weight_bytes=sum(tensor.n_bytes for tensor in used),
         down_bytes=sum(tensor.n_bytes for tensor in down),
-        params=sum(tensor.n_values for tensor in used),
+        params=sum(tensor.n_values for tensor in weights),
         down_params=sum(tensor.n_values for tensor in down),
         low_bytes=round(low),
+        head_bytes=sum(t.n_bytes for t in weights if two_stages and t.name == head),
         kv_bytes=shape.bytes_per_token(kv) if shape else 0,
         attention_products=products,
-        nodes=NODES_A_LAYER * (describe(header).n_layers or 0) + NODES_BESIDES,
-        types=_by_type(used, down),
+        nodes=NODES_A_LAYER * (said.n_layers or 0) + NODES_BESIDES,
+        types=_by_type(weights, down),
         attention=latent,
     )
 

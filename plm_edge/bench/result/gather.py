@@ -48,6 +48,7 @@ def _of_model(measured: Measured) -> dict[str, Any]:
         "threads": loaded.threads if loaded else None,
         "zeros": done.zeros if done else None,
         "rows_by_layer": rows,
+        "head_read": done.head_read if done else None,
     }
     if loaded:
         peak = done.peak_rss_bytes if done else None

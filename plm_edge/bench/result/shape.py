@@ -194,6 +194,10 @@ class Point(Part, frozen=True, kw_only=True):
         Meta(description="share of W_down rows that were skipped; null: nothing counts them"),
     ] = UNSET
     rows_by_layer: list[LayerRows] | None = None
+    head_read: Annotated[
+        float | None,
+        Meta(description="share of the output matrix's rows; null: it has no coarse form"),
+    ] = None
     power: PointPower | None = None
     bounds: Bounds | None = None
     instructions: Instructions | None = None

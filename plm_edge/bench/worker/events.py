@@ -59,11 +59,13 @@ class Done:
     Attributes:
         reached: whether the mean is known as well as was wanted.
         rows: rows of W_down that were read, by layer; empty where nothing counts them.
+        head_read: of an output matrix with a coarse form, the share of rows that were read.
         peak_rss_bytes: of the process; None where it means nothing.
     """
 
     reached: bool
     rows: list[LayerRows] = field(default_factory=list)
+    head_read: float | None = None
     peak_rss_bytes: int | None = None
 
     @property

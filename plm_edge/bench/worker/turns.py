@@ -59,6 +59,7 @@ class Engine:
         self._process = Process(libraries)
         self.config = config
         self.position = 0
+        self.head_read: float | None = None  # as `rows` found it
         self.saved: tuple[Path, int] | None = None  # a written cache, and its tokens
         # what it was asked for, for a result that others read: no path of this machine
         self.call = " ".join(
@@ -117,9 +118,12 @@ class Engine:
         self.saved = (file, self.position)
 
     def rows(self) -> list[LayerRows]:
-        """Rows that were read, by layer, since this was asked last. Empty where the engine does not
-        count (upstream's) or the file has no rows to skip."""
-        return [LayerRows(**layer) for layer in self._ask("rows")["rows"]]
+        """Rows that were read, by layer, since this was asked last; `head_read` becomes the share
+        of the output matrix's. Empty where the engine does not count (upstream's) or the file has
+        no rows to skip."""
+        found = self._ask("rows")
+        self.head_read = found["head_read"]
+        return [LayerRows(**layer) for layer in found["rows"]]
 
     def memory(self) -> dict[str, int]:
         """Bytes: VmHWM (peak), VmRSS, RssAnon, RssFile."""

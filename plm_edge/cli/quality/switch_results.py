@@ -53,9 +53,24 @@ def _show(found: list[Found]) -> None:
             f"{100 * one.same_top:.1f} %",
         )
     console.out.print(table)
+    _show_misses([one for one in found if one.claim == "approximates"])
     console.note(
         "against: no flash attention, one thread, the cache in f32, a chunk at once, weights as in "
         "the file, all their rows read; nats a token. "
         "Products of quantised weights round what they are given to 8 bits, which makes more of a "
         "switch that rounds"
     )
+
+
+def _show_misses(found: list[Found]) -> None:
+    """Of the tokens that sampling would pick from, those that it would not with the switch."""
+    names = list(found[0].missed) if found else []
+    table = console.table(
+        "sampling misses, with", *(name.replace("_", " ") for name in names), right=(1, 2, 3, 4)
+    )
+    for one in found:
+        table.add_row(
+            console.cell(one.name), *(f"{100 * one.missed[name]:.2f} %" for name in names)
+        )
+    console.out.print()
+    console.out.print(table)

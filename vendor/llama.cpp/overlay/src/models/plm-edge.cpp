@@ -1,5 +1,7 @@
 // What this library says of itself (plm_edge.engine.library checks it before use), and what upstream's interface lacks.
 
+#include "../../include/plm-logits.h"
+#include "../llama-context.h"
 #include "../llama-model.h"
 
 #include <set>
@@ -22,6 +24,8 @@ extern "C" PLM_EDGE_API const char * plm_edge_build_info(void) {
     return "";
 #endif
 }
+
+void plm_edge_full_logits(llama_context * ctx, bool full) { ctx->set_full_logits(full); }
 
 // Locks the weights that are in this machine's memory, and returns how many bytes: fewer than there are where the system
 // refuses. Upstream's mlock leaves out the buffers of repacked weights, which are most of a K-quant's.

@@ -15,8 +15,12 @@ struct counts {
     std::atomic<uint64_t> read{ 0 };
 
     void reset() { total = read = 0; }
+    void add(uint64_t more_total, uint64_t more_read) {
+        total.fetch_add(more_total, std::memory_order_relaxed);
+        read.fetch_add(more_read, std::memory_order_relaxed);
+    }
 };
-counts down[LAYERS], low[LAYERS];
+counts down[LAYERS], low[LAYERS], head;
 
 bool skips = true;
 
@@ -51,8 +55,7 @@ void add(counts * table, const char * weight, uint64_t total, uint64_t read) {
     }
     const long layer = strtol(weight + 4, nullptr, 10);
     if (layer >= 0 && layer < LAYERS) {
-        table[layer].total.fetch_add(total, std::memory_order_relaxed);
-        table[layer].read.fetch_add(read, std::memory_order_relaxed);
+        table[layer].add(total, read);
     }
 }
 
@@ -65,11 +68,17 @@ void plm_edge_sparsity_reset(void) {
         down[layer].reset();
         low[layer].reset();
     }
+    head.reset();
 }
 
 bool plm_edge_sparsity_get(int layer, uint64_t * rows_total, uint64_t * rows_active) { return get(down, layer, rows_total, rows_active); }
 
 bool plm_edge_planes_get(int layer, uint64_t * rows_total, uint64_t * rows_read) { return get(low, layer, rows_total, rows_read); }
+
+void plm_edge_head_get(uint64_t * rows_total, uint64_t * rows_read) {
+    *rows_total = head.total;
+    *rows_read = head.read;
+}
 
 void plm_edge_sparsity_sum(uint64_t * rows_total, uint64_t * rows_active) {
     *rows_total = 0;
@@ -87,3 +96,5 @@ bool plm_edge_sparsity_skips(void) { return skips; }
 void plm_edge_sparsity_add(const char * weight, uint64_t rows_total, uint64_t rows_active) { add(down, weight, rows_total, rows_active); }
 
 void plm_edge_planes_add(const char * weight, uint64_t rows_total, uint64_t rows_read) { add(low, weight, rows_total, rows_read); }
+
+void plm_edge_head_add(uint64_t rows_total, uint64_t rows_read) { head.add(rows_total, rows_read); }

@@ -1,7 +1,7 @@
 #pragma once
 
 // Rows that were read and rows that there were, by layer, counted at no extra pass: of W_down those that squared ReLU left,
-// of W_up in planes those whose lower bits were read. And whether the other rows of W_down are skipped.
+// of W_up in planes those whose lower bits were read, and of the output matrix those that were. And whether the other rows of W_down are skipped.
 
 #include "ggml-backend.h"
 
@@ -24,6 +24,9 @@ GGML_BACKEND_API bool plm_edge_sparsity_get(int layer, uint64_t * rows_total, ui
 // of W_up in planes, in batches of up to 8 tokens: rows, and rows whose lower bits were read for any of the tokens
 GGML_BACKEND_API bool plm_edge_planes_get(int layer, uint64_t * rows_total, uint64_t * rows_read);
 
+// of the output matrix in two stages (head/head.h): rows, and rows that were read, summed over tokens
+GGML_BACKEND_API void plm_edge_head_get(uint64_t * rows_total, uint64_t * rows_read);
+
 // the same as plm_edge_sparsity_get of all layers together; llama-server finds it by name (ggml_backend_reg_get_proc_address)
 GGML_BACKEND_API void plm_edge_sparsity_sum(uint64_t * rows_total, uint64_t * rows_active);
 
@@ -40,3 +43,4 @@ bool plm_edge_sparsity_skips(void);
 // add to the layer that the weight's name tells; do nothing for other names
 void plm_edge_sparsity_add(const char * weight, uint64_t rows_total, uint64_t rows_active);
 void plm_edge_planes_add(const char * weight, uint64_t rows_total, uint64_t rows_read);
+void plm_edge_head_add(uint64_t rows_total, uint64_t rows_read);

@@ -1,0 +1,198 @@
+"""A model is calibrated: hidden states on some text say how its output matrix is best made coarse.
+
+Our own engine collects the states. Their sums are kept on disk after each chunk, so that an
+interrupted calibration goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.progress import NoProgress, Progress
+from plm_edge.converters.head import form
+from plm_edge.converters.head.states import States, Sums
+from plm_edge.converters.sources import gguf_source
+from plm_edge.converters.tensors import Floats
+from plm_edge.converters.write import amend
+from plm_edge.converters.write.quantize import Quantizer
+from plm_edge.engine import library
+from plm_edge.engine.options import Options
+from plm_edge.model import gguf_file, loadable
+from plm_edge.model.description import describe
+from plm_edge.model.gguf_file import COARSE
+from plm_edge.quality import activations, kept, reference
+from plm_edge.quality.activations import Activations, Inputs
+from plm_edge.quality.kept import KeptSums
+from plm_edge.quality.text import Chunks
+
+N_CTX = 512
+_MATRICES = ("output.weight", "token_embd.weight")  # its own, or the embedding
+
+
+class HiddenStates(Activations):
+    """Moments of what the output matrix is multiplied by."""
+
+    def __init__(self, model: Path) -> None:
+        self._model = model
+        self._sums: Sums | None = None
+        self.resumed = 0
+
+    def states(self) -> States:
+        """Returns what was collected; call it once a text was read."""
+        assert self._sums is not None
+        return self._sums.states()
+
+    def begin(self, chunks: Chunks, how: str) -> int:
+        """See `Activations`."""
+        self.kept = KeptSums(kept.key("states", reference.hash_of(self._model), how, chunks))
+        found = self.kept.read()
+        if found:
+            self.resumed = int(found["chunks"])
+            self._sums = Sums(int(found["tokens"]), found["sum"], found["products"])
+        return self.resumed
+
+    def end_chunk(self, chunk: int) -> None:
+        """See `Activations`."""
+        assert self._sums is not None
+        self.kept.keep(
+            {
+                "chunks": np.array(chunk + 1),
+                "tokens": np.array(self._sums.tokens),
+                "sum": self._sums.sum,
+                "products": self._sums.products,
+            }
+        )
+
+    def wants_input(self, weight: str) -> bool:
+        """See `Activations`."""
+        return weight in _MATRICES
+
+    def take_input(self, weight: str, inputs: Inputs) -> None:
+        """See `Activations`.
+
+        Raises:
+            PlmEdgeError: a value is no finite number.
+        """
+        if not np.isfinite(inputs).all():
+            raise PlmEdgeError(
+                f"the model computes no numbers at {weight}",
+                "its input has values that are infinite or no numbers",
+                "calibrate a model that was made from a sound checkpoint",
+            )
+        if self._sums is None:
+            self._sums = Sums.none(inputs.shape[1])
+        self._sums.add(inputs)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a calibration made.
+
+    Attributes:
+        tokens: that the states are of.
+        resumed: chunks that an earlier, interrupted calibration had read.
+        deviation: of a coarse logit's error, in nats, by the states.
+        matrix_bytes, coarse_bytes: of the output matrix, and of its coarse form.
+        size: of the file.
+    """
+
+    out: Path
+    tokens: int
+    resumed: int
+    deviation: float
+    matrix_bytes: int
+    coarse_bytes: int
+    size: int
+
+
+def calibrate(
+    model: Path,
+    words: str,
+    out: Path,
+    options: Options | None = None,
+    reading: Progress | None = None,
+    making: Progress | None = None,
+    writing: Progress | None = None,
+) -> Calibrated:
+    """Write a GGUF again, with the coarse form of its output matrix. It may be of any model.
+
+    Args:
+        words: the text.
+        out: the file to write; it may be the model itself.
+        options: how the model is computed.
+        reading, making, writing: told of chunks, rows and bytes.
+
+    Raises:
+        PlmEdgeError: it cannot be computed, read or written; `out` is then as it was before.
+        KeyboardInterrupt: `options.stop` said so; call it again to go on.
+    """
+    seen = HiddenStates(model)
+    chosen = options or Options(kv="f32")
+    chunks = activations.read(model, words, N_CTX, None, chosen, seen, reading or NoProgress())
+    with _open(model) as (content, tensors):
+        matrix = next(tensors[name] for name in _MATRICES if name in tensors)
+        rows = matrix.shape[0]
+        quantizer = Quantizer(library.load().ggml)
+
+        def blocks() -> Iterator[Floats]:
+            for first in range(0, rows, form.ROWS):
+                yield _floats(matrix, first, min(form.ROWS, rows - first), quantizer)
+
+        coarse = form.make(blocks, rows, seen.states(), making or NoProgress())
+        kept_tensors = [t for name, t in tensors.items() if not name.startswith(COARSE)]
+        size = amend.amend(
+            out,
+            content.architecture,
+            gguf_source.all_keys(content),
+            kept_tensors,
+            _hashes(content, kept_tensors),
+            coarse.tensors,
+            writing or NoProgress(),
+        )
+    seen.kept.forget()
+    stored = {t.name: t.n_bytes for t in content.tensors}
+    return Calibrated(
+        out,
+        len(chunks) * chunks.n_ctx,
+        seen.resumed,
+        coarse.deviation,
+        stored[matrix.name],
+        sum(t.data.nbytes for t in coarse.tensors),
+        size,
+    )
+
+
+@contextmanager
+def _open(
+    model: Path,
+) -> Iterator[tuple[gguf_file.GGUFFile, dict[str, gguf_source.GgufTensor]]]:
+    content = gguf_file.read(model)
+    loadable.check(content)
+    with model.open("rb", buffering=0) as file:
+        fd = file.fileno()
+        tensors = [gguf_source.tensor_of(content, entry, fd) for entry in content.tensors]
+        yield content, {tensor.name: tensor for tensor in tensors}
+
+
+def _floats(matrix: gguf_source.GgufTensor, first: int, count: int, quantizer: Quantizer) -> Floats:
+    """Some of its rows, [count, n]."""
+    width = matrix.shape[-1]
+    raw = np.empty(count * matrix.row_bytes, np.uint8)
+    matrix.read_rows(first, raw)
+    values = np.empty(count * width, np.float32)
+    return quantizer.decode(matrix.type, raw, values).reshape(count, width)
+
+
+def _hashes(content: gguf_file.GGUFFile, of: list[gguf_source.GgufTensor]) -> list[str] | None:
+    """The hashes that the file has of these tensors."""
+    stored = describe(content).tensor_hashes
+    if stored is None:
+        return None
+    by_name = dict(zip((t.name for t in content.tensors), stored.values(), strict=True))
+    return [by_name[tensor.name] for tensor in of]
