@@ -5,6 +5,7 @@
 #include "../../ggml/src/ggml-cpu/plm/alone.h"
 #include "../../ggml/src/plm-head/plm-head.h"
 
+#include <algorithm>
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
@@ -28,20 +29,20 @@ void plm_head::load(llama_model_base & model, llama_model_loader & file, ggml_ba
         throw std::runtime_error("output.coarse.columns fits no output matrix");
     }
     const bool on_cpu = !device || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
-    const auto take = [&](const char * name, std::initializer_list<int64_t> shape, ggml_type type) {
+    const auto take = [&](const char * name, std::initializer_list<int64_t> shape, std::initializer_list<ggml_type> types) {
         const std::string full = std::string("coarse.") + name;
         ggml_tensor * t = model.create_tensor(model.tn(LLM_TENSOR_OUTPUT, full.c_str()), shape, on_cpu ? 0 : llama_model_loader::TENSOR_SKIP);
-        if (t && type != GGML_TYPE_COUNT && t->type != type) {
+        if (t && std::find(types.begin(), types.end(), t->type) == types.end()) {
             throw std::runtime_error("output." + full + " has a type that it cannot have");
         }
         return t;
     };
-    basis = take("basis", { n, n }, GGML_TYPE_COUNT);
+    basis = take("basis", { n, n }, { GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q8_0 });
     const int64_t n_groups = (n_rows + PLM_HEAD_ROWS - 1) / PLM_HEAD_ROWS;
-    codes = take("codes", { n_columns / PLM_HEAD_COLUMNS * int64_t(sizeof(plm_head_block)), n_groups }, GGML_TYPE_I8);
-    bias = take("bias", { n_rows }, GGML_TYPE_F32);
-    columns = take("columns", { n_columns, 2 }, GGML_TYPE_F32);
-    moments = take("moments", { n, 3 }, GGML_TYPE_F32);
+    codes = take("codes", { n_columns / PLM_HEAD_COLUMNS * int64_t(sizeof(plm_head_block)), n_groups }, { GGML_TYPE_I8 });
+    bias = take("bias", { n_rows }, { GGML_TYPE_F32 });
+    columns = take("columns", { n_columns, 2 }, { GGML_TYPE_F32 });
+    moments = take("moments", { n, 3 }, { GGML_TYPE_F32 });
     weight = model.output;
 }
 
