@@ -30,7 +30,7 @@ BUILD = ROOT / "build/engine"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CMAKE_MINIMUM = (3, 21)
 # what convert, imatrix and eval are compared with; a device other than the CPU, for
-# offloading; the kernels' own tests, and upstream's with our op in it
+# offloading; and upstream's test of kernels, with our op in it
 TEST_TOOLS = (
     "llama-quantize",
     "llama-bench",
@@ -38,7 +38,6 @@ TEST_TOOLS = (
     "llama-perplexity",
     "llama-server",
     "ggml-rpc-server",
-    "test-plm-kernels",
     "test-backend-ops",
 )
 BENCH_TOOLS = ("bench-plm-bandwidth",)

@@ -1,7 +1,7 @@
 """Engines for other CPUs: compiled once for all tests, and kept in build/test-cache.
 
-For rpi5 there is everything that a person builds, and the kernels' tests; for the others those and
-plm-edge-bench: upstream's tools are three quarters of what compiling costs.
+For rpi5 there is everything that a person builds; for the others plm-edge-bench: upstream's tools
+are three quarters of what compiling costs.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from plm_edge.devices.profiles.profile import find
 from testkit.checkout import ROOT
 
 ENGINES = ROOT / "build/test-cache"
-KERNELS = ("test-plm-sparse-t", "test-plm-mla")
 PROBE = "plm-edge-bench"  # generates, and needs the libraries alone
 
 
 @functools.cache
 def engine(device: str) -> KeptBuild:
     """The engine for a profile's device."""
-    programs = (*build.PROGRAMS, *KERNELS) if device == "rpi5" else (PROBE, *KERNELS)
+    programs = build.PROGRAMS if device == "rpi5" else (PROBE,)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLM_EDGE_CACHE_DIR", str(ENGINES))
         return build.build(target_of(find(device)), programs)[0]

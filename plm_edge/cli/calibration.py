@@ -67,6 +67,7 @@ def show(made: Calibrated) -> None:
         about.add_row(console.cell(name, "dim"), console.cell(value))
     console.out.print(about)
     console.note(f"what it changes: plm-edge eval {made.out} --switches")
+    console.note("other programs based on llama.cpp cannot read a calibrated file")
 
 
 def as_dict(made: Calibrated) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def _show_summary(report: dict[str, Any]) -> None:
         "name": report["name"],
         "weights": "synthetic: random, for measuring speed and memory" * report["synthetic"],
         "architecture": report["architecture"],
-        "layout": layout["name"] + version,
+        "layout": layout["name"] + version + ", calibrated" * report.get("calibrated", False),
         "size": f"{console.size(report['file_bytes'])}, {report['params']:,} parameters"
         + (f", {bits:.2f} bits a weight" if bits else ""),
         "verified": _verified(report.get("verified")),

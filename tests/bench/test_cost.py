@@ -78,3 +78,20 @@ def test_the_estimate_of_lower_bits_is_near_the_engines_count(tiny_gguf: Path) -
     zeros, read = zero_share(layers), low_share(layers)
     assert zeros is not None
     assert 1 - cost.low_skipped(zeros) == pytest.approx(read, rel=0.2)
+
+
+def test_a_coarse_output_matrix(tiny_gguf: Path, tmp_path: Path) -> None:
+    from plm_edge.quality.calibration import calibrate
+
+    out = tmp_path / "coarse.gguf"
+    words = (ROOT / "plm_edge/engine/context.py").read_text(encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "cache"))
+        calibrate(tiny_gguf, words, out)
+    plain, header = gguf_file.read(tiny_gguf), gguf_file.read(out)
+    before, made = (cost.of(one, "f16", sparse=True) for one in (plain, header))
+    coarse = header.tensor_bytes - plain.tensor_bytes
+    [matrix] = [t.n_bytes for t in plain.tensors if t.name == "token_embd.weight"]
+    assert (made.params, made.head_bytes) == (before.params, matrix)
+    saved = before.decode_bytes(0, 0.9) - made.decode_bytes(0, 0.9)
+    assert saved == pytest.approx(matrix * cost.HEAD_UNREAD - coarse)

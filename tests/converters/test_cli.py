@@ -114,3 +114,38 @@ def test_registry_that_cannot_be_written_is_no_failure(
     assert main(["convert", str(checkpoint), "--out", "m.gguf"]) == 0
     assert "not remembered" in capsys.readouterr().err
     assert (tmp_path / "m.gguf").is_file()
+
+
+def test_calibrated(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    text.write_text("def add(a, b):\n    return a + b\n\n\n" * 80, encoding="utf-8")
+    arguments = ["convert", str(tiny_checkpoint), "--out", "m.gguf", "--calibrate", str(text)]
+    assert main([*arguments, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["schema"] == "plm-edge/convert/1"
+    found = made["calibration"]
+    assert found["size"] == Path("m.gguf").stat().st_size > made["size"]
+    assert found["tokens"] % 512 == 0
+    assert main(["inspect", "m.gguf"]) == 0
+    assert "edge 2, calibrated" in capsys.readouterr().out
+    # a calibrated file can be calibrated anew, to another name
+    console.set_quiet(False)
+    assert main(["convert", "m.gguf", "--out", "n.gguf", "--calibrate", str(text)]) == 0
+    shown = capsys.readouterr()
+    assert "in coarse form" in shown.out
+    assert "cannot read" in shown.err
+
+
+def test_a_text_for_a_calibration_that_is_not_there(
+    tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["convert", str(tiny_checkpoint), "--out", "m.gguf", "--calibrate", "no.txt"]
+    assert main(arguments) == ExitCode.INPUT
+    assert "cannot read the text no.txt" in capsys.readouterr().err
+    assert not Path("m.gguf").exists()

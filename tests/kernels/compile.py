@@ -64,10 +64,13 @@ X86 = {
     "avx512-vnni-emulated": _without(2),
     "avx512-vbmi-emulated": _without(3),
 }
+COMMON = ("avx2", "avx512-vnni", "avx512-vbmi")
 VARIANTS = [
     pytest.param(name, marks=[pytest.mark.full] if SLOW in flags else [])
     for name, (_, flags) in X86.items()
 ]
+# for kernels without code of their own for VBMI, to which it is nothing new
+WITHOUT_VBMI = [one for one in VARIANTS if "vbmi" not in str(one.values)]
 # name: features beyond armv8.0-a as Linux names them, compiler flags, the CPU that has these
 DOTPROD = ("asimddp", "asimdhp")
 ARM = {

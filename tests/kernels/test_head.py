@@ -19,7 +19,7 @@ def check(*command: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", compile.VARIANTS)
+@pytest.mark.parametrize("variant", compile.WITHOUT_VBMI)
 def test_x86(variant: str) -> None:
     check(str(compile.for_x86(variant, "test-plm-head", KERNELS)))
 

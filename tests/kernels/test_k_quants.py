@@ -58,7 +58,7 @@ class Ggml:
         return out
 
 
-@pytest.fixture(scope="module", params=["native", *compile.VARIANTS])
+@pytest.fixture(scope="module", params=["native", *compile.WITHOUT_VBMI])
 def ggml(upstream: Upstream, request: pytest.FixtureRequest) -> Ggml:
     return Ggml(upstream, request.param)
 

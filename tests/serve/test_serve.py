@@ -306,3 +306,32 @@ def test_for_the_network_there_is_a_key(cli: Cli, tiny_gguf: Path, program: Path
 def _ps(cli: Cli) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(cli("ps", "--json").stdout)["servers"]
     return found
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_request_that_looks_at_all_logits_gets_them(
+    cli: Cli, tiny_checkpoint: Path, program: Path, tmp_path: Path, exact: bool
+) -> None:
+    """Of a calibrated model without rows in planes, so that nothing else is approximated."""
+    from plm_edge.converters.convert import convert
+    from plm_edge.quality.calibration import calibrate
+
+    del program
+    plain, model = tmp_path / "plain.gguf", tmp_path / "calibrated.gguf"
+    convert(tiny_checkpoint, quant="q8_0", out=plain)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "cache"))
+        calibrate(plain, Path(__file__).read_text(encoding="utf-8"), model)
+    asked = BODY | {"n_predict": 3, "cache_prompt": False}
+    found = []
+    for one in (plain, model):
+        with started(cli, one, *(["--exact"] if exact else [])) as server:
+            told = server.http("/completion", asked | {"n_probs": 300})
+            found.append(
+                [
+                    [(top["id"], top["logprob"]) for top in token["top_logprobs"]]
+                    for token in told.json["completion_probabilities"]
+                ]
+            )
+            assert server.http("/completion", asked).json["content"] == told.json["content"]
+    assert found[0] == found[1]
