@@ -25,7 +25,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench.cycles import budget, kernels, recording, simulator, table
 from plm_edge.bench.cycles.cores import Core
 from plm_edge.bench.cycles.kernels import Executed, Kernel
-from plm_edge.building import build
+from plm_edge.building import tools
 from plm_edge.building.target import target_of
 from plm_edge.devices.profiles.profile import Profile, find
 from plm_edge.engine import library
@@ -78,7 +78,7 @@ def measure(profile: Profile, cores: tuple[str, ...], wanted: list[Kernel]) -> l
         {
             "device": profile.name, "title": profile.title, "core": name,
             "model": {"cpu": models[name].cpu, "of": models[name].of, "width": models[name].width},
-            "compiler": build.compiler_version(target), "target": [target.triple, target.cpu],
+            "compiler": tools.compiler_version(target), "target": [target.triple, target.cpu],
             "budget": vars(limit) if limit else None, "kernels": rows[name],
         }
         for name in cores

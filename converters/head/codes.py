@@ -17,7 +17,7 @@ from plm_edge.converters.tensors import Bytes, Floats
 ROWS, COLUMNS = 16, 256  # of a block: PLM_HEAD_ROWS and PLM_HEAD_COLUMNS
 BLOCK_BYTES = 2 * ROWS + ROWS * COLUMNS // 4
 _LEFT = 0.1188  # the share of a normal value's variance that four even levels leave over
-_MOST = 4  # columns of one z_j
+MOST = 4  # columns of one z_j
 _FITS = 4  # how often a scale and its codes are fitted to each other
 
 
@@ -40,7 +40,7 @@ def choose(basis: Basis, n_columns: int) -> Columns:
     Args:
         n_columns: a multiple of 256.
     """
-    energy = np.stack([basis.energy * _LEFT**k for k in range(_MOST)])
+    energy = np.stack([basis.energy * _LEFT**k for k in range(MOST)])
     taken = np.argsort(-energy, axis=None, kind="stable")[:n_columns]
     taken = np.sort(taken)  # by columns of the same order, then by energy
     scales = np.sqrt(np.maximum(energy.reshape(-1)[taken], 1e-20))

@@ -9,6 +9,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 
+from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import Progress
 from plm_edge.converters.head import basis, codes
 from plm_edge.converters.head.states import States
@@ -45,7 +46,17 @@ def make(matrix: basis.Blocks, n_rows: int, states: States, progress: Progress) 
     Args:
         matrix: gives its rows, a multiple of 16 of them at a time but for the last.
         progress: told of rows, of two passes.
+
+    Raises:
+        PlmEdgeError: the matrix is too narrow to be worth it.
     """
+    width = len(states.mean)
+    if n_columns(width) > codes.MOST * width:
+        raise PlmEdgeError(
+            "this model cannot be calibrated",
+            f"its hidden states have {width} values: a coarse form would be no smaller",
+            "use it as it is; calibration is for larger models",
+        )
     progress.begin(2 * n_rows)
 
     def watched() -> Iterator[Floats]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -89,17 +88,9 @@ def key_of(target: Target, extra: dict[str, str] | None = None) -> str:
             sorted(target.features), target.settings,
         ],
         "extra": extra or {},
-        "compiler": compiler_version(target),
+        "compiler": tools.compiler_version(target),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def compiler_version(target: Target) -> str:
-    """The compiler's version: "zig 0.17.0", or the first line that gcc prints for --version."""
-    zig = target.compiler == "zig"
-    command = [str(tools.zig()), "version"] if zig else [str(tools.gcc(target)["c++"]), "--version"]
-    lines = subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()
-    return ("zig " if zig else "") + (lines[0] if lines else "of an unknown version")
 
 
 def configure(target: Target, programs: Sequence[str], extra: dict[str, str], folder: Path) -> Path:
@@ -115,6 +106,9 @@ def configure(target: Target, programs: Sequence[str], extra: dict[str, str], fo
         "CMAKE_MAKE_PROGRAM": str(tools.build_tool("ninja")),
         "Python_EXECUTABLE": sys.executable,
         "PLM_EDGE_TOOLS": ";".join(programs),
+        # by zig the kernels alone are compiled for the CPU: all else is the same for its family,
+        # so that a build for a second device finds it compiled
+        "PLM_EDGE_CPU": target.cpu if target.compiler == "zig" else "",
     }
     build_folder = folder / "build"
     command = [str(tools.build_tool("cmake")), "-S", str(source.root()), "-B", str(build_folder)]
@@ -191,7 +185,7 @@ def _build(
     record = Manifest(
         device=target.device, key=key, arch=target.arch, system=target.system,
         triple=target.triple, cpu=target.cpu, linkage=target.linkage,
-        compiler=compiler_version(target), kernels=target.kernels, backend=target.backend,
+        compiler=tools.compiler_version(target), kernels=target.kernels, backend=target.backend,
         version=plm_edge.__version__, pin=f"{pin.package} {pin.version}", tree=pin.tree,
         settings=dict(target.settings) | extra, requires=tuple(sorted(result.requires)),
         glibc=result.glibc, checked=result.checked, files=result.files,

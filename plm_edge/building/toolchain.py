@@ -55,10 +55,13 @@ def commands(target: Target) -> dict[str, str]:
     """
     if target.compiler == "zig":
         zig = str(tools.zig())
-        flags = ["-target", target.triple, f"-mcpu={target.cpu}", "-g0"]
+        # ccache compares the scripts: another zig at the same place is another compiler
+        version = tools.compiler_version(target)
+        flags = ["-target", target.triple, "-g0"]
         compilers = {name: [zig, name, *flags] for name in ("cc", "c++")}
         archivers = {name: [zig, name] for name in ("ar", "ranlib")}
-        note, dropped = "the CPU is -mcpu's to say: zig refuses -march", "-march=*"
+        note = f"{version}; the CPU is PLM_EDGE_CPU's to say: zig refuses -march"
+        dropped = "-march=*"
     else:
         found = tools.gcc(target)
         compilers = {name: [str(found[name]), *_march(target)] for name in ("cc", "c++")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,6 +45,20 @@ def zig() -> Path:
     if found is None:
         raise missing_tool("zig", "the package ziglang is not installed", _EXTRA)
     return Path(found)
+
+
+def compiler_version(target: Target) -> str:
+    """The compiler's version: "zig 0.17.0", or the first line that gcc prints for --version.
+
+    Raises:
+        PlmEdgeError: there is no such compiler.
+    """
+    if target.compiler == "zig":
+        command, name = [str(zig()), "version"], "zig "
+    else:
+        command, name = [str(gcc(target)["c++"]), "--version"], ""
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.strip().splitlines()
+    return name + (lines[0] if lines else "of an unknown version")
 
 
 def gcc(target: Target) -> dict[str, Path]:

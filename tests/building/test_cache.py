@@ -10,7 +10,7 @@ import pytest
 
 from plm_edge import cli
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.building import build, cache, cmake
+from plm_edge.building import build, cache, cmake, tools
 from plm_edge.building.target import target_of
 from plm_edge.devices.profiles.profile import find
 from plm_edge.engine import library
@@ -32,7 +32,7 @@ def test_what_tells_builds_apart(monkeypatch: pytest.MonkeyPatch) -> None:
         build.key_of(dataclasses.replace(target, features=frozenset())),
         build.key_of(dataclasses.replace(target, settings=())),
     }
-    monkeypatch.setattr(build, "compiler_version", lambda target: "zig 0.18.0")
+    monkeypatch.setattr(tools, "compiler_version", lambda target: "zig 0.18.0")
     others.add(build.key_of(target))
     pin = dataclasses.replace(library.read_pin(), tree="0" * 64)
     monkeypatch.setattr(library, "read_pin", lambda: pin)

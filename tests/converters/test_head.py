@@ -157,3 +157,9 @@ def test_an_amended_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(PlmEdgeError):
         amend(out, "plm", {}, [], None, [], NoProgress())
     assert not out.parent.exists()
+
+
+def test_a_matrix_that_is_too_narrow() -> None:
+    states = States(100, np.zeros(48), np.eye(48))
+    with pytest.raises(PlmEdgeError, match="cannot be calibrated"):
+        form.make(lambda: iter([MATRIX[:, :48]]), ROWS, states, NoProgress())
