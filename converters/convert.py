@@ -83,13 +83,8 @@ def convert(
     if out is None:
         named = layout if choice.recipe is None else choice.name if recipe else quant or DEFAULT
         out = default_out(source, named)
-    if from_gguf and out.exists() and out.samefile(source):
-        raise PlmEdgeError(
-            f"{out} is the source itself",
-            "the original would be lost",
-            "give another --out",
-            ExitCode.USAGE,
-        )
+    if from_gguf:
+        check_is_other(out, source)
     quantizer = Quantizer(library.load().ggml)
     with out_of_memory(), open_source(source, snapshot) as opened:
         parts = _parts(opened, choice, form_layout, quantizer)
@@ -123,6 +118,21 @@ def convert(
         peak_rss=peak_rss(),
         warnings=_warnings(choice, parts),
     )
+
+
+def check_is_other(out: Path, source: Path) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        PlmEdgeError: both are one file.
+    """
+    if out.exists() and out.samefile(source):
+        raise PlmEdgeError(
+            f"{out} is the source itself",
+            "the original would be lost",
+            "give another --out",
+            ExitCode.USAGE,
+        )
 
 
 def _snapshot(source: Path, revision: str | None, progress: Progress | None) -> Snapshot | None:

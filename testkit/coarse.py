@@ -11,11 +11,12 @@ import numpy as np
 Q = gguf.GGMLQuantizationType
 
 
-def without(model: Path, out: Path, name: str, how: str) -> Path:
+def damaged(model: Path, out: Path, name: str, how: str) -> Path:
     """Returns `out`: a copy of a GGUF in which one tensor is wrong.
 
     Args:
-        how: "missing", "short" (a row or value fewer), or another type of floats, such as "f16".
+        how: "missing", "short" (a row or value fewer), "wild" (numbers that cannot be), or another
+            type of floats, such as "f16".
     """
     reader = gguf.GGUFReader(model)
     writer = gguf.GGUFWriter(out, "")
@@ -33,6 +34,9 @@ def without(model: Path, out: Path, name: str, how: str) -> Path:
                 continue
             if how == "short":
                 data = data[:-1]
+            elif how == "wild":
+                data = np.array(data)
+                data.reshape(-1)[:4] = 1e9, -1e9, np.inf, np.nan
             else:
                 kind = getattr(Q, how.upper())
                 shape = tuple(int(size) for size in reversed(tensor.shape))

@@ -61,16 +61,18 @@ def encode(rows: Floats, columns: Columns) -> tuple[NDArray[np.uint8], Floats, F
     for b in range(n_columns // COLUMNS):
         block = slice(b * COLUMNS, (b + 1) * COLUMNS)
         of, by = columns.of[block], columns.scales[block]
-        codes[:, block], scales[:, b] = _encode_block(left, of, by)
+        steps = _orders(of)
+        codes[:, block], scales[:, b] = _encode_block(left, of, by, steps)
         values = (2 * codes[:, block].astype(np.float32) - 3) * (scales[:, b, None] * by)
-        for step in _orders(of):
+        for step in steps:
             left[:, of[step]] -= values[:, step]
     return codes, scales, left
 
 
-def _encode_block(left: Floats, of: NDArray[np.int64], by: Floats) -> tuple[Bytes, Floats]:
+def _encode_block(
+    left: Floats, of: NDArray[np.int64], by: Floats, steps: list[slice]
+) -> tuple[Bytes, Floats]:
     """The codes of one block, and a scale a row, fitted to each other."""
-    steps = _orders(of)
     first = left[:, of[steps[0]]] / by[steps[0]]
     scale = _half(0.5 * np.sqrt(np.square(first).mean(1)))
     codes = np.empty((len(left), len(of)), np.uint8)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plm_edge.base import console
+from plm_edge.base import console, files
+from plm_edge.base.errors import PlmEdgeError
 
 if TYPE_CHECKING:
     from plm_edge.quality.calibration import Calibrated
@@ -22,6 +23,21 @@ def read(chosen: str) -> str:
     from plm_edge.quality import text
 
     return text.for_calibration() if chosen == DEFAULT else text.read(Path(chosen))
+
+
+def check_place(out: Path) -> None:
+    """Find out before minutes of work whether the file can be written.
+
+    Raises:
+        PlmEdgeError: it cannot.
+    """
+    why = files.obstacle(out)
+    if why:
+        raise PlmEdgeError(
+            f"{out} cannot be written",
+            why,
+            "give the path of a file in a folder that you can write with --out",
+        )
 
 
 def run(model: Path, words: str, out: Path, threads: int | None) -> Calibrated:

@@ -124,7 +124,11 @@ def convert(
         console.warn(f"the file is written, but not remembered for `plm-edge run`: {error}")
     for warning in report.warnings:
         console.warn(warning)
-    made = None if words is None else calibration.run(report.out, words, report.out, threads)
+    try:
+        made = None if words is None else calibration.run(report.out, words, report.out, threads)
+    except BaseException:
+        console.note(f"{report.out} is written, and not calibrated")
+        raise
     if json:
         added = {"calibration": calibration.as_dict(made)} if made else {}
         console.emit_json({"schema": "plm-edge/convert/1", **report.as_dict(), **added})
@@ -137,7 +141,11 @@ def convert(
 def _calibrate_only(
     model: Path, words: str, out: Path | None, threads: int | None, *, json: bool
 ) -> None:
+    from plm_edge.converters.convert import check_is_other
+
     target = out or Path(f"{model.stem}-calibrated.gguf")
+    check_is_other(target, model)
+    calibration.check_place(target)
     made = calibration.run(model, words, target, threads)
     with contextlib.suppress(OSError):
         registry.add_model(target, model.absolute(), "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 from plm_edge.base import console
@@ -149,3 +151,22 @@ def test_a_text_for_a_calibration_that_is_not_there(
     assert main(arguments) == ExitCode.INPUT
     assert "cannot read the text no.txt" in capsys.readouterr().err
     assert not Path("m.gguf").exists()
+
+
+def test_calibrating_another_model_refuses_before_it_computes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.gguf"
+    writer = gguf.GGUFWriter(other, "llama")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    before = other.read_bytes()
+    arguments = ["convert", str(other), "--calibrate", "default", "--out"]
+    assert main([*arguments, str(other)]) == ExitCode.USAGE
+    assert "is the source itself" in capsys.readouterr().err
+    assert main([*arguments, "nowhere/of.gguf"]) == ExitCode.INPUT
+    assert "there is no folder" in capsys.readouterr().err
+    assert other.read_bytes() == before

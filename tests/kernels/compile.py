@@ -110,6 +110,16 @@ def aarch64() -> Toolchain:
     pytest.skip("needs a compiler for aarch64: ziglang from PyPI, or g++-aarch64-linux-gnu")
 
 
+def all_good(*command: str) -> str:
+    """Runs a kernel's test, which must say that all is good; returns what it printed."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}"
+    assert "all good" in done.stdout
+    return done.stdout
+
+
 def run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import numpy as np
 import pytest
 
@@ -20,23 +18,17 @@ KERNELS = (
 )
 
 
-def check(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}{done.stderr[-2000:]}"
-    assert "all good" in done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", compile.WITHOUT_VBMI)
 def test_x86(variant: str) -> None:
-    check(str(compile.for_x86(variant, "test-plm-planes", KERNELS)))
+    compile.all_good(str(compile.for_x86(variant, "test-plm-planes", KERNELS)))
 
 
 @pytest.mark.slow
 @pytest.mark.full
 @pytest.mark.parametrize("variant", compile.ARM)
 def test_arm(variant: str) -> None:
-    check(*compile.for_arm(variant, "test-plm-planes", KERNELS))
+    compile.all_good(*compile.for_arm(variant, "test-plm-planes", KERNELS))
 
 
 @pytest.mark.parametrize(("rows", "width"), [(16, 256), (48, 768)])

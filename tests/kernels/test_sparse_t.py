@@ -18,14 +18,6 @@ ALL_CASES = ("scalar", *compile.COMMON)
 ARM = ("cortex-a72", "cortex-a76")  # i8mm is nothing to these kernels
 
 
-def run(*command: str) -> str:
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
-
-
 # these compile for long: what few CPUs have, or none here, is compiled by `make test-all`
 VARIANTS = [
     pytest.param(name, marks=[] if name in ALL_CASES else [pytest.mark.full])
@@ -37,20 +29,27 @@ VARIANTS = [
 def test_x86(variant: str) -> None:
     program = str(compile.for_x86(variant, "test-plm-sparse-t", KERNELS))
     some = () if variant in ALL_CASES else ("quick",)
-    assert "all good" in run(program, *some)
+    compile.all_good(program, *some)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("variant", ARM)
 def test_arm(variant: str) -> None:
-    output = run(*compile.for_arm(variant, "test-plm-sparse-t", KERNELS), "quick")
-    assert "kernels: NEON" in output
-    assert "all good" in output
+    command = compile.for_arm(variant, "test-plm-sparse-t", KERNELS)
+    assert "kernels: NEON" in compile.all_good(*command, "quick")
 
 
 def test_backend_ops(upstream: Upstream) -> None:
     """Upstream's own comparison of backends, with our op in it."""
-    program = str(upstream.bin / "test-backend-ops")
-    output = run(program, "test", "-o", "MUL_MAT_SPARSE_T", "-b", "CPU")
-    assert "MUL_MAT_SPARSE_T" in output
-    assert "1/1 backends passed" in output
+    command = [
+        str(upstream.bin / "test-backend-ops"),
+        "test",
+        "-o",
+        "MUL_MAT_SPARSE_T",
+        "-b",
+        "CPU",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "MUL_MAT_SPARSE_T" in done.stdout
+    assert "1/1 backends passed" in done.stdout

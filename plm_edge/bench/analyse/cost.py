@@ -26,9 +26,9 @@ NODES_A_LAYER, NODES_BESIDES = 22, 6
 OPEN = 0.4
 """How much farther down the lower bits are read than to zero, in spreads of the rows' values: by
 the engine's counts 0.35 on tiny-plm and 0.42 on the synthetic 1.8B (tests/bench/test_cost.py)."""
-HEAD_UNREAD = 0.83
-"""The share of an output matrix's rows that are not read where it has a coarse form, by the
-engine's counts on the synthetic 1.8B (docs/lab/head.md)."""
+HEAD_UNREAD = 0.81
+"""The share of an output matrix's rows that are not read where it has a coarse form: an estimate,
+by the engine's counts on the synthetic 1.8B (docs/lab/head.md). It differs by text and model."""
 
 
 @dataclass(frozen=True)

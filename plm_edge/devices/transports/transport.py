@@ -340,7 +340,7 @@ class Transport(ABC):
             )
         # The mark is written in two parts, so that this script does not find itself.
         script += (
-            f"for found in $(grep -las {mark[:8]}''{mark[8:]} /proc/[0-9]*/environ"
+            f"for found in $(grep -ls {mark[:8]}''{mark[8:]} /proc/[0-9]*/environ"
             " /proc/[0-9]*/cmdline); do"
             " found=${found#/proc/}; kill -s KILL ${found%/*}; done"
         )

@@ -88,7 +88,8 @@ void prepare(const ggml_tensor * op, const layout & l, int64_t t, const prepared
         variance += double(left[j]) * (z[j] - mean[j]) * (z[j] - mean[j]);
     }
     for (int64_t k = 0; k < l.n_columns; k++) {
-        const int64_t j = int64_t(which[k]);
+        const bool is_there = which[k] >= 0 && which[k] < float(l.n); // the file may be damaged
+        const int64_t j = is_there ? int64_t(which[k]) : 0;
         to.floats[k] = scale[k] * (z[j] - mean[j]);
     }
     plm_quantize_row_q8_K(to.floats, to.blocks, l.n_columns);
