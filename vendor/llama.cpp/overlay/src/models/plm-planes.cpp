@@ -28,6 +28,15 @@ bool plm_is_stored_in_planes(const gguf_context * file, const ggml_tensor * tens
     return false;
 }
 
+bool plm_joins_planes(const gguf_context * file, ggml_context * ctx) {
+    for (ggml_tensor * t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
+        if (!(t->flags & GGML_TENSOR_FLAG_PLANES) && plm_is_stored_in_planes(file, t)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void plm_join_planes(ggml_tensor * to, const void * planes) {
     const int64_t n = to->ne[0], total = to->ne[1], n_blocks = n / ggml_blck_size(to->type);
     const plm_planes_block * blocks = (const plm_planes_block *) planes;

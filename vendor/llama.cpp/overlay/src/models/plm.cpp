@@ -20,12 +20,17 @@
 //              and V_h is applied after the sum over tokens, so that one cached row serves all heads
 //   expanded   K_h and V_h are made from the cache for this micro-batch, then attention per head
 //
+// What a layer's device lacks is not asked of it (plm-devices.h): its prompts are absorbed as well, or weights lie
+// transposed beside those of the file.
+//
 // Expanding costs n_lora * (n_nope + n_v) products a head and cached token, whatever the number of
 // queries; absorbing costs 2 * n_lora - n_nope - n_v more products a head, query and cached token.
 
 #include "models.h"
 
 #include "llama-kv-cache.h"
+#include "plm-devices.h"
+#include "plm-model.h"
 
 // a file that holds it is of the edge layout; this program knows the layouts up to this version
 static constexpr const char * EDGE_VERSION_KEY = "plm_edge.layout.version";
@@ -107,31 +112,25 @@ std::unique_ptr<llm_graph_context> llama_model_plm::build_arch_graph(const llm_g
 
 namespace {
 
-// whether the device that holds w has MUL_MAT_SPARSE_T: the CPU does, and an RPC server of this tree that computes on
-// its CPU
-bool has_sparse_t(ggml_tensor * w, ggml_tensor * x) {
-    const ggml_tensor * base = w->view_src ? w->view_src : w;
-    if (!base->buffer || ggml_backend_buffer_is_host(base->buffer)) {
+struct plm_model : llama_model_plm {
+    using llama_model_plm::llama_model_plm;
+
+    plm_devices can; // what the devices of its layers compute
+
+    bool load_tensors(llama_model_loader & ml) override {
+        if (!llama_model_plm::load_tensors(ml)) {
+            return false;
+        }
+        can.load(*this, ml.no_alloc);
         return true;
     }
-    ggml_backend_dev_t dev = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(base->buffer));
-    ggml_tensor op = {};
-    op.op = GGML_OP_MUL_MAT_SPARSE_T;
-    op.type = GGML_TYPE_F32;
-    op.src[0] = w;
-    op.src[1] = x;
-    return dev && ggml_backend_dev_supports_op(dev, &op);
-}
-
-// W^T by a transposed copy, for these
-ggml_tensor * transposed(ggml_context * ctx, ggml_tensor * w) {
-    return ggml_cont(ctx, ggml_transpose(ctx, ggml_cast(ctx, w, GGML_TYPE_F32)));
-}
+};
 
 // attention of one layer over the latent cache
 struct latent_attention {
     const llm_graph_context & g;
     const llama_layer & layer;
+    const plm_devices::layer & can;
     const int il;
 
     ggml_context * ctx = g.ctx0;
@@ -174,9 +173,18 @@ struct latent_attention {
                              g.ext_factor, g.attn_factor, g.beta_fast, g.beta_slow);
     }
 
-    // W^T x for W {n, m, h, s} given by rows, x {m, t, h, s}: {n, t, h, s}
-    ggml_tensor * mul_mat_t(ggml_tensor * w, ggml_tensor * x) const {
-        return has_sparse_t(w, x) ? ggml_mul_mat_sparse_t(ctx, w, x) : ggml_mul_mat(ctx, transposed(ctx, w), x);
+    // W_kb^T q for q {n_nope, t, n_head, s}: {n_lora, t, n_head, s}
+    ggml_tensor * into_latent(ggml_tensor * q) const {
+        return can.w_kb_t ? ggml_mul_mat(ctx, can.w_kb_t, q) : ggml_mul_mat_sparse_t(ctx, w_kb(), q);
+    }
+
+    // the sum of cached rows v {n_lora, n_kv, 1, s} by their probabilities p {n_kv, t, 1, s}: {n_lora, t, 1, s}
+    ggml_tensor * sum_cached(ggml_tensor * v, ggml_tensor * p) const {
+        if (!g.cparams.offload_kqv || can.sums_cache[v->type]) {
+            return ggml_mul_mat_sparse_t(ctx, v, p);
+        }
+        v = ggml_cont(ctx, ggml_transpose(ctx, ggml_cast(ctx, v, GGML_TYPE_F32)));
+        return ggml_mul_mat(ctx, v, p);
     }
 
     // softmax(scale kq + mask) over the cached tokens, where attention is not one op; kq and the result
@@ -199,7 +207,7 @@ struct latent_attention {
     // q_nope {n_nope, t, n_head, s}, q_pe {n_rot, t, n_head, s}, cache {n_lora + n_rot, n_kv, 1, s}
     // all return {n_v, t, n_head, s}, which may be a permuted view
     ggml_tensor * absorbed(ggml_tensor * q_nope, ggml_tensor * q_pe, ggml_tensor * cache, ggml_tensor * mask) const {
-        ggml_tensor * q_lat = mul_mat_t(w_kb(), q_nope); // {n_lora, t, n_head, s}
+        ggml_tensor * q_lat = into_latent(q_nope); // {n_lora, t, n_head, s}
         g.cb(q_lat, "q_latent", il);
 
         ggml_tensor * q = ggml_concat(ctx, q_lat, q_pe, 0);
@@ -216,7 +224,7 @@ struct latent_attention {
 
             ggml_tensor * kq = ggml_mul_mat(ctx, cache, ggml_reshape_4d(ctx, q, q->ne[0], t * n_head, 1, s));
             kq = probabilities(ggml_reshape_4d(ctx, kq, n_kv, t, n_head, s), mask);
-            o_lat = mul_mat_t(v, ggml_reshape_4d(ctx, kq, n_kv, t * n_head, 1, s));
+            o_lat = sum_cached(v, ggml_reshape_4d(ctx, kq, n_kv, t * n_head, 1, s));
             o_lat = ggml_reshape_4d(ctx, o_lat, n_lora, t, n_head, s);
         }
         g.cb(o_lat, "attn_latent", il);
@@ -299,7 +307,10 @@ struct latent_attention {
         q_pe = by_stream(q_pe);
         cache = swap_1_2(cache);
 
-        ggml_tensor * out = t >= n_query_expand(g.cparams.flash_attn, cache->ne[1]) ? expanded(q_nope, q_pe, cache, mask) : absorbed(q_nope, q_pe, cache, mask);
+        // attention with the cache in this machine's memory runs on the CPU, which has both forms
+        const bool both_forms = can.expands || !g.cparams.flash_attn || !g.cparams.offload_kqv;
+        const bool expand = both_forms && t >= n_query_expand(g.cparams.flash_attn, cache->ne[1]);
+        ggml_tensor * out = expand ? expanded(q_nope, q_pe, cache, mask) : absorbed(q_nope, q_pe, cache, mask);
         out = ggml_cont_2d(ctx, swap_1_2(out), n_v * n_head, n_tokens);
         g.cb(out, "attn_heads", il);
 
@@ -314,9 +325,8 @@ struct latent_attention {
 };
 
 // W_down relu(W_up x)^2; x {n_embd, n_tokens}
-ggml_tensor * feed_forward(const llm_graph_context & g, const llama_layer & layer, ggml_tensor * x, int il) {
-    const bool row_a_neuron = layer.ffn_down->ne[1] == layer.ffn_up->ne[1] && layer.ffn_down->ne[1] != layer.ffn_down->ne[0];
-    if (!row_a_neuron) {
+ggml_tensor * feed_forward(const llm_graph_context & g, const llama_layer & layer, const plm_devices::layer & can, ggml_tensor * x, int il) {
+    if (!plm_has_row_a_neuron(layer.ffn_up, layer.ffn_down)) {
         return g.build_ffn(x,
                            layer.ffn_up, nullptr, nullptr,
                            nullptr, nullptr, nullptr,
@@ -329,13 +339,13 @@ ggml_tensor * feed_forward(const llm_graph_context & g, const llama_layer & laye
     }
     g.cb(up, "ffn_up", il);
 
-    if (has_sparse_t(layer.ffn_down, up)) {
-        return ggml_mul_mat_sparse_t_relu_sqr(g.ctx0, layer.ffn_down, up);
-    }
-    return ggml_mul_mat(g.ctx0, transposed(g.ctx0, layer.ffn_down), ggml_sqr(g.ctx0, ggml_relu(g.ctx0, up)));
+    return can.w_down_t ? ggml_mul_mat(g.ctx0, can.w_down_t, ggml_sqr(g.ctx0, ggml_relu(g.ctx0, up)))
+                        : ggml_mul_mat_sparse_t_relu_sqr(g.ctx0, layer.ffn_down, up);
 }
 
 } // namespace
+
+llama_model * plm_new_model(const llama_model_params & params) { return new plm_model(params); }
 
 llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params & params) : llm_graph_context(params) {
     ggml_tensor * inpL = build_inp_embd(model.tok_embd); // {n_embd, n_tokens}
@@ -346,11 +356,12 @@ llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params 
 
     for (int il = 0; il < n_layer; ++il) {
         const auto & layer = model.layers[il];
+        const auto & can = static_cast<const plm_model &>(model).can.layers[il];
 
         ggml_tensor * cur = build_norm(inpL, layer.attn_norm, nullptr, LLM_NORM_RMS, il);
         cb(cur, "attn_norm", il);
 
-        cur = latent_attention{ *this, layer, il }.build(cur, inp_pos, inp_attn);
+        cur = latent_attention{ *this, layer, can, il }.build(cur, inp_pos, inp_attn);
         cb(cur, "attn_out", il);
 
         if (il == n_layer - 1 && inp_out_ids) {
@@ -363,7 +374,7 @@ llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params 
         cur = build_norm(ffn_inp, layer.ffn_norm, nullptr, LLM_NORM_RMS, il);
         cb(cur, "ffn_norm", il);
 
-        cur = feed_forward(*this, layer, cur, il);
+        cur = feed_forward(*this, layer, can, cur, il);
         cb(cur, "ffn_out", il);
 
         cur = build_cvec(ggml_add(ctx0, cur, ffn_inp), il);
