@@ -109,7 +109,11 @@ _ROWS: tuple[tuple[Kind, str, Callable[[], Iterable[Path]]], ...] = (
     ("data", "measurements", _in(folders.data, "bench.sqlite*")),
     ("data", "keys and logs of servers", _in(folders.data, "serve")),
     ("data", "which devices were deployed to", _in(folders.data, "deployed.json", "deployed.lock")),
-    ("config", "your devices and profiles", _in(folders.config, "devices", "devices.json")),
+    (
+        "config",
+        "your devices and profiles",
+        _in(folders.config, "devices", "devices.json", "devices.lock"),
+    ),
     ("cache", "engines that were built", _in(folders.cache, "engines", "stock-[0-9]*")),
     ("cache", "emulated devices and counters", _in(folders.cache, "emulated", "qemu-plugins")),
     (

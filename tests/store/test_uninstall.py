@@ -36,8 +36,7 @@ def used(cli: Cli, weights: Path, tmp_path: Path) -> Path:
     cli("pull", NAME)
     cli("pull", f"{NAME}:Q8_0", "--into", tmp_path / "other")
     cli("run", "tiny-plm", "-p", "x", "-n", "1")
-    cli("devices", "add", "pi", "--profile", "rpi5", "--host", "nowhere.invalid", "--no-check",
-        code=None)  # fmt: skip
+    cli("devices", "add", "pi", "--profile", "rpi5", "--host", "nowhere.invalid")
     for name in ("data/chats/a.json", "cache/engines/k/lib.so", "data/serve/key",
                  "config/devices/mine.toml"):  # fmt: skip
         path = tmp_path / name
