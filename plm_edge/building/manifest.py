@@ -82,9 +82,10 @@ def read(folder: Path) -> Manifest:
         files = tuple(BuiltFile(**item) for item in data.pop("files"))
         return Manifest(files=files, requires=tuple(data.pop("requires")), **data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"{path.name}: {error.strerror if isinstance(error, OSError) else error}"
         raise PlmEdgeError(
             f"{folder} is no build of the engine",
-            f"{path.name}: {error}",
+            why,
             "build it again: plm-edge engine build --device NAME",
         ) from error
 

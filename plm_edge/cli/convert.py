@@ -50,7 +50,7 @@ def convert(
         typer.Option(
             metavar="FILE|default",
             help="A text that the model reads, so that it later reads less for a token "
-            "(docs/convert.md); default is a text of ours. A GGUF of another model can be "
+            "(docs/models.md); default is a text of ours. A GGUF of another model can be "
             "calibrated, too.",
         ),
     ] = None,

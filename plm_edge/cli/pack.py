@@ -41,14 +41,16 @@ def pack(
     from plm_edge.cli.deploy import engine_of
     from plm_edge.cli.model import say_which
     from plm_edge.deploy.pack import contents
+    from plm_edge.deploy.pack.pack import check_place
     from plm_edge.deploy.pack.pack import pack as make
     from plm_edge.store import choice as model_choice
 
     choice = model_choice.choose(model)
     say_which(choice)
     profile = request.profile_for(device).name
-    built = engine_of(profile, engine)
     target = out or Path(contents.safe(f"{choice.path.stem}-{profile}"))
+    check_place(target)
+    built = engine_of(profile, engine)
     with console.progress() as display:
         task = display.add_task("packing", total=None)
 

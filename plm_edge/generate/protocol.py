@@ -72,21 +72,34 @@ class Request:
                 "give a value in that range",
                 ExitCode.USAGE,
             )
-        if not all(self.stop):
-            raise PlmEdgeError(
-                "a stop string is empty",
-                "every text would end before it begins",
-                "give at least one character, or leave it out",
-                ExitCode.USAGE,
-            )
-        if not 0 <= self.logprobs <= MOST_LOGPROBS:
-            raise PlmEdgeError(
-                f"--logprobs {self.logprobs} is out of range",
-                f"it takes 0 (off) to {MOST_LOGPROBS} alternatives a token",
-                "give a value in that range, or leave the option out",
-                ExitCode.USAGE,
-            )
+        check_wishes(self.stop, self.logprobs)
         return replace(self, sampling=self.sampling.checked())
+
+
+def check_wishes(stop: Sequence[str], logprobs: int) -> None:
+    """Refuse what no model could do; it can be asked before one is loaded.
+
+    Args:
+        stop: as `Request.stop`.
+        logprobs: as `Request.logprobs`.
+
+    Raises:
+        PlmEdgeError: a stop string is empty, or there are too many log probabilities (code USAGE).
+    """
+    if not all(stop):
+        raise PlmEdgeError(
+            "a stop string is empty",
+            "every text would end before it begins",
+            "give at least one character, or leave it out",
+            ExitCode.USAGE,
+        )
+    if not 0 <= logprobs <= MOST_LOGPROBS:
+        raise PlmEdgeError(
+            f"--logprobs {logprobs} is out of range",
+            f"it takes 0 (off) to {MOST_LOGPROBS} alternatives a token",
+            "give a value in that range, or leave the option out",
+            ExitCode.USAGE,
+        )
 
 
 def _too_long(n_prompt: int, n_ctx: int, n_ctx_train: int | None) -> PlmEdgeError:

@@ -19,7 +19,6 @@ from plm_edge.engine.vocabulary import Vocabulary
 BUNDLED = Path(__file__).with_name("text.txt")
 _CALIBRATION = Path(__file__).with_name("calibration.txt")
 _MODULES, _CHARACTERS = 10, 1200  # of this program's own text, for a calibration
-SHORTEST = 4  # tokens of a chunk: its second half must judge one
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def cut(vocabulary: Vocabulary, text: str, n_ctx: int, most: int | None = None) 
         raise PlmEdgeError(
             "there is too little text",
             f"it has {len(tokens):,} tokens, and a chunk takes {n_ctx:,}",
-            f"give a longer text, or a smaller --ctx (at least {SHORTEST})",
+            "give a longer text, or a smaller --ctx",
         )
     count = min(count, most or count)
     right = tokens[: count * n_ctx].reshape(count, n_ctx)

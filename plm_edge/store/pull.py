@@ -63,9 +63,16 @@ def pull(reference: HubReference | WebReference, wishes: Wishes) -> PulledModel:
     """Make a model known, and download it where it is not here.
 
     Raises:
-        PlmEdgeError: there is none, it is a checkpoint, there is no room, the connection failed,
-            or what came is not what the source states.
+        PlmEdgeError: `into` is no folder, there is no model, it is a checkpoint, there is no room,
+            the connection failed, or what came is not what the source states.
     """
+    if wishes.into is not None and wishes.into.exists() and not wishes.into.is_dir():
+        raise PlmEdgeError(
+            f"nothing can be put into {wishes.into}",
+            "it is no folder",
+            "name a folder with --into; the file keeps its own name",
+            ExitCode.USAGE,
+        )
     try:
         if isinstance(reference, WebReference):
             return _from_web(reference, wishes)

@@ -50,11 +50,14 @@ def test_no_prompt_and_a_file_that_is_missing(cli: Cli, models: Path) -> None:
     assert "No such file" in why
     screen = on_terminal(cli, "run", models / "abc.gguf")
     assert "there is no prompt" in screen
+    screen = on_terminal(cli, "run", "why is the sky blue?")
+    assert "plm-edge run -p 'why is the sky blue?'" in screen
 
 
 def test_stop_strings(cli: Cli, models: Path) -> None:
     got = result(cli, models / "abc.gguf", "-p", "x", "--stop", "zz", "--stop", "ca")
     assert (got["text"], got["stop_reason"]) == ("ab", "stop")
+    assert "is empty" in cli.fails("run", "nowhere.gguf", "-p", "x", "--stop", "", code=2)[0]
 
 
 def test_a_system_prompt_takes_the_models_template(cli: Cli, tmp_path: Path) -> None:

@@ -288,6 +288,21 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, model: Path) -> None:
     assert "--out" in caught.value.fix
 
 
+def test_the_place_is_looked_at_before_an_engine_is_built(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from plm_edge import cli
+
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").write_text("mine")
+    monkeypatch.setattr("plm_edge.cli.deploy.engine_of", lambda *_: pytest.fail("it was built"))
+    command = ["pack", str(model), "--device", "rpi5", "--out"]
+    assert cli.main([*command, str(tmp_path / "full")]) == ExitCode.INPUT
+    assert "is there already" in capsys.readouterr().err
+    assert cli.main([*command, str(tmp_path / "full/mine/out")]) == ExitCode.ENVIRONMENT
+    assert "is no folder" in capsys.readouterr().err
+
+
 def test_a_disk_that_becomes_full(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -393,7 +393,11 @@ def test_a_terminal_is_asked(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("--alias", "a b"), "cannot be an alias"), (("--sha256", "12ab"), "is no SHA-256")],
+    [
+        (("--alias", "a b"), "cannot be an alias"),
+        (("--sha256", "12ab"), "is no SHA-256"),
+        (("--into", __file__), "nothing can be put into"),
+    ],
 )
 def test_a_slip_is_said_before_anything_is_fetched(
     cli: Cli, server: Hub, words: tuple[str, str], said: str

@@ -102,7 +102,7 @@ def run(
     from plm_edge.cli.run import prompt as prompts
     from plm_edge.cli.run.place import setting_of
     from plm_edge.engine.log import engine_log
-    from plm_edge.generate.protocol import Message, Request
+    from plm_edge.generate.protocol import Message, Request, check_wishes
     from plm_edge.generate.sampling import Sampling
 
     engine_log.echo = options.debug_wanted
@@ -111,8 +111,9 @@ def run(
     if logprobs and not json:
         raise _logprobs_without_json()
     sampling = Sampling(temp, top_k, top_p, min_p, seed).checked()
+    check_wishes(stop or (), logprobs)
     form = forms.read(schema, grammar)
-    text = prompts.read(prompt, file)
+    text = prompts.read(prompt, file, model)
     setting = setting_of(
         model,
         ctx,

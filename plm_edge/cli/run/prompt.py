@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import stat
 import sys
 from pathlib import Path
@@ -15,12 +16,13 @@ STDIN = "-"
 _PATIENCE = 1.0  # seconds before a person is told that a pipe is waited for
 
 
-def read(prompt: str | None, file: str | None) -> str:
+def read(prompt: str | None, file: str | None, model: str | None = None) -> str:
     """Returns the text of a prompt: the option's, then the file's, then what is piped in.
 
     Args:
         prompt: a text; "-" for stdin, as it is.
         file: a path; "-" for stdin.
+        model: what was given for one: words there are a prompt whose option was forgotten.
 
     Raises:
         PlmEdgeError: there is none, or it is not UTF-8 (code USAGE); the file cannot be read
@@ -40,12 +42,12 @@ def read(prompt: str | None, file: str | None) -> str:
         if piped:
             parts.append(_without_newline(piped))
     if not parts:
-        raise PlmEdgeError(
-            "there is no prompt",
-            "neither --prompt nor --file is given, and nothing comes through a pipe",
-            'give a text, such as --prompt "Once upon a time", a file with -f, or a pipe',
-            ExitCode.USAGE,
-        )
+        why = "neither --prompt nor --file is given, and nothing comes through a pipe"
+        fix = 'give a text, such as --prompt "Once upon a time", a file with -f, or a pipe'
+        if model and " " in model and not Path(model).exists():
+            why = "what stands alone is taken for a model, and a prompt has its option"
+            fix = f"plm-edge run -p {shlex.quote(model)}"
+        raise PlmEdgeError("there is no prompt", why, fix, ExitCode.USAGE)
     return "\n".join(parts)
 
 

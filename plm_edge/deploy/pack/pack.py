@@ -56,15 +56,9 @@ def pack(engine: KeptBuild, model: Path, out: Path, progress: Progress | None = 
         PlmEdgeError: `out` is taken or cannot be written, there is too little room, or a file is
             wrong.
     """
+    check_place(out)
     header = gguf_file.read(model)
     loadable.check(header)
-    taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
-    if taken:
-        raise PlmEdgeError(
-            f"{out} is there already",
-            "a packed folder is written whole, and replaces nothing",
-            "remove it first, or choose another --out",
-        )
     as_tar = out.suffix == ".tar"
     name = contents.safe(out.stem if as_tar else out.name)
     beside = out.parent / f".{name}.{os.getpid()}.part"
@@ -94,6 +88,28 @@ def pack(engine: KeptBuild, model: Path, out: Path, progress: Progress | None = 
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return Pack(out, n_bytes, sums, "page/index.html" in sums, started)
+
+
+def check_place(out: Path) -> None:
+    """Say what stands in the way at a place, before an engine is built for it.
+
+    Raises:
+        PlmEdgeError: something is there, or its folder cannot be written (code ENVIRONMENT).
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise PlmEdgeError(
+            f"{out} is there already",
+            "a packed folder is written whole, and replaces nothing",
+            "remove it first, or choose another --out",
+        )
+    folder = next(path for path in out.absolute().parents if path.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise PlmEdgeError(
+            f"{out} cannot be written",
+            f"{folder} is {'a folder that may only be read' if folder.is_dir() else 'no folder'}",
+            "choose another place with --out",
+            ExitCode.ENVIRONMENT,
+        )
 
 
 def _require_room(out: Path, n_bytes: int) -> None:
