@@ -57,7 +57,8 @@ class Settings:
 
     `program` and `model` are paths there, `n_ctx` is in tokens, `kv` the type of the cache. `port`
     is there; 0 takes any that is free. Each request must send `key`, unless it is empty. `serving`
-    writes the server's process number to a file, so that another plm-edge can stop it.
+    writes the server's process number to a file, so that another plm-edge can stop it. After
+    `sleep_after` seconds without a request the model leaves the memory; 0 keeps it.
     """
 
     program: str
@@ -68,6 +69,7 @@ class Settings:
     port: int = 0
     key: str = ""
     serving: bool = False
+    sleep_after: int = 0
 
     def words(self) -> list[str]:
         """The command line, word by word."""
@@ -78,7 +80,7 @@ class Settings:
             "--batch-size", "512", "--ubatch-size", "512", "--load-mode", "none",
             "--no-warmup", "--cache-ram", "0", "--ctx-checkpoints", "0", "--no-ui", "--offline",
             "--log-colors", "off", "--verbosity", "4",
-            "--cors-origins", "localhost",
+            "--cors-origins", "localhost", "--sleep-idle-seconds", str(self.sleep_after or -1),
         ]  # fmt: skip
 
 

@@ -9,18 +9,20 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.serve import keys
 
 Kind = Literal["systemd", "launchd", "termux"]
 NAME = "plm-edge"
 _LABEL = "org.plm-edge.serve"
 _OURS = "written by plm-edge service install"
+_FOLDERS = ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,26 @@ def kind_here() -> Kind:
 
 
 def unit(kind: Kind, arguments: Sequence[str]) -> Unit:
-    """The unit that runs `plm-edge serve` with these arguments."""
-    # It is started in another folder than this one.
-    words = [str(Path(word).resolve()) if Path(word).is_file() else word for word in arguments]
+    """The unit that runs `plm-edge serve` with these arguments, and with our variables as they are
+    set here: nothing else sets them for a service. A key is not among them."""
+    words = [_absolute(word) for word in arguments]
     command = [sys.executable, "-m", "plm_edge", "serve", *words]
+    set_here = {
+        name: str(Path(value).absolute()) if name.endswith("_DIR") else _absolute(value)
+        for name, value in sorted(os.environ.items())
+        if (name.startswith("PLM_EDGE_") or name in _FOLDERS) and name != keys.VARIABLE and value
+    }
     if kind == "launchd":
-        return _launchd(command)
+        return _launchd(command, set_here)
     if kind == "termux":
-        return _termux(command)
-    return _systemd(command)
+        return _termux(command, set_here)
+    return _systemd(command, set_here)
+
+
+def _absolute(word: str) -> str:
+    """A word with the file that it names from the root on: a service starts in another folder."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{Path(value).resolve()}" if Path(value).is_file() else word
 
 
 def install(wanted: Unit) -> bool:
@@ -137,17 +150,20 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
-def _systemd(command: Sequence[str]) -> Unit:
+def _systemd(command: Sequence[str], variables: Mapping[str, str]) -> Unit:
     configured = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     path = Path(configured).expanduser() / "systemd/user" / f"{NAME}.service"
-    # systemd takes words as a shell does, but for % and $, which it would replace.
-    words = shlex.join(command).replace("%", "%%").replace("$", "$$")
+    # systemd takes words as a shell does, but for \\, % and $, which it would replace.
+    words = shlex.join(command).replace("\\", "\\\\").replace("%", "%%").replace("$", "$$")
+    lines = "".join(
+        f"Environment={_quoted(f'{name}={value}')}\n" for name, value in variables.items()
+    )
     text = f"""# {_OURS}
 [Unit]
 Description=plm-edge: a language model as a server
 
 [Service]
-ExecStart={words}
+{lines}ExecStart={words}
 Restart=on-failure
 RestartSec=5
 NoNewPrivileges=yes
@@ -165,11 +181,18 @@ WantedBy=default.target
     )
 
 
-def _launchd(command: Sequence[str]) -> Unit:
+def _quoted(text: str) -> str:
+    """Text as one word of an Environment= line, where $ stands for itself."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
+
+
+def _launchd(command: Sequence[str], variables: Mapping[str, str]) -> Unit:
     path = Path(f"~/Library/LaunchAgents/{_LABEL}.plist").expanduser()
     plist = {
         "Label": _LABEL,
         "ProgramArguments": list(command),
+        "EnvironmentVariables": dict(variables),
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
     }
@@ -183,11 +206,12 @@ def _launchd(command: Sequence[str]) -> Unit:
     )
 
 
-def _termux(command: Sequence[str]) -> Unit:
+def _termux(command: Sequence[str], variables: Mapping[str, str]) -> Unit:
     path = Path("~/.termux/boot/plm-edge").expanduser()
+    lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     text = f"""#!/data/data/com.termux/files/usr/bin/sh
 # {_OURS}
-termux-wake-lock
+{lines}termux-wake-lock
 exec {shlex.join(command)} --quiet
 """
     return Unit("termux", path, text, (("chmod", "+x", str(path)),), ())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plm_edge.base import place
 from plm_edge.engine.prompt_cache import PromptFolder
+from plm_edge.generate.speculation import MOST
 from plm_edge.machine import memory
 
 PORT = 7560
@@ -36,6 +37,7 @@ class Settings:
         page: whether to serve the page at /.
         prompts: where prompts are kept on disk; None keeps none.
         mlock: keep the weights in memory, never swapped out.
+        speculate: guess tokens from the text so far, and check them together.
         more: further words for llama-server.
     """
 
@@ -54,6 +56,7 @@ class Settings:
     page: bool = True
     prompts: PromptFolder | None = None
     mlock: bool = False
+    speculate: bool = False
     more: tuple[str, ...] = ()
 
     def words(self, program: Path) -> list[str]:
@@ -73,8 +76,18 @@ class Settings:
             "--cache-ram", str(cache_ram()), "--sleep-idle-seconds", str(self.sleep_after or -1),
             "--metrics", "--offline", "--log-colors", "off", "--verbosity", "3",
             *(["--path", str(page)] if shown else ["--no-ui"]),
+            *(_guesses(self.parallel) if self.speculate else []),
             *self.more,
         ]  # fmt: skip
+
+
+def _guesses(parallel: int) -> list[str]:
+    """llama-server looks up what followed the last tokens before. It guesses so few that all
+    conversations together compute no more tokens at once than have the bits of single ones."""
+    return [
+        "--spec-type", "ngram-simple", "--spec-ngram-simple-size-n", "4",
+        "--spec-ngram-simple-size-m", str(MOST // parallel - 1),
+    ]  # fmt: skip
 
 
 def cache_ram() -> int:

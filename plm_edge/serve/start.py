@@ -10,6 +10,7 @@ from pathlib import Path
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import accelerators, library, placement, rpc
 from plm_edge.engine.prompt_cache import PromptFolder
+from plm_edge.generate.speculation import MOST
 from plm_edge.machine import locking, memory
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import fit, gguf_file, loadable
@@ -35,6 +36,7 @@ class Wish:
         rpc: other machines that compute layers, HOST:PORT each.
         gpu_layers: how many layers they or the GPU compute, counted from the last.
         mlock: keep the weights in memory, never swapped out.
+        speculate: guess tokens ahead; the text stays the same.
 
     The others are those of `Settings`.
     """
@@ -57,6 +59,7 @@ class Wish:
     rpc: tuple[str, ...] = ()
     gpu_layers: int | None = None
     mlock: bool = False
+    speculate: bool = False
 
 
 def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) -> Settings:
@@ -69,9 +72,10 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
         gpus: names of those that the server has.
 
     Raises:
-        PlmEdgeError: the port is taken, the model does not fit or cannot be loaded, or a key or the
-            name of a web page cannot be used.
+        PlmEdgeError: the port is taken, the model does not fit or cannot be loaded, a key cannot be
+            used, or as `check_names`.
     """
+    check_names(wish.aliases, wish.origins)
     hosts = [wish.host or LOOPBACK]
     if wish.lan:
         hosts = list(dict.fromkeys([*hosts, network.lan_address()]))
@@ -79,7 +83,11 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
         network.require_free(host, wish.port)
     header = gguf_file.read(wish.model)
     loadable.check(header)  # in three lines here, and not by a server that ends
+    if not header.keys.get("tokenizer.chat_template"):
+        note(f"{wish.name} has no chat template: the server puts ChatML around chats, and no other")
     away, share = _elsewhere(header, wish, gpus)
+    if wish.speculate:
+        _require_exact_batches(wish.parallel, share)
     chosen = fit.choose(
         header, wish.n_ctx, wish.kv, n_seq=wish.parallel, force=wish.force, share=share
     )
@@ -97,7 +105,7 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
         aliases=wish.aliases,
         host=",".join(hosts),
         port=wish.port,
-        origins=_origins(wish, bool(reachable)),
+        origins=("localhost", *_own_pages(wish.port, bool(reachable)), *wish.origins),
         key_file=key_file,
         n_ctx=chosen.n_ctx,
         parallel=wish.parallel,
@@ -107,6 +115,32 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
         more=away,
         prompts=wish.prompts,
         mlock=wish.mlock,
+        speculate=wish.speculate,
+    )
+
+
+def _require_exact_batches(parallel: int, share: float) -> None:
+    """Refuse guesses where tokens that are computed together round otherwise than alone.
+
+    Args:
+        parallel: conversations at once.
+        share: of layers that this machine's CPU computes.
+
+    Raises:
+        PlmEdgeError: the text would not be the one without guesses (code USAGE).
+    """
+    if share < 1:
+        why, fix = "only the CPU of one machine rounds them alike", "leave --gpu and --rpc out"
+    elif parallel > MOST // 2:
+        why = f"the CPU rounds at most {MOST} alike, and {parallel} conversations want 2 each"
+        fix = f"use --parallel {MOST // 2}, or fewer"
+    else:
+        return
+    raise PlmEdgeError(
+        "--speculate would change the text: tokens are computed together",
+        why,
+        f"{fix}; or leave --speculate out",
+        ExitCode.USAGE,
     )
 
 
@@ -136,15 +170,25 @@ def _on_gpu(
     return words, accelerators.share_here(placement.layers_of(header), layers)
 
 
-def _origins(wish: Wish, reachable: bool) -> tuple[str, ...]:
-    """Web pages that may use it: any of this machine, and its own by each name that it has.
+def check_names(aliases: Sequence[str], origins: Sequence[str]) -> None:
+    """Refuse names that will never do.
 
-    With a port that is not known yet, the server's own page is same-origin by its address alone.
+    Args:
+        aliases: other names of the model.
+        origins: web pages.
 
     Raises:
-        PlmEdgeError: a browser never names a page as one of them is written (code USAGE).
+        PlmEdgeError: an alias is empty, or a browser never names a page as one of the origins is
+            written (code USAGE).
     """
-    for origin in wish.origins:
+    if not all(alias.strip() for alias in aliases):
+        raise PlmEdgeError(
+            "an alias is empty",
+            "requests could not call the model by it",
+            "give it a name, or leave --alias out",
+            ExitCode.USAGE,
+        )
+    for origin in origins:
         if origin not in ("*", "null", "localhost") and not _ORIGIN.fullmatch(origin):
             raise PlmEdgeError(
                 f"{origin!r} is not how a browser names a web page",
@@ -152,5 +196,11 @@ def _origins(wish: Wish, reachable: bool) -> tuple[str, ...]:
                 "for example --origin https://a.example",
                 ExitCode.USAGE,
             )
-    own = [f"http://{name}:{wish.port}" for name in network.names()] if reachable else []
-    return ("localhost", *own, *wish.origins)
+
+
+def _own_pages(port: int, reachable: bool) -> list[str]:
+    """How a browser names the server's own page, by each name that this machine has.
+
+    With a port that is not known yet, that page is same-origin by its address alone.
+    """
+    return [f"http://{name}:{port}" for name in network.names()] if reachable else []

@@ -20,6 +20,7 @@ from tests.serve.conftest import Serve, runs, wait_until
 
 GREEDY = Sampling(temp=0)
 PROMPT = "def add(a, b):"
+CODE = "class A:\n    def __init__(self):\n        self.x = 1\n\n"
 
 
 @pytest.fixture
@@ -54,6 +55,26 @@ def test_the_same_tokens_as_here(serve: Serve, cli: Cli, tiny_gguf: Path) -> Non
     assert second.stats.n_reused_memory == len(prompt) - 1
     assert second.stats.prefill_tps == pytest.approx(1 / second.stats.prefill_s)
     assert second.stats.kv_bytes_allocated == here.stats.kv_bytes_allocated
+
+
+@pytest.mark.usefixtures("data")
+def test_its_guesses_change_no_text(serve: Serve, tiny_gguf: Path) -> None:
+    serve("--ctx", "512", "--speculate")
+    with client.generator(running.servers()[0]) as generator:
+        tokens = generator.encode(2 * CODE + "class A:\n    def", raw=True).tokens
+        there = generator.generate(Request(tokens, 64, GREEDY))
+        text = there.whole()
+    with Session.open(tiny_gguf, Options(n_ctx=512)) as session:
+        alone = Request(tokens, 64, GREEDY, speculate=False)
+        assert LocalGenerator(session).generate(alone).whole() == text
+    assert 0 < there.stats.n_accepted <= there.stats.n_drafted
+
+
+def test_guesses_that_would_change_the_text(cli: Cli, tiny_gguf: Path) -> None:
+    what, why, fix = cli.fails("serve", tiny_gguf, "--speculate", "--parallel", "5", code=2)
+    assert "would change the text" in what
+    assert "5 conversations" in why
+    assert "--parallel 4" in fix
 
 
 @pytest.mark.usefixtures("data")

@@ -29,13 +29,14 @@ def home(cli: Cli, tmp_path: Path) -> Path:
 
 
 def test_systemd(cli: Cli, home: Path, tmp_path: Path, tiny_gguf: Path) -> None:
-    cli("service", "install", str(tiny_gguf), "--port", "7777", "--alias", "50% $HOME")
+    given = [str(tiny_gguf), "--port", "7777", "--alias", "50% $HOME", "--exact", "-ngl", "off"]
+    cli("service", "install", *given)
     unit = home / ".config/systemd/user/plm-edge.service"
     lines = unit.read_text().splitlines()
     command = next(line for line in lines if line.startswith("ExecStart=")).partition("=")[2]
     words = shlex.split(command.replace("%%", "%").replace("$$", "$"))
     assert words[:4] == [sys.executable, "-m", "plm_edge", "serve"]
-    assert words[4:] == [str(tiny_gguf), "--port", "7777", "--alias", "50% $HOME"]
+    assert words[4:] == given
     asked = (tmp_path / "asked").read_text()
     assert "--user enable --now plm-edge.service" in asked
     assert cli("service", "status").stdout.startswith("active")
@@ -94,6 +95,32 @@ def test_termux(cli: Cli, home: Path, tmp_path: Path) -> None:
     assert shlex.quote("it's") in done.stdout
 
 
+@pytest.mark.parametrize("kind", ["systemd", "launchd", "termux"])
+def test_our_variables_go_with_it(cli: Cli, home: Path, tmp_path: Path, kind: str) -> None:
+    """Nothing else sets them for a service: it would look for the model in other folders."""
+    secret, odd = "the-key-that-nobody-sees", 'a "b" 5% $HOME'
+    cli.env |= {"PLM_EDGE_EXACT": "1", "PLM_EDGE_API_KEY": secret, "PLM_EDGE_MODEL": odd}
+    keys = tmp_path / "keys"
+    keys.write_text("k\n")
+    keys.chmod(0o600)
+    done = cli("service", "install", "--print", "--kind", kind, f"--api-key-file={keys}")
+    if kind == "launchd":
+        found = plistlib.loads(done.stdout.encode())["EnvironmentVariables"]
+    else:
+        start = "Environment=" if kind == "systemd" else "export "
+        lines = [line for line in done.stdout.splitlines() if line.startswith(start)]
+        words = (shlex.split(line.removeprefix(start).replace("%%", "%"))[0] for line in lines)
+        found = dict(word.split("=", 1) for word in words)
+    assert found["PLM_EDGE_EXACT"] == "1"
+    assert found["PLM_EDGE_MODEL"] == odd
+    assert found["PLM_EDGE_DATA_DIR"] == cli.env["PLM_EDGE_DATA_DIR"]
+    assert secret not in done.stdout
+    assert "--api-key-file" not in done.stderr
+    if kind == "systemd":
+        without = cli("service", "install", "--print", "--kind", kind)
+        assert "use --api-key-file" in without.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -101,6 +128,12 @@ def test_termux(cli: Cli, home: Path, tmp_path: Path) -> None:
         (("--prot", "1"), 2, "No such option: --prot"),
         (("--port", "high"), 2, "--port"),
         (("--detach",), 2, "in the background already"),
+        (("--api-key-file", "nowhere"), 3, "the key file nowhere cannot be read"),
+        (("--host", "300.1.1.1"), 2, "nothing can listen at 300.1.1.1"),
+        (("--origin", "nonsense"), 2, "not how a browser names a web page"),
+        (("--gpu", "some"), 2, "--gpu some says nothing"),
+        (("--alias", ""), 2, "an alias is empty"),
+        (("--device", "nowhere"), 3, "there is no device 'nowhere'"),
     ],
 )
 def test_what_serve_would_refuse_is_refused(

@@ -30,11 +30,12 @@ def serve(
 ) -> None:
     """The same as `plm-edge serve --device`; --stop is `plm-edge stop --device`."""
     from plm_edge.cli.serve import on_device
+    from plm_edge.serve.settings import SLEEP_AFTER
 
     if stop:
         on_device.stop(name, emulate=emulate, json=json)
         return
     on_device.serve(
-        name, model, port=port, ctx=ctx, threads=threads, kv=None, emulate=emulate, force=force,
-        detach=False, json=json,
+        name, model, port=port, ctx=ctx, threads=threads, kv=None, idle=SLEEP_AFTER,
+        emulate=emulate, force=force, detach=False, json=json,
     )  # fmt: skip

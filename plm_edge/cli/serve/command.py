@@ -67,6 +67,14 @@ def serve(
     ] = None,
     prompts: options.PromptCache = None,
     no_prompts: options.NoPromptCache = False,
+    speculate: Annotated[
+        bool,
+        typer.Option(
+            "--speculate",
+            help="Guess tokens ahead from the text so far: pays where memory is slow and texts "
+            "repeat themselves. (The text is the same.)",
+        ),
+    ] = False,
     force: options.Force = False,
     device: options.OnDevice = None,
     emulate: options.Emulate = False,
@@ -84,13 +92,13 @@ def serve(
     if device is not None:
         from plm_edge.cli.serve import on_device
 
-        if lan or host or origin or alias or api_key_file or parallel != 1:
+        if lan or host or origin or alias or api_key_file or parallel != 1 or speculate:
             raise _not_there()
         if accelerators.parse_layers(gpu) or rpc or mlock:
             raise options.not_on_device(device)
         on_device.serve(
             device, model, port=port, ctx=ctx, threads=threads, kv=kv.value if kv else None,
-            emulate=emulate, force=force, detach=detach, json=json,
+            idle=idle, emulate=emulate, force=force, detach=detach, json=json,
         )  # fmt: skip
         return
     if emulate:
@@ -123,6 +131,7 @@ def serve(
         rpc=servers.parse(rpc),
         gpu_layers=accelerators.parse_layers(gpu),
         mlock=mlock,
+        speculate=speculate,
     )
     here.serve(wish, detach=detach, json=json)
 
@@ -130,7 +139,8 @@ def serve(
 def _not_there() -> PlmEdgeError:
     return PlmEdgeError(
         "a server on a device is reached through this machine alone",
-        "--lan, --host, --origin, --alias, --api-key-file and --parallel are for servers here",
+        "--lan, --host, --origin, --alias, --api-key-file, --parallel and --speculate are for "
+        "servers here",
         "leave them out, or run plm-edge serve on that machine itself",
         ExitCode.USAGE,
     )

@@ -32,6 +32,7 @@ def serve(
     ctx: int | None,
     threads: int | None,
     kv: str | None,
+    idle: int,
     emulate: bool,
     force: bool,
     detach: bool,
@@ -42,6 +43,7 @@ def serve(
     Args:
         name: the device, as the person named it.
         port: on this machine; 0 takes any that is free.
+        idle: seconds without a request until the model leaves the memory there; 0: never.
 
     Raises:
         PlmEdgeError: the port is taken, nothing is deployed there, or it cannot be run.
@@ -58,7 +60,7 @@ def serve(
         key = os.environ.get(keys.VARIABLE, "").strip()
         settings, fit = deployed.settings(
             deployment, n_ctx=ctx, threads=threads, kv=kv, force=force, key=key,
-            port=port if transport.here else 0, serving=True,
+            port=port if transport.here else 0, serving=True, sleep_after=idle,
         )  # fmt: skip
         if fit and fit.note:
             console.warn(fit.note)

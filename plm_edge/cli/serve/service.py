@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import Annotated, Any, Literal
 
@@ -42,8 +43,8 @@ def install(
     """
     from plm_edge.serve import service as services
 
-    _check(context)
     wanted = services.unit(kind or services.kind_here(), context.args)
+    _check(context)
     if show or wanted.kind != "systemd":
         console.out.print(wanted.text, markup=False, soft_wrap=True, end="")
         console.note(f"place it as {wanted.path}, then:")
@@ -62,9 +63,14 @@ def _check(context: typer.Context) -> None:
     """Refuse words that `plm-edge serve` would refuse each time that the machine starts.
 
     Raises:
-        PlmEdgeError: it has no such model, or would leave its place in the background.
+        PlmEdgeError: it has no such model, key file, address or device, cannot understand what an
+            option says, or would leave its place in the background.
         click.UsageError: it has no such option.
     """
+    from plm_edge.devices import connect
+    from plm_edge.engine import accelerators, prompt_cache, rpc
+    from plm_edge.serve import keys, network, start
+    from plm_edge.serve.settings import LOOPBACK
     from plm_edge.store import choice
 
     commands: dict[str, Any] = getattr(context.find_root().command, "commands")  # noqa: B009
@@ -79,6 +85,17 @@ def _check(context: typer.Context) -> None:
         )
     if given["model"] is not None:
         choice.choose(given["model"])
+    if given["device"] is not None:
+        connect.open_device(given["device"], emulate=given["emulate"])
+    start.check_names(given["alias"] or (), given["origin"] or ())
+    network.require_free(given["host"] or LOOPBACK, 0)
+    if given["api_key_file"] is not None:
+        keys.given(given["api_key_file"])
+    elif os.environ.get(keys.VARIABLE):
+        console.warn(f"{keys.VARIABLE} is a secret, and not in the unit: use --api-key-file FILE")
+    accelerators.parse_layers(given["gpu"])
+    rpc.parse(given["rpc"])
+    prompt_cache.wanted(options.prompts(given["prompts"], given["no_prompts"]))
 
 
 @service.command("remove")
