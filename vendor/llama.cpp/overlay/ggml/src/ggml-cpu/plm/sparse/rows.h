@@ -11,6 +11,8 @@
 //                      there are none, but 16 values(b). load is load_of<V>, or where LOADED_ALONE is not set anything
 //                      else that has its type of `bytes` and bits() | shl() of it
 //
+//   REPEAT, STEP       columns that are read by code of their own: those after them lie as the first ones do, in a block of
+//                      more columns STEP bytes on (part)
 //   ZERO               where not 0: offset is -ZERO * scale
 //   MIDDLE             of the quants, where offsets are numbers of their own
 //
@@ -33,7 +35,7 @@ PLM_INLINE uint32_t word(const void * p) {
 // --- plain floats: 16 columns are a block --------------------------------------------------------
 
 struct floats_16 {
-    static constexpr int N = 16, GROUPS = 0;
+    static constexpr int N = 16, GROUPS = 0, REPEAT = 16, STEP = 0;
     static constexpr bool OFFSET = false, SIGNED = true;
     static constexpr int ZERO = 0, MIDDLE = 0;
 };
@@ -65,14 +67,14 @@ struct row_bf16 : floats_16 {
 // --- blocks of 32 with one scale -----------------------------------------------------------------
 
 struct block_of_32 {
-    static constexpr int N = 32, GROUPS = 1;
+    static constexpr int N = 32, GROUPS = 1, REPEAT = 32, STEP = 0;
     static constexpr bool OFFSET = true, SIGNED = false, LOADED_ALONE = true;
     static constexpr int ZERO = 0, MIDDLE = 0;
 };
 
 struct row_q8_0 {
     using block = block_q8_0;
-    static constexpr int N = 32, GROUPS = 1;
+    static constexpr int N = 32, GROUPS = 1, REPEAT = 32, STEP = 0;
     static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = false;
     static constexpr int ZERO = 0, MIDDLE = 0;
     PLM_INLINE void prepare(const block & b, float * s) { s[0] = f16(b.d); }
@@ -143,7 +145,7 @@ alignas(16) static const int8_t IQ4_VALUES[16] = { -127, -104, -83, -65, -49, -3
 
 struct row_iq4_nl {
     using block = block_iq4_nl;
-    static constexpr int N = 32, GROUPS = 1;
+    static constexpr int N = 32, GROUPS = 1, REPEAT = 32, STEP = 0;
     static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = true;
     static constexpr int ZERO = 0, MIDDLE = 0;
     PLM_INLINE void prepare(const block & b, float * s) { s[0] = f16(b.d); }
@@ -153,19 +155,20 @@ struct row_iq4_nl {
 // --- blocks of 256 with scales of their own for each 16 or 32 columns ----------------------------
 
 struct groups_of_16 {
-    static constexpr int N = QK_K, GROUPS = 16;
+    static constexpr int N = QK_K, GROUPS = 16, REPEAT = N, STEP = 0;
     static constexpr bool OFFSET = true, SIGNED = false, LOADED_ALONE = false;
     static constexpr int ZERO = 0, MIDDLE = 0;
 };
 
 struct groups_of_32 {
-    static constexpr int N = QK_K, GROUPS = 8;
+    static constexpr int N = QK_K, GROUPS = 8, REPEAT = N, STEP = 0;
     static constexpr bool OFFSET = true, SIGNED = false, LOADED_ALONE = false;
     static constexpr int ZERO = 0, MIDDLE = 0;
 };
 
 struct row_q2_k : groups_of_16 {
     using block = block_q2_K;
+    static constexpr int REPEAT = 128, STEP = 32;
     static constexpr int MIDDLE = 2;
     PLM_INLINE void prepare(const block & b, float * s) {
         const i8x16 both = load_bytes(b.scales);
@@ -210,6 +213,7 @@ template <class L> PLM_INLINE typename L::bytes nibbles_64(const uint8_t * qs, i
 
 struct row_q4_k : groups_of_32 {
     using block = block_q4_K;
+    static constexpr int REPEAT = 64, STEP = 32;
     static constexpr int MIDDLE = 8;
     PLM_INLINE void prepare(const block & b, float * s) { prepare_32(b, s); }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L load) { return nibbles_64(b.qs, c, load); }
@@ -244,7 +248,7 @@ struct row_q6_k : groups_of_16 {
 
 struct row_iq4_xs {
     using block = block_iq4_xs;
-    static constexpr int N = QK_K, GROUPS = 8;
+    static constexpr int N = QK_K, GROUPS = 8, REPEAT = 32, STEP = 16;
     static constexpr bool OFFSET = false, SIGNED = true, LOADED_ALONE = true;
     static constexpr int ZERO = 0, MIDDLE = 0;
     PLM_INLINE void prepare(const block & b, float * s) {
@@ -257,6 +261,11 @@ struct row_iq4_xs {
     }
     template <class L> PLM_INLINE typename L::bytes bytes(const block & b, int c, L) { return lookup(load_bytes(IQ4_VALUES), nibbles<typename L::bytes>(b.qs + c / 32 * 16, c % 32)); }
 };
+
+// A block of T seen from its columns n * REPEAT on; of what it has, `bytes` alone may be read.
+template <class T> PLM_INLINE const typename T::block & part(const typename T::block & b, int n) {
+    return *(const typename T::block *) ((const char *) &b + n * T::STEP);
+}
 
 } // namespace
 } // namespace sparse_t

@@ -35,16 +35,20 @@ template <class T> constexpr bool sums_in_integers() {
 #endif
 }
 
-// unit u of a span of four rows, bytes as this CPU's products take them
-template <class T> PLM_INLINE four_rows unit_of(const typename T::block * const (&span)[4], int u) {
+// units of a span that are compiled one by one
+template <class T, int N> constexpr int UNROLLED = std::max(T::REPEAT / UNIT, N == 1 ? TOGETHER : 1);
+
+// unit first + U of a span of four rows, bytes as this CPU's products take them
+template <class T, int U> PLM_INLINE four_rows unit_of(const typename T::block * const (&span)[4], int first) {
     constexpr int units_a_block = T::N / UNIT;
-    const int block = u / units_a_block, column = u % units_a_block * UNIT;
+    constexpr int column = U % units_a_block * UNIT;
+    const int block = first / units_a_block + U / units_a_block, n = first % units_a_block * UNIT / T::REPEAT;
 #if defined(SPARSE_T_DOT_512)
     if constexpr (!T::LOADED_ALONE) { // bits of four rows are taken apart together
-        return as_taken<T::SIGNED>(T::bytes(span[0][block], column, load_interleaved{ (const char * const *) span }));
+        return as_taken<T::SIGNED>(T::bytes(part<T>(span[0][block], n), column, load_interleaved{ (const char * const *) span }));
     }
 #endif
-    const auto one = [&](int r) { return as_taken<T::SIGNED>(T::bytes(span[r][block], column, load_of<bytes_of_unit>())); };
+    const auto one = [&](int r) { return as_taken<T::SIGNED>(T::bytes(part<T>(span[r][block], n), column, load_of<bytes_of_unit>())); };
     return interleave(one(0), one(1), one(2), one(3));
 }
 
@@ -57,16 +61,16 @@ struct tokens {
     float (*offsets[MOST])[16]; // by span
 };
 
-// The units U .. U + TOGETHER - 1 of a span, over all rows. (A unit behind the last column repeats the last.)
+// The units u0 .. u0 + TOGETHER - 1 of a span, over all rows, where u0 is first + U and first a multiple of UNROLLED.
 // `next` are the rows that come after these: they are scattered and too short for the hardware's prefetchers to
 // find out, and asking for all at once would fill its queues, so each step asks for a part of them.
 template <class T, int DIGITS, int N, int U>
-PLM_INLINE void sum_units(const char * const * row, const char * const * next, size_t at, int n_quads,
+PLM_INLINE void sum_units(int first, const char * const * row, const char * const * next, size_t at, int n_quads,
                           const int32_t (*c)[DIGITS][ROWS / 4][LANES<T>], const int32_t (*total)[LANES<T>], const float (*unit)[LANES<T>], float * const * y) {
     using block = typename T::block;
     constexpr int WIDE = N == 1 ? TOGETHER : 1;
     constexpr int STEPS = SPAN / UNIT / WIDE; // of a quad
-    constexpr int STEP = U / WIDE;
+    const int step = (first + U) / WIDE;
     constexpr int BYTES = SPAN / T::N * (int) sizeof(block);
     constexpr int GROUP = SPAN / SPAN_GROUPS<T>;
     constexpr int excess = T::ZERO + T::MIDDLE + (T::SIGNED && WITH_128 ? 128 : 0);
@@ -85,15 +89,16 @@ PLM_INLINE void sum_units(const char * const * row, const char * const * next, s
         }
         // every fourth part of the steps asks for one of the four rows
         each(std::make_integer_sequence<int, (BYTES + 63) / 64>{}, [&](auto i) PLM_LAMBDA {
-            constexpr int o = 64 + (STEP % (STEPS / 4) + i * (STEPS / 4)) * 64;
-            if constexpr (o < BYTES) {
-                prefetch(next[STEP / (STEPS / 4)] + at + o);
+            const int o = 64 + (step % (STEPS / 4) + i * (STEPS / 4)) * 64;
+            if (o < BYTES) {
+                prefetch(next[step / (STEPS / 4)] + at + o);
             }
         });
         each(std::make_integer_sequence<int, WIDE>{}, [&](auto i) PLM_LAMBDA {
-            constexpr int u = U + i, g0 = u * UNIT / GROUP, g1 = (u * UNIT + UNIT - 1) / GROUP;
-            constexpr bool SAME = g0 == g1;
-            const four_rows w = unit_of<T>(span, u);
+            constexpr int u = U + i;
+            constexpr bool SAME = u * UNIT / GROUP == (u * UNIT + UNIT - 1) / GROUP;
+            const int g0 = first * UNIT / GROUP + u * UNIT / GROUP, g1 = g0 + !SAME;
+            const four_rows w = unit_of<T, u>(span, first);
             for (int t = 0; t < N; t++) {
                 for (int d = 0; d < DIGITS; d++) {
                     add_products(s[i][t][d], w, spread<SAME>(c[t][d][k][g0], c[t][d][k][g1]));
@@ -102,11 +107,12 @@ PLM_INLINE void sum_units(const char * const * row, const char * const * next, s
         });
     }
     each(std::make_integer_sequence<int, WIDE>{}, [&](auto i) PLM_LAMBDA {
-        constexpr int u = U + i, g0 = u * UNIT / GROUP, g1 = (u * UNIT + UNIT - 1) / GROUP;
-        constexpr bool SAME = g0 == g1;
+        constexpr int u = U + i;
+        constexpr bool SAME = u * UNIT / GROUP == (u * UNIT + UNIT - 1) / GROUP;
+        const int g0 = first * UNIT / GROUP + u * UNIT / GROUP, g1 = g0 + !SAME;
         for (int t = 0; t < N; t++) {
             const sums both = DIGITS == 2 ? join_digits(s[i][t][0], s[i][t][DIGITS - 1]) : s[i][t][0];
-            finish(both, spread<SAME>(excess * total[t][g0], excess * total[t][g1]), spread<SAME>(unit[t][g0], unit[t][g1]), y[t] + u * UNIT);
+            finish(both, spread<SAME>(excess * total[t][g0], excess * total[t][g1]), spread<SAME>(unit[t][g0], unit[t][g1]), y[t] + (first + u) * UNIT);
         }
     });
 }
@@ -191,12 +197,15 @@ void sum_span(const char * const * row, const char * const * next, int n, size_t
         to_digits<DIGITS>(product[t], inverse, n_quads, c[t][0], c[t][DIGITS - 1], total[t]);
     }
 
-    each(std::make_integer_sequence<int, SPAN / UNIT / (N == 1 ? TOGETHER : 1)>{}, [&](auto i) PLM_LAMBDA {
-        constexpr int u = i * (N == 1 ? TOGETHER : 1);
-        if (u * UNIT < n_columns) {
-            sum_units<T, DIGITS, N, u>(row, next, at, n_quads, c, total, unit, y);
-        }
-    });
+    constexpr int WIDE = N == 1 ? TOGETHER : 1;
+    for (int u0 = 0; u0 * UNIT < n_columns; u0 += UNROLLED<T, N>) {
+        each(std::make_integer_sequence<int, UNROLLED<T, N> / WIDE>{}, [&](auto i) PLM_LAMBDA {
+            constexpr int u = i * WIDE;
+            if ((u0 + u) * UNIT < n_columns) {
+                sum_units<T, DIGITS, N, u>(u0, row, next, at, n_quads, c, total, unit, y);
+            }
+        });
+    }
 }
 
 // Rows index[0 .. n) for all tokens, whose x(t, k) is what row index[k] is multiplied by for token t
