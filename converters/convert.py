@@ -10,6 +10,8 @@ again, and nothing but the target is left behind.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +120,18 @@ def convert(
         peak_rss=peak_rss(),
         warnings=_warnings(choice, parts),
     )
+
+
+@contextmanager
+def open_embedding(source: Path, revision: str | None = None) -> Iterator[Tensor]:
+    """Open a checkpoint, and give its token embedding, [tokens, width].
+
+    Raises:
+        PlmEdgeError: it is no PLM, or cannot be read.
+    """
+    snapshot = _snapshot(source, revision, None)
+    with open_source(snapshot.folder if snapshot else source, snapshot) as opened:
+        yield next(tensor for spec, tensor in opened.pairs if spec.kind is Kind.EMBEDDING)
 
 
 def check_is_other(out: Path, source: Path) -> None:

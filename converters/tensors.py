@@ -68,6 +68,46 @@ class TensorOver:
         return self.source.shape
 
 
+@dataclass(frozen=True)
+class Renamed(TensorOver):
+    """A tensor under another name."""
+
+    as_: str
+
+    @property
+    def name(self) -> str:
+        """The other name."""
+        return self.as_
+
+    def read_rows(self, first: int, into: Bytes) -> None:
+        """See `Rows`."""
+        self.source.read_rows(first, into)
+
+    def read_bytes(self, start: int, into: Bytes) -> None:
+        """See `Tensor`."""
+        self.source.read_bytes(start, into)
+
+
+@dataclass(frozen=True)
+class WithRow(TensorOver):
+    """A tensor of which one row has other bytes."""
+
+    row: int
+    data: Bytes
+
+    def read_rows(self, first: int, into: Bytes) -> None:
+        """See `Rows`."""
+        self.read_bytes(first * self.data.size, into)
+
+    def read_bytes(self, start: int, into: Bytes) -> None:
+        """See `Tensor`."""
+        self.source.read_bytes(start, into)
+        at = self.row * self.data.size - start  # of the row, in what was asked for
+        low, high = max(0, at), min(into.size, at + self.data.size)
+        if low < high:
+            into[low:high] = self.data[low - at : high - at]
+
+
 def columns(shape: tuple[int, ...]) -> int:
     """Returns the values in a row."""
     return shape[-1]

@@ -7,6 +7,8 @@ turned twice on its way is not turned at all (`layout.Form.of`).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from plm_edge.converters.plan.plm import TensorSpec, tensor_specs
 from plm_edge.converters.tensors import Bytes, Tensor, columns
 from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.engine import library
-from plm_edge.model import ggml_types, gguf_file
+from plm_edge.model import ggml_types, gguf_file, loadable
 from plm_edge.model.description import ARCH, PREFIX, Layout, describe
 from plm_edge.model.gguf_file import COARSE
 
@@ -89,6 +91,29 @@ def tensor_of(content: gguf_file.GGUFFile, entry: gguf_file.Tensor, fd: int) -> 
         raise _unfit(content.path, f"{entry.name} has the type {entry.type}")
     shape = tuple(reversed(entry.shape))
     return GgufTensor(content.path, fd, entry.name, _TYPES[entry.type], shape, entry.offset)
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[tuple[gguf_file.GGUFFile, dict[str, GgufTensor]]]:
+    """Open a GGUF of any architecture: its header, and its tensors by name, in order.
+
+    Raises:
+        PlmEdgeError: it is no GGUF, or none that the engine can load.
+    """
+    content = gguf_file.read(path)
+    loadable.check(content)
+    with path.open("rb", buffering=0) as file:
+        tensors = [tensor_of(content, entry, file.fileno()) for entry in content.tensors]
+        yield content, {tensor.name: tensor for tensor in tensors}
+
+
+def hashes(content: gguf_file.GGUFFile, names: Sequence[str]) -> list[str] | None:
+    """Returns the hashes that the file has of these tensors; None where it has none."""
+    stored = describe(content).tensor_hashes
+    if stored is None:
+        return None
+    by_name = dict(zip((t.name for t in content.tensors), stored.values(), strict=True))
+    return [by_name[name] for name in names]
 
 
 def read_config(content: gguf_file.GGUFFile) -> PlmConfig:
@@ -165,6 +190,8 @@ def match_tensors(
     stored = {tensor.name: tensor for tensor in own}
     in_planes = describe(content).planes
     form_in_planes = planes.Planes(library.load().ggml) if in_planes else None
+    if describe(content).embedding:
+        raise _unfit(content.path, "its embedding is in parts (--embed)")
     for name in {spec.name for spec in specs} ^ set(stored):
         has = "has" if name in stored else "does not have"
         raise _unfit(content.path, f"it {has} {name}, and its keys say otherwise")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from plm_edge.base.progress import Progress
 from plm_edge.converters.keys import Keys, array
-from plm_edge.converters.tensors import Tensor
+from plm_edge.converters.tensors import Bytes, Tensor
 from plm_edge.converters.write.gguf_header import TensorInfo, plan_file
 from plm_edge.converters.write.writer import AtomicFile
 from plm_edge.model.description import HASHES_KEY
@@ -60,7 +60,7 @@ def amend(
     infos = [TensorInfo(t.name, t.shape, t.type) for t in kept]
     infos += [TensorInfo(t.name, t.shape, t.type) for t in added]
     if hashes is not None:
-        new = [hashlib.sha256(t.data.tobytes()).hexdigest() for t in added]
+        new = [hashlib.sha256(_bytes(t).data).hexdigest() for t in added]
         keys = keys | {HASHES_KEY: array([*hashes, *new])}
     plan = plan_file(architecture, keys, infos)
     progress.begin(plan.size)
@@ -73,8 +73,14 @@ def amend(
                 file.write_at(offset + start, block.data)
                 progress.advance(block.nbytes)
         for new_tensor, offset in zip(added, plan.offsets[len(kept) :], strict=True):
-            data = np.ascontiguousarray(new_tensor.data)
-            file.write_at(offset, data.view(np.uint8).reshape(-1).data)
-            progress.advance(data.nbytes)
+            data = _bytes(new_tensor)
+            for start in range(0, len(data), _CHUNK):
+                block = data[start : start + _CHUNK]
+                file.write_at(offset + start, block.data)
+                progress.advance(block.nbytes)
         file.commit()
     return plan.size
+
+
+def _bytes(tensor: NewTensor) -> Bytes:
+    return np.ascontiguousarray(tensor.data).view(np.uint8).reshape(-1)

@@ -105,6 +105,7 @@ def _register() -> None:
     from plm_edge.cli.rpc import rpc
     from plm_edge.cli.run import run
     from plm_edge.cli.serve import logs, ps, serve, service, stop
+    from plm_edge.cli.tokens import tokens
     from plm_edge.cli.uninstall import uninstall
 
     # By what a person wants: --help shows them so.
@@ -125,6 +126,7 @@ def _register() -> None:
     app.command("inspect", rich_help_panel=models)(inspect)
     app.add_typer(bench, name="bench", rich_help_panel="Measure")
     app.command("profile", rich_help_panel="Measure")(profile)
+    app.add_typer(tokens, name="tokens", rich_help_panel=models)
     app.command("imatrix", rich_help_panel=models)(imatrix)
     app.command("eval", rich_help_panel="Measure")(evaluate)
     app.command("sparsity", rich_help_panel="Measure")(sparsity)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.cli import calibration, options, quants
+from plm_edge.cli import calibration, embedding, options, quants
 from plm_edge.cli.bar import Bar
 from plm_edge.store import registry
 
 if TYPE_CHECKING:
+    from plm_edge.converters.embed.spec import Spec
+    from plm_edge.converters.tensors import Rows
     from plm_edge.converters.write.report import Report
+    from plm_edge.quality.calibration import Calibrated
+    from plm_edge.quality.embedding import Embedded
 
 
 def convert(
@@ -54,6 +59,15 @@ def convert(
             "calibrated, too.",
         ),
     ] = None,
+    embed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORM",
+            help="Store the token embedding in parts (docs/embeddings.md): r1, "
+            "r1,split=8192:q5_k/q3_k, tt:ratio=2.0, or tt:dims=32x64,ranks=10,cores=q8_0. Of a "
+            "GGUF, of any model, nothing else changes.",
+        ),
+    ] = None,
     layout: Annotated[
         str,
         typer.Option(help="edge for plm-edge, stock for every program based on llama.cpp."),
@@ -86,6 +100,7 @@ def convert(
 
     memory.check_start()
     from plm_edge.converters.convert import convert as run
+    from plm_edge.converters.sources.source import is_gguf
 
     if list_quants:
         quants.show(layout, json=json)
@@ -97,45 +112,112 @@ def convert(
             "plm-edge convert FOLDER; see plm-edge convert --help",
             ExitCode.USAGE,
         )
+    spec = None if embed is None else embedding.read(embed, calibrate)
     words = None if calibrate is None else calibration.read(calibrate)
-    plain = quant is None and recipe is None and imatrix is None
-    if words is not None and plain and _is_of_others(checkpoint):
+    plain = quant is None and recipe is None
+    if spec is not None and plain and is_gguf(checkpoint):
+        _embed_only(checkpoint, spec, imatrix, words, out, threads, json=json)
+        return
+    if words is not None and plain and imatrix is None and _is_of_others(checkpoint):
         _calibrate_only(checkpoint, words, out, threads, json=json)
         return
-    with console.progress() as display:
-        report = run(
-            checkpoint,
-            quant=quant,
-            recipe=recipe,
-            imatrix=imatrix,
-            layout=layout,
-            out=out,
-            threads=threads,
-            progress=Bar(display, "converting"),
-            allow_requantize=allow_requantize,
-            revision=revision,
-            download=Bar(display, "downloading"),
-        )
-    try:
-        # A path is made absolute; the name of a repository stays as it is.
-        source = checkpoint.absolute() if checkpoint.exists() else checkpoint
-        registry.add_model(report.out, source, report.quant)
-    except OSError as error:
-        console.warn(f"the file is written, but not remembered for `plm-edge run`: {error}")
-    for warning in report.warnings:
-        console.warn(warning)
-    try:
-        made = None if words is None else calibration.run(report.out, words, report.out, threads)
-    except BaseException:
-        console.note(f"{report.out} is written, and not calibrated")
-        raise
+    with embedding.rows(checkpoint, revision, spec) as rows:
+        with console.progress() as display:
+            report = run(
+                checkpoint,
+                quant=quant,
+                recipe=recipe,
+                imatrix=imatrix,
+                layout=layout,
+                out=out,
+                threads=threads,
+                progress=Bar(display, "converting"),
+                allow_requantize=allow_requantize,
+                revision=revision,
+                download=Bar(display, "downloading"),
+            )
+        try:
+            # A path is made absolute; the name of a repository stays as it is.
+            source = checkpoint.absolute() if checkpoint.exists() else checkpoint
+            registry.add_model(report.out, source, report.quant)
+        except OSError as error:
+            console.warn(f"the file is written, but not remembered for `plm-edge run`: {error}")
+        for warning in report.warnings:
+            console.warn(warning)
+        try:
+            made = _further(report.out, report.out, spec, rows, imatrix, words, threads)
+        except BaseException:
+            console.note(f"{report.out} is written, and no more was done to it")
+            raise
     if json:
-        added = {"calibration": calibration.as_dict(made)} if made else {}
-        console.emit_json({"schema": "plm-edge/convert/1", **report.as_dict(), **added})
+        said = {**report.as_dict(), **made.as_dict()}
+        console.emit_json({"schema": "plm-edge/convert/1", **said})
         return
     _show(report)
-    if made:
-        calibration.show(made)
+    made.show()
+
+
+@dataclass(frozen=True)
+class _Further:
+    """What was done to a file that was there."""
+
+    embedded: Embedded | None
+    calibrated: Calibrated | None
+
+    def as_dict(self) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        if self.embedded:
+            made["embedding"] = embedding.as_dict(self.embedded)
+        if self.calibrated:
+            made["calibration"] = calibration.as_dict(self.calibrated)
+        return made
+
+    def show(self) -> None:
+        if self.embedded:
+            embedding.show(self.embedded)
+        if self.calibrated:
+            calibration.show(self.calibrated)
+
+
+def _further(
+    model: Path,
+    target: Path,
+    spec: Spec | None,
+    rows: Rows | None,
+    imatrix: Path | None,
+    words: str | None,
+    threads: int | None,
+) -> _Further:
+    embedded = spec and embedding.run(model, spec, target, rows, imatrix, threads)
+    ready = target if embedded else model
+    return _Further(
+        embedded or None,
+        None if words is None else calibration.run(ready, words, target, threads),
+    )
+
+
+def _embed_only(
+    model: Path,
+    spec: Spec,
+    imatrix: Path | None,
+    words: str | None,
+    out: Path | None,
+    threads: int | None,
+    *,
+    json: bool,
+) -> None:
+    from plm_edge.converters.convert import check_is_other
+
+    target = out or Path(f"{model.stem}-{embedding.kind(spec)}.gguf")
+    check_is_other(target, model)
+    calibration.check_place(target)
+    made = _further(model, target, spec, None, imatrix, words, threads)
+    with contextlib.suppress(OSError):
+        registry.add_model(target, model.absolute(), "")
+    if json:
+        console.emit_json({"schema": "plm-edge/embed/1", "out": str(target), **made.as_dict()})
+    else:
+        made.show()
 
 
 def _calibrate_only(

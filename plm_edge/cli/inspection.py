@@ -10,6 +10,10 @@ from rich.text import Text
 from plm_edge.base import console
 from plm_edge.cli import options
 
+_EMBEDDINGS = {
+    "tt": "tensor trains (convert --embed tt)",
+    "r1": "rank 1 and what it leaves over (convert --embed r1)",
+}
 LONGEST_VALUE = 90  # characters of a key's value
 
 
@@ -63,6 +67,7 @@ def _show_summary(report: dict[str, Any]) -> None:
         "weights": "synthetic: random, for measuring speed and memory" * report["synthetic"],
         "architecture": report["architecture"],
         "layout": layout["name"] + version + ", calibrated" * report.get("calibrated", False),
+        "embedding": _EMBEDDINGS.get(report.get("embedding", ""), ""),
         "size": f"{console.size(report['file_bytes'])}, {report['params']:,} parameters"
         + (f", {bits:.2f} bits a weight" if bits else ""),
         "verified": _verified(report.get("verified")),

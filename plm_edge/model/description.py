@@ -21,6 +21,8 @@ VERSION_KEY = PREFIX + "version"
 LAYOUT_VERSION_KEY = PREFIX + "layout.version"
 PLANES_KEY = PREFIX + "layout.planes"
 """The key of an array of strings: the tensors that are in planes (`converters/planes.py`)."""
+EMBED_KEY = PREFIX + "embed."
+"""How the keys begin of a token embedding in parts (`converters/embed`)."""
 RECIPE_KEY = PREFIX + "recipe"
 SYNTHETIC_KEY = PREFIX + "synthetic"
 SOURCE_KEY = PREFIX + "source"
@@ -43,6 +45,7 @@ class Description:
         layout_version: the version of the edge layout; None for the stock layout.
         planes: the names of the tensors that are in planes.
         two_stages: the output matrix has a coarse form beside it.
+        embedding: the form of a token embedding in parts, tt or r1; empty for a plain one.
         recipe: the recipe by which plm-edge quantised it; empty for another program's file.
         file_type: general.file_type, llama.cpp's number for a quantisation.
         source: the repository, folder or file that it was converted from; empty where unknown.
@@ -61,6 +64,7 @@ class Description:
     layout_version: int | None
     planes: frozenset[str]
     two_stages: bool
+    embedding: str
     recipe: str
     file_type: int | None
     source: str
@@ -92,6 +96,7 @@ def describe(model: GGUFFile) -> Description:
         layout_version=_number(version),
         planes=_texts(model.keys.get(PLANES_KEY), len(model.tensors)),
         two_stages=any(tensor.name.startswith(COARSE) for tensor in model.tensors),
+        embedding=_text(model.keys.get(EMBED_KEY + "kind")),
         recipe=_text(model.keys.get(RECIPE_KEY)),
         file_type=_number(model.keys.get("general.file_type")),
         source=_text(model.keys.get(SOURCE_KEY)),

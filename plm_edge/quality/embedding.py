@@ -1,0 +1,235 @@
+"""A model's token embedding is taken apart: `plm-edge convert --embed`.
+
+Of the file nothing else changes. The importance of the columns of an embedding that is the output
+matrix as well is collected by our own engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType
+
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.progress import NoProgress, Progress
+from plm_edge.converters.embed import outline as outlines
+from plm_edge.converters.embed.outline import EMBEDDING, OUTPUT, Outline
+from plm_edge.converters.embed.rank_one import Pair
+from plm_edge.converters.embed.spec import Spec
+from plm_edge.converters.embed.store import Form, Rests, Trains, store
+from plm_edge.converters.sources import gguf_source
+from plm_edge.converters.sources.gguf_source import GgufTensor
+from plm_edge.converters.tensors import Floats, Renamed, Rows, Tensor
+from plm_edge.converters.write import amend
+from plm_edge.converters.write.amend import NewTensor
+from plm_edge.converters.write.quantize import Quantizer
+from plm_edge.converters.write.rows import floats
+from plm_edge.engine import library
+from plm_edge.engine.options import Options
+from plm_edge.machine.threads import default_jobs
+from plm_edge.model.description import EMBED_KEY, describe
+from plm_edge.model.gguf_file import COARSE, GGUFFile
+from plm_edge.quality import activations
+from plm_edge.quality.activations import Activations, Inputs
+
+N_CTX = 512
+_ROWS = 2048  # of a pass that only sums
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is to be done, and how; see `embed`."""
+
+    spec: Spec
+    source: Rows | None = None
+    weights: Floats | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What was made.
+
+    Attributes:
+        outline: as it was planned.
+        error: ‖E - Ê‖ / ‖E‖.
+        size: of the file, in bytes.
+    """
+
+    out: Path
+    outline: Outline
+    error: float
+    size: int
+
+
+class _Importance(Activations):
+    """Mean squares of what the output matrix is multiplied by."""
+
+    def __init__(self) -> None:
+        self.sums: np.ndarray = np.zeros(0)
+        self.count = 0
+
+    def wants_input(self, weight: str) -> bool:
+        """See `Activations`."""
+        return weight in (EMBEDDING, OUTPUT)
+
+    def take_input(self, weight: str, inputs: Inputs) -> None:
+        """See `Activations`."""
+        del weight
+        squares = np.square(inputs, dtype=np.float64).sum(0)
+        self.sums = squares if self.count == 0 else self.sums + squares
+        self.count += len(inputs)
+
+
+def importance(
+    model: Path, words: str, options: Options, progress: Progress | None = None
+) -> Floats:
+    """Returns the mean square of each column of what a model's output matrix is multiplied by,
+    [width], while it reads a text.
+
+    Raises:
+        PlmEdgeError: it cannot be computed, or the text is too short.
+        KeyboardInterrupt: `options.stop` said so.
+    """
+    seen = _Importance()
+    activations.read(model, words, N_CTX, None, options, seen, progress or NoProgress())
+    found: Floats = (seen.sums / max(1, seen.count)).astype(np.float32)
+    if not np.isfinite(found).all():
+        raise PlmEdgeError(
+            f"{model.name} computes no numbers",
+            "the input of its output matrix has values that are infinite or no numbers",
+            "use a model that was made from a sound checkpoint",
+        )
+    return found
+
+
+def is_tied(content: GGUFFile) -> bool:
+    """Says whether the embedding of a model is its output matrix as well."""
+    return all(tensor.name != OUTPUT for tensor in content.tensors)
+
+
+def plan(content: GGUFFile, spec: Spec, weights: Floats | None = None) -> Outline:
+    """Returns what would be made of a GGUF.
+
+    Raises:
+        PlmEdgeError: nothing can be.
+    """
+    stored = {tensor.name: tensor for tensor in content.tensors}
+    said = describe(content).embedding
+    if EMBEDDING not in stored or said:
+        why = f"its embedding is in parts already ({said})" if said else f"it has no {EMBEDDING}"
+        raise _unfit(content.path, why, "give the model as it was before, or another one")
+    entry = stored[EMBEDDING]
+    width, tokens = entry.shape[0], entry.shape[1]
+    type_ = GGMLQuantizationType[entry.type.upper()]
+    made = outlines.outline(
+        spec, (tokens, width), (type_, entry.n_bytes), is_tied(content), weights
+    )
+    coarse = any(name.startswith(COARSE) for name in stored)
+    if coarse and is_tied(content) and not made.keeps:
+        raise _unfit(
+            content.path,
+            "it is calibrated: a coarse form goes with an output matrix that stays as it is",
+            "use the file as it was before --calibrate, or --embed tt with head=keep",
+        )
+    return made
+
+
+def embed(
+    model: Path,
+    out: Path,
+    parts: Parts,
+    tell: Callable[[Outline], None] | None = None,
+    making: Progress | None = None,
+    writing: Progress | None = None,
+    found: Callable[[float], None] | None = None,
+) -> Embedded:
+    """Write a GGUF again, with its token embedding in parts. It may be of any model.
+
+    Args:
+        out: the file to write; it may be the model itself.
+        parts: the form; the rows to take apart, where they are known better than the file has them;
+            the importance of columns; threads.
+        tell, found: given the plan and the error, before anything is written.
+        making, writing: told of rows and bytes.
+
+    Raises:
+        PlmEdgeError: it cannot be made, read or written; `out` is then as it was before.
+    """
+    quantizer = Quantizer(library.load().ggml)
+    making = making or NoProgress()
+    workers = parts.workers or default_jobs()
+    with gguf_source.open_tensors(model) as (content, tensors):
+        made = plan(content, parts.spec, parts.weights)
+        source = parts.source or tensors[EMBEDDING]
+        if source.shape != (made.tokens, made.width):
+            raise _unfit(model, "its embedding is of another shape than the checkpoint's", "")
+        if tell:
+            tell(made)
+        making.begin(made.tokens * (1 if made.kind == "tt" else 2))
+        form = _form(made, source, quantizer, parts.weights, making)
+        stored = store(
+            *(source, form, made.parts, quantizer),
+            *(out.resolve().parent, workers, making, made.head),
+        )
+        if found:
+            found(stored.error)
+        kept = list(_kept(tensors, made))
+        was = [t.source.name if isinstance(t, Renamed) else t.name for t in kept]
+        keys = {
+            k: v for k, v in gguf_source.all_keys(content).items() if not k.startswith(EMBED_KEY)
+        }
+        size = amend.amend(
+            out,
+            content.architecture,
+            keys | made.keys(),
+            kept,
+            gguf_source.hashes(content, was),
+            [*stored.tensors, *_pair(form)],
+            writing or NoProgress(),
+        )
+    return Embedded(out, made, stored.error, size)
+
+
+def _form(
+    made: Outline, source: Rows, quantizer: Quantizer, weights: Floats | None, progress: Progress
+) -> Form:
+    if made.train:
+        return Trains(made.train, made.parts[0].row)
+
+    def blocks() -> Iterator[Floats]:
+        for first in range(0, made.tokens, _ROWS):
+            rows = floats(source, first, min(_ROWS, made.tokens - first), quantizer)
+            yield rows
+            progress.advance(len(rows))
+
+    return Rests(Pair.of(blocks(), made.width, weights), made.tokens)
+
+
+def _pair(form: Form) -> list[NewTensor]:
+    if not isinstance(form, Rests):
+        return []
+    f32 = GGMLQuantizationType.F32
+    return [
+        NewTensor(outlines.U, f32, (len(form.u), 1), form.u),
+        NewTensor(outlines.V, f32, form.pair.v.shape, form.pair.v),
+    ]
+
+
+def _kept(tensors: dict[str, GgufTensor], made: Outline) -> Iterator[Tensor]:
+    for name, tensor in tensors.items():
+        if name != EMBEDDING:
+            yield tensor
+        elif made.keeps:
+            yield Renamed(tensor, OUTPUT)
+
+
+def _unfit(path: Path, why: str, fix: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"the embedding of {path.name} cannot be taken apart",
+        why,
+        fix or "give the checkpoint that the file was made from",
+    )

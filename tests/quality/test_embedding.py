@@ -1,0 +1,270 @@
+"""Embeddings in parts, end to end: made of tiny-plm, run by the engine, compared with torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from gguf import GGUFValueType
+from gguf.gguf_writer import GGUFValue
+
+from plm_edge import cli
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.base.progress import NoProgress
+from plm_edge.converters.convert import convert
+from plm_edge.converters.embed.spec import parse
+from plm_edge.converters.sources import gguf_source
+from plm_edge.converters.tensors import Floats
+from plm_edge.converters.write import amend
+from plm_edge.converters.write.quantize import Quantizer
+from plm_edge.converters.write.verify import verify_file
+from plm_edge.engine import library
+from plm_edge.engine.observe import Node
+from plm_edge.engine.session import Session
+from plm_edge.model import gguf_file
+from plm_edge.model.description import describe
+from plm_edge.quality.calibration import calibrate
+from plm_edge.quality.embedding import Parts, embed, importance
+from plm_edge.quality.figures import Values
+from testkit import reference
+from tests.quality.conftest import ONE_THREAD
+
+pytestmark = pytest.mark.slow
+TOKENS = [5, 900, 4000, 17, 1, 2047, 2048, 4095, 300, 301, 302, 33, 1023, 1024]
+FORMS = [
+    "tt:dims=16x16,ranks=4",
+    "tt:dims=16x16,ranks=5,cores=q8_0",
+    "tt:dims=4x8x8,ranks=4x6",
+    "tt:dims=2x2x2x2x2x2x2x2,ranks=4,cores=q8_0",
+    "tt:dims=16x16,ranks=6,head=cores",
+    "r1",
+    "r1,type=q3_k",
+    "r1,split=1024:q5_k/q3_k",
+]
+
+
+def made(tmp_path: Path, model: Path, form: str, weights: Floats | None = None) -> Path:
+    out = tmp_path / "embedded.gguf"
+    embed(model, out, Parts(parse(form), weights=weights, workers=2))
+    return out
+
+
+def rows_of(path: Path) -> tuple[Values, Values]:
+    """The embedding at the input and in the head, in float64, by the format's description alone."""
+    reader = gguf.GGUFReader(path)
+    stored = {
+        t.name: gguf.dequantize(t.data, t.tensor_type).astype(np.float64)
+        for t in reader.tensors
+        if t.name.startswith(("token_embd", "output.weight"))
+    }
+    if "token_embd.tt.weight" not in stored:
+        names = ("token_embd.weight", "token_embd.r1.low.weight", "token_embd.r1.high.weight")
+        rest = np.concatenate([stored[name] for name in names if name in stored])
+        whole = rest + stored["token_embd.r1.u"] * stored["token_embd.r1.v"]
+        return whole, whole
+    dims, ranks = (reader.fields[f"plm_edge.embed.{name}"].contents() for name in ("dims", "ranks"))
+    cores, at = stored["token_embd.tt.weight"], 0
+    whole = np.ones((len(cores), 1, 1))
+    for before, dim, after in zip([1, *ranks], dims, [*ranks, 1], strict=True):
+        core = cores[:, at : at + before * dim * after].reshape(-1, dim, after, before)
+        whole = np.einsum("tpa,tiba->tpib", whole, core).reshape(len(cores), -1, after)
+        at += before * dim * after
+    return whole[:, :, 0], stored["output.weight"]
+
+
+class Input:
+    """Sees what the first layer is given."""
+
+    rows: Values
+
+    def wants(self, node: Node) -> bool:
+        return node.name == "embd"
+
+    def take(self, node: Node) -> None:
+        self.rows = node.values()[0, 0].astype(np.float64)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_engine_computes_what_torch_does(
+    tmp_path: Path, tiny_f32: Path, tiny_checkpoint: Path, form: str
+) -> None:
+    path = made(tmp_path, tiny_f32, form)
+    at_input, in_head = rows_of(path)
+    plm = reference.Plm(tiny_checkpoint)
+    plm.embedding = torch.from_numpy(at_input).float()
+    expected = plm.forward(TOKENS).hidden.double().numpy() @ in_head.T
+
+    seen = Input()
+    options = replace(ONE_THREAD, n_ctx=64, max_outputs=64, observer=seen)
+    with Session.open(path, options) as session:
+        batch = session.context.batch(len(TOKENS))
+        batch.extend(TOKENS, 0, wanted="all")
+        session.context.decode(batch)
+        logits = np.array(session.context.logits())
+        together = seen.rows
+        alone = []
+        for at, token in enumerate(TOKENS[:4]):
+            batch.clear()
+            batch.extend([token], len(TOKENS) + at, wanted="all")
+            session.context.decode(batch)
+            alone.append(seen.rows[0])
+    sizes = np.abs(at_input[TOKENS]) + 1e-3 * np.abs(at_input).max()
+    np.testing.assert_array_less(np.abs(together - at_input[TOKENS]), 2**-18 * 64 * sizes)
+    np.testing.assert_array_equal(np.stack(alone), together[:4])
+    # the head's own type rounds its input to 8 bits in products of quantised rows
+    scale = np.abs(expected).max()
+    quantised = "r1" in form
+    assert np.abs(logits - expected).max() < (0.02 if quantised else 1e-4) * scale
+
+
+def test_file_and_keys(tmp_path: Path, tiny_gguf: Path) -> None:
+    out = tmp_path / "tt.gguf"
+    told: list[int] = []
+    spec = parse("tt:ratio=2.0,cores=q8_0")
+    found = embed(tiny_gguf, out, Parts(spec), tell=lambda plan: told.append(plan.growth))
+    before, after = gguf_file.read(tiny_gguf), gguf_file.read(out)
+    rows = 4096 * 128 // 32 * 34  # 16 x 16 of rank 4: 128 values in blocks of 32
+    assert found.outline.size == rows
+    assert told == [rows]
+    assert after.tensor_bytes == before.tensor_bytes + rows
+    assert found.size == after.file_bytes == out.stat().st_size
+    assert describe(after).embedding == "tt"
+    one, other = gguf.GGUFReader(tiny_gguf), gguf.GGUFReader(out)
+    for mine, theirs in zip(one.tensors, other.tensors, strict=False):
+        name = "output.weight" if mine.name == "token_embd.weight" else mine.name
+        assert theirs.name == name
+        np.testing.assert_array_equal(mine.data, theirs.data)
+    assert verify_file(out, Quantizer(library.load().ggml)).hashed
+    again = tmp_path / "again.gguf"
+    embed(tiny_gguf, again, Parts(spec, workers=1))
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_rank_one_is_smaller(tmp_path: Path, tiny_f32: Path, words: str) -> None:
+    weights = importance(tiny_f32, words, ONE_THREAD)
+    assert weights.shape == (256,)
+    assert (weights > 0).all()
+    out = tmp_path / "r1.gguf"
+    found = embed(
+        tiny_f32, out, Parts(parse("r1,split=1024:q5_k/q3_k"), weights=weights, workers=2)
+    )
+    expected = 1024 * 176 + 3072 * 110 + 4 * (4096 + 256)
+    assert found.outline.size == expected
+    assert found.outline.growth == expected - 4096 * 256 * 4
+    assert gguf_file.read(out).keys["plm_edge.embed.split"] == 1024
+    assert found.error < 0.25
+
+
+def test_a_coarse_form_goes_with_trains_and_not_with_rank_one(
+    tmp_path: Path, tiny_gguf: Path, words: str
+) -> None:
+    trains, coarse = made(tmp_path, tiny_gguf, "tt:ratio=1.5"), tmp_path / "coarse.gguf"
+    calibrate(trains, words, coarse, ONE_THREAD)
+    said = describe(gguf_file.read(coarse))
+    assert said.two_stages
+    assert said.embedding == "tt"
+    with Session.open(coarse, replace(ONE_THREAD, n_ctx=64, full_logits=False)) as session:
+        session.rows.reset()
+        session.context.append([5])
+        rows, read = session.rows.head()
+        assert rows == 4096
+        assert 0 < read < rows
+    calibrate(tiny_gguf, words, coarse, ONE_THREAD)
+    with pytest.raises(PlmEdgeError, match="it is calibrated"):
+        embed(coarse, tmp_path / "no.gguf", Parts(parse("r1")))
+    rests = made(tmp_path, tiny_gguf, "r1")
+    with pytest.raises(PlmEdgeError, match="cannot be calibrated"):
+        calibrate(rests, words, tmp_path / "no.gguf", ONE_THREAD)
+    assert not (tmp_path / "no.gguf").exists()
+
+
+def test_parts_are_not_taken_apart_again_nor_converted(tmp_path: Path, tiny_gguf: Path) -> None:
+    path = made(tmp_path, tiny_gguf, "r1")
+    with pytest.raises(PlmEdgeError, match="in parts already") as error:
+        embed(path, tmp_path / "no.gguf", Parts(parse("tt")))
+    assert len(str(error.value).split("\n")) == 3
+    with pytest.raises(PlmEdgeError, match="in parts"):
+        convert(path, quant="q4_k", out=tmp_path / "no.gguf", allow_requantize=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("plm_edge.embed.version", GGUFValue(2, GGUFValueType.UINT32), "version 2"),
+        ("plm_edge.embed.kind", GGUFValue("x", GGUFValueType.STRING), "kind 'x'"),
+        ("plm_edge.embed.dims", GGUFValue([16, 17], GGUFValueType.ARRAY), "dims"),
+        ("plm_edge.embed.ranks", GGUFValue([4, 4], GGUFValueType.ARRAY), "ranks"),
+    ],
+)
+def test_keys_that_cannot_be_are_refused(
+    tmp_path: Path, tiny_gguf: Path, key: str, value: GGUFValue, why: str
+) -> None:
+    path = made(tmp_path, tiny_gguf, "tt:dims=16x16,ranks=4")
+    with gguf_source.open_tensors(path) as (content, tensors):
+        keys = gguf_source.all_keys(content) | {key: value}
+        amend.amend(
+            *(tmp_path / "bad.gguf", content.architecture, keys, [*tensors.values()]),
+            *(None, [], NoProgress()),
+        )
+    with pytest.raises(PlmEdgeError, match=why):
+        Session.open(tmp_path / "bad.gguf", ONE_THREAD).close()
+
+
+@pytest.mark.parametrize("form", ["tt:dims=16x16,ranks=4", "r1"])
+def test_an_engine_that_does_not_know_the_keys_refuses_the_file(
+    tmp_path: Path, tiny_gguf: Path, form: str
+) -> None:
+    """It is what engines before version 1 of the form do: to them the keys mean nothing."""
+    path, out = made(tmp_path, tiny_gguf, form), tmp_path / "bad.gguf"
+    with gguf_source.open_tensors(path) as (content, tensors):
+        keys = gguf_source.all_keys(content)
+        keys = {name: value for name, value in keys.items() if "embed." not in name}
+        amend.amend(out, content.architecture, keys, [*tensors.values()], None, [], NoProgress())
+    with pytest.raises(PlmEdgeError, match=r"not found|wrong number of tensors"):
+        Session.open(out, ONE_THREAD).close()
+
+
+def test_the_command_of_a_model(
+    tmp_path: Path, tiny_gguf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.gguf"
+    command = ["convert", str(tiny_gguf), "--out", str(out)]
+    assert cli.main([*command, "--embed", "tt:dims=16x16,ranks=4", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["schema"] == "plm-edge/embed/1"
+    assert said["embedding"]["element_ratio"] == 2.0
+    assert said["embedding"]["size"] == out.stat().st_size
+    assert said["embedding"]["growth_bytes"] == said["embedding"]["embedding_bytes"]
+    assert cli.main(["inspect", str(out), "--verify"]) == 0
+    assert "tensor trains" in capsys.readouterr().out
+    console.set_quiet(False)
+    assert cli.main([*command, "--embed", "tt:ratio=2"]) == 0
+    assert "this file grows by" in capsys.readouterr().err
+    assert cli.main([*command, "--embed", "tt:dims=16x17"]) == ExitCode.USAGE
+    assert "256" in capsys.readouterr().err
+    assert cli.main([*command, "--embed", "r1", "--calibrate", "default"]) == ExitCode.USAGE
+
+
+def test_the_command_of_a_checkpoint(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own vectors are taken apart, not those that were quantised."""
+    out = tmp_path / "out.gguf"
+    command = ["convert", str(tiny_checkpoint), "--out", str(out), "--quant", "q3_k_m", "--json"]
+    assert cli.main([*command, "--embed", "tt:dims=16x17"]) == ExitCode.USAGE
+    assert not out.exists()
+    capsys.readouterr()
+    assert cli.main([*command, "--embed", "tt:dims=16x16,ranks=16"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["embedding"]["error"] < 1e-3
+    assert said["embedding"]["size"] == out.stat().st_size
+    at_input, in_head = rows_of(out)
+    own = reference.Plm(tiny_checkpoint).embedding.numpy()
+    assert np.abs(at_input - own).max() < 1e-3 * np.abs(own).max()
+    assert np.abs(in_head - own).max() > 1e-2 * np.abs(own).max()
