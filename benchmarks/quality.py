@@ -40,6 +40,7 @@ from plm_edge.engine.session import Session
 from plm_edge.model import gguf_file
 from plm_edge.quality import evaluation, figures, imatrix, long_context
 from plm_edge.quality.figures import Values
+from plm_edge.quality.sums import Reading
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-quality/1"
@@ -90,7 +91,9 @@ class Texts:
         chosen = held_out_windows(recipes.WINDOWS + windows)
         self.judged = detokenised(self.f32, chosen[recipes.WINDOWS :])
         self.seen = detokenised(self.f32, chosen[: recipes.WINDOWS])
-        imatrix.collect(self.f32, self.seen, N_CTX, None, OPTIONS).write(self.matrix, "held out")
+        imatrix.collect(self.f32, self.seen, Reading(N_CTX, None, OPTIONS)).write(
+            self.matrix, "held out"
+        )
 
 
 def decode_seconds(model: Path, tokens: int = 200) -> float:

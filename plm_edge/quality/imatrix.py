@@ -16,14 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.base.progress import NoProgress, Progress
-from plm_edge.engine.options import Options
-from plm_edge.quality import activations, kept, reference
-from plm_edge.quality.activations import Activations, Inputs
+from plm_edge.quality.activations import Inputs
 from plm_edge.quality.kept import KeptSums
-from plm_edge.quality.text import Chunks
+from plm_edge.quality.sums import Reading, State, Sums
 
-_DONE = "chunks"  # beside the sums: how many chunks they are of
 _WANTED = re.compile(r"blk\.\d+\..+\.weight|(?:output|token_embd)\.weight")
 
 
@@ -90,28 +86,24 @@ class Collected:
         self.sums.forget()
 
 
-class Statistics(Activations):
+class Statistics(Sums):
     """Sums of squares by weight."""
 
-    def __init__(self, model: Path) -> None:
+    what = "imatrix"
+
+    def __init__(self, model: Path, n_ctx: int) -> None:
+        super().__init__(model)
         self.entries: dict[str, Entry] = {}
-        self.resumed = 0
-        self._model = model
+        self._n_ctx = n_ctx
 
-    def begin(self, chunks: Chunks, how: str) -> int:
-        """See `Activations`."""
-        self.sums = KeptSums(kept.key("imatrix", reference.hash_of(self._model), how, chunks))
-        found = self.sums.read()
-        if found:
-            self.resumed = int(found.pop(_DONE))
-            tokens = self.resumed * chunks.n_ctx
-            self.entries = {name: Entry(sums, tokens) for name, sums in found.items()}
-        return self.resumed
+    def state(self) -> State:
+        """See `Sums`."""
+        return {name: entry.sums for name, entry in self.entries.items()}
 
-    def end_chunk(self, chunk: int) -> None:
-        """See `Activations`."""
-        sums = {name: entry.sums for name, entry in self.entries.items()}
-        self.sums.keep(sums | {_DONE: np.array(chunk + 1)})
+    def restore(self, state: State) -> None:
+        """See `Sums`."""
+        tokens = self.resumed * self._n_ctx
+        self.entries = {name: Entry(sums, tokens) for name, sums in state.items()}
 
     def wants_input(self, weight: str) -> bool:
         """See `Activations`."""
@@ -136,29 +128,17 @@ class Statistics(Activations):
         self.entries[weight] = Entry(sums, len(inputs) + (before.tokens if before else 0))
 
 
-def collect(
-    model: Path,
-    words: str,
-    n_ctx: int = 512,
-    most: int | None = None,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Collected:
+def collect(model: Path, words: str, how: Reading | None = None) -> Collected:
     """Read a text through a model and note what its weights are multiplied by.
 
     Args:
         words: the text.
-        n_ctx: tokens of a chunk; each is begun anew.
-        most: chunks; None takes all.
-        options: how the model is computed.
-        progress: told of chunks.
 
     Raises:
         PlmEdgeError: the text is too short, or the model cannot be computed.
-        KeyboardInterrupt: `options.stop` said so; call it again to go on.
+        KeyboardInterrupt: `how.options.stop` said so; call it again to go on.
     """
-    seen = Statistics(model)
-    chunks = activations.read(
-        model, words, n_ctx, most, options or Options(), seen, progress or NoProgress()
-    )
-    return Collected(seen.entries, len(chunks), n_ctx, seen.resumed, seen.sums)
+    how = how or Reading()
+    seen = Statistics(model, how.n_ctx)
+    chunks = seen.read(words, how)
+    return Collected(seen.entries, len(chunks), how.n_ctx, seen.resumed, seen.kept)

@@ -16,9 +16,10 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plm_edge.base import files, folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
@@ -173,7 +174,7 @@ class KeptSums:
     def __init__(self, key: str) -> None:
         self._file = folder() / "runs" / key / "sums.npz"
 
-    def read(self) -> dict[str, Values]:
+    def read(self) -> dict[str, NDArray[Any]]:
         """Returns the arrays that were kept last, by name; none where nothing was kept."""
         try:
             with np.load(self._file) as kept:
@@ -181,7 +182,7 @@ class KeptSums:
         except (FileNotFoundError, EOFError, ValueError, zipfile.BadZipFile):
             return {}  # not there, or cut short by a loss of power
 
-    def keep(self, sums: Mapping[str, Values]) -> None:
+    def keep(self, sums: Mapping[str, NDArray[Any]]) -> None:
         """Keep these arrays in place of those before.
 
         Raises:

@@ -2,6 +2,7 @@
 
 A zero neuron's row of W_down need not be read. What decides how much that saves is the share of
 zeros, and, for several tokens computed together, whether they leave the same neurons at zero.
+An interrupted reading goes on where it was, to the same figures.
 """
 
 from __future__ import annotations
@@ -14,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.base.progress import NoProgress, Progress
-from plm_edge.engine.options import Options
 from plm_edge.model import gguf_file
-from plm_edge.quality import activations
-from plm_edge.quality.activations import Activations, Inputs
+from plm_edge.quality.activations import Inputs
+from plm_edge.quality.sums import Reading, State, Sums
 
 _DOWN = re.compile(r"blk\.(\d+)\.ffn_down\.weight")
 HOT = 0.5  # a neuron is hot if it is active at this share of the tokens or more
@@ -62,10 +61,11 @@ class Sparsity:
 
     Attributes:
         zeros: share of all neurons, mean over tokens.
-        parameters: of all tensors.
+        parameters: of all tensors; a coarse form of the output matrix is a copy, and has none.
         activated: parameters that a token needs, mean: all but the rows of W_down whose neuron is
             zero (the PLM paper's measure).
         tokens: that were read, in chunks of `n_ctx`.
+        resumed: chunks that an earlier, interrupted reading had read.
     """
 
     layers: tuple[Layer, ...]
@@ -75,35 +75,23 @@ class Sparsity:
     chunks: int
     n_ctx: int
     tokens: int
+    resumed: int
 
 
-def measure(
-    model: Path,
-    words: str,
-    n_ctx: int = 512,
-    most: int | None = None,
-    options: Options | None = None,
-    progress: Progress | None = None,
-) -> Sparsity:
+def measure(model: Path, words: str, how: Reading | None = None) -> Sparsity:
     """Read a text through a model and count which neurons are zero.
 
     Args:
         words: the text.
-        n_ctx: tokens of a chunk; each is begun anew.
-        most: chunks; None takes all.
-        options: how the model is computed.
-        progress: told of chunks.
 
     Raises:
         PlmEdgeError: the text is too short, or the model cannot be computed or has no such MLP.
-        KeyboardInterrupt: `options.stop` said so.
+        KeyboardInterrupt: `how.options.stop` said so; call it again to go on.
     """
-    neurons = _Neurons(n_ctx)
-    chunks = len(
-        activations.read(
-            model, words, n_ctx, most, options or Options(), neurons, progress or NoProgress()
-        )
-    )
+    how = how or Reading()
+    neurons = _Neurons(model, how.n_ctx)
+    chunks = len(neurons.read(words, how))
+    neurons.kept.forget()
     if not neurons.counts:
         raise PlmEdgeError(
             f"{model.name} has no MLP that could be sparse",
@@ -111,26 +99,42 @@ def measure(
             "use a model such as PLM",
         )
     layers = tuple(count.layer(index) for index, count in sorted(neurons.counts.items()))
-    tensors = gguf_file.read(model).tensors
-    parameters = sum(int(np.prod(tensor.shape)) for tensor in tensors)
-    down = {tensor.name: int(np.prod(tensor.shape)) for tensor in tensors}
-    spared = sum(down[f"blk.{one.layer}.ffn_down.weight"] * one.zeros for one in layers)
+    content = gguf_file.read(model)
+    sizes = {tensor.name: tensor.n_values for tensor in content.tensors}
+    spared = sum(sizes[f"blk.{one.layer}.ffn_down.weight"] * one.zeros for one in layers)
     total = sum(one.neurons for one in layers)
     return Sparsity(
         layers,
         sum(one.zeros * one.neurons for one in layers) / total,
-        parameters,
-        parameters - spared,
+        content.n_params,
+        content.n_params - spared,
         chunks,
-        n_ctx,
-        chunks * n_ctx,
+        how.n_ctx,
+        chunks * how.n_ctx,
+        neurons.resumed,
     )
 
 
-class _Neurons(Activations):
-    def __init__(self, n_ctx: int) -> None:
+class _Neurons(Sums):
+    what = "sparsity"
+
+    def __init__(self, model: Path, n_ctx: int) -> None:
+        super().__init__(model)
         self._n_ctx = n_ctx
         self.counts: dict[int, _Counts] = {}
+
+    def state(self) -> State:
+        return {
+            f"{layer} {name}": values
+            for layer, counts in self.counts.items()
+            for name, values in counts.state().items()
+        }
+
+    def restore(self, state: State) -> None:
+        for layer in sorted({int(name.split()[0]) for name in state}):
+            prefix = f"{layer} "
+            mine = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+            self.counts[layer] = _Counts.of(mine)
 
     def wants_input(self, weight: str) -> bool:
         return _DOWN.fullmatch(weight) is not None
@@ -140,15 +144,15 @@ class _Neurons(Activations):
         assert match is not None
         layer = int(match[1])
         if layer not in self.counts:
-            self.counts[layer] = _Counts(layer, inputs.shape[1], self._n_ctx)
+            self.counts[layer] = _Counts(inputs.shape[1], self._n_ctx)
         self.counts[layer].add(inputs != 0)
 
 
 class _Counts:
     """Counts of one layer, fed with the tokens of chunk after chunk."""
 
-    def __init__(self, layer: int, neurons: int, n_ctx: int) -> None:
-        self._layer, self._n_ctx = layer, n_ctx
+    def __init__(self, neurons: int, n_ctx: int) -> None:
+        self._n_ctx = n_ctx
         self._active = np.zeros(neurons, np.int64)  # tokens at which a neuron is active
         self._at = np.zeros(n_ctx, np.int64)  # active neurons by position, over all chunks
         self._tokens = self._position = 0
@@ -159,6 +163,29 @@ class _Counts:
         self._spared: dict[int, list[float]] = {count: [] for count in SEQUENCES}
         self._chunk: list[NDArray[np.uint8]] = []
         self._chunks = 0
+
+    def state(self) -> State:
+        """Returns all counts, between two chunks."""
+        counts = [self._tokens, self._chunks, self._shared, self._shareable]
+        return {
+            "active": self._active,
+            "at": self._at,
+            "counts": np.array(counts),
+            **{f"union {count}": union for count, union in self._unions.items()},
+            **{f"spared {count}": np.array(found) for count, found in self._spared.items()},
+        }
+
+    @classmethod
+    def of(cls, state: State) -> _Counts:
+        """Returns the counts whose `state` it was."""
+        made = cls(len(state["active"]), len(state["at"]))
+        made._active, made._at = state["active"], state["at"]
+        made._tokens, made._chunks, made._shared, made._shareable = state["counts"].tolist()
+        for count in SEQUENCES:
+            made._spared[count] = state[f"spared {count}"].tolist()
+            if f"union {count}" in state:
+                made._unions[count] = state[f"union {count}"]
+        return made
 
     def add(self, active: Mask) -> None:
         """Take the next tokens of the chunk, [token, neuron]."""
@@ -184,6 +211,7 @@ class _Counts:
             union = mine if first else self._unions[count] | mine
             self._unions[count] = union
             if self._chunks % count == count - 1:
+                del self._unions[count]
                 read = np.unpackbits(union, axis=1, count=neurons).mean()
                 self._spared[count].append(1 - float(read))
         self._chunks += 1

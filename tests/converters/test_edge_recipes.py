@@ -18,6 +18,7 @@ from plm_edge.converters.plan.recipes import RECIPES
 from plm_edge.engine.options import Options
 from plm_edge.model import gguf_file
 from plm_edge.quality import imatrix
+from plm_edge.quality.sums import Reading
 from testkit.checkout import ROOT
 from tests.converters.conftest import TINY_PLM
 from tests.converters.gguf_content import read
@@ -39,7 +40,8 @@ def matrix(f32: Path) -> Path:
     """An importance matrix, for the types that are not to be had without."""
     text = (ROOT / "plm_edge/engine/context.py").read_text(encoding="utf-8")[:8000]
     out = f32.with_name("imatrix.gguf")
-    imatrix.collect(f32, text, options=Options(kv="f32", threads=1)).write(out, "context.py")
+    how = Reading(options=Options(kv="f32", threads=1))
+    imatrix.collect(f32, text, how).write(out, "context.py")
     return out
 
 

@@ -13,6 +13,7 @@ from plm_edge.converters.convert import convert
 from plm_edge.converters.plan.imatrix import ImportanceMatrix, read_imatrix
 from plm_edge.quality import imatrix, kept
 from plm_edge.quality.evaluation import Settings, evaluate
+from plm_edge.quality.sums import Reading
 from testkit import plm_gguf
 from testkit.checkout import ROOT, Upstream
 from tests.quality.conftest import ONE_THREAD
@@ -24,7 +25,7 @@ EMBEDDING = "token_embd.weight"
 def matrix(tiny_f32: Path, words: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made with tiny-plm in f32, of `words`."""
     out = tmp_path_factory.mktemp("imatrix") / "ours.gguf"
-    imatrix.collect(tiny_f32, words, options=ONE_THREAD).write(out, "words")
+    imatrix.collect(tiny_f32, words, Reading(options=ONE_THREAD)).write(out, "words")
     return out
 
 
@@ -34,7 +35,7 @@ def large(tiny_f32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = sorted((ROOT / "plm_edge/engine").glob("*.py"))
     text = "".join(file.read_text(encoding="utf-8") for file in files)[:24_000]
     out = tmp_path_factory.mktemp("imatrix") / "large.gguf"
-    imatrix.collect(tiny_f32, text, options=ONE_THREAD).write(out, "plm_edge/engine")
+    imatrix.collect(tiny_f32, text, Reading(options=ONE_THREAD)).write(out, "plm_edge/engine")
     return out
 
 
@@ -77,7 +78,7 @@ def test_both_layouts_give_the_same(
 ) -> None:
     edge, out = tmp_path / "edge.gguf", tmp_path / "edge.imatrix.gguf"
     convert(tiny_checkpoint, quant="f32", layout="edge", out=edge)
-    imatrix.collect(edge, words, options=ONE_THREAD).write(out, "words")
+    imatrix.collect(edge, words, Reading(options=ONE_THREAD)).write(out, "words")
     one, other = read_imatrix(out), read_imatrix(matrix)
     assert one.entries.keys() == other.entries.keys()
     assert one.entries["blk.1.ffn_down.weight"].size == 1024
@@ -139,7 +140,7 @@ def test_with_it_the_same_bytes_are_closer(
 
 def test_entries_of_a_small_model(tmp_path: Path) -> None:
     model = plm_gguf.write(tmp_path / "model.gguf")
-    found = imatrix.collect(model, "abcdefgh" * 8, 32, options=ONE_THREAD)
+    found = imatrix.collect(model, "abcdefgh" * 8, Reading(32, options=ONE_THREAD))
     assert (found.chunks, found.n_ctx) == (2, 32)
     names = ("attn_q", "attn_kv_a_mqa", "attn_kv_b", "attn_output", "ffn_up", "ffn_down")
     expected = {f"blk.{layer}.{name}.weight" for layer in range(2) for name in names}
@@ -158,7 +159,7 @@ def test_what_was_cut_short_by_a_loss_of_power_is_begun_anew(tmp_path: Path) -> 
     model = plm_gguf.write(tmp_path / "model.gguf")
 
     def collect() -> imatrix.Collected:
-        return imatrix.collect(model, "abcdefgh" * 8, 32, options=ONE_THREAD)
+        return imatrix.collect(model, "abcdefgh" * 8, Reading(32, options=ONE_THREAD))
 
     first = collect()
     assert (first.resumed, collect().resumed) == (0, 2)
@@ -179,5 +180,5 @@ def test_weights_of_nan_are_refused(tmp_path: Path) -> None:
     content[-4:] = np.array([np.nan], np.float32).tobytes()  # of the last layer's W_down
     model.write_bytes(content)
     with pytest.raises(PlmEdgeError) as caught:
-        imatrix.collect(model, "abcdefgh" * 8, 32, options=ONE_THREAD)
+        imatrix.collect(model, "abcdefgh" * 8, Reading(32, options=ONE_THREAD))
     assert "computes no numbers at token_embd.weight" in caught.value.what

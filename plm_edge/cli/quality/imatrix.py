@@ -42,6 +42,7 @@ def imatrix(
     from plm_edge.engine.options import Options
     from plm_edge.quality import imatrix as matrices
     from plm_edge.quality import text as texts
+    from plm_edge.quality.sums import Reading
     from plm_edge.store import choice
 
     words = texts.read(text or texts.BUNDLED)
@@ -51,14 +52,9 @@ def imatrix(
     _check_place(target, (chosen.path, text))
     try:
         with Interrupt() as stop, console.progress(in_bytes=False) as display:
-            found = matrices.collect(
-                chosen.path,
-                words,
-                ctx,
-                chunks,
-                Options(kv="f32", threads=threads, stop=stop),
-                Bar(display, "reading chunks"),
-            )
+            options = Options(kv="f32", threads=threads, stop=stop)
+            how = Reading(ctx, chunks, options, Bar(display, "reading chunks"))
+            found = matrices.collect(chosen.path, words, how)
     except KeyboardInterrupt:
         console.note("interrupted; the same command goes on where it was")
         raise

@@ -29,7 +29,10 @@ def sparsity(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Count which neurons of the MLP are zero on a text: rows of weights that need not be read."""
+    """Count which neurons of the MLP are zero on a text: rows of weights that need not be read.
+
+    Interrupted, it goes on when it is run again.
+    """
     from plm_edge.bench.render import report
     from plm_edge.bench.render import sparsity as pictures
     from plm_edge.cli.bar import Bar
@@ -38,6 +41,7 @@ def sparsity(
     from plm_edge.engine.options import Options
     from plm_edge.quality import sparsity as measuring
     from plm_edge.quality import text as texts
+    from plm_edge.quality.sums import Reading
     from plm_edge.store import choice
 
     words = texts.read(text or texts.BUNDLED)
@@ -45,11 +49,14 @@ def sparsity(
         report.check_place(html)
     chosen = choice.choose(model)
     say_which(chosen)
-    with Interrupt() as stop, console.progress(in_bytes=False) as display:
-        found = measuring.measure(
-            chosen.path, words, ctx, chunks,
-            Options(threads=threads, stop=stop), Bar(display, "reading chunks"),
-        )  # fmt: skip
+    try:
+        with Interrupt() as stop, console.progress(in_bytes=False) as display:
+            options = Options(threads=threads, stop=stop)
+            how = Reading(ctx, chunks, options, Bar(display, "reading chunks"))
+            found = measuring.measure(chosen.path, words, how)
+    except KeyboardInterrupt:
+        console.note("interrupted; the same command goes on where it was")
+        raise
     name = str(text or "the bundled text")
     if html is not None:
         report.write(html, pictures.html(found, chosen.name, name))
@@ -90,3 +97,5 @@ def _show(found: Sparsity) -> None:
         "active before: of a token's active neurons, those that the token before had too "
         "(by chance: if they were drawn anew); N together: zero in all of N sequences"
     )
+    if found.resumed:
+        console.note(f"{found.resumed} chunks were read before the interruption")
