@@ -195,11 +195,65 @@ class KeptSums:
         shutil.rmtree(self._file.parent, ignore_errors=True)
 
 
+class KeptAnswers:
+    """A model's answers to the requests of tasks, until all are there.
+
+    Args:
+        key: names model and settings; a hash.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._file = folder() / "runs" / key / "answers.jsonl"
+        self._known: dict[str, Any] = {}
+        self._begun = False
+        with contextlib.suppress(FileNotFoundError):
+            for line in self._file.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError):  # cut short
+                    name, answer = json.loads(line)
+                    self._known[name] = answer
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
+    def __getitem__(self, name: str) -> Any:
+        """Returns an answer that is there: what JSON makes of it."""
+        return self._known[name]
+
+    def keep(self, name: str, answer: object) -> None:
+        """Keep an answer, on disk at once.
+
+        Args:
+            name: of the request; a hash.
+            answer: that JSON has a form of.
+
+        Raises:
+            PlmEdgeError: it cannot be written (code ENVIRONMENT).
+        """
+        line = json.dumps([name, answer]) + "\n"
+        # what stands there may have been cut short: a new line begins whole
+        with _writing(self._file), self._file.open("a", encoding="utf-8") as file:
+            file.write(line if self._begun else f"\n{line}")
+        self._begun = True
+        self._known[name] = answer
+
+    def forget(self) -> None:
+        """Remove them all from disk."""
+        shutil.rmtree(self._file.parent, ignore_errors=True)
+
+
 def _write(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    with _writing(path), files.replacing(path, durable=False) as file:
+        write(file)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
     folders.ensure(path.parent)
     try:
-        with files.replacing(path, durable=False) as file:
-            write(file)
+        yield
     except OSError as error:
         raise PlmEdgeError(
             "what was found so far cannot be written",

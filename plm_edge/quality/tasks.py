@@ -1,11 +1,13 @@
 """Tasks of lm-evaluation-harness, with our engine as the model.
 
 A task asks for the log probabilities of given continuations (multiple choice), of a whole text, or
-for a generated answer. What a request shares with the one before it is not computed again.
+for a generated answer. What a request shares with the one before it is not computed again, and each
+answer is kept on disk until all are there.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +25,8 @@ from plm_edge.generate.local import LocalGenerator
 from plm_edge.generate.logprobs import log_softmax
 from plm_edge.generate.protocol import Request
 from plm_edge.generate.sampling import Sampling
-from plm_edge.quality import task_files
+from plm_edge.quality import kept, predictions, reference, task_files
+from plm_edge.quality.kept import KeptAnswers
 from plm_edge.quality.predictions import rows_at_once
 
 if TYPE_CHECKING:
@@ -104,8 +107,14 @@ def open_for(path: Path, options: Options) -> Session:
     return Session.open(path, replace(options, max_outputs=rows))
 
 
-def model_for(session: Session, progress: Progress | None = None) -> TemplateLM:
+def model_for(
+    session: Session, answers: KeptAnswers, progress: Progress | None = None
+) -> TemplateLM:
     """Returns the session as a model of lm-evaluation-harness.
+
+    Args:
+        answers: those that are there are not computed again; what is computed is kept there.
+        progress: told of requests.
 
     Raises:
         PlmEdgeError: lm-evaluation-harness is not installed (code ENVIRONMENT).
@@ -159,44 +168,46 @@ def model_for(session: Session, progress: Progress | None = None) -> TemplateLM:
         def _loglikelihood_tokens(
             self, requests: list[tuple[Any, list[int], list[int]]], **_: Any
         ) -> list[Score]:
-            found: list[Score] = [(0.0, True)] * len(requests)
-            told.begin(len(requests))
             # Those that begin alike lie together.
             order = sorted(range(len(requests)), key=lambda n: [*requests[n][1], *requests[n][2]])
-            for number in order:
-                _check_stop(session)
-                _, before, after = requests[number]
-                found[number] = self._scorer.score(before, after)
-                told.advance(1)
-            return found
+            asked = [requests[number][1:] for number in order]
+            found = self._all("score", asked, self._scorer.score)
+            scores = dict(zip(order, found, strict=True))
+            return [tuple(scores[number]) for number in range(len(requests))]
 
         def loglikelihood_rolling(
             self, requests: list[Instance], disable_tqdm: bool = False
         ) -> list[float]:
-            found = []
-            told.begin(len(requests))
-            for request in requests:
-                _check_stop(session)
-                windows = get_rolling_token_windows(
-                    token_list=self.tok_encode(request.args[0], add_special_tokens=False),
-                    prefix_token=self.prefix_token_id,
-                    max_seq_len=session.n_ctx - 1,
-                    context_len=1,
-                )
-                scores = [self._scorer.score(*make_disjoint_window(window)) for window in windows]
-                found.append(sum(score for score, _ in scores))
-                told.advance(1)
-            return found
+            return self._all("text", [request.args for request in requests], self._text)
 
         def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-            found = []
-            told.begin(len(requests))
-            for request in requests:
+            return self._all("answer", [request.args for request in requests], self._answer)
+
+        def _all(
+            self, kind: str, asked: Sequence[tuple[Any, ...]], answer: Callable[..., Any]
+        ) -> list[Any]:
+            """The answers to all, in order; those that are kept cost nothing."""
+            names = [kept.key(kind, json.dumps(arguments)) for arguments in asked]
+            told.begin(sum(name not in answers for name in names))
+            for name, arguments in zip(names, asked, strict=True):
+                if name in answers:
+                    continue
                 _check_stop(session)
-                prompt, wanted = request.args
-                found.append(self._answer(prompt, wanted))
+                found = answer(*arguments)
+                _check_stop(session)  # it may have been cut short
+                answers.keep(name, found)
                 told.advance(1)
-            return found
+            return [answers[name] for name in names]
+
+        def _text(self, text: str) -> float:
+            windows = get_rolling_token_windows(
+                token_list=self.tok_encode(text, add_special_tokens=False),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=session.n_ctx - 1,
+                context_len=1,
+            )
+            scores = [self._scorer.score(*make_disjoint_window(window)) for window in windows]
+            return sum(score for score, _ in scores)
 
         def _answer(self, prompt: str, wanted: dict[str, Any]) -> str:
             until = wanted.get("until") or []
@@ -266,10 +277,13 @@ def run(
     limit: int | None = None,
     include: Path | None = None,
     chat: bool = False,
+    run_code: bool = False,
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run tasks; returns the harness's results: by task and measure, with its standard errors.
+
+    Each answer is written to disk at once, so that what is interrupted goes on where it was.
 
     Args:
         session: opened by `open_for`.
@@ -278,11 +292,14 @@ def run(
         limit: most questions of each task.
         include: a folder with tasks of one's own.
         chat: ask in the model's chat template.
+        run_code: let tasks run the programs that the model writes, in no sandbox.
         progress: told of requests.
-        note: told why it takes long before they begin, where it does.
+        note: told why it takes long before they begin, where it does, and what is answered already.
 
     Raises:
-        PlmEdgeError: the harness is missing, knows no such task, or cannot get its data.
+        PlmEdgeError: the harness is missing, knows no such task, or cannot get its data; or a task
+            runs programs, and `run_code` does not say so.
+        KeyboardInterrupt: the session's `options.stop` said so; call it again to go on.
     """
     lm_eval = harness()
     if include is not None and not include.is_dir():
@@ -291,8 +308,16 @@ def run(
             "--include names the folder of your own tasks",
             "check the path",
         )
-    manager = _manager(names, include, note or (lambda _: None))
-    model = model_for(session, progress)
+    note = note or (lambda _: None)
+    manager = _manager(names, include, note)
+    if run_code:
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # what these tasks ask, before they load
+    else:
+        _refuse_programs(manager, names)
+    answers = KeptAnswers(_key(session))
+    if len(answers):
+        note(f"{len(answers):,} requests were answered before the interruption")
+    model = model_for(session, answers, progress)
     try:
         found = lm_eval.simple_evaluate(
             model=model,
@@ -303,6 +328,7 @@ def run(
             apply_chat_template=chat,
             log_samples=False,
             bootstrap_iters=1000,
+            confirm_run_unsafe_code=run_code,
         )
     except (OSError, ValueError) as error:
         raise PlmEdgeError(
@@ -311,8 +337,32 @@ def run(
             "their data comes from the Hugging Face hub: check the connection, or HF_HOME",
             ExitCode.ENVIRONMENT,
         ) from error
+    answers.forget()
     results: dict[str, Any] = found["results"]
     return results
+
+
+def _key(session: Session) -> str:
+    """A hash of all that answers depend on, but for the question."""
+    options = session.options
+    how = f"{predictions.how(session, options)} {session.kv_type} {session.n_ctx}"
+    return kept.key("tasks", reference.hash_of(session.header.path), how)
+
+
+def _refuse_programs(manager: Any, names: Sequence[str]) -> None:
+    """Refuse tasks that run what the model writes.
+
+    Raises:
+        PlmEdgeError: one of them does.
+    """
+    for name in manager.match_tasks(list(names)):
+        if (manager.task_index[name].cfg or {}).get("unsafe_code"):
+            raise PlmEdgeError(
+                f"{name} runs the programs that the model writes",
+                "they run on this machine, as you, in no sandbox",
+                "add --run-code if that is what you want, best in a container",
+                ExitCode.USAGE,
+            )
 
 
 def _manager(names: Sequence[str], include: Path | None, note: Callable[[str], None]) -> Any:

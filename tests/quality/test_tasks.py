@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.base.progress import NoProgress
 from plm_edge.cli.quality.task_results import plain
 from plm_edge.engine.session import Session
 from plm_edge.generate.logprobs import log_softmax
-from plm_edge.quality import tasks
+from plm_edge.quality import kept, tasks
 from testkit import plm_gguf, reference
 from tests.quality.conftest import ONE_THREAD
 
@@ -79,6 +80,60 @@ def test_a_choice_and_an_answer(own: Path, script: Session) -> None:
     assert found["letters_choice"]["acc"] == pytest.approx(2 / 3)
     assert found["letters_answer"]["exact_match"] == pytest.approx(2 / 3)
     assert found["letters_choice"]["acc_stderr"] > 0
+
+
+class Stop(NoProgress):
+    """Ctrl-C after so many answers."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def advance(self, count: int) -> None:
+        self.left -= count
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_interrupted_tasks_end_at_the_same_figures(
+    own: Path, script: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of seven choices and three answers, eight are there; of the last, half a line."""
+    names, told = ["letters_choice", "letters_answer"], list[str]()
+    whole = tasks.run(script, names, include=own)
+    with pytest.raises(KeyboardInterrupt):
+        tasks.run(script, names, include=own, progress=Stop(9))
+    [file] = (kept.folder() / "runs").glob("*/answers.jsonl")
+    file.write_bytes(file.read_bytes()[:-5])
+    monkeypatch.setattr(tasks.Scorer, "score", None)  # no choice is scored again
+    again = tasks.run(script, names, include=own, progress=Stop(3), note=told.append)
+    assert plain(again) == plain(whole)
+    assert told == ["8 requests were answered before the interruption"]
+    assert not any((kept.folder() / "runs").iterdir())
+
+
+def test_an_answer_cut_short_is_none(tmp_path: Path) -> None:
+    answers = kept.KeptAnswers("a")
+    answers.keep("one", (-1.25, True))
+    answers.keep("two", "zwei\n")
+    [file] = (kept.folder() / "runs").glob("a/answers.jsonl")
+    file.write_bytes(file.read_bytes()[:-4])
+    again = kept.KeptAnswers("a")
+    assert (len(again), again["one"], "two" in again) == (1, [-1.25, True], False)
+    again.keep("two", "zwei\n")
+    assert kept.KeptAnswers("a")["two"] == "zwei\n"
+
+
+@pytest.mark.slow
+def test_programs_run_only_if_somebody_says_so(own: Path, script: Session) -> None:
+    task = own / "answer.yaml"
+    task.write_text(f"{task.read_text()}unsafe_code: true\n")
+    with pytest.raises(PlmEdgeError) as caught:
+        tasks.run(script, ["letters_choice", "letters_answer"], include=own)
+    assert caught.value.what == "letters_answer runs the programs that the model writes"
+    assert "--run-code" in caught.value.fix
+    found = plain(tasks.run(script, ["letters_answer"], include=own, run_code=True))
+    assert found["letters_answer"]["exact_match"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.slow

@@ -69,6 +69,13 @@ def evaluate(
     as_chat: Annotated[
         bool, typer.Option("--chat", help="Ask the tasks in the model's chat template.")
     ] = False,
+    run_code: Annotated[
+        bool,
+        typer.Option(
+            help="Let tasks such as humaneval and mbpp run the programs that the model writes: on "
+            "this machine, as you, in no sandbox.",
+        ),
+    ] = False,
     switches: Annotated[
         bool,
         typer.Option(
@@ -88,8 +95,7 @@ def evaluate(
     """
     from plm_edge.cli.bar import Bar
     from plm_edge.cli.model import say_which
-    from plm_edge.cli.quality import switch_results, task_results
-    from plm_edge.engine.interrupt import Interrupt
+    from plm_edge.cli.quality import resumable, switch_results, task_results
     from plm_edge.engine.options import Options
     from plm_edge.quality import evaluation
     from plm_edge.quality import text as texts
@@ -100,10 +106,11 @@ def evaluate(
         _refuse_others("--tasks", {**of_text, "--switches": switches or None})
         task_results.run(
             model, tasks, shots=shots, limit=limit, include=include, chat=as_chat,
-            kv=kv.value, threads=threads, json=json,
+            run_code=run_code, kv=kv.value, threads=threads, json=json,
         )  # fmt: skip
         return
     of_tasks = {"--limit": limit, "--shots": shots, "--include": include, "--chat": as_chat or None}
+    of_tasks["--run-code"] = run_code or None
     _refuse_others("a text", of_tasks)
     words = texts.read(text or texts.BUNDLED)
     if switches:
@@ -114,16 +121,12 @@ def evaluate(
     against = None if reference is None else _reference(reference)
     chosen = choice.choose(model)
     say_which(chosen)
-    try:
-        with Interrupt() as stop, console.progress(in_bytes=False) as display:
-            settings = evaluation.Settings(
-                ctx, chunks, Options(kv=kv.value, threads=threads, stop=stop), most
-            )
-            bar = Bar(display, "judging chunks")
-            found = evaluation.evaluate(chosen.path, words, against, settings, bar)
-    except KeyboardInterrupt:
-        console.note("interrupted; the same command goes on where it was")
-        raise
+    with resumable.interrupt() as stop, console.progress(in_bytes=False) as display:
+        settings = evaluation.Settings(
+            ctx, chunks, Options(kv=kv.value, threads=threads, stop=stop), most
+        )
+        bar = Bar(display, "judging chunks")
+        found = evaluation.evaluate(chosen.path, words, against, settings, bar)
     if json:
         console.emit_json(
             {

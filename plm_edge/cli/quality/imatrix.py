@@ -38,7 +38,7 @@ def imatrix(
     """
     from plm_edge.cli.bar import Bar
     from plm_edge.cli.model import say_which
-    from plm_edge.engine.interrupt import Interrupt
+    from plm_edge.cli.quality import resumable
     from plm_edge.engine.options import Options
     from plm_edge.quality import imatrix as matrices
     from plm_edge.quality import text as texts
@@ -50,14 +50,10 @@ def imatrix(
     say_which(chosen)
     target = out or Path(f"{chosen.path.stem}.imatrix.gguf")
     _check_place(target, (chosen.path, text))
-    try:
-        with Interrupt() as stop, console.progress(in_bytes=False) as display:
-            options = Options(kv="f32", threads=threads, stop=stop)
-            how = Reading(ctx, chunks, options, Bar(display, "reading chunks"))
-            found = matrices.collect(chosen.path, words, how)
-    except KeyboardInterrupt:
-        console.note("interrupted; the same command goes on where it was")
-        raise
+    with resumable.interrupt() as stop, console.progress(in_bytes=False) as display:
+        options = Options(kv="f32", threads=threads, stop=stop)
+        how = Reading(ctx, chunks, options, Bar(display, "reading chunks"))
+        found = matrices.collect(chosen.path, words, how)
     try:
         found.write(target, str(text or texts.BUNDLED))
     except OSError as error:

@@ -37,7 +37,7 @@ def sparsity(
     from plm_edge.bench.render import sparsity as pictures
     from plm_edge.cli.bar import Bar
     from plm_edge.cli.model import say_which
-    from plm_edge.engine.interrupt import Interrupt
+    from plm_edge.cli.quality import resumable
     from plm_edge.engine.options import Options
     from plm_edge.quality import sparsity as measuring
     from plm_edge.quality import text as texts
@@ -49,14 +49,10 @@ def sparsity(
         report.check_place(html)
     chosen = choice.choose(model)
     say_which(chosen)
-    try:
-        with Interrupt() as stop, console.progress(in_bytes=False) as display:
-            options = Options(threads=threads, stop=stop)
-            how = Reading(ctx, chunks, options, Bar(display, "reading chunks"))
-            found = measuring.measure(chosen.path, words, how)
-    except KeyboardInterrupt:
-        console.note("interrupted; the same command goes on where it was")
-        raise
+    with resumable.interrupt() as stop, console.progress(in_bytes=False) as display:
+        options = Options(threads=threads, stop=stop)
+        how = Reading(ctx, chunks, options, Bar(display, "reading chunks"))
+        found = measuring.measure(chosen.path, words, how)
     name = str(text or "the bundled text")
     if html is not None:
         report.write(html, pictures.html(found, chosen.name, name))

@@ -18,6 +18,7 @@ def run(
     limit: int | None,
     include: Path | None,
     chat: bool,
+    run_code: bool,
     kv: str,
     threads: int | None,
     json: bool,
@@ -25,7 +26,7 @@ def run(
     """Run tasks and show their results; see the command's options."""
     from plm_edge.cli.bar import Bar
     from plm_edge.cli.model import say_which
-    from plm_edge.engine.interrupt import Interrupt
+    from plm_edge.cli.quality import resumable
     from plm_edge.engine.options import Options
     from plm_edge.quality import tasks
     from plm_edge.store import choice
@@ -34,7 +35,7 @@ def run(
     chosen = choice.choose(model)
     say_which(chosen)
     with (
-        Interrupt() as stop,
+        resumable.interrupt() as stop,
         tasks.open_for(chosen.path, Options(kv=kv, threads=threads, stop=stop)) as session,
         console.progress(in_bytes=False) as display,
     ):
@@ -45,6 +46,7 @@ def run(
             limit=limit,
             include=include,
             chat=chat,
+            run_code=run_code,
             progress=Bar(display, "answering"),
             note=console.note,
         )
