@@ -51,6 +51,30 @@ def test_eval_refuses(cli: Cli, models: Path, tmp_path: Path, text: Path) -> Non
     assert what == "'much' is no size"
 
 
+@pytest.mark.parametrize("command", ["eval", "imatrix", "sparsity"])
+def test_a_broken_text_is_refused(cli: Cli, models: Path, tmp_path: Path, command: str) -> None:
+    broken = tmp_path / "broken.txt"
+    broken.write_bytes(b"caf\xe9 au lait")
+    what, why, fix = cli.fails(command, models / "random.gguf", "--text", broken, code=3)
+    assert (what, why) == (f"{broken} is no text", "byte 3 (0xe9) is not UTF-8")
+    assert "iconv" in fix
+
+
+def test_eval_refuses_another_vocabulary(
+    cli: Cli, models: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    model, other = models / "random.gguf", tmp_path / "other.gguf"
+    told = ("eval", model, "--reference")
+    # a string of length 1 in the list of tokens
+    other.write_bytes(model.read_bytes().replace(b"\1\0\0\0\0\0\0\0!", b"\1\0\0\0\0\0\0\0\x7f", 1))
+    what, why, fix = cli.fails(*told, other, code=3)
+    assert what == "random.gguf cannot be compared with other.gguf"
+    assert "their tokenizers differ: token 33 is '!' in one" in why
+    assert "make the reference from the checkpoint of random.gguf" in fix
+    _, why, _ = cli.fails(*told, tiny_checkpoint, code=3)
+    assert why == "their vocabularies differ in size: 257 tokens and 4,096"
+
+
 def test_imatrix_writes_a_file_that_convert_takes(
     cli: Cli, models: Path, text: Path, tmp_path: Path
 ) -> None:

@@ -42,6 +42,13 @@ def figure(name: str, printed: str) -> tuple[float, float]:
     return float(found[1]), float(found[2])
 
 
+def alone(name: str, printed: str) -> float:
+    """A figure of llama-perplexity's that has no error bar."""
+    found = re.search(rf"{name}: *(-?[\d.]+)", printed)
+    assert found, printed
+    return float(found[1])
+
+
 @pytest.mark.slow
 def test_perplexity_is_that_of_llama_perplexity(
     upstream: Upstream, tiny_stock: Path, words: str, tmp_path: Path
@@ -81,6 +88,13 @@ def test_divergence_is_that_of_llama_perplexity(
         value, error = figure(name, printed)
         assert found.value == pytest.approx(value, rel=0.01), name
         assert found.error == pytest.approx(error, rel=0.02), name
+    for name, tail in (
+        ("Median  KLD", comparison.median),
+        ("90.0%   KLD", comparison.p90),
+        ("99.0%   KLD", comparison.p99),
+        ("Maximum KLD", comparison.max),
+    ):
+        assert tail == pytest.approx(alone(name, printed), rel=0.02), name
     for name, percent in (("Mean    Δp", comparison.p_change), ("RMS Δp", comparison.p_change_rms)):
         assert 100 * percent.value == pytest.approx(figure(name, printed)[0], abs=0.02), name
     assert 100 * comparison.same_top.value == pytest.approx(
