@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from plm_edge.base.progress import NoProgress, Progress
+from plm_edge.engine import accelerators, library
 from plm_edge.engine.options import Options
 from plm_edge.machine.threads import default_threads
 from plm_edge.quality import predictions, reference, text
@@ -23,12 +24,20 @@ from plm_edge.quality.predictions import Rows
 from plm_edge.quality.text import Chunks
 
 Claim = Literal["exact", "rounds", "approximates"]
-OFF = Options(kv="f32", flash_attn="off", threads=1, repack=False, skip_zeros=False, exact=True)
-"""No flash attention, one thread, the cache in 32 bits, a chunk computed at once, weights as they
+OFF = Options(
+    kv="f32",
+    flash_attn="off",
+    threads=1,
+    gpu_layers=0,
+    repack=False,
+    skip_zeros=False,
+    exact=True,
+)
+"""The CPU alone, no flash attention, one thread, the cache in 32 bits, a chunk computed at once, weights as they
 lie in the file, every row of W_down read, and nothing approximated."""
 FLASH = replace(OFF, flash_attn="on")
-ON = Options(kv="f32", flash_attn="on", threads=1)
-"""What is exact is compared with this, too: all else on."""
+ON = Options(kv="f32", flash_attn="on", threads=1, gpu_layers=0)
+"""What is exact is compared with this, too: all else on, but for a GPU."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ def switches(n_ctx: int) -> list[Switch]:
         n_ctx: tokens of a chunk.
     """
     several = max(2, default_threads())
+    gpu = Switch("all layers on the GPU", "rounds", replace(OFF, gpu_layers=accelerators.ALL))
     return [
         Switch(f"{several} threads", "exact", replace(OFF, threads=several)),
         Switch(f"{several} threads, all else on", "exact", replace(ON, threads=several), ON),
@@ -119,6 +129,7 @@ def switches(n_ctx: int) -> list[Switch]:
         # a cache of values, where a model has one, is quantised with flash attention alone
         Switch("cache in q8_0", "approximates", replace(FLASH, kv="q8_0"), FLASH),
         Switch("cache in q4_0", "approximates", replace(FLASH, kv="q4_0"), FLASH),
+        *([gpu] if accelerators.gpus(library.load()) else []),
     ]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from plm_edge.converters.convert import convert
+from plm_edge.engine import accelerators
 from plm_edge.engine.session import Session
 from plm_edge.engine.sparsity import zero_share
 from plm_edge.quality import switches
@@ -53,6 +54,14 @@ def test_a_session_that_skips_no_rows(tiny_checkpoint: Path, tmp_path: Path, typ
     assert np.array_equal(made[0], made[2])
     assert type_ != "f32" or np.array_equal(made[0], made[1])
     assert np.abs(made[0] - made[1]).max() < 0.05 * np.abs(made[0]).max()
+
+
+def test_a_gpu_is_a_switch_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found, expected in (([], 0), (["a GPU"], 1)):
+        monkeypatch.setattr(accelerators, "gpus", lambda engine, found=found: found)
+        on_gpu = [one for one in switches.switches(128) if one.options.gpu_layers != 0]
+        assert [one.claim for one in on_gpu] == ["rounds"] * expected
+        assert all(one.against.gpu_layers == 0 for one in switches.switches(128))
 
 
 def test_a_switch_that_is_not_what_is_said_is_found(
