@@ -92,6 +92,36 @@ def test_imatrix_writes_a_file_that_convert_takes(
     assert made.stderr == ""
 
 
+def stop_after_a_chunk(cli: Cli, how: signal.Signals, kept: str, *words: str | Path) -> Path:
+    """Stop a command once a file of this name is kept; returns the folder where it lies."""
+    runs = Path(cli.env["PLM_EDGE_CACHE_DIR"]) / "eval/runs"
+    process = cli.start(*words)
+    while not [*runs.glob(f"*/{kept}")]:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL)
+    assert (b"the same command goes on where it was" in err) == (how is signal.SIGINT)
+    return runs
+
+
+def test_an_interrupted_eval_goes_on_to_the_same_figures(
+    cli: Cli, models: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(WORDS * 6, encoding="utf-8")
+    words = ("eval", models / "random.gguf", "--reference", models / "abc.gguf", "--text", text)
+    whole = json.loads(cli(*words, *FEW, "--json").stdout)
+    runs = stop_after_a_chunk(cli, signal.SIGINT, "00000.npy", *words, *FEW)
+    again = json.loads(cli(*words, *FEW, "--json").stdout)
+    assert 0 < again.pop("resumed") < again["chunks"]
+    assert whole.pop("resumed") == 0
+    assert (again.pop("kept"), whole.pop("kept")) != (0, 0)
+    assert again == whole
+    assert not any(runs.iterdir())
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_imatrix_goes_on_to_the_same_file(
     cli: Cli, models: Path, tmp_path: Path, how: signal.Signals
@@ -100,15 +130,7 @@ def test_an_interrupted_imatrix_goes_on_to_the_same_file(
     text.write_text(WORDS * 6, encoding="utf-8")
     words = ("imatrix", models / "random.gguf", "--text", text, *FEW, "--out")
     cli(*words, whole)
-    process = cli.start(*words, out)
-    runs = Path(cli.env["PLM_EDGE_CACHE_DIR"]) / "eval/runs"
-    while not [*runs.glob("*/sums.npz")]:
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(how)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL)
-    assert (b"the same command goes on where it was" in err) == (how is signal.SIGINT)
+    runs = stop_after_a_chunk(cli, how, "sums.npz", *words, out)
     assert not out.exists()
     found = json.loads(cli(*words, out, "--json").stdout)
     assert 0 < found["resumed"] < found["chunks"]
