@@ -168,10 +168,18 @@ def measure_cache(texts: Texts) -> dict[str, Any]:
 
 
 def merged(before: list[Row], now: list[Row]) -> list[Row]:
-    """The rows measured now, and those from before of all other types, in the recipes' order."""
+    """The rows measured now, and those from before of all other types, in the recipes' order. The
+    speed of a file that has as many bytes as before is kept."""
     new = {row["quant"] for row in now}
+    timed = {_file(row): row["decode_s"] for row in before}
+    for row in now:
+        row["decode_s"] = timed.get(_file(row))
     rows = [row for row in before if row["quant"] not in new] + now
     return sorted(rows, key=lambda row: [*RECIPES].index(row["quant"]))
+
+
+def _file(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("quant", "layout", "imatrix", "tensor_bytes"))
 
 
 def main() -> None:
@@ -192,7 +200,7 @@ def main() -> None:
     pin = read_pin()
     only = given.only.split(",") if given.only else None
     result: dict[str, Any] = {}
-    if given.speed or only:
+    if given.out.exists() or given.speed or only:
         result = json.loads(given.out.read_text())
     with tempfile.TemporaryDirectory() as name:
         os.environ["PLM_EDGE_CACHE_DIR"] = name
@@ -209,7 +217,7 @@ def main() -> None:
                 "speed_machine": result.get("speed_machine"),
                 "windows": given.windows,
                 "rows": merged(result.get("rows", []), rows),
-                "long_context": result.get("long_context") or measure_cache(texts),
+                "long_context": result["long_context"] if only else measure_cache(texts),
             }
         if given.speed or not (given.no_speed or only):
             measure_speed(folder, texts, result["rows"])

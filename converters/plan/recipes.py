@@ -144,6 +144,7 @@ def mixture(
 
 # Of the edge layout, from benchmarks/results/recipes.json: embedding, q, kv_a, kv_b, out, up, down.
 EDGE_Q5_K_M = mixture(Q.Q6_K, Q.Q5_K, Q.Q6_K, Q.Q5_K, Q.Q5_K, Q.Q5_K, Q.Q5_K)
+EDGE_Q5_K_S = mixture(Q.Q5_K, Q.Q5_K, Q.Q6_K, Q.Q5_K, Q.Q6_K, Q.Q5_K, Q.Q5_K)
 EDGE_Q4_K_M = mixture(Q.Q5_K, Q.Q4_K, Q.Q6_K, Q.Q5_K, Q.Q6_K, Q.Q4_K, Q.Q4_K)
 EDGE_Q4_K_S = mixture(Q.Q5_K, Q.Q4_K, Q.Q5_K, Q.Q5_K, Q.Q5_K, Q.Q4_K, Q.Q4_K)
 EDGE_Q3_K_L = mixture(Q.Q4_K, Q.Q3_K, Q.Q6_K, Q.Q5_K, Q.Q5_K, Q.Q4_K, Q.Q4_K)
@@ -176,7 +177,8 @@ RECIPES: dict[str, Recipe] = {
     "q6_k": Recipe(F.MOSTLY_Q6_K, Q.Q6_K, "hardly any loss, three quarters of q8_0's size"),
     "q5_k_m": Recipe(F.MOSTLY_Q5_K_M, Q.Q5_K, "small loss; where memory allows it",
                      MORE_Q6, edge=EDGE_Q5_K_M),
-    "q5_k_s": Recipe(F.MOSTLY_Q5_K_S, Q.Q5_K, "a little smaller than q5_k_m", TIED_Q6),
+    "q5_k_s": Recipe(F.MOSTLY_Q5_K_S, Q.Q5_K, "a little smaller than q5_k_m", TIED_Q6,
+                     edge=EDGE_Q5_K_S),
     "q5_0": Recipe(F.MOSTLY_Q5_0, Q.Q5_0, "older than q5_k; for programs that lack K-quants",
                    TIED_Q6, weighted={Kind.FFN_DOWN: ((first_eighth, Q.Q5_1),)}, edge=EDGE_Q5_0),
     "q4_k_m": Recipe(F.MOSTLY_Q4_K_M, Q.Q4_K, "the usual choice, a balance of all",

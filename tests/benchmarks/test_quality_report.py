@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from benchmarks import quality_report
+from benchmarks.quality import merged
 from plm_edge.converters.plan.recipes import RECIPES
 from testkit.checkout import ROOT
 
@@ -45,7 +46,7 @@ def data(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def test_a_row_is_beaten_by_as_few_bytes_and_surely_less_divergence() -> None:
+def test_a_row_is_beaten_by_bytes_divergence_and_speed() -> None:
     stock = row("stock", 0.02, 1000)
     for more, size, expected in (
         (0.0005, 1000, ["q4_k_m"]),  # two and a half standard errors of the difference
@@ -55,6 +56,11 @@ def test_a_row_is_beaten_by_as_few_bytes_and_surely_less_divergence() -> None:
     ):
         edge = row("edge", 0.02 + more, size, more=more)
         assert quality_report.dominated([stock, edge]) == expected
+        stock["decode_s"], edge["decode_s"] = [0.002], [0.001]
+        assert quality_report.dominated([stock, edge]) == []  # faster
+        edge["decode_s"] = [0.002]
+        assert quality_report.dominated([stock, edge]) == expected
+        stock["decode_s"] = None
 
 
 def test_no_row_of_ours_is_beaten() -> None:
@@ -79,10 +85,27 @@ def test_the_section() -> None:
     text = quality_report.section(timed)
     assert "| 91.0 % | 500 |" in text  # the median
     assert "on 1 thread of a quiet CPU." in text
-    assert "standard errors): q4_k_m." in text
+    assert "decode no slower): q4_k_m." in text
+    assert "farther from the original: none." in text
+    rows[1]["decode_s"] = [0.0016]
+    text = quality_report.section(timed)
+    assert "decode no slower): none of ours." in text
+    assert "farther from the original: q4_k_m (+50.0 ± 1.0 %, +25% t/s)." in text
     assert "| cache | 256 | 512 |" in text
     assert "| q8_0 | 0 | 0.0001 |" in text
     assert "quality.svg" in text
+
+
+def test_a_speed_stays_while_the_file_is_of_its_size() -> None:
+    before = [row("stock", 0.02, 1000), row("edge", 0.01, 900)]
+    for one in before:
+        one["decode_s"] = [0.001]
+    other = row("stock", 0.3, 500) | {"quant": "q2_k"}
+    now = [row("stock", 0.021, 1000), row("edge", 0.011, 890)]
+    found = merged([other, *before], now)
+    assert [one["quant"] for one in found] == ["q4_k_m", "q4_k_m", "q2_k"]
+    assert [one["kl"][0] for one in found] == [0.021, 0.011, 0.3]
+    assert [one["decode_s"] for one in found] == [[0.001], None, None]
 
 
 def test_the_plot() -> None:

@@ -27,7 +27,7 @@ def data() -> dict[str, Any]:
 def test_the_section_says_which_are_kept_and_what_is_not_known(data: dict[str, Any]) -> None:
     text = section(data)
     for name, quant in data["quants"].items():
-        assert (f"| {name} (llama.cpp's is kept) |" in text) == (not better(name, quant))
+        assert (f"| {name} (llama.cpp's is kept) |" in text) == (not better(quant))
     assert "What tiny-plm cannot show" in text
 
 
@@ -36,7 +36,7 @@ def test_each_recipe_has_the_mixture_that_won(data: dict[str, Any]) -> None:
     won = {
         name: dict(zip(KINDS, quant["candidates"][0]["types"], strict=True))
         for name, quant in data["quants"].items()
-        if better(name, quant)
+        if better(quant)
     }
     assert won == {
         name: {kind: type_.name.lower() for kind, type_ in recipe.edge.items()}
