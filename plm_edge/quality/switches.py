@@ -33,8 +33,8 @@ OFF = Options(
     skip_zeros=False,
     exact=True,
 )
-"""The CPU alone, no flash attention, one thread, the cache in 32 bits, a chunk computed at once, weights as they
-lie in the file, every row of W_down read, and nothing approximated."""
+"""The CPU alone, no flash attention, one thread, the cache in 32 bits, a chunk computed at once,
+weights as they lie in the file, every row of W_down read, and nothing approximated."""
 FLASH = replace(OFF, flash_attn="on")
 ON = Options(kv="f32", flash_attn="on", threads=1, gpu_layers=0)
 """What is exact is compared with this, too: all else on, but for a GPU."""

@@ -55,8 +55,8 @@ def _show(found: list[Found]) -> None:
     console.out.print(table)
     _show_misses([one for one in found if one.claim == "approximates"])
     console.note(
-        "against: the CPU alone, no flash attention, one thread, the cache in f32, a chunk at once, weights as in "
-        "the file, all their rows read; nats a token. "
+        "against: the CPU alone, no flash attention, one thread, the cache in f32, a chunk at "
+        "once, weights as in the file, all their rows read; nats a token. "
         "Products of quantised weights round what they are given to 8 bits, which makes more of a "
         "switch that rounds"
     )
