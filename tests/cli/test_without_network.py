@@ -28,6 +28,9 @@ def test_all_but_pull(cli: Cli, tiny_gguf: Path, tmp_path: Path) -> None:
         ("devices", "add", "my-pi", "--profile", "rpi5", "--host", "pi@192.0.2.1"),
         ("alias", "tiny2", "tiny"), ("ps",), ("engine", "list"), (),
         ("bench", "tiny", "--workload", "smoke", "--budget", "0.1"),
+        *((word, "tiny", "--ctx", "32", "--chunks", "1") for word in ("eval", "sparsity")),
+        ("imatrix", "tiny", "--ctx", "32", "--chunks", "1", "--out", tmp_path / "i.gguf"),
+        ("profile", "tiny", "--prefill", "16", "--depth", "16"), ("service", "status"),
         ("rm", "tiny", "--yes"), ("uninstall", "--yes"),
     ]  # fmt: skip
     done = Cli(cli.env, ["unshare", "-rn", "sh", "-ec", _script(cli, commands)])()

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from testkit.cli import finish
 from tests.deploy.conftest import SURE, Pi
+from tests.serve.conftest import wait_until
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("pi")]
 LONG = ("-p", SURE, "-n", "2000", "--temp", "0")
@@ -274,7 +276,9 @@ def test_serve_in_the_background(ready: Pi) -> None:
     ready.cli.env["PLM_EDGE_API_KEY"] = "secret-of-the-pi"
     try:
         about = json.loads(
-            ready.cli("serve", "--device", "pi", "-d", "--port", "0", "--json").stdout
+            ready.cli(
+                "serve", "--device", "pi", "-d", "--port", "0", "--idle", "1", "--json"
+            ).stdout
         )
         port = str(about["port"])
         assert about["device"] == "pi"
@@ -283,8 +287,13 @@ def test_serve_in_the_background(ready: Pi) -> None:
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"{about['url']}/v1/models", timeout=60)
         assert "listening on" in ready.cli("logs", "--device", "pi", "-n", "1000").stdout
+        wait_until(lambda: '"asleep"' in ready.cli("ps", "--json").stdout)
+        follower = ready.cli.start("logs", "-f", "--device", "pi")
     finally:
         del ready.cli.env["PLM_EDGE_API_KEY"]
         ready.cli("stop", port)
+    said, told = finish(follower)
+    assert b"listening on" in said
+    assert b"the server has ended" in told
     assert ready.ends()
     assert json.loads(ready.cli("ps", "--json").stdout)["servers"] == []
