@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
@@ -92,6 +93,19 @@ def require_free(host: str, port: int) -> None:
                 "see this machine's addresses (ip address), or leave --host out",
                 ExitCode.USAGE,
             ) from error
+
+
+def free_port(hosts: Sequence[str]) -> int:
+    """A port that is free at all of these addresses at the moment."""
+    while True:
+        family = socket.AF_INET6 if ":" in hosts[0] else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.bind((hosts[0], 0))
+            port = int(probe.getsockname()[1])
+        with suppress(PlmEdgeError):  # taken at another one: once more
+            for host in hosts:
+                require_free(host, port)
+            return port
 
 
 def _taken(port: int) -> PlmEdgeError:

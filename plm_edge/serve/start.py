@@ -81,10 +81,13 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
         hosts = list(dict.fromkeys([*hosts, network.lan_address()]))
     for host in hosts:
         network.require_free(host, wish.port)
+    port = wish.port
+    if not port and len(hosts) > 1:  # llama-server finds one for a single address alone
+        port = network.free_port(hosts)
     header = gguf_file.read(wish.model)
     loadable.check(header)  # in three lines here, and not by a server that ends
     if not header.keys.get("tokenizer.chat_template"):
-        note(f"{wish.name} has no chat template: the server puts ChatML around chats, and no other")
+        note(f"{wish.name} has no chat template of its own: requests for a chat get ChatML")
     away, share = _elsewhere(header, wish, gpus)
     if wish.speculate:
         _require_exact_batches(wish.parallel, share)
@@ -104,8 +107,8 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
         name=wish.name,
         aliases=wish.aliases,
         host=",".join(hosts),
-        port=wish.port,
-        origins=("localhost", *_own_pages(wish.port, bool(reachable)), *wish.origins),
+        port=port,
+        origins=("localhost", *_own_pages(port, bool(reachable)), *wish.origins),
         key_file=key_file,
         n_ctx=chosen.n_ctx,
         parallel=wish.parallel,

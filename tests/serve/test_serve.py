@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -12,8 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
+import segno
 
+from plm_edge.serve import network
 from testkit import needs
 from testkit.cli import Cli
 from tests.serve.conftest import Serve, runs, started, wait_until
@@ -57,6 +61,7 @@ def test_it_is_small_by_default(serve: Serve) -> None:
     assert 0 < int(given["--cache-ram"]) << 20 <= ram // 20
     assert given["--sleep-idle-seconds"] == "900"
     assert given["--host"] == "127.0.0.1"
+    assert "\nllamacpp:requests_processing 0\n" in server.http("/metrics").body
 
 
 def test_exact(serve: Serve) -> None:
@@ -301,6 +306,30 @@ def test_for_the_network_there_is_a_key(cli: Cli, tiny_gguf: Path, program: Path
             name = socket.gethostname()
             assert server.http("/v1/models", Host=name).status == 200
     assert keys[0] == keys[1]
+
+
+def test_a_phone_gets_address_and_key_from_the_terminal(
+    cli: Cli, tiny_gguf: Path, program: Path
+) -> None:
+    if not network.addresses():
+        pytest.skip("needs a network interface besides loopback")
+    child = pexpect.spawn(
+        cli.command[0], [*cli.command[1:], "serve", str(tiny_gguf), "--lan", "--port", "0"],
+        env={**cli.env, "TERM": "dumb"}, encoding="utf-8", timeout=120, dimensions=(60, 100),
+    )  # fmt: skip
+    child.expect("Ctrl-C stops it")
+    lines = child.before.splitlines()
+    key = next(line for line in lines if line.startswith("key: ")).split()[1]
+    address = next(line for line in lines if line.startswith("http://") and "127.0.0" not in line)
+    drawn = io.StringIO()
+    segno.make(f"{address}/#key={key}", error="m", micro=False).terminal(
+        out=drawn, compact=True, border=2
+    )
+    assert drawn.getvalue() in child.before.replace("\r\n", "\n")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
 
 
 def _ps(cli: Cli) -> list[dict[str, Any]]:
