@@ -22,7 +22,10 @@ KEY = "a-key-for-clients"
 HELLO = [{"role": "user", "content": "Say hello to Ann."}]
 SCHEMA = {
     "type": "object",
-    "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer"}},
+    "properties": {
+        "name": {"type": "string", "maxLength": 20},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+    },
     "required": ["name", "age"],
     "additionalProperties": False,
 }
@@ -33,14 +36,15 @@ WEATHER = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["chat_gguf", "tiny_gguf"], ids=["SmolLM2", "tiny-plm"])
 def server(
-    tmp_path_factory: pytest.TempPathFactory, chat_gguf: Path, program: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, program: Path
 ) -> Iterator[Started]:
-    """SmolLM2 with a key."""
+    """A server with a key; requests call either model "mine"."""
     folder = tmp_path_factory.mktemp("clients")
+    model: Path = request.getfixturevalue(request.param)
     env = os.environ | {"PLM_EDGE_DATA_DIR": str(folder), "PLM_EDGE_API_KEY": KEY}
-    with started(Cli(env), chat_gguf, "--alias", "smol", "--ctx", "512", "--threads", "1") as found:
+    with started(Cli(env), model, "--alias", "mine", "--ctx", "512", "--threads", "1") as found:
         yield found
 
 
@@ -53,7 +57,7 @@ def test_openai(url: str, server: Started) -> None:
     openai = needs.package("openai")
     client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)
     ask: dict[str, Any] = {
-        "model": "smol", "messages": HELLO, "temperature": 0, "max_tokens": 24,
+        "model": "mine", "messages": HELLO, "temperature": 0, "max_tokens": 24,
     }  # fmt: skip
     whole = client.chat.completions.create(**ask)
     text = whole.choices[0].message.content
@@ -68,7 +72,7 @@ def test_openai(url: str, server: Started) -> None:
     assert events[-1].choices == []
 
     assert [one.id for one in client.models.list()] == [server.about["name"]]
-    assert client.models.retrieve("smol").id == server.about["name"]
+    assert client.models.retrieve("mine").id == server.about["name"]
     for call, arguments in (
         (client.models.retrieve, {"model": "gpt-4o"}),
         (client.models.retrieve, {"model": "user/repo:Q4"}),
@@ -80,7 +84,7 @@ def test_openai(url: str, server: Started) -> None:
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="wrong").models.list()
     with pytest.raises(openai.BadRequestError) as long:
-        client.completions.create(model="smol", prompt="a b c " * 800, max_tokens=1)
+        client.completions.create(model="mine", prompt="a b c " * 800, max_tokens=1)
     assert "exceeds the available context size" in str(long.value)
     assert long.value.body["type"] == "exceed_context_size_error"
     assert long.value.body["n_ctx"] == 512
@@ -90,7 +94,7 @@ def test_openai(url: str, server: Started) -> None:
 def test_openai_schema_tools_and_responses(url: str) -> None:
     openai = needs.package("openai")
     client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)
-    ask: dict[str, Any] = {"model": "smol", "temperature": 0, "max_tokens": 80}
+    ask: dict[str, Any] = {"model": "mine", "temperature": 0, "max_tokens": 80}
     form = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}
     said = client.chat.completions.create(
         **ask,
@@ -115,7 +119,7 @@ def test_openai_schema_tools_and_responses(url: str) -> None:
         assert set(json.loads(call.function.arguments)) == {"city"}
 
     answer = client.responses.create(
-        model="smol", input="Say hello.", temperature=0, max_output_tokens=8
+        model="mine", input="Say hello.", temperature=0, max_output_tokens=8
     )
     assert answer.output_text
 
@@ -124,14 +128,14 @@ def test_anthropic(url: str) -> None:
     anthropic = needs.package("anthropic")
     client = anthropic.Anthropic(base_url=url.removesuffix("/v1"), api_key=KEY, max_retries=0)
     ask: dict[str, Any] = {
-        "model": "smol", "max_tokens": 24, "messages": HELLO,
+        "model": "mine", "max_tokens": 24, "messages": HELLO,
         "extra_body": {"temperature": 0},
     }  # fmt: skip
     whole = client.messages.create(**ask)
     assert whole.content[0].text
     with client.messages.stream(**ask) as stream:
         assert "".join(stream.text_stream) == whole.content[0].text
-    assert client.messages.count_tokens(model="smol", messages=HELLO).input_tokens > 5
+    assert client.messages.count_tokens(model="mine", messages=HELLO).input_tokens > 5
     with pytest.raises(anthropic.NotFoundError) as missing:
         client.messages.create(**ask | {"model": "claude"})
     assert missing.value.body["error"]["type"] == "not_found_error"
@@ -142,7 +146,7 @@ def test_anthropic(url: str) -> None:
 def test_litellm(url: str) -> None:
     litellm = needs.package("litellm")
     ask: dict[str, Any] = {
-        "model": "openai/smol", "api_base": url, "api_key": KEY, "messages": HELLO,
+        "model": "openai/mine", "api_base": url, "api_key": KEY, "messages": HELLO,
         "temperature": 0, "max_tokens": 24, "num_retries": 0,
     }  # fmt: skip
     text = litellm.completion(**ask).choices[0].message.content
@@ -158,14 +162,14 @@ def test_litellm(url: str) -> None:
 def test_langchain(url: str) -> None:
     langchain = needs.package("langchain_openai")
     model = langchain.ChatOpenAI(
-        base_url=url, api_key=KEY, model="smol", temperature=0, max_tokens=24, max_retries=0
+        base_url=url, api_key=KEY, model="mine", temperature=0, max_tokens=24, max_retries=0
     )
     text = model.invoke("Say hello to Ann.").content
     assert text
     assert "".join(str(part.content) for part in model.stream("Say hello to Ann.")) == text
     form = {"title": "person", "description": "A person.", **SCHEMA}
     made = langchain.ChatOpenAI(
-        base_url=url, api_key=KEY, model="smol", temperature=0, max_tokens=80, max_retries=0
+        base_url=url, api_key=KEY, model="mine", temperature=0, max_tokens=80, max_retries=0
     ).with_structured_output(form, method="json_schema")
     assert set(made.invoke("Ann is 31 years old.")) == {"name", "age"}
 
@@ -174,7 +178,7 @@ def test_llm(url: str, tmp_path: Path) -> None:
     """Simon Willison's llm, as its page says how to add a server."""
     needs.package("llm")
     (tmp_path / "extra-openai-models.yaml").write_text(
-        f"- model_id: mine\n  model_name: smol\n  api_base: {url}\n  api_key_name: mine\n"
+        f"- model_id: mine\n  model_name: mine\n  api_base: {url}\n  api_key_name: mine\n"
     )
     env = os.environ | {"LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}
     command = [sys.executable, "-m", "llm", "-m", "mine", "--key", KEY]
