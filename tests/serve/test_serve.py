@@ -318,14 +318,15 @@ def test_a_phone_gets_address_and_key_from_the_terminal(
         env={**cli.env, "TERM": "dumb"}, encoding="utf-8", timeout=120, dimensions=(60, 100),
     )  # fmt: skip
     child.expect("Ctrl-C stops it")
-    lines = child.before.splitlines()
+    screen = (child.before or "").replace("\r\n", "\n")
+    lines = screen.splitlines()
     key = next(line for line in lines if line.startswith("key: ")).split()[1]
     address = next(line for line in lines if line.startswith("http://") and "127.0.0" not in line)
     drawn = io.StringIO()
     segno.make(f"{address}/#key={key}", error="m", micro=False).terminal(
         out=drawn, compact=True, border=2
     )
-    assert drawn.getvalue() in child.before.replace("\r\n", "\n")
+    assert drawn.getvalue() in screen
     child.sendintr()
     child.expect(pexpect.EOF)
     child.close()
