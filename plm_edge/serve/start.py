@@ -90,7 +90,7 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
         note(f"{wish.name} has no chat template of its own: requests for a chat get ChatML")
     away, share = _elsewhere(header, wish, gpus)
     if wish.speculate:
-        _require_exact_batches(wish.parallel, share)
+        require_exact_batches(wish.parallel, share)
     chosen = fit.choose(
         header, wish.n_ctx, wish.kv, n_seq=wish.parallel, force=wish.force, share=share
     )
@@ -122,7 +122,7 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
     )
 
 
-def _require_exact_batches(parallel: int, share: float) -> None:
+def require_exact_batches(parallel: int, share: float = 1) -> None:
     """Refuse guesses where tokens that are computed together round otherwise than alone.
 
     Args:

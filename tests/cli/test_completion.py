@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+import pexpect
 import pytest
 
+from testkit import needs
 from testkit.cli import Cli
 
 
@@ -40,3 +43,25 @@ def test_profiles_where_they_are_enough(cli: Cli, tmp_path: Path) -> None:
 def test_models(cli: Cli, tiny_gguf: Path) -> None:
     cli("add", tiny_gguf, "--alias", "little")
     assert "little" in offered(cli, "plm-edge run li")
+
+
+def test_bash_completes_once_it_is_installed(cli: Cli, tmp_path: Path) -> None:
+    bash = needs.program("bash")
+    script = tmp_path / "programs/plm-edge"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(cli.command)} "$@"\n')
+    script.chmod(0o755)
+    cli.env |= {"HOME": str(tmp_path), "TERM": "dumb", "SHELL": bash}
+    cli.env["PATH"] = f"{script.parent}:{cli.env['PATH']}"
+    # `; true`: bash stays, and is the shell that it finds around it
+    first = pexpect.spawn(bash, ["-ic", "plm-edge --install-completion; true"], env=cli.env)
+    first.expect("completion installed", timeout=60)
+    first.expect(pexpect.EOF)
+    shell = pexpect.spawn(bash, ["-i"], env=cli.env, encoding="utf-8", timeout=60)
+    shell.send("plm-edge unin\t")
+    shell.expect_exact("uninstall ")
+    shell.send("--dr\t")
+    shell.expect_exact("--dry-run ")
+    shell.sendline()
+    shell.expect_exact("the shell's completion stays: ~/.bash_completions/plm-edge.sh")
+    shell.close(force=True)

@@ -134,6 +134,7 @@ def test_our_variables_go_with_it(cli: Cli, home: Path, tmp_path: Path, kind: st
         (("--gpu", "some"), 2, "--gpu some says nothing"),
         (("--alias", ""), 2, "an alias is empty"),
         (("--device", "nowhere"), 3, "there is no device 'nowhere'"),
+        (("--speculate", "--parallel", "9"), 2, "would change the text"),
     ],
 )
 def test_what_serve_would_refuse_is_refused(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 
+_FOR_HERE = ("lan", "host", "origin", "alias", "api_key_file", "speculate")
 Port = Annotated[
     int,
     typer.Option(
@@ -92,10 +94,12 @@ def serve(
     if device is not None:
         from plm_edge.cli.serve import on_device
 
-        if lan or host or origin or alias or api_key_file or parallel != 1 or speculate:
-            raise _not_there()
-        if accelerators.parse_layers(gpu) or rpc or mlock:
-            raise options.not_on_device(device)
+        check_on_device(
+            device,
+            {"lan": lan, "host": host, "origin": origin, "alias": alias, "rpc": rpc, "gpu": gpu,
+             "api_key_file": api_key_file, "parallel": parallel, "speculate": speculate,
+             "mlock": mlock},
+        )  # fmt: skip
         on_device.serve(
             device, model, port=port, ctx=ctx, threads=threads, kv=kv.value if kv else None,
             idle=idle, emulate=emulate, force=force, detach=detach, json=json,
@@ -136,11 +140,25 @@ def serve(
     here.serve(wish, detach=detach, json=json)
 
 
-def _not_there() -> PlmEdgeError:
-    return PlmEdgeError(
-        "a server on a device is reached through this machine alone",
-        "--lan, --host, --origin, --alias, --api-key-file, --parallel and --speculate are for "
-        "servers here",
-        "leave them out, or run plm-edge serve on that machine itself",
-        ExitCode.USAGE,
-    )
+def check_on_device(device: str, given: Mapping[str, Any]) -> None:
+    """Refuse options that a server on a device does not have.
+
+    Args:
+        device: its name.
+        given: what the options say, by the names of their parameters.
+
+    Raises:
+        PlmEdgeError: one of them is given (code USAGE).
+    """
+    from plm_edge.engine import accelerators
+
+    if any(given[name] for name in _FOR_HERE) or given["parallel"] != 1:
+        raise PlmEdgeError(
+            "a server on a device is reached through this machine alone",
+            "--lan, --host, --origin, --alias, --api-key-file, --parallel and --speculate are for "
+            "servers here",
+            "leave them out, or run plm-edge serve on that machine itself",
+            ExitCode.USAGE,
+        )
+    if accelerators.parse_layers(given["gpu"]) or given["rpc"] or given["mlock"]:
+        raise options.not_on_device(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
+from plm_edge.cli.serve.command import check_on_device
 
 SCHEMA = "plm-edge/service/1"
 service = typer.Typer(
@@ -86,11 +88,14 @@ def _check(context: typer.Context) -> None:
     if given["model"] is not None:
         choice.choose(given["model"])
     if given["device"] is not None:
+        check_on_device(given["device"], given)
         connect.open_device(given["device"], emulate=given["emulate"])
+    if given["speculate"]:
+        start.require_exact_batches(int(given["parallel"]))
     start.check_names(given["alias"] or (), given["origin"] or ())
     network.require_free(given["host"] or LOOPBACK, 0)
     if given["api_key_file"] is not None:
-        keys.given(given["api_key_file"])
+        keys.given(Path(given["api_key_file"]))
     elif os.environ.get(keys.VARIABLE):
         console.warn(f"{keys.VARIABLE} is a secret, and not in the unit: use --api-key-file FILE")
     accelerators.parse_layers(given["gpu"])
