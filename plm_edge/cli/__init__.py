@@ -17,6 +17,10 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 
 
+# How typer names what it wanted, and how a person would.
+_PLAIN = {"a valid int range": "a whole number", "a valid float range": "a number"}
+
+
 class _Commands(TyperGroup):
     """The group of all commands: it ends quietly if the reader of the output is gone."""
 
@@ -192,6 +196,8 @@ def _usage_error(error: Exception) -> PlmEdgeError | None:
     context: Any = getattr(error, "ctx", None)
     command = context.command_path if context else "plm-edge"
     why = " ".join(str(message()).split()) or type(error).__name__
+    for typed, plain in _PLAIN.items():
+        why = why.replace(typed, plain)
     fix = f"see {command} --help"
     if command == "plm-edge run" and "extra argument" in why:  # as ollama and llm take it
         fix = f'a prompt goes after -p: plm-edge run MODEL -p "…"; {fix}'
