@@ -184,6 +184,7 @@ class Output(NamedTuple):
     hidden: Tensor  # [T, hidden], after the last norm
     logits: Tensor  # [T, vocab]
     memory: Memory  # including these tokens
+    inputs: list[Tensor]  # of each layer what enters it, [T, hidden]
 
 
 class Plm:
@@ -202,14 +203,15 @@ class Plm:
         before = past.positions if past else torch.empty(0, dtype=torch.long)
         start = int(before[-1]) + 1 if past else 0
         positions = torch.arange(start, start + len(tokens))
-        x, latents = self.embedding[torch.tensor(tokens)], []
+        x, latents, inputs = self.embedding[torch.tensor(tokens)], [], []
         for i, weights in enumerate(self.layers):
+            inputs.append(x)
             own = past.layers[i] if past else None
             x, seen, _ = layer(self.config, weights, x, positions, own, before)
             latents.append(seen)
         hidden = rms_norm(x, self.norm, self.config.rms_norm_eps)
         memory = Memory(latents, torch.cat((before, positions)))
-        return Output(hidden, hidden @ self.embedding.T, memory)
+        return Output(hidden, hidden @ self.embedding.T, memory, inputs)
 
     def generate(self, tokens: Sequence[int], count: int, clear: float = 0.0) -> list[int]:
         """The `count` greedy tokens that follow; fewer, if at one of them the best logit leads the

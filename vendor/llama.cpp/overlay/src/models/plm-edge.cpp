@@ -2,6 +2,7 @@
 
 #include "../../include/plm-logits.h"
 #include "../llama-context.h"
+#include "../llama-ext.h"
 #include "../llama-model.h"
 
 #include <set>
@@ -26,6 +27,21 @@ extern "C" PLM_EDGE_API const char * plm_edge_build_info(void) {
 }
 
 void plm_edge_full_logits(llama_context * ctx, bool full) { ctx->set_full_logits(full); }
+
+// Upstream's hook for what enters a layer, which it exports under C++ names alone. With keep, every batch leaves the
+// layer's input of all its rows, {n_embd, rows} in the batch's order, where plm_edge_layer_input points until the next.
+// False: there is no such layer. A model whose graph does not name the input aborts at its next batch.
+extern "C" PLM_EDGE_API bool plm_edge_keep_layer_input(llama_context * ctx, uint32_t layer, bool keep) {
+    if (layer >= (uint32_t) llama_model_n_layer(llama_get_model(ctx))) {
+        return false;
+    }
+    llama_set_embeddings_layer_inp(ctx, layer, keep);
+    return true;
+}
+
+extern "C" PLM_EDGE_API const float * plm_edge_layer_input(llama_context * ctx, uint32_t layer) {
+    return llama_get_embeddings_layer_inp(ctx, layer);
+}
 
 // Locks the weights that are in this machine's memory, and returns how many bytes: fewer than there are where the system
 // refuses. Upstream's mlock leaves out the buffers of repacked weights, which are most of a K-quant's.

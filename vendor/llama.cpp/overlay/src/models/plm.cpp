@@ -357,6 +357,7 @@ llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params 
     for (int il = 0; il < n_layer; ++il) {
         const auto & layer = model.layers[il];
         const auto & can = static_cast<const plm_model &>(model).can.layers[il];
+        res->t_layer_inp[il] = inpL; // kept for whoever asks for it (plm_edge_keep_layer_input)
 
         ggml_tensor * cur = build_norm(inpL, layer.attn_norm, nullptr, LLM_NORM_RMS, il);
         cb(cur, "attn_norm", il);
