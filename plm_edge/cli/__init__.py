@@ -110,6 +110,7 @@ def _register() -> None:
     from plm_edge.cli.run import run
     from plm_edge.cli.serve import logs, ps, serve, service, stop
     from plm_edge.cli.tokens import tokens
+    from plm_edge.cli.spa import spa
     from plm_edge.cli.uninstall import uninstall
 
     # By what a person wants: --help shows them so.
@@ -117,6 +118,7 @@ def _register() -> None:
     app.command("run", rich_help_panel=use)(run)
     app.command("chat", cls=Chat, rich_help_panel=use)(chat)
     app.command("serve", rich_help_panel=use)(serve)
+    app.add_typer(spa, name="spa", rich_help_panel=use)
     app.command("ps", rich_help_panel=use)(ps)
     app.command("stop", rich_help_panel=use)(stop)
     app.command("logs", rich_help_panel=use)(logs)

@@ -123,6 +123,7 @@ _ROWS: tuple[tuple[Kind, str, Callable[[], Iterable[Path]]], ...] = (
     ),
     ("cache", "prompts that were kept", _in(folders.cache, "prompts")),
     ("cache", "predictions of references", _in(folders.cache, "eval")),
+    ("cache", "what bases said of personal texts", _in(folders.cache, "spa")),
 )
 
 

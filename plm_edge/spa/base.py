@@ -1,0 +1,101 @@
+"""The frozen base, read a batch at a time: states through the codec, and the likeliest tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plm_edge.engine.options import Options, never
+from plm_edge.engine.session import Session
+from plm_edge.engine.states import States
+from plm_edge.spa.codec import Codec, choose_layers
+from plm_edge.spa.frame import Rows, likeliest
+
+TOGETHER = 64
+"""Most rows that are read at once."""
+
+
+class Base:
+    """A loaded base whose rows are read.
+
+    Args:
+        path: the GGUF.
+        codec: None: only states can be read, to make one.
+        options: of which those that say how it computes count.
+        sequences: most texts at once.
+
+    Raises:
+        PlmEdgeError: it cannot be loaded, or does not show its states.
+    """
+
+    def __init__(
+        self, path: Path, codec: Codec | None, options: Options, *, sequences: int = 1
+    ) -> None:
+        chosen = replace(options, max_outputs=TOGETHER, n_ubatch=TOGETHER, n_seq_max=sequences)
+        self.session = Session.open(path, chosen)
+        try:
+            layers = codec.layers if codec else choose_layers(self.session.header)
+            self.codec, self.states = codec, States(self.session, layers)
+        except BaseException:
+            self.session.close()
+            raise
+        self._batch = self.session.context.batch(TOGETHER)
+
+    def compute(
+        self, rows: Sequence[tuple[int, int, int]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute rows, each a token, its position and its sequence.
+
+        Args:
+            rows: at most TOGETHER.
+
+        Returns:
+            States [rows, states, n_embd], and a view of the logits [rows, n_vocab].
+
+        Raises:
+            PlmEdgeError: the engine cannot.
+            KeyboardInterrupt: `Options.stop` said so.
+        """
+        self._batch.clear()
+        for token, position, sequence in rows:
+            self._batch.add(token, position, sequence)
+        context = self.session.context
+        stoppable = self.session.options.stop is not never and len(rows) > 1
+        with self.states.kept():
+            if not context.decode(self._batch, abortable=stoppable):
+                raise KeyboardInterrupt
+            return self.states.read(len(rows)), context.logits()
+
+    def read(self, rows: Sequence[tuple[int, int, int]]) -> tuple[Rows, NDArray[np.float32]]:
+        """As `compute`, but what the device gets in place of the states.
+
+        Raises:
+            PlmEdgeError: the engine cannot.
+            KeyboardInterrupt: `Options.stop` said so.
+        """
+        assert self.codec is not None
+        states, logits = self.compute(rows)
+        codes, scales = self.codec.encode(states)
+        return Rows(codes, scales, *likeliest(logits)), logits
+
+    def fill(self, tokens: Sequence[int], position: int, sequence: int) -> None:
+        """Compute tokens of which nothing is read: a prompt without its last token.
+
+        Raises:
+            PlmEdgeError: the engine cannot.
+            KeyboardInterrupt: `Options.stop` said so.
+        """
+        for start in range(0, len(tokens), TOGETHER):
+            part = tokens[start : start + TOGETHER]
+            self._batch.clear()
+            self._batch.extend(part, position + start, sequence, wanted="none")
+            if not self.session.context.decode(self._batch):
+                raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """Free the base. Safe to call twice."""
+        self.session.close()

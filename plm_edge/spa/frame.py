@@ -1,0 +1,81 @@
+"""What the device gets of a token: the base's states through the codec, and its likeliest tokens.
+
+Rows are tokens of a text: row i is what the base says after the tokens up to i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOP = 64
+"""Tokens whose logits the device gets."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows.
+
+    Attributes:
+        codes: [rows, states, width], int8; a state's values are codes x scale.
+        scales: [rows, states], float16.
+        ids: [rows, TOP], int32; the likeliest tokens, best first.
+        logits: [rows, TOP], float16: by how much each is below the best one; the first is 0.
+        rest: [rows], float32: natural logarithm of the probability of all other tokens together.
+    """
+
+    codes: NDArray[np.int8]
+    scales: NDArray[np.float16]
+    ids: NDArray[np.int32]
+    logits: NDArray[np.float16]
+    rest: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: slice | NDArray[np.intp] | NDArray[np.bool_]) -> Rows:
+        return Rows(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def states(self) -> NDArray[np.float32]:
+        """Returns [rows, states, width]: what the side reads."""
+        values: NDArray[np.float32] = self.codes.astype(np.float32) * self.scales[..., None].astype(
+            np.float32
+        )
+        return values
+
+    def log_probabilities(self) -> NDArray[np.float32]:
+        """Returns [rows, TOP]: natural logarithms of the base's probabilities of `ids`."""
+        logits = self.logits.astype(np.float32)
+        known = np.log(np.exp(logits).sum(-1)) - np.log1p(-np.exp(np.minimum(self.rest, -1e-7)))
+        made: NDArray[np.float32] = logits - known[:, None]
+        return made
+
+
+def join(parts: list[Rows]) -> Rows:
+    """Returns the rows of all parts, one after the other."""
+    names = [field.name for field in fields(Rows)]
+    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def likeliest(
+    logits: NDArray[np.float32],
+) -> tuple[NDArray[np.int32], NDArray[np.float16], NDArray[np.float32]]:
+    """Returns `Rows.ids`, `Rows.logits` and `Rows.rest` of the base's logits, [rows, n_vocab].
+
+    Of equal logits the lower id comes first, as greedy sampling picks.
+    """
+    top = min(TOP, logits.shape[1] - 1)
+    ids = np.argpartition(-logits, top - 1, axis=-1)[:, :top]
+    ids = np.sort(ids, axis=-1)
+    values = np.take_along_axis(logits, ids, -1)
+    order = np.argsort(-values, axis=-1, kind="stable")
+    ids, values = np.take_along_axis(ids, order, -1), np.take_along_axis(values, order, -1)
+    below = logits - values[:, :1]
+    total = np.exp(below, dtype=np.float32).sum(-1, dtype=np.float64)
+    known = np.exp(values - values[:, :1]).sum(-1, dtype=np.float64)
+    rest = np.log(np.maximum(1 - known / total, 1e-9)).astype(np.float32)
+    # float16 ends at -65,504, and what is as unlikely as that is never chosen
+    short = np.maximum(values - values[:, :1], -60000).astype(np.float16)
+    return ids.astype(np.int32), short, rest

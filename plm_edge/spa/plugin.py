@@ -1,0 +1,180 @@
+"""A plugin is a file: codec, side, gates, memory, and the bytes of the base's tokens.
+
+It is personal: whoever has it can read much of the text that it was made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plm_edge.base import files
+from plm_edge.spa import container, side
+from plm_edge.spa.codec import Codec
+from plm_edge.spa.frame import Rows
+from plm_edge.spa.memory import Memory, Recall
+from plm_edge.spa.mixture import Gates, Likelihoods, features
+from plm_edge.spa.reading import Reading
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The bytes of a base's tokens, so that a device without an engine can show text.
+
+    Attributes:
+        pieces: all of them, one after the other, uint8.
+        ends: [n_vocab], int32: where each one ends.
+        stops: tokens that end a text.
+    """
+
+    pieces: NDArray[np.uint8]
+    ends: NDArray[np.int32]
+    stops: NDArray[np.int32]
+
+    def piece(self, token: int) -> bytes:
+        """Returns a token's bytes."""
+        start = int(self.ends[token - 1]) if token else 0
+        return self.pieces[start : self.ends[token]].tobytes()
+
+    def sha256(self) -> str:
+        """Returns a hash of all tokens."""
+        return hashlib.sha256(self.pieces.tobytes() + self.ends.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What a device has of its own.
+
+    Attributes:
+        base: SHA-256 of the base's file.
+        codec: public; the server must have the same.
+        weights: of the side; `up` is empty here, the matrix has it.
+        matrix: [n_vocab, NARROW], int8: M by rows.
+        row_scales: [n_vocab], float16.
+        gates: how much side and memory count.
+        stream: the personal text's tokens (memory.Memory).
+        vocabulary: the base's tokens.
+    """
+
+    base: str
+    codec: Codec
+    weights: side.Weights
+    matrix: NDArray[np.int8]
+    row_scales: NDArray[np.float16]
+    gates: Gates
+    stream: NDArray[np.int32]
+    vocabulary: Vocabulary
+
+    @cached_property
+    def memory(self) -> Memory:
+        """The memory of `stream`."""
+        return Memory(self.stream)
+
+    def changed(self, rows: Rows) -> tuple[side.Changed, Values]:
+        """Returns what the side makes of the likeliest tokens, and r of each row."""
+        out = side.forward(self.weights, rows.states()).out
+        scales = self.row_scales[rows.ids].astype(np.float32)
+        chosen = self.matrix[rows.ids].astype(np.float32)
+        added = np.einsum("rkn,rn->rk", chosen, out, optimize=True) * scales
+        return side.change(rows, added), out
+
+    def judge(self, reading: Reading, memory: Memory | None = None) -> tuple[Values, Likelihoods]:
+        """Returns the gates' features of a reading's rows, and what each part says of its tokens.
+
+        Args:
+            memory: in place of the plugin's own.
+        """
+        recalls = recall_all(memory or self.memory, reading)
+        seen, side_p = [], []
+        for start in range(0, len(reading), 1024):
+            part = slice(start, start + 1024)
+            rows, targets = reading.rows[part], reading.targets[part]
+            changed, out = self.changed(rows)
+            seen.append(features(rows, changed, out, recalls[part]))
+            is_target = rows.ids == targets[:, None]
+            inside = np.where(is_target, changed.top, 0).sum(-1)
+            outside = reading.base[part] + changed.others
+            side_p.append(np.exp(np.where(is_target.any(-1), inside, outside)))
+        found = Likelihoods(
+            np.exp(reading.base),
+            np.concatenate(side_p),
+            np.array([r.of(int(t)) for r, t in zip(recalls, reading.targets, strict=True)]),
+            np.array([recall.escape for recall in recalls]),
+        )
+        return np.concatenate(seen), found
+
+    def write(self, path: Path) -> None:
+        """Write it to a file that its owner alone may read.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        keys: dict[str, str | list[int]] = {
+            "base.sha256": self.base,
+            "codec.sha256": self.codec.sha256(),
+            "tokenizer.sha256": self.vocabulary.sha256(),
+            "layers": list(self.codec.layers),
+        }
+        container.write(path, "spa", keys, self._tensors(), files.PRIVATE)
+
+    def _tensors(self) -> dict[str, NDArray[Any]]:
+        half = {
+            f"side.{name}": array.astype(np.float16)
+            for name, array in self.weights.arrays().items()
+            if name != "up"
+        }
+        return {
+            "codec.means": self.codec.means, "codec.bases": self.codec.bases, **half,
+            "matrix": self.matrix, "row_scales": self.row_scales,
+            "gates": np.stack([self.gates.side, self.gates.memory]),
+            "stream": self.stream, "pieces": self.vocabulary.pieces.view(np.int8),
+            "ends": self.vocabulary.ends, "stops": self.vocabulary.stops,
+        }  # fmt: skip
+
+
+def read(path: Path) -> Plugin:
+    """Read a plugin; its large tensors stay in the file until they are asked for.
+
+    Raises:
+        PlmEdgeError: it is no plugin, of another version, or damaged.
+    """
+    fix = "make one: plm-edge spa train --base MODEL --text FOLDER --out plugin.gguf"
+    keys, found = container.read(path, "spa", "SPA plugin", fix)
+    try:
+        weights = {
+            field.name: np.array(found[f"side.{field.name}"], np.float32)
+            for field in fields(side.Weights)
+            if field.name != "up"
+        }
+        gates = np.array(found["gates"])
+        made = Plugin(
+            keys["base.sha256"],
+            Codec(tuple(keys["layers"]), found["codec.means"], found["codec.bases"]),
+            side.Weights(**weights, up=np.empty((0, side.NARROW), np.float32)),
+            found["matrix"],
+            found["row_scales"],
+            Gates(gates[0], gates[1]),
+            np.array(found["stream"]),
+            Vocabulary(found["pieces"].view(np.uint8), found["ends"], np.array(found["stops"])),
+        )
+        named = keys["codec.sha256"]
+    except (KeyError, IndexError) as error:
+        raise container.damaged(path, f"it lacks {error}") from error
+    if made.codec.sha256() != named:
+        raise container.damaged(path, "its codec is not the one that it names")
+    return made
+
+
+def recall_all(memory: Memory, reading: Reading) -> Sequence[Recall]:
+    """Returns what a memory says before each judged token."""
+    stream = reading.stream
+    return [memory.recall(stream[max(0, p - 3) : p].tolist()) for p in reading.places]

@@ -1,0 +1,65 @@
+"""LoRA in torch: the base's own logits before it is trained, and better ones after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.progress import NoProgress
+from plm_edge.engine.options import Options, never
+from plm_edge.engine.session import Session
+from plm_edge.model import gguf_file
+from plm_edge.spa import lora
+from plm_edge.spa.reading import Window
+from testkit import plm_gguf
+
+TOKENS = [*b"what the base says, without an adapter"]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plm_gguf.write(tmp_path_factory.mktemp("lora") / "llama.gguf", arch="llama")
+
+
+def test_untrained_it_is_the_base(llama: Path) -> None:
+    model = lora.Llama(gguf_file.read(llama), 2, 0)
+    found = model.logits(TOKENS).detach().numpy()
+    options = Options(n_ctx=64, threads=1, kv="f32", max_outputs=len(TOKENS))
+    with Session.open(llama, options) as session:
+        batch = session.context.batch()
+        batch.extend(TOKENS, 0, wanted="all")
+        session.context.decode(batch)
+        expected = session.context.logits().copy()
+    # bfloat16 keeps 8 bits of a value
+    error = np.square(found - expected).sum() / np.square(expected - expected.mean()).sum()
+    assert error < 1e-3
+
+
+def test_it_learns(llama: Path) -> None:
+    header = gguf_file.read(llama)
+    model = lora.Llama(header, 4, 0)
+    stream = np.array(TOKENS, np.int32)
+    window = Window(0, tuple(TOKENS[:-1]), 1, len(TOKENS) - 1)
+    ids = np.tile(np.arange(64, dtype=np.int32), (window.judged, 1))
+    before, _ = lora.judge(model, [window], stream, ids, NoProgress())
+    epoch = lora.train(
+        model, [window] * 4, [window], stream, NoProgress(), never, epochs=3, rate=1e-2
+    )
+    after, top = lora.judge(model, [window], stream, ids, NoProgress())
+    assert epoch == 3
+    assert after.mean() > before.mean() + 0.5
+    assert top.shape == (window.judged, 64)
+
+
+def test_its_size(llama: Path) -> None:
+    header = gguf_file.read(llama)
+    wanted = lora.Llama(header, 3, 0).size
+    assert lora.rank_of(header, wanted) == 3
+
+
+def test_an_architecture_that_it_does_not_know(tiny_gguf: Path) -> None:
+    with pytest.raises(PlmEdgeError, match="LoRA cannot be trained"):
+        lora.Llama(gguf_file.read(tiny_gguf), 1, 0)
