@@ -109,8 +109,8 @@ def _register() -> None:
     from plm_edge.cli.rpc import rpc
     from plm_edge.cli.run import run
     from plm_edge.cli.serve import logs, ps, serve, service, stop
-    from plm_edge.cli.tokens import tokens
     from plm_edge.cli.spa import spa
+    from plm_edge.cli.tokens import tokens
     from plm_edge.cli.uninstall import uninstall
 
     # By what a person wants: --help shows them so.

@@ -6,6 +6,8 @@ import typer
 
 from plm_edge.cli.spa.codec import codec
 from plm_edge.cli.spa.evaluate import evaluate
+from plm_edge.cli.spa.run import run
+from plm_edge.cli.spa.serve import serve
 from plm_edge.cli.spa.train import train
 
 spa = typer.Typer(
@@ -15,4 +17,6 @@ spa = typer.Typer(
 )
 spa.command("train")(train)
 spa.command("eval")(evaluate)
+spa.command("serve")(serve)
+spa.command("run")(run)
 spa.command("codec")(codec)

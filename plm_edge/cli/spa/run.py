@@ -1,0 +1,190 @@
+"""`plm-edge spa run` makes a text with a plugin, and a base on a server or here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plm_edge.base import console
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.cli import options
+from plm_edge.cli.spa import shared
+
+if TYPE_CHECKING:
+    from plm_edge.spa.device import Generation
+    from plm_edge.spa.plugin import Plugin
+    from plm_edge.spa.source import Source
+
+SCHEMA = "plm-edge/spa-run/1"
+_PERSONAL, _PLAIN = "\x1b[35m", "\x1b[0m"
+
+
+class Mode(str, Enum):
+    """What the server gets."""
+
+    open = "open"
+    shadow = "shadow"
+    local = "local"
+
+
+def run(
+    plugin: Annotated[Path, typer.Option(help="What spa train made.")],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text to go on with.")],
+    server: Annotated[
+        str | None, typer.Option(help="What spa serve printed: wss://HOST:PORT, or ws://…")
+    ] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Of the server's certificate; spa serve printed it.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="The server's key; else it is in PLM_EDGE_API_KEY.")
+    ] = None,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="open: the server gets the text. shadow: no personal token, and of {{this|that}} "
+            "in the prompt only that. local: there is no server."
+        ),
+    ] = Mode.open,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="The base on this machine: for --mode local, and to go on with if the server is "
+            "lost.",
+            show_default=False,
+        ),
+    ] = None,
+    n_predict: Annotated[
+        int, typer.Option("--n-predict", "-n", min=1, help="Most tokens to make.")
+    ] = 128,
+    temp: options.Temp = 0.0,
+    seed: options.Seed = None,
+    window: Annotated[
+        int, typer.Option(min=4, max=64, help="Tokens that the server computes ahead.")
+    ] = 16,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show which tokens were personal (in colour, or [so]).")
+    ] = False,
+    threads: options.Threads = None,
+    ctx: options.Ctx = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Make a text with a plugin.
+
+    Without --base no engine is loaded here: the server computes, and this machine decides. The
+    server sees the tokens that it goes on with; docs/spa.md says what that means.
+    """
+    from plm_edge.spa import plugin as plugins
+    from plm_edge.spa.choosing import PluginChooser
+    from plm_edge.spa.device import Generation, shown
+    from plm_edge.spa.source import Remote
+
+    if (server is None) != (mode is Mode.local):
+        raise PlmEdgeError(
+            "it is not clear where the base is",
+            "--server and --mode local exclude each other" if server else "no --server is given",
+            "give --server URL, or --mode local --base MODEL",
+            ExitCode.USAGE,
+        )
+    own = plugins.read(plugin)
+    chosen = secrets.randbelow(1 << 32) if seed is None else seed % (1 << 32)
+    here = _here(base, own, threads, ctx, temp, chosen)
+    source: Source
+    if server is None:
+        source, fallback = here(), None
+    else:
+        key = shared.read_key(key_file) if key_file else os.environ.get("PLM_EDGE_API_KEY", "")
+        source = Remote(
+            server, key.strip(), fingerprint, own, window=window, temperature=temp, seed=chosen
+        )
+        fallback = here if base is not None else None
+    made = Generation(
+        source, PluginChooser(own, temp, chosen), own.vocabulary, mode.value, fallback
+    )
+    started = time.perf_counter()
+    text = bytearray()
+    if not json:
+        console.echo(shown(prompt) if mode is Mode.shadow else prompt)
+    try:
+        for step in made.steps(prompt, n_predict):
+            text += step.piece
+            if not json:
+                _show(step.piece, step.personal and show)
+    finally:
+        if not json:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        made.source.close()
+    _report(made, text, time.perf_counter() - started, source, json)
+
+
+def _here(
+    base: str | None,
+    plugin: Plugin,
+    threads: int | None,
+    ctx: int | None,
+    temperature: float,
+    seed: int,
+) -> Callable[[], Source]:
+    def load() -> Source:
+        from plm_edge.engine.options import Options
+        from plm_edge.spa.source import Here
+        from plm_edge.store import choice
+
+        path = choice.choose(base).path
+        return Here(path, plugin, Options(threads=threads, n_ctx=ctx), temperature, seed)
+
+    return load
+
+
+def _show(piece: bytes, personal: bool) -> None:
+    text = console.printable(piece.decode("utf-8", "replace"))
+    if personal:
+        text = f"{_PERSONAL}{text}{_PLAIN}" if sys.stdout.isatty() else f"[{text}]"
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _report(made: Generation, text: bytearray, seconds: float, first: Source, json: bool) -> None:
+    from plm_edge.spa.source import Remote
+
+    count = max(1, len(made.tokens) - made.first)
+    link = first if isinstance(first, Remote) else None
+    if json:
+        console.emit_json(
+            {
+                "schema": SCHEMA,
+                "text": text.decode("utf-8", "replace"),
+                "mode": made.mode,
+                "tokens": len(made.tokens) - made.first,
+                "prompt_tokens": made.first,
+                "overrides": made.overrides,
+                "seconds": seconds,
+                "bytes_up": link.up if link else 0,
+                "bytes_down": link.down if link else 0,
+                "rtt_s": link.rtt_s if link else None,
+                "resumed": made.resumed,
+                "moved_at": made.moved,
+            }
+        )
+        return
+    console.note(
+        f"{count} tokens in {console.duration(seconds)}, {made.overrides} of them personal"
+    )
+    if link:
+        console.note(
+            f"{link.down / count:,.0f} bytes a token came, {link.up:,} went up in all; "
+            f"round trip {console.duration(link.rtt_s)}"
+        )
+    if made.moved is not None:
+        console.note("the server was lost; the base here went on")

@@ -1,0 +1,159 @@
+"""A device makes a text: frames come, it decides, and says so where it decides otherwise.
+
+In mode *open* the server gets every token that is not its own. In *shadow* it gets none: it goes on
+from its own choice, a placeholder, and the person sees the real word. In *local* there is none.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.spa.choosing import Chooser
+from plm_edge.spa.plugin import Vocabulary
+from plm_edge.spa.source import RETRY_S, LinkLost, Remote, Source
+from plm_edge.spa.wire import Frame
+
+Mode = Literal["open", "shadow", "local"]
+_HIDDEN = re.compile(r"\{\{([^{}|]*)\|([^{}|]*)\}\}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A token.
+
+    Attributes:
+        personal: the device decided otherwise than the base.
+    """
+
+    token: int
+    piece: bytes
+    personal: bool
+
+
+@dataclass
+class Generation:
+    """A text that is made. Iterate over `steps`; what happened is in the attributes.
+
+    Args:
+        source: a server, or the base here.
+        chooser: decides.
+        vocabulary: the base's.
+        mode: what the server gets.
+        fallback: makes the base here, for when the link is lost; None: there is none.
+
+    Attributes:
+        tokens: as the person sees them, the prompt's included.
+        overrides: tokens that were personal.
+        moved: the position from which the base here goes on; None: nothing was lost.
+        resumed: how often a lost link was taken up again.
+        first: tokens of the prompt.
+    """
+
+    source: Source
+    chooser: Chooser
+    vocabulary: Vocabulary
+    mode: Mode = "open"
+    fallback: Callable[[], Source] | None = None
+    tokens: list[int] = field(default_factory=list)
+    overrides: int = 0
+    moved: int | None = None
+    resumed: int = 0
+    first: int = 0
+    _server: list[int] = field(default_factory=list)  # as the server has them
+    _prompt: str = ""
+
+    def steps(self, prompt: str, count: int) -> Iterator[Step]:
+        """Yields up to `count` tokens, fewer where the text ends.
+
+        Args:
+            prompt: in mode shadow, {{this|that}} is this for the person, and that for the server.
+
+        Raises:
+            PlmEdgeError: the server refuses, or is lost and there is no base here (DEVICE).
+        """
+        self._prompt = public_part(prompt) if self.mode == "shadow" else prompt
+        try:
+            self._server = self.source.open(self._prompt, ())
+        except LinkLost as error:
+            self._move(error)
+        self.first = len(self._server)
+        self.tokens = list(self._server)
+        stops = set(self.vocabulary.stops.tolist())
+        for _ in range(count):
+            position = len(self.tokens)
+            frame = self._frame(position)
+            token = self.chooser.choose(frame.row, frame.token, self.tokens[-3:], position)
+            personal = token != frame.token
+            self.tokens.append(token)
+            self._server.append(token if self.mode != "shadow" else frame.token)
+            if personal:
+                self.overrides += 1
+            if personal and self.mode != "shadow":
+                try:
+                    self.source.override(position, token)
+                except LinkLost as error:
+                    self._recover(error)
+            if token in stops:
+                return
+            yield Step(token, self.vocabulary.piece(token), personal)
+
+    def _frame(self, position: int) -> Frame:
+        while True:
+            try:
+                return self.source.frame(position)
+            except LinkLost as error:
+                self._recover(error)
+
+    def _recover(self, error: LinkLost) -> None:
+        """Go on with the base here, or take the link up again.
+
+        Raises:
+            PlmEdgeError: neither can be done.
+        """
+        if self.fallback is not None:
+            self._move(error)
+            return
+        if isinstance(self.source, Remote):
+            until, wait = time.monotonic() + RETRY_S, 0.1
+            while time.monotonic() < until:
+                try:
+                    self.source.resume()
+                    self.resumed += 1
+                    return
+                except LinkLost:
+                    time.sleep(wait)
+                    wait = min(2 * wait, 5.0)
+        raise self._lost(error)
+
+    def _move(self, error: LinkLost) -> None:
+        if self.fallback is None:
+            raise self._lost(error) from error
+        self.source, self.fallback = self.fallback(), None
+        self.moved = len(self.tokens)
+        made: Sequence[int] = self._server[self.first :]
+        opened = self.source.open(self._prompt, made)
+        self._server = self._server or opened
+
+    def _lost(self, error: LinkLost) -> PlmEdgeError:
+        made = max(0, len(self.tokens) - self.first)
+        return PlmEdgeError(
+            "the server was lost",
+            f"{error}; {made} tokens were made before",
+            "try again, or have the base here too: --base MODEL goes on without a server",
+            ExitCode.DEVICE,
+        )
+
+
+def public_part(prompt: str) -> str:
+    """Returns what of a prompt the server gets in mode shadow."""
+    return _HIDDEN.sub(r"\2", prompt)
+
+
+def shown(prompt: str) -> str:
+    """Returns a prompt as the person means it."""
+    return _HIDDEN.sub(r"\1", prompt)

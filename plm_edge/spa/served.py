@@ -1,0 +1,78 @@
+"""One text that a base goes on with: what is in its cache, and what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from plm_edge.spa.base import Base
+from plm_edge.spa.choosing import pick
+from plm_edge.spa.frame import Rows
+from plm_edge.spa.wire import Frame
+
+
+class Served:
+    """A text in one sequence of a base's cache.
+
+    Attributes:
+        tokens: of the text, the base's own choices ahead of the device included.
+        epoch: how many overrides it has.
+        first: the position after the prompt.
+    """
+
+    def __init__(
+        self, base: Base, sequence: int, tokens: Sequence[int], temperature: float, seed: int
+    ) -> None:
+        self._base, self.sequence = base, sequence
+        self._temperature, self._seed = temperature, seed
+        self.tokens, self.epoch, self.first = list(tokens), 0, len(tokens)
+
+    def fill(self) -> None:
+        """Compute all but the last token.
+
+        Raises:
+            PlmEdgeError: the engine cannot.
+        """
+        self._base.session.context.remove(self.sequence)
+        self._base.fill(self.tokens[:-1], 0, self.sequence)
+
+    @property
+    def next_row(self) -> tuple[int, int, int]:
+        """What is computed for the next frame."""
+        return self.tokens[-1], len(self.tokens) - 1, self.sequence
+
+    @property
+    def ended(self) -> bool:
+        """Whether the base chose to end the text."""
+        return self._base.session.vocabulary.is_end(self.tokens[-1])
+
+    def advance(self, row: Rows) -> Frame:
+        """Append the base's choice, and return the frame."""
+        position = len(self.tokens)
+        logs = row.log_probabilities()[0]
+        token = pick(row.ids[0], logs, self._temperature, self._seed, position)
+        self.tokens.append(token)
+        return Frame(position, self.epoch, token, row)
+
+    def override(self, position: int, token: int) -> bool:
+        """Put a token at a position, and forget what comes after it. False: there is no such
+        position in what was computed, or no such token."""
+        known = 0 <= token < self._base.session.vocabulary.n_tokens
+        if not known or not self.first <= position < len(self.tokens):
+            return False
+        self.tokens[position:] = [token]
+        self._base.session.context.remove(self.sequence, position)
+        self.epoch += 1
+        return True
+
+    def rewind(self, position: int) -> bool:
+        """Go back, so that the next frame is of this position. False: it was never computed."""
+        if not self.first <= position <= len(self.tokens):
+            return False
+        del self.tokens[position:]
+        # The last token that stays is computed again: its row makes the next frame.
+        self._base.session.context.remove(self.sequence, position - 1)
+        return True
+
+    def close(self) -> None:
+        """Forget it."""
+        self._base.session.context.remove(self.sequence)

@@ -1,0 +1,294 @@
+"""The server of a base: WebSockets, many texts at once, each computed ahead of its device.
+
+One task drives the engine, all texts in one batch, a row each. A device that says nothing takes the
+base's tokens. Its credit bounds what is computed, and what waits to be sent, beyond what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import http
+import secrets
+import ssl
+import time
+from dataclasses import dataclass, field
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.spa import wire
+from plm_edge.spa.base import TOGETHER, Base
+from plm_edge.spa.served import Served
+
+KEPT_S = 120.0
+"""Seconds for which a session outlives its link."""
+WINDOWS = (4, 64)
+
+
+@dataclass
+class Session:
+    """A device's text, and how it is reached.
+
+    Attributes:
+        name: by which it is resumed.
+        allowed: the first position that is not computed yet for want of credit.
+        orders: what the device said and the driver has not done.
+        link: None while it is lost; since when, in `lost`.
+    """
+
+    name: bytes
+    text: Served
+    window: int
+    allowed: int
+    link: ServerConnection | None
+    orders: list[wire.Override] = field(default_factory=list)
+    outbox: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
+    lost: float = 0.0
+
+    def credit(self, position: int) -> None:
+        """The device has all before this position."""
+        self.allowed = max(self.allowed, position + wire.CREDIT_EVERY + self.window)
+
+
+class SpaServer:
+    """Serves a base. Use `start`, and `close`.
+
+    Args:
+        base: with a codec, loaded with as many sequences as `texts`.
+        base_hash: SHA-256 of its file.
+        key: that devices must send.
+        texts: most at once.
+        length: most tokens of a text.
+    """
+
+    def __init__(self, base: Base, base_hash: str, key: str, *, texts: int, length: int) -> None:
+        assert base.codec is not None
+        self._base, self._key, self._length = base, key, length
+        self._base_name = bytes.fromhex(base_hash)[:16]
+        self._codec_name = bytes.fromhex(base.codec.sha256())[:16]
+        self._free = list(range(texts))
+        self._sessions: dict[bytes, Session] = {}
+        self._work = asyncio.Event()
+        self._engine = asyncio.Lock()
+        self._server: Server | None = None
+        self._driver: asyncio.Task[None] | None = None
+        self.port = 0
+        self.computed = 0  # rows, those beyond an override included
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        """Listen.
+
+        Args:
+            port: 0 takes a free one; `self.port` says which.
+
+        Raises:
+            PlmEdgeError: the port cannot be had.
+        """
+        try:
+            self._server = await serve(
+                self._serve, host, port, ssl=tls, process_request=self._check_key,
+                compression=None, max_size=wire.MOST_TEXT, max_queue=16,
+            )  # fmt: skip
+        except OSError as error:
+            raise PlmEdgeError(
+                f"the server cannot listen on {host}:{port}",
+                str(error.strerror or error),
+                "give another --port, or stop what has it",
+                ExitCode.ENVIRONMENT,
+            ) from error
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
+        self._driver = asyncio.create_task(self._drive())
+
+    async def run(self) -> None:
+        """Serve until the driver fails or this is cancelled."""
+        assert self._driver is not None
+        await self._driver
+
+    async def close(self) -> None:
+        """End all links, and stop."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+        if self._driver is not None:
+            self._driver.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._driver
+
+    def _check_key(self, connection: ServerConnection, request: Request) -> Response | None:
+        given = request.headers.get("Authorization", "")
+        if hmac.compare_digest(given.encode(), f"Bearer {self._key}".encode()):
+            return None
+        return connection.respond(http.HTTPStatus.UNAUTHORIZED, "the key is wrong\n")
+
+    # A link
+
+    async def _serve(self, link: ServerConnection) -> None:
+        session: Session | None = None
+        sender: asyncio.Task[None] | None = None
+        try:
+            first = wire.parse_up(_binary(await link.recv(decode=False)))
+            if isinstance(first, wire.Open):
+                session = await self._open(first, link)
+            elif isinstance(first, wire.Resume):
+                session = await self._resume(first, link)
+            else:
+                raise wire.WireError("a text must be opened first")
+            sender = asyncio.create_task(_send(link, session.outbox))
+            self._work.set()
+            async for message in link:
+                self._obey(session, wire.parse_up(_binary(message)))
+        except wire.WireError as error:
+            with contextlib.suppress(ConnectionClosed):
+                await link.send(wire.Refused(str(error)).pack())
+        except ConnectionClosed:
+            pass
+        finally:
+            if sender is not None:
+                sender.cancel()
+            if session is not None and session.link is link:
+                session.link, session.lost = None, time.monotonic()
+                if link.close_code == 1000:  # the device has what it wanted
+                    await self._forget(session)
+
+    def _obey(self, session: Session, said: wire.Up) -> None:
+        if isinstance(said, wire.Credit):
+            session.credit(said.position)
+        elif isinstance(said, wire.Override):
+            session.orders.append(said)
+            session.credit(said.position)
+        else:
+            raise wire.WireError("this link has a text already")
+        self._work.set()
+
+    async def _open(self, said: wire.Open, link: ServerConnection) -> Session:
+        if said.base != self._base_name:
+            raise wire.WireError("the plugin is for another base than this server's")
+        if said.codec != self._codec_name:
+            raise wire.WireError("the plugin was made with another codec than this server's")
+        own = self._base.session.vocabulary
+        prompt = [*own.tokenize(said.text), *said.tokens]
+        if not prompt or len(prompt) >= self._length:
+            raise wire.WireError(
+                f"the prompt has {len(prompt)} tokens, and a text has 1 to {self._length - 1}"
+            )
+        if not all(0 <= token < own.n_tokens for token in said.tokens):
+            raise wire.WireError("a token that the base does not have")
+        await self._make_room()
+        text = Served(self._base, self._free.pop(), prompt, said.temperature, said.seed)
+        session = Session(secrets.token_bytes(wire.SESSION), text, _window(said.window), 0, link)
+        session.credit(len(prompt))
+        try:
+            async with self._engine:
+                await asyncio.to_thread(text.fill)
+        except BaseException:
+            self._free.append(text.sequence)
+            raise
+        self._sessions[session.name] = session
+        opened = wire.Opened(len(prompt), 0, session.name, tuple(prompt))
+        session.outbox.put_nowait(opened.pack())
+        return session
+
+    async def _resume(self, said: wire.Resume, link: ServerConnection) -> Session:
+        session = self._sessions.get(said.session)
+        if session is None:
+            raise wire.WireError("the session is over")
+        if session.link is not None:
+            await session.link.close(1001)
+        async with self._engine:
+            self._apply(session)
+            if said.epoch < session.text.epoch or not (
+                session.text.rewind(min(said.position, len(session.text.tokens)))
+            ):
+                raise wire.WireError("the session is not where the device says")
+        # What was computed for the lost link is made again from the device's position on.
+        session.outbox = asyncio.Queue()
+        session.link, session.window = link, _window(said.window)
+        session.credit(said.position)
+        opened = wire.Opened(len(session.text.tokens), session.text.epoch, session.name, ())
+        session.outbox.put_nowait(opened.pack())
+        return session
+
+    async def _make_room(self) -> None:
+        """Have a free sequence: of lost sessions the one that was lost first gives way."""
+        while not self._free:
+            lost = [s for s in self._sessions.values() if s.link is None]
+            if not lost:
+                raise wire.WireError("the server has as many texts as it can")
+            await self._forget(min(lost, key=lambda session: session.lost))
+
+    async def _forget(self, session: Session) -> None:
+        if self._sessions.pop(session.name, None) is not None:
+            async with self._engine:
+                session.text.close()
+            self._free.append(session.text.sequence)
+
+    # The engine
+
+    async def _drive(self) -> None:
+        while True:
+            now = time.monotonic()
+            for session in list(self._sessions.values()):
+                if session.link is None and now - session.lost > KEPT_S:
+                    await self._forget(session)
+            async with self._engine:
+                worked = await self._step()
+            if not worked:
+                self._work.clear()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._work.wait(), 1.0)
+
+    async def _step(self) -> bool:
+        """Compute a row of each text that has credit. False: there was none."""
+        for session in self._sessions.values():
+            self._apply(session)
+        ready = [session for session in self._sessions.values() if self._is_ready(session)]
+        ready = ready[:TOGETHER]
+        if not ready:
+            return False
+        rows = [session.text.next_row for session in ready]
+        made, _ = await asyncio.to_thread(self._base.read, rows)
+        self.computed += len(rows)
+        for index, session in enumerate(ready):
+            # Of an override that came meanwhile the device has the epoch: it drops this frame.
+            frame = session.text.advance(made[index : index + 1])
+            session.outbox.put_nowait(frame.pack())
+        return True
+
+    def _is_ready(self, session: Session) -> bool:
+        tokens = len(session.text.tokens)
+        return (
+            session.link is not None
+            and tokens < min(session.allowed, self._length)
+            and not (session.text.ended and tokens > session.text.first)
+        )
+
+    def _apply(self, session: Session) -> None:
+        orders, session.orders = session.orders, []
+        if orders:  # frames that were not sent yet are void
+            waiting = [session.outbox.get_nowait() for _ in range(session.outbox.qsize())]
+            for message in waiting:
+                if message[0] != wire.FRAME:
+                    session.outbox.put_nowait(message)
+        for order in orders:
+            if not session.text.override(order.position, order.token) and session.link is not None:
+                session.outbox.put_nowait(wire.Refused("an override of what was not sent").pack())
+
+
+def _window(wanted: int) -> int:
+    return min(max(wanted, WINDOWS[0]), WINDOWS[1])
+
+
+def _binary(message: str | bytes) -> bytes:
+    if isinstance(message, str):
+        raise wire.WireError("a message of text")
+    return message
+
+
+async def _send(link: ServerConnection, outbox: asyncio.Queue[bytes]) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await link.send(await outbox.get())

@@ -1,0 +1,308 @@
+"""Where a device gets frames from: a server, or the same base here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from plm_edge.base import files
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.engine.options import Options
+from plm_edge.spa import tls, wire
+from plm_edge.spa.base import Base
+from plm_edge.spa.plugin import Plugin
+from plm_edge.spa.served import Served
+from plm_edge.spa.wire import Frame
+
+STALL_S = 1.5
+"""Seconds without the frame that is waited for, after which a link counts as lost."""
+OPENING_S = 60.0
+RETRY_S = 120.0
+
+
+class LinkLost(Exception):
+    """The server does not answer any more."""
+
+
+class Source(Protocol):
+    """Frames of a text, one position after the other."""
+
+    def open(self, text: str, made: Sequence[int]) -> list[int]:
+        """Begin a text.
+
+        Args:
+            text: the prompt.
+            made: tokens after it that were made before.
+
+        Returns:
+            All its tokens.
+        """
+        ...
+
+    def frame(self, position: int) -> Frame:
+        """Returns the frame of a position, which follows the last one.
+
+        Raises:
+            LinkLost: it does not come.
+        """
+        ...
+
+    def override(self, position: int, token: int) -> None:
+        """Put another token than the base's at the position of the last frame."""
+        ...
+
+    def close(self) -> None:
+        """End the text."""
+        ...
+
+
+class Here:
+    """The base on this machine.
+
+    Args:
+        path: the GGUF.
+        plugin: whose base it must be.
+
+    Raises:
+        PlmEdgeError: it is another base, or cannot be loaded.
+    """
+
+    def __init__(
+        self, path: Path, plugin: Plugin, options: Options, temperature: float, seed: int
+    ) -> None:
+        found = files.sha256(path)
+        if found != plugin.base:
+            raise PlmEdgeError(
+                f"{path.name} is not the base of this plugin",
+                f"it is {found[:12]}…, and the plugin is for {plugin.base[:12]}…",
+                "give the base that it was trained on",
+            )
+        self._base = Base(path, plugin.codec, options)
+        self._drawing = temperature, seed
+        self._text: Served | None = None
+
+    def open(self, text: str, made: Sequence[int]) -> list[int]:
+        """See `Source`."""
+        tokens = [*self._base.session.tokenize(text), *made]
+        if not tokens or len(tokens) >= self._base.session.n_ctx:
+            raise PlmEdgeError(
+                "the prompt does not fit",
+                f"it has {len(tokens)} tokens, and a text has 1 to {self._base.session.n_ctx - 1}",
+                "give another prompt, or a larger --ctx",
+                ExitCode.USAGE,
+            )
+        self._text = Served(self._base, 0, tokens, *self._drawing)
+        self._text.fill()
+        return tokens
+
+    def frame(self, position: int) -> Frame:
+        """See `Source`."""
+        assert self._text is not None
+        assert position == len(self._text.tokens)
+        row, _ = self._base.read([self._text.next_row])
+        return self._text.advance(row)
+
+    def override(self, position: int, token: int) -> None:
+        """See `Source`."""
+        assert self._text is not None
+        self._text.override(position, token)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._base.close()
+
+
+class Remote:
+    """A server.
+
+    Args:
+        url: ws://… or wss://….
+        key: what the server wants.
+        fingerprint: of its certificate; wss needs it.
+        plugin: whose base and codec the server must have.
+        window: most tokens that it computes ahead.
+
+    Attributes:
+        up, down: bytes of messages that were sent, and came.
+        rtt_s: of the link, when it was opened.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        fingerprint: str | None,
+        plugin: Plugin,
+        *,
+        window: int = 16,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise PlmEdgeError(
+                f"{url} is no address of a server",
+                "it begins with ws:// or wss://, and names a host",
+                "give what plm-edge spa serve printed",
+                ExitCode.USAGE,
+            )
+        if parts.scheme == "wss" and not fingerprint:
+            raise PlmEdgeError(
+                "the server cannot be told from another one",
+                "its certificate is its own, and is known by its fingerprint alone",
+                "give --fingerprint, which plm-edge spa serve printed",
+                ExitCode.USAGE,
+            )
+        self._url, self._key, self._fingerprint = url, key, fingerprint
+        self._host, self._port = parts.hostname, parts.port or 443
+        self._names = bytes.fromhex(plugin.base)[:16], bytes.fromhex(plugin.codec.sha256())[:16]
+        self._window, self._drawing = window, (temperature, seed)
+        self._link: ClientConnection | None = None
+        self._links = ExitStack()
+        self._session = b""
+        self._overrides: list[wire.Override] = []
+        self._tokens: list[int] = []
+        self._credited = 0
+        self.up = self.down = 0
+        self.rtt_s = 0.0
+
+    def open(self, text: str, made: Sequence[int]) -> list[int]:
+        """See `Source`.
+
+        Raises:
+            LinkLost: the server cannot be reached.
+            PlmEdgeError: it refuses.
+        """
+        self._connect()
+        self._overrides.clear()
+        self._send(wire.Open(self._window, *self._drawing, *self._names, text, tuple(made)).pack())
+        opened = self._opened()
+        self._session, self._tokens = opened.session, list(opened.tokens)
+        self._credited = len(self._tokens)
+        return list(opened.tokens)
+
+    def resume(self) -> None:
+        """Go on where a link was lost.
+
+        Raises:
+            LinkLost: the server cannot be reached.
+            PlmEdgeError: it has forgotten the text.
+        """
+        self._connect()
+        epoch, position = len(self._overrides), len(self._tokens)
+        self._send(wire.Resume(self._window, position, self._session, epoch).pack())
+        for missed in self._overrides[self._opened().epoch :]:
+            self._send(missed.pack())
+
+    def frame(self, position: int) -> Frame:
+        """See `Source`."""
+        while True:
+            found = self._receive(STALL_S)
+            if isinstance(found, wire.Refused):
+                raise _refused(found.why)
+            if not isinstance(found, Frame) or found.epoch != len(self._overrides):
+                continue
+            if found.position < position:
+                # After a resumption: what the device has already.
+                if found.token != self._tokens[found.position]:
+                    self.override(found.position, self._tokens[found.position])
+                continue
+            if found.position == position:
+                break
+        del self._tokens[position:]
+        self._tokens.append(found.token)
+        if position - self._credited >= wire.CREDIT_EVERY:
+            self._credited = position
+            self._send(wire.Credit(position).pack())
+        return found
+
+    def override(self, position: int, token: int) -> None:
+        """See `Source`."""
+        self._overrides.append(wire.Override(position, token))
+        self._tokens[position : position + 1] = [token]
+        self._credited = max(self._credited, position)
+        self._send(self._overrides[-1].pack())
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._links.close()
+
+    def _connect(self) -> None:
+        if self._link is not None:
+            # A link that was lost may not answer: nothing is waited for.
+            self._link.close_timeout = 0.1
+            self._link.close(1001)
+            self._links.close()
+        try:
+            context = None
+            if self._fingerprint:
+                context = tls.pinned(self._host, self._port, self._fingerprint, STALL_S)
+            opening = connect(
+                self._url, ssl=context, compression=None, open_timeout=2 * STALL_S,
+                additional_headers={"Authorization": f"Bearer {self._key}"}, proxy=None,
+                close_timeout=1, max_size=1 << 20,
+            )  # fmt: skip
+            self._link = self._links.enter_context(opening)
+            started = time.perf_counter()
+            if not self._link.ping().wait(STALL_S):
+                raise LinkLost("no answer")
+            self.rtt_s = time.perf_counter() - started
+        except InvalidStatus as error:
+            why = f"it answers {error.response.status_code}"
+            if error.response.status_code == 401:
+                raise PlmEdgeError(
+                    "the server refuses the key", why,
+                    "give the server's key with --key-file, or in PLM_EDGE_API_KEY",
+                    ExitCode.DEVICE,
+                ) from error  # fmt: skip
+            raise LinkLost(why) from error
+        except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
+            raise LinkLost(str(error) or type(error).__name__) from error
+
+    def _opened(self) -> wire.Opened:
+        while True:
+            found = self._receive(OPENING_S)
+            if isinstance(found, wire.Refused):
+                raise _refused(found.why)
+            if isinstance(found, wire.Opened):
+                return found
+
+    def _receive(self, timeout: float) -> wire.Down:
+        assert self._link is not None
+        try:
+            message = self._link.recv(timeout)
+        except TimeoutError as error:
+            raise LinkLost(f"nothing came for {timeout:g} s") from error
+        except (ConnectionClosed, OSError) as error:
+            raise LinkLost(str(error)) from error
+        self.down += len(message)
+        if isinstance(message, str):
+            raise _refused("it sends text")
+        try:
+            return wire.parse_down(message)
+        except wire.WireError as error:
+            raise _refused(str(error)) from error
+
+    def _send(self, message: bytes) -> None:
+        assert self._link is not None
+        try:
+            self._link.send(message)
+        except (ConnectionClosed, OSError) as error:
+            raise LinkLost(str(error)) from error
+        self.up += len(message)
+
+
+def _refused(why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        "the server does not go on",
+        why,
+        "use the base, the codec and the version that the server has",
+        ExitCode.DEVICE,
+    )
