@@ -16,7 +16,6 @@ from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 
-
 # How typer names what it wanted, and how a person would.
 _PLAIN = {"a valid int range": "a whole number", "a valid float range": "a number"}
 
