@@ -68,7 +68,8 @@ def test_logits_are_the_engines(tiny_gguf: Path) -> None:
             expected = session.context.row_logits()
             # batches of other sizes round differently, and the weights are in q4_k
             np.testing.assert_allclose(logits[count - 1], expected, atol=0.3)
-            assert int(np.argmax(logits[count - 1])) == int(np.argmax(expected))
+            favourite = expected[int(np.argmax(logits[count - 1]))]
+            assert favourite >= expected.max() - 0.6  # two may be as near as that allows
 
 
 def test_log_probabilities_of_a_text_are_those_of_its_logits(model: Model) -> None:

@@ -107,8 +107,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_it(cli: Cli, chatty: Path) -> None:
     assert question == "go"
     assert answer.startswith("xyzxyzxyz")
     assert saved(cli)[0]["conversation"]["turns"][0]["stop_reason"] == "interrupted"
-    screen.type("/context\r")
-    screen.wait("go to the model")
+    screen.answer_to("/context")
     assert re.search(r"turns +1 +of 1 go", screen.text)
     assert screen.leave() == 0
 

@@ -55,7 +55,8 @@ def test_ctrl_c_stops_what_the_server_writes(cli: Cli, tmp_path: Path, program: 
             screen.wait_prompt()
         screen.answer_to("/stats")
         assert screen.leave() == 0
-    assert all(answer.startswith("xyz") for answer in written(cli))
+    # stopped after a token or two, an answer is shorter than that
+    assert all(answer and "xyz".startswith(answer[:3]) for answer in written(cli))
     for word in ("TTFT", "prefill", "KV cache", "peak RSS"):
         assert word in screen.text
 

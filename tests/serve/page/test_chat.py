@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.serve.page.conftest import Server, Visit, goes_on_writing, writes
 
@@ -141,7 +142,7 @@ def test_several_chats_are_kept_named_exported_and_deleted(
     assert exported["schema"] == "plm-edge/chat/1"
     assert [m["content"] for m in exported["messages"]] == ["Apples", "An *answer*."]
     page.get_by_role("button", name="Done").click()
-    assert page.locator("#title").inner_text() == "Fruit"
+    expect(page.locator("#title")).to_have_text("Fruit")  # a dialog tells later that it closed
 
     page.get_by_role("button", name="Name, export or delete “Fruit”").click()
     page.get_by_role("button", name="Delete this chat").click()
