@@ -15,10 +15,11 @@ from plm_edge.spa.making import Made, Texts
 from tests.spa.test_serving import PROMPT
 
 CLIENT = """
-import resource, sys
+import sys
 from plm_edge.cli import main
+from plm_edge.machine.memory import peak_rss
 code = main(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+print(peak_rss() >> 20, file=sys.stderr)
 print([name for name in sys.modules if name.startswith("plm_edge.bindings")], file=sys.stderr)
 sys.exit(code)
 """
