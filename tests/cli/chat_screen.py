@@ -113,7 +113,9 @@ class ChatScreen:
         return self.lines[self._screen.cursor.y] in (">", "> a message, or /help")
 
     def leave(self) -> int | None:
-        """Press Ctrl-D, and return the exit code."""
+        """Press Ctrl-D at an empty prompt, and return the exit code."""
+        self.wait(self.at_prompt)  # what is pressed before the prompt reads keys is lost
+        self.read()
         self.type("\x04")
         return self.ended()
 

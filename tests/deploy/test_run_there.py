@@ -89,7 +89,7 @@ def test_grammar_log_probabilities_and_stop_strings_are_as_here(ready: Pi, tiny_
         assert [one["token"] for one in there["logprobs"]] == there["tokens"]
         for mine, its in zip(here["logprobs"], there["logprobs"], strict=True):
             # a grammar forces tokens that are next to impossible: rounding moves these by more
-            assert its["logprob"] == pytest.approx(mine["logprob"], abs=0.05, rel=0.02)
+            assert its["logprob"] == pytest.approx(mine["logprob"], abs=0.1, rel=0.05)
             assert [one["token"] for one in its["top"]] == [one["token"] for one in mine["top"]]
 
 
