@@ -10,16 +10,17 @@ again, and nothing but the target is left behind.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from gguf import GGMLQuantizationType
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.base.progress import NoProgress, Progress
-from plm_edge.converters.keys import Keys
+from plm_edge.converters.keys import Keys, string
 from plm_edge.converters.plan.choice import COPY, DEFAULT, Choice, choose
 from plm_edge.converters.plan.decoded_tensor import turnable
 from plm_edge.converters.plan.layout import Form, check_layout, form, in_planes, layout_keys
@@ -28,7 +29,7 @@ from plm_edge.converters.plan.plm import Kind, TensorSpec
 from plm_edge.converters.plan.recipes import FLOATS, typical_error
 from plm_edge.converters.sources import hub
 from plm_edge.converters.sources.source import Snapshot, Source, is_gguf, open_source
-from plm_edge.converters.tensors import Floats, Tensor
+from plm_edge.converters.tensors import Floats, Rows, Tensor
 from plm_edge.converters.transposed_tensor import TransposedTensor
 from plm_edge.converters.write import provenance
 from plm_edge.converters.write.gguf_header import Plan, TensorInfo, plan_file
@@ -42,9 +43,41 @@ from plm_edge.converters.write.writer import AtomicFile
 from plm_edge.engine import library
 from plm_edge.machine.memory import peak_rss
 from plm_edge.machine.threads import default_jobs
-from plm_edge.model.description import ARCH, Layout
+from plm_edge.model.description import ARCH, ROUNDING_KEY, Layout
 
 Q = GGMLQuantizationType
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A matrix as it will be in the file: its values, in the form of the layout, and its type."""
+
+    spec: TensorSpec
+    source: Rows
+    type: GGMLQuantizationType
+
+
+class Rounding(Protocol):
+    """Quantises matrices in another way than by themselves.
+
+    Attributes:
+        name: of the way, for the file's header.
+    """
+
+    name: str
+
+    def takes(self, spec: TensorSpec, type_: GGMLQuantizationType) -> bool:
+        """Says whether it quantises a tensor to this type."""
+        ...
+
+    def round(self, source: Path, wanted: Sequence[Wanted]) -> Mapping[str, Rows]:
+        """Returns the matrices by name, quantised.
+
+        Args:
+            source: the checkpoint's folder, or the GGUF.
+            wanted: what it takes; the values can be read until this returns.
+        """
+        ...
 
 
 def convert(
@@ -60,6 +93,7 @@ def convert(
     allow_requantize: bool = False,
     revision: str | None = None,
     download: Progress | None = None,
+    rounding: Rounding | None = None,
 ) -> Report:
     """Convert the checkpoint in the folder `source`, the GGUF `source`, or the hub's repository of
     this name, to a GGUF.
@@ -70,14 +104,17 @@ def convert(
     layout: "edge" or "stock". out: the file to write, by default `default_out`. threads: by default
     one for each CPU that this process may use. allow_requantize: whether weights that are quantised
     already may be quantised once more. revision: branch, tag or commit of a repository, of whose
-    download `download` hears.
+    download `download` hears. rounding: quantises some matrices by itself; the recipe is then the
+    one for calibrated files.
 
     Raises:
         PlmEdgeError: anything that the person can mend; `out` is then as it was before.
     """
     started = time.monotonic()
     from_gguf = is_gguf(source)
-    choice = choose(quant, recipe, imatrix, COPY if from_gguf else DEFAULT)
+    choice = choose(
+        quant, recipe, imatrix, COPY if from_gguf else DEFAULT, calibrated=rounding is not None
+    )
     form_layout = check_layout(layout)
     workers = _threads(threads)
     snapshot = _snapshot(source, revision, download)
@@ -90,11 +127,13 @@ def convert(
     quantizer = Quantizer(library.load().ggml)
     with out_of_memory(), open_source(source, snapshot) as opened:
         parts = _parts(opened, choice, form_layout, quantizer)
+        by_rounding = _taken(parts, rounding)
         lossy = [part for part in parts if part.requantises]
         if lossy and not allow_requantize:
             raise _needs_leave(source, lossy)
+        about = {ROUNDING_KEY: string(rounding.name)} if rounding and by_rounding else {}
         unknown = provenance.unknown_keys(opened.origin, choice.description, len(parts))
-        plan = _plan(opened, choice, form_layout, parts, unknown)
+        plan = _plan(opened, choice, form_layout, parts, about | unknown)
         jobs = [
             Job(part.tensor, part.info, offset, part.through, part.weights)
             for part, offset in zip(parts, plan.offsets, strict=True)
@@ -104,10 +143,13 @@ def convert(
             verify_file(source, quantizer)
         with AtomicFile(out, plan.size) as file, SourceHash(opened.origin.files) as source_hash:
             file.write_at(0, plan.header)
+            if rounding is not None and by_rounding:
+                made = rounding.round(source, by_rounding)
+                jobs = [replace(job, source=made.get(job.target.name, job.source)) for job in jobs]
             written = run(jobs, quantizer, file, workers, progress or NoProgress())
             hashes = verify_written(file, plan, jobs, written, quantizer, workers)
             known = provenance.keys(opened.origin, choice.description, hashes, source_hash.result())
-            file.write_at(0, _plan(opened, choice, form_layout, parts, known).header)
+            file.write_at(0, _plan(opened, choice, form_layout, parts, about | known).header)
             file.commit()
     return Report(
         out=out,
@@ -216,6 +258,14 @@ def _parts(source: Source, choice: Choice, layout: Layout, quantizer: Quantizer)
             )
         )
     return parts
+
+
+def _taken(parts: Sequence[_Part], rounding: Rounding | None) -> list[Wanted]:
+    return [
+        Wanted(part.spec, part.tensor, part.info.type)
+        for part in parts
+        if rounding is not None and rounding.takes(part.spec, part.info.type)
+    ]
 
 
 def _plan(source: Source, choice: Choice, layout: Layout, parts: list[_Part], made: Keys) -> Plan:

@@ -36,12 +36,14 @@ class Choice:
         name: the recipe's, for reports.
         recipe: None: each tensor keeps the type that it has.
         file: the person's own exceptions.
+        calibrated: matrices are quantised by what a text multiplies them by.
     """
 
     name: str
     recipe: Recipe | None
     file: RecipeFile | None = None
     imatrix: ImportanceMatrix | None = None
+    calibrated: bool = False
 
     @property
     def description(self) -> str:
@@ -89,7 +91,9 @@ class Choice:
         if own is not None:
             return own, fitting_type(own, width)
         mixture, weighted = self._mixture(layout), self.imatrix is not None
-        wanted = wanted_type(self.recipe, spec, layers, mixture, weighted)
+        wanted = wanted_type(
+            self.recipe, spec, layers, mixture, weighted, calibrated=self.calibrated
+        )
         return wanted, fitting_type(wanted, width, spec.kind)
 
     def weights(self, spec: TensorSpec, stored: Form, type_: GGMLQuantizationType) -> Floats | None:
@@ -132,7 +136,12 @@ class Choice:
 
 
 def choose(
-    quant: str | None, recipe: Path | None, imatrix: Path | None, default: str = DEFAULT
+    quant: str | None,
+    recipe: Path | None,
+    imatrix: Path | None,
+    default: str = DEFAULT,
+    *,
+    calibrated: bool = False,
 ) -> Choice:
     """Turn the options of `convert` into a choice.
 
@@ -141,6 +150,7 @@ def choose(
         recipe: the file of a person's own recipe.
         imatrix: the file of an importance matrix.
         default: the recipe's name where none is given, or COPY.
+        calibrated: see `Choice`.
 
     Raises:
         PlmEdgeError: a name or a file that is wrong, both a type and a recipe, or a type that
@@ -170,7 +180,7 @@ def choose(
     matrix = read_imatrix(imatrix) if imatrix is not None else None
     if chosen.needs_imatrix and matrix is None:
         raise _needs_matrix(name, None)
-    return Choice(name, chosen, file, matrix)
+    return Choice(name, chosen, file, matrix, calibrated)
 
 
 def _misfit(matrix: ImportanceMatrix, spec: TensorSpec) -> bool:

@@ -79,6 +79,8 @@ class Recipe:
             the same mixture.
         edge_file_type: goes into general.file_type where `file_type` would name a type that is not
             in the edge layout.
+        calibrated: what a kind's matrices are in the edge layout of a calibrated file; empty where
+            that has the same mixture.
     """
 
     file_type: LlamaFileType
@@ -90,6 +92,7 @@ class Recipe:
     needs_imatrix: bool = False
     edge: dict[Kind, GGMLQuantizationType] = field(default_factory=dict)
     edge_file_type: LlamaFileType | None = None
+    calibrated: dict[Kind, GGMLQuantizationType] = field(default_factory=dict)
 
     def file_type_in(self, layout: Layout) -> LlamaFileType:
         """Returns what general.file_type says of a file in `layout`."""
@@ -286,18 +289,27 @@ def find_recipe(name: str) -> tuple[str, Recipe]:
 
 
 def wanted_type(
-    recipe: Recipe, spec: TensorSpec, layers: int, layout: Layout, imatrix: bool = False
+    recipe: Recipe,
+    spec: TensorSpec,
+    layers: int,
+    layout: Layout,
+    imatrix: bool = False,
+    *,
+    calibrated: bool = False,
 ) -> GGMLQuantizationType:
     """Returns the type that one tensor should have; norms are f32 always.
 
     Args:
         layers: of the model.
         imatrix: an importance matrix is at hand.
+        calibrated: the file is calibrated.
     """
     if spec.kind is Kind.NORM:
         return Q.F32
     if not recipe.quantised:
         return recipe.base
+    if layout == "edge" and calibrated and recipe.calibrated:
+        return recipe.calibrated[spec.kind]
     if layout == "edge" and recipe.edge:
         return recipe.edge[spec.kind]
     further = recipe.weighted if imatrix else recipe.plain

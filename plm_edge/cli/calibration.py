@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,12 @@ from plm_edge.base import console, files
 from plm_edge.base.errors import PlmEdgeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress
+
     from plm_edge.quality.calibration import Calibrated
+    from plm_edge.quality.rounding import RoundingByText
 
 DEFAULT = "default"
 
@@ -40,6 +46,31 @@ def check_place(out: Path) -> None:
         )
 
 
+@contextmanager
+def goes_on(words: str | None) -> Iterator[None]:
+    """Say of an interruption that what was computed by a text is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if words is not None:
+            console.note("interrupted; the same command goes on where it was")
+        raise
+
+
+def rounding(words: str, threads: int | None, display: Progress) -> RoundingByText:
+    """Returns how the matrices of a model are quantised by a text, shown on `display`."""
+    from plm_edge.cli.bar import Bar
+    from plm_edge.engine.options import Options
+    from plm_edge.quality.rounding import RoundingByText, Watchers
+
+    watchers = Watchers(
+        Bar(display, "converting bytes, to read with"),
+        Bar(display, "reading chunks of text"),
+        Bar(display, "rounding rows"),
+    )
+    return RoundingByText(words, Options(kv="f32", threads=threads), watchers)
+
+
 def run(model: Path, words: str, out: Path, threads: int | None) -> Calibrated:
     """Calibrate a GGUF, and say how far it is.
 
@@ -52,23 +83,27 @@ def run(model: Path, words: str, out: Path, threads: int | None) -> Calibrated:
     from plm_edge.engine.options import Options
     from plm_edge.quality.calibration import calibrate
 
-    try:
-        with (
-            Interrupt() as stop,
-            console.progress(in_bytes=False) as counts,
-        ):
-            return calibrate(
-                model,
-                words,
-                out,
-                Options(kv="f32", threads=threads, stop=stop),
-                Bar(counts, "reading chunks of text"),
-                Bar(counts, "making output rows coarse"),
-                Bar(counts, "writing bytes"),
-            )
-    except KeyboardInterrupt:
-        console.note("interrupted; the same command goes on where it was")
-        raise
+    with goes_on(words), Interrupt() as stop, console.progress(in_bytes=False) as counts:
+        return calibrate(
+            model,
+            words,
+            out,
+            Options(kv="f32", threads=threads, stop=stop),
+            Bar(counts, "reading chunks of text"),
+            Bar(counts, "making output rows coarse"),
+            Bar(counts, "writing bytes"),
+        )
+
+
+def show_rounding(matrices: int, layout: str) -> None:
+    """Print what a text was good for when the file was quantised."""
+    if matrices:
+        console.note(f"{matrices} matrices are rounded by the text (docs/quality.md)")
+    elif layout == "stock":
+        console.warn(
+            "--calibrate changed nothing: no matrix was quantised to a type that a text can round, "
+            "and the stock layout has no coarse form"
+        )
 
 
 def show(made: Calibrated) -> None:
@@ -83,7 +118,7 @@ def show(made: Calibrated) -> None:
         about.add_row(console.cell(name, "dim"), console.cell(value))
     console.out.print(about)
     console.note(f"what it changes: plm-edge eval {made.out} --switches")
-    console.note("other programs based on llama.cpp cannot read a calibrated file")
+    console.note("other programs based on llama.cpp cannot read a file with a coarse form")
 
 
 def as_dict(made: Calibrated) -> dict[str, Any]:

@@ -54,9 +54,9 @@ def convert(
         str | None,
         typer.Option(
             metavar="FILE|default",
-            help="A text that the model reads, so that it later reads less for a token "
-            "(docs/models.md); default is a text of ours. A GGUF of another model can be "
-            "calibrated, too.",
+            help="A text that the model reads: its weights are then rounded with less harm, and it "
+            "reads less for a token (docs/models.md); default is a text of ours. A GGUF of another "
+            "model can be calibrated, too.",
         ),
     ] = None,
     embed: Annotated[
@@ -122,7 +122,8 @@ def convert(
         _calibrate_only(checkpoint, words, out, threads, json=json)
         return
     with embedding.rows(checkpoint, revision, spec) as rows:
-        with console.progress() as display:
+        with calibration.goes_on(words), console.progress(in_bytes=words is None) as display:
+            rounding = None if words is None else calibration.rounding(words, threads, display)
             report = run(
                 checkpoint,
                 quant=quant,
@@ -135,7 +136,10 @@ def convert(
                 allow_requantize=allow_requantize,
                 revision=revision,
                 download=Bar(display, "downloading"),
+                rounding=rounding,
             )
+        if rounding is not None:
+            rounding.forget()
         try:
             # A path is made absolute; the name of a repository stays as it is.
             source = checkpoint.absolute() if checkpoint.exists() else checkpoint
@@ -144,13 +148,20 @@ def convert(
             console.warn(f"the file is written, but not remembered for `plm-edge run`: {error}")
         for warning in report.warnings:
             console.warn(warning)
+        if rounding is not None:
+            calibration.show_rounding(rounding.matrices, report.layout)
+        # Other programs, which the stock layout is for, know no coarse form.
+        further = None if report.layout == "stock" else words
         try:
-            made = _further(report.out, report.out, spec, rows, imatrix, words, threads)
+            made = _further(report.out, report.out, spec, rows, imatrix, further, threads)
         except BaseException:
             console.note(f"{report.out} is written, and no more was done to it")
             raise
     if json:
         said = {**report.as_dict(), **made.as_dict()}
+        if rounding is not None:
+            found = {"rounded_matrices": rounding.matrices}
+            said["calibration"] = found | said.get("calibration", {})
         console.emit_json({"schema": "plm-edge/convert/1", **said})
         return
     _show(report)

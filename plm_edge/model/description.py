@@ -24,6 +24,8 @@ PLANES_KEY = PREFIX + "layout.planes"
 EMBED_KEY = PREFIX + "embed."
 """How the keys begin of a token embedding in parts (`converters/embed`)."""
 RECIPE_KEY = PREFIX + "recipe"
+ROUNDING_KEY = PREFIX + "rounding"
+"""The key of how matrices were quantised, where not each weight by itself: gptq."""
 SYNTHETIC_KEY = PREFIX + "synthetic"
 SOURCE_KEY = PREFIX + "source"
 REVISION_KEY = PREFIX + "source.revision"
@@ -47,6 +49,7 @@ class Description:
         two_stages: the output matrix has a coarse form beside it.
         embedding: the form of a token embedding in parts, tt or r1; empty for a plain one.
         recipe: the recipe by which plm-edge quantised it; empty for another program's file.
+        rounding: how matrices were quantised; empty where each weight was by itself.
         file_type: general.file_type, llama.cpp's number for a quantisation.
         source: the repository, folder or file that it was converted from; empty where unknown.
         synthetic: its weights are random: good for measuring speed and memory, and nothing else.
@@ -66,6 +69,7 @@ class Description:
     two_stages: bool
     embedding: str
     recipe: str
+    rounding: str
     file_type: int | None
     source: str
     synthetic: bool
@@ -75,6 +79,11 @@ class Description:
     n_layers: int | None
     n_embd: int | None
     types: dict[str, int]
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a text told how it is made."""
+        return self.two_stages or bool(self.rounding)
 
     @property
     def quant(self) -> str:
@@ -98,6 +107,7 @@ def describe(model: GGUFFile) -> Description:
         two_stages=any(tensor.name.startswith(COARSE) for tensor in model.tensors),
         embedding=_text(model.keys.get(EMBED_KEY + "kind")),
         recipe=_text(model.keys.get(RECIPE_KEY)),
+        rounding=_text(model.keys.get(ROUNDING_KEY)),
         file_type=_number(model.keys.get("general.file_type")),
         source=_text(model.keys.get(SOURCE_KEY)),
         synthetic=model.keys.get(SYNTHETIC_KEY) is True,

@@ -26,12 +26,11 @@ from plm_edge.engine.options import Options
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import COARSE
-from plm_edge.quality import activations, kept, reference
+from plm_edge.quality import calibration_reading, kept, reference
 from plm_edge.quality.activations import Activations, Inputs
 from plm_edge.quality.kept import KeptSums
 from plm_edge.quality.text import Chunks
 
-N_CTX = 512
 _MATRICES = ("output.weight", "token_embd.weight")  # its own, or the embedding
 
 
@@ -135,7 +134,7 @@ def calibrate(
     _check(model)
     seen = HiddenStates(model)
     chosen = options or Options(kv="f32")
-    chunks = activations.read(model, words, N_CTX, None, chosen, seen, reading or NoProgress())
+    chunks = calibration_reading.read(model, words, chosen, seen, reading or NoProgress())
     with gguf_source.open_tensors(model) as (content, tensors):
         matrix = next(tensors[name] for name in _MATRICES if name in tensors)
         rows = matrix.shape[0]

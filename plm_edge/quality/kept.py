@@ -149,7 +149,7 @@ class KeptJudgements:
         Raises:
             PlmEdgeError: it cannot be written (code ENVIRONMENT).
         """
-        _write(self._path(chunk), lambda file: np.save(file, judged))
+        write(self._path(chunk), lambda file: np.save(file, judged))
 
     def all(self, count: int) -> Values:
         """Returns the first `count` chunks, which are there, one after the other: [token,
@@ -188,7 +188,7 @@ class KeptSums:
         Raises:
             PlmEdgeError: they cannot be written (code ENVIRONMENT).
         """
-        _write(self._file, lambda file: np.savez(file, **sums))  # type: ignore[arg-type]
+        write(self._file, lambda file: np.savez(file, **sums))  # type: ignore[arg-type]
 
     def forget(self) -> None:
         """Remove them."""
@@ -244,9 +244,14 @@ class KeptAnswers:
         shutil.rmtree(self._file.parent, ignore_errors=True)
 
 
-def _write(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """Write a file beside its name and rename it.
+
+    Raises:
+        PlmEdgeError: it cannot be written (code ENVIRONMENT).
+    """
     with _writing(path), files.replacing(path, durable=False) as file:
-        write(file)
+        fill(file)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,10 @@ _CALIBRATION = Path(__file__).with_name("calibration.txt")
 _MODULES, _CHARACTERS = 10, 1200  # of this program's own text, for a calibration
 
 
+class TooLittleText(PlmEdgeError):
+    """A text fills no chunk."""
+
+
 @dataclass(frozen=True)
 class Chunks:
     """The tokens of a text, cut.
@@ -113,12 +117,12 @@ def cut(vocabulary: Vocabulary, text: str, n_ctx: int, most: int | None = None) 
         most: chunks; None takes all.
 
     Raises:
-        PlmEdgeError: it fills not even one.
+        TooLittleText: it fills not even one.
     """
     tokens = np.array(vocabulary.tokenize(text, parse_special=False), np.int32)
     count = len(tokens) // n_ctx
     if not count:
-        raise PlmEdgeError(
+        raise TooLittleText(
             "there is too little text",
             f"it has {len(tokens):,} tokens, and a chunk takes {n_ctx:,}",
             "give a longer text, or a smaller --ctx",

@@ -94,7 +94,7 @@ def _gguf(path: Path) -> dict[str, Any]:
         "architecture": said.architecture,
         "gguf_version": model.version,
         "layout": {"name": said.layout, "version": said.layout_version},
-        "calibrated": said.two_stages,
+        "calibrated": said.calibrated,
         "embedding": said.embedding,
         "file_bytes": model.file_bytes,
         "tokenizer_note": NFC_NOTE if said.pretokenizer == "qwen2" else "",

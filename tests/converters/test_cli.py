@@ -13,6 +13,8 @@ from plm_edge.base import console
 from plm_edge.base.errors import ExitCode
 from plm_edge.cli import main
 from plm_edge.converters.plan.recipes import RECIPES
+from plm_edge.model import gguf_file
+from plm_edge.model.description import describe
 from plm_edge.store import registry
 from tests.converters.imatrix_files import write_imatrix
 
@@ -134,6 +136,7 @@ def test_calibrated(
     found = made["calibration"]
     assert found["size"] == Path("m.gguf").stat().st_size > made["size"]
     assert found["tokens"] % 512 == 0
+    assert found["rounded_matrices"] == 30
     assert main(["inspect", "m.gguf"]) == 0
     assert "edge 2, calibrated" in capsys.readouterr().out
     # a calibrated file can be calibrated anew, to another name
@@ -142,6 +145,34 @@ def test_calibrated(
     shown = capsys.readouterr()
     assert "in coarse form" in shown.out
     assert "cannot read" in shown.err
+
+
+def test_calibrated_for_other_programs(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    text.write_text("def add(a, b):\n    return a + b\n\n\n" * 80, encoding="utf-8")
+    arguments = ["convert", str(tiny_checkpoint), "--layout", "stock", "--calibrate", str(text)]
+    assert main([*arguments, "--out", "m.gguf", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["calibration"] == {"rounded_matrices": 30}
+    assert made["size"] == Path("m.gguf").stat().st_size
+    assert not describe(gguf_file.read(Path("m.gguf"))).two_stages
+    assert main(["inspect", "m.gguf"]) == 0
+    assert "stock, calibrated" in capsys.readouterr().out
+    console.set_quiet(False)
+    assert main([*arguments, "--out", "n.gguf", "--quant", "f16"]) == 0
+    assert "changed nothing" in capsys.readouterr().err
+    text.write_text("def add(a, b)", encoding="utf-8")
+    assert main([*arguments, "--out", "o.gguf"]) == ExitCode.INPUT
+    error = capsys.readouterr().err
+    assert "give --calibrate a longer text" in error
+    assert "--ctx" not in error
+    assert not Path("o.gguf").exists()
 
 
 def test_a_text_for_a_calibration_that_is_not_there(
