@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import Progress
 from plm_edge.engine.options import Options
 from plm_edge.quality import activations
@@ -20,13 +19,14 @@ def read(
     """Read all of a text through a model while an observer looks on; see `activations.read`.
 
     Raises:
-        PlmEdgeError: the model cannot be loaded or computed, or the text fills no chunk.
+        TooLittleText: the text fills no chunk.
+        PlmEdgeError: the model cannot be loaded or computed.
         KeyboardInterrupt: `options.stop` said so.
     """
     try:
         return activations.read(model, words, N_CTX, None, options, observer, progress)
     except TooLittleText as error:
-        raise PlmEdgeError(
+        raise TooLittleText(
             "there is too little text to calibrate a model",
             error.why,
             "give --calibrate a longer text, or --calibrate default",

@@ -32,6 +32,7 @@ from plm_edge.machine import memory
 from plm_edge.machine.threads import default_jobs
 from plm_edge.quality import calibration_reading, kept, reference
 from plm_edge.quality.products import InputProducts
+from plm_edge.quality.text import TooLittleText
 
 # Not W_down, which has as many columns as neurons: its products would take longer than all else
 # together, and of it a token reads a tenth. Not the embedding: as an input every row counts alike
@@ -109,9 +110,7 @@ class RoundingByText:
             if not left:
                 continue
             seen = InputProducts(reader, {_input_of(one.spec) for one in group}, key)
-            with Interrupt() as stop:
-                options = replace(self._options, stop=stop)
-                calibration_reading.read(reader, self._words, options, seen, self._watchers.reading)
+            self._read(reader, seen)
             for name, matrices in _by_input(left).items():
                 factor = solve.factor(seen.sums.pop(name))
                 for one in matrices:
@@ -119,6 +118,15 @@ class RoundingByText:
                     self._watchers.rounding.advance(rows(one.source.shape))
             seen.kept.forget()
         return made
+
+    def _read(self, reader: Path, seen: InputProducts) -> None:
+        try:
+            with Interrupt() as stop:
+                options = replace(self._options, stop=stop)
+                calibration_reading.read(reader, self._words, options, seen, self._watchers.reading)
+        except TooLittleText:
+            self.forget()  # nobody gives this text again
+            raise
 
     def _codes(self, one: Wanted, factor: Floats, quantizer: Quantizer) -> list[Bytes]:
         """The blocks of a matrix, some rows after the other."""

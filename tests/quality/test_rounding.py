@@ -192,3 +192,4 @@ def test_a_text_that_is_too_short(tiny_checkpoint: Path, tmp_path: Path) -> None
         convert(tiny_checkpoint, out=out, rounding=RoundingByText("few words", ONE_THREAD))
     assert error.value.fix == "give --calibrate a longer text, or --calibrate default"
     assert not out.exists()
+    assert not [*(kept.folder() / "runs").iterdir()]
