@@ -21,6 +21,7 @@ from plm_edge.engine import library
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
 from plm_edge.quality import calibration_reading, kept, products
+from plm_edge.quality.evaluation import Settings, evaluate
 from plm_edge.quality.products import InputProducts
 from plm_edge.quality.rounding import RoundingByText, Watchers
 from testkit.checkout import ROOT, Upstream
@@ -184,6 +185,23 @@ def test_what_was_interrupted_goes_on_to_the_same_file(
     assert out.read_bytes() == stock.read_bytes()
     rounding.forget()
     assert not [*(kept.folder() / "runs").iterdir()]
+
+
+def test_the_mixture_of_calibrated_files_is_smaller_and_no_worse(
+    tiny_checkpoint: Path, tiny_gguf: Path, tiny_f32: Path, words: str, text: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "edge.gguf"
+    convert(tiny_checkpoint, quant="q4_k", out=out, rounding=RoundingByText(text, ONE_THREAD))
+    attention = [
+        sum(tensor.n_bytes for tensor in gguf_file.read(one).tensors if ".attn_" in tensor.name)
+        for one in (out, tiny_gguf)
+    ]
+    assert attention[0] < 0.8 * attention[1]
+    settings = Settings(options=ONE_THREAD)
+    found = [evaluate(one, words, tiny_f32, settings).comparison for one in (out, tiny_gguf)]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0].mean.value < found[1].mean.value
 
 
 def test_a_text_that_is_too_short(tiny_checkpoint: Path, tmp_path: Path) -> None:
