@@ -33,6 +33,7 @@ from plm_edge.quality.activations import Inputs
 from plm_edge.quality.figures import Values
 from plm_edge.quality.products import InputProducts
 from plm_edge.quality.rounding import RoundingByText
+from plm_edge.quality.sums import Reading
 
 Q = GGMLQuantizationType
 OPTIONS = Options(kv="f32", threads=1)
@@ -71,7 +72,7 @@ class Bench:
         }
         self._judges = detokenised(self.f32, chosen[WINDOWS:])
         self._matrix = folder / "imatrix.gguf"
-        found = imatrix.collect(self.f32, self.texts["default"], 512, None, OPTIONS)
+        found = imatrix.collect(self.f32, self.texts["default"], Reading(options=OPTIONS))
         found.write(self._matrix, "default")
 
     def kl(

@@ -10,23 +10,18 @@ import numpy as np
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.tensors import Floats
-from plm_edge.quality import kept, reference
-from plm_edge.quality.activations import Activations, Inputs
-from plm_edge.quality.kept import KeptSums
-from plm_edge.quality.text import Chunks
+from plm_edge.quality.activations import Inputs
+from plm_edge.quality.sums import State, Sums
 
 # The sums of PLM-1.8B are gigabytes: they are not written after each chunk of a few seconds.
 SECONDS_BETWEEN = 30.0
-_DONE = "chunks"
 
 
-class InputProducts(Activations):
-    """The sums for some matrices. They are kept on disk now and then, so that an interrupted
-    reading goes on, to the same bits.
+class InputProducts(Sums):
+    """The sums for some matrices; they are kept on disk now and then.
 
     Attributes:
         sums: [n, n] by the name of a matrix with n columns, in float32.
-        resumed: chunks that an earlier, interrupted reading had read.
 
     Args:
         model: that reads.
@@ -35,28 +30,25 @@ class InputProducts(Activations):
     """
 
     def __init__(self, model: Path, weights: Collection[str], place: str) -> None:
+        super().__init__(model)
         self.sums: dict[str, Floats] = {}
-        self.resumed = 0
-        self._model, self._weights, self._place = model, frozenset(weights), place
+        self.what, self.place = " ".join(["products", *sorted(weights)]), place
+        self._weights = frozenset(weights)
         self._kept_at = time.monotonic()
-        self._chunks = 0
 
-    def begin(self, chunks: Chunks, how: str) -> int:
-        """See `Activations`."""
-        names = " ".join(sorted(self._weights))
-        key = kept.key("products", reference.hash_of(self._model), how, chunks, names)
-        self.kept, self._chunks = KeptSums(f"{self._place}/{key}"), len(chunks)
-        found = self.kept.read()
-        if found:
-            self.resumed = int(found.pop(_DONE))
-            self.sums = {name: sums.astype(np.float32, copy=False) for name, sums in found.items()}
-        return self.resumed
+    def state(self) -> State:
+        """See `Sums`."""
+        return self.sums
+
+    def restore(self, state: State) -> None:
+        """See `Sums`."""
+        self.sums = dict(state)
 
     def end_chunk(self, chunk: int) -> None:
         """See `Activations`."""
         due = time.monotonic() - self._kept_at >= SECONDS_BETWEEN
-        if due or chunk + 1 == self._chunks:
-            self.kept.keep(self.sums | {_DONE: np.array(chunk + 1)})
+        if due or chunk + 1 == self.n_chunks:
+            super().end_chunk(chunk)
             self._kept_at = time.monotonic()
 
     def wants_input(self, weight: str) -> bool:

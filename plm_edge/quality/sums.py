@@ -49,12 +49,14 @@ class Sums(Activations):
     Attributes:
         resumed: chunks that an earlier, interrupted reading had read.
         kept: what is on disk until somebody forgets it.
+        n_chunks: of the text that is being read.
     """
 
     what: str  # names the kind of sums
+    place = ""  # a key under which they are kept beside others of the same
 
     def __init__(self, model: Path) -> None:
-        self.resumed = 0
+        self.resumed = self.n_chunks = 0
         self.kept: KeptSums
         self._model = model
 
@@ -68,7 +70,8 @@ class Sums(Activations):
 
     def begin(self, chunks: Chunks, how: str) -> int:
         """See `Activations`."""
-        self.kept = KeptSums(kept.key(self.what, reference.hash_of(self._model), how, chunks))
+        key = kept.key(self.what, reference.hash_of(self._model), how, chunks)
+        self.kept, self.n_chunks = KeptSums(f"{self.place}/{key}".lstrip("/")), len(chunks)
         found = self.kept.read()
         if found:
             self.resumed = int(found.pop(_DONE))
