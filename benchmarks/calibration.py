@@ -1,6 +1,6 @@
 """What quantising by a text (GPTQ) is worth on tiny-plm: the tables of docs/lab/calibration.md.
 
-    python -m benchmarks.calibration [--windows 16] [--only bias|kinds|mixtures]
+    python -m benchmarks.calibration [--windows 16] [--only mixtures|stock|kinds|bias]
 
 Judged by the KL divergence from the f32 model on files of the standard library that trained nothing
 and chose nothing (as in benchmarks/quality.py). Two texts calibrate: the one that comes with
@@ -145,17 +145,30 @@ def mixtures(bench: Bench) -> None:
         (TODAY, DEFAULT),
         ("5354444", ATTENTION),
         ("5354444", DEFAULT),
+        ("5364444", DEFAULT),
         ("5444444", DEFAULT),
-        ("5344344", DEFAULT),
-        ("5353344", DEFAULT),
-        ("5354444", ("token_embd", *DEFAULT)),
+        ("5344444", DEFAULT),
+        ("5354344", DEFAULT),
         ("5354434", DEFAULT),
+        ("5354444", ("token_embd", *DEFAULT)),
     ]
     for digits, rounded in cases:
         row(
             "/".join(digits[1:5]) + (f", up {digits[5]}" if digits[5] != "4" else ""),
             " ".join(name.removeprefix("attn_") for name in rounded),
             *(bench.kl(mixture(digits), rounded, by) for by in bench.texts),
+        )
+
+
+def stock(bench: Bench) -> None:
+    """Whole models in the stock layout, where the columns of W_down are its inputs."""
+    heading("stock layout, quantised by the text", "default text", "Python")
+    types = mixture(TODAY)
+    row("nothing", bench.kl(types, layout="stock"), "")
+    for rounded in (DEFAULT, (*DEFAULT, "ffn_down")):
+        row(
+            " ".join(name.removeprefix("attn_") for name in rounded),
+            *(bench.kl(types, rounded, by, layout="stock") for by in bench.texts),
         )
 
 
@@ -225,7 +238,7 @@ def bias(bench: Bench) -> None:
             row(f"{kind}, {type_.name.lower()}", *(f"{v:.3f}" for v in np.mean(found, 0)[1:]))
 
 
-TABLES = {"bias": bias, "kinds": kinds, "mixtures": mixtures}
+TABLES = {"mixtures": mixtures, "stock": stock, "kinds": kinds, "bias": bias}
 
 
 def main() -> None:

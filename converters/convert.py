@@ -131,7 +131,10 @@ def convert(
         lossy = [part for part in parts if part.requantises]
         if lossy and not allow_requantize:
             raise _needs_leave(source, lossy)
-        about = {ROUNDING_KEY: string(rounding.name)} if rounding and by_rounding else {}
+        way = (
+            rounding.name if rounding and by_rounding else choice.recipe is None and opened.rounding
+        )
+        about = {ROUNDING_KEY: string(way)} if way else {}
         unknown = provenance.unknown_keys(opened.origin, choice.description, len(parts))
         plan = _plan(opened, choice, form_layout, parts, about | unknown)
         jobs = [
@@ -264,7 +267,9 @@ def _taken(parts: Sequence[_Part], rounding: Rounding | None) -> list[Wanted]:
     return [
         Wanted(part.spec, part.tensor, part.info.type)
         for part in parts
-        if rounding is not None and rounding.takes(part.spec, part.info.type)
+        if rounding is not None
+        and part.tensor.type != part.info.type  # what stays as it is was quantised before
+        and rounding.takes(part.spec, part.info.type)
     ]
 
 

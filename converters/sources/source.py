@@ -52,6 +52,7 @@ class Source:
         origin: where all this comes from.
         file_type: general.file_type, of a GGUF.
         hashed: whether it is a GGUF that carries hashes of its tensors.
+        rounding: how a GGUF's matrices were quantised, where not each weight by itself.
     """
 
     config: PlmConfig
@@ -61,6 +62,7 @@ class Source:
     origin: Origin
     file_type: int | None = None
     hashed: bool = False
+    rounding: str = ""
 
 
 @contextmanager
@@ -121,6 +123,7 @@ def _open_gguf(path: Path) -> Iterator[Source]:
             Origin(path.name, files=(path,), synthetic=said.synthetic),
             said.file_type,
             said.tensor_hashes is not None,
+            said.rounding,
         )
 
 

@@ -139,6 +139,18 @@ def test_llama_perplexity_reads_it_and_finds_it_closer(
     assert found[0] < 0.8 * found[1]
 
 
+def test_what_is_quantised_stays_as_it_is(stock: Path, text: str, tmp_path: Path) -> None:
+    rounding = RoundingByText(text, ONE_THREAD)
+    out = tmp_path / "again.gguf"
+    convert(stock, out=out, layout="stock", rounding=rounding)
+    assert rounding.matrices == 0
+    for one, other in zip(
+        gguf.GGUFReader(stock).tensors, gguf.GGUFReader(out).tensors, strict=True
+    ):
+        np.testing.assert_array_equal(one.data, other.data)
+    assert describe(gguf_file.read(out)).rounding == "gptq"
+
+
 class After(NoProgress):
     """Stops what it watches after so many steps."""
 
