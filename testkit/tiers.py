@@ -13,6 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 TIERS = ("fast", "usual", "all")
 MARKERS = (
@@ -41,6 +42,17 @@ def pairwise(cells: Sequence[Cell]) -> list[int]:
         missing -= pairs[best]
         taken.append(best)
     return sorted(taken)
+
+
+def quant_cells(cells: Sequence[tuple[str, ...] | str]) -> list[ParameterSet]:
+    """Cells of a test whose last value is a quantisation's name; those that ggml's quantisers take
+    seconds for, a search a block, are `full`."""
+    found = []
+    for cell in cells:
+        values = (cell,) if isinstance(cell, str) else cell
+        marks = [pytest.mark.full] if values[-1].startswith(("iq1", "iq2", "iq3")) else []
+        found.append(pytest.param(*values, marks=marks))
+    return found
 
 
 def left_out(items: Sequence[pytest.Item], tier: str) -> list[pytest.Item]:

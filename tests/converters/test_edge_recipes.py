@@ -19,6 +19,7 @@ from plm_edge.engine.options import Options
 from plm_edge.model import gguf_file
 from plm_edge.quality import imatrix
 from plm_edge.quality.sums import Reading
+from testkit import tiers
 from testkit.checkout import ROOT
 from tests.converters.conftest import TINY_PLM
 from tests.converters.gguf_content import read
@@ -58,7 +59,7 @@ def test_there_are_some() -> None:
     assert {"q4_k_m", "q4_k_s", "q3_k_m", "q2_k"} <= set(EDGE)
 
 
-@pytest.mark.parametrize("quant", EDGE)
+@pytest.mark.parametrize("quant", tiers.quant_cells(EDGE))
 def test_no_worse_and_no_larger(
     divergence: Divergence, matrix: Path, tmp_path: Path, quant: str
 ) -> None:
@@ -76,7 +77,7 @@ def test_no_worse_and_no_larger(
     assert sizes["edge"] <= sizes["stock"]
 
 
-@pytest.mark.parametrize("quant", EDGE)
+@pytest.mark.parametrize("quant", tiers.quant_cells(EDGE))
 def test_the_file_type_names_what_most_weights_are(
     matrix: Path, tmp_path: Path, quant: str
 ) -> None:

@@ -64,8 +64,10 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+@pytest.mark.full
 def test_every_character(session: Session, reference: Tokenizer) -> None:
-    """Each among letters, spaces and digits; eight to a text, as 140,000 texts take long."""
+    """Each among letters, spaces and digits; eight to a text, as 140,000 texts take long. `make test`
+    has those of test_scripts_mixed."""
     source = iter(characters())
     texts = []
     while group := list(islice(source, 8)):

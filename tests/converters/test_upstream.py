@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.convert import convert
 from testkit import upstream as upstream_converter
 from testkit.checkout import Upstream
 from testkit.checkpoints import PlmShape, write_checkpoint
+from testkit.tiers import quant_cells
 from tests.converters.conftest import SHAPE_256, TINY_PLM
 from tests.converters.gguf_content import assert_same, read
 from tests.converters.imatrix_files import write_imatrix
@@ -107,8 +109,8 @@ def _run(command: list[object], **environment: str) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
-def pairs(cases: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
-    return [(name, quant) for name, quants in cases.items() for quant in quants]
+def pairs(cases: dict[str, tuple[str, ...]]) -> list[ParameterSet]:
+    return quant_cells([(name, quant) for name, quants in cases.items() for quant in quants])
 
 
 @pytest.mark.parametrize(("name", "quant"), pairs(CASES))

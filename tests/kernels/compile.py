@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.machine import cpu
 from testkit import needs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,9 +66,17 @@ X86 = {
     "avx512-vbmi-emulated": _without(3),
 }
 COMMON = ("avx2", "avx512-vnni", "avx512-vbmi")
+
+
+def _has(needed: tuple[str, ...]) -> bool:
+    return set(needed) <= set(cpu.flags())
+
+
+# `make test` compiles what has no instructions, what most CPUs have, and the most that this one has
+_BEST = [name for name in ("scalar", "avx2", "avx512", *COMMON[1:]) if _has(X86[name][0])][-1]
 VARIANTS = [
-    pytest.param(name, marks=[pytest.mark.full] if SLOW in flags else [])
-    for name, (_, flags) in X86.items()
+    pytest.param(name, marks=[] if name in ("scalar", "avx2", _BEST) else [pytest.mark.full])
+    for name in X86
 ]
 # for kernels without code of their own for VBMI, to which it is nothing new
 WITHOUT_VBMI = [one for one in VARIANTS if "vbmi" not in str(one.values)]
@@ -137,8 +146,7 @@ def flags_for(variant: str) -> tuple[str, ...]:
         pytest.skip("needs SIMDe's headers (Debian: libsimde-dev)")
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("not an x86 machine")
-    info = Path("/proc/cpuinfo").read_text()
-    if not set(needed) <= set(info.split("flags", 1)[1].split("\n", 1)[0].split()):
+    if not _has(needed):
         pytest.skip(f"{needs.CPU} {', '.join(needed)}")
     return flags
 

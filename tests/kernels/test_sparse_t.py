@@ -18,14 +18,7 @@ ALL_CASES = ("scalar", *compile.COMMON)
 ARM = ("cortex-a72", "cortex-a76")  # i8mm is nothing to these kernels
 
 
-# these compile for long: what few CPUs have, or none here, is compiled by `make test-all`
-VARIANTS = [
-    pytest.param(name, marks=[] if name in ALL_CASES else [pytest.mark.full])
-    for name in compile.X86
-]
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", compile.VARIANTS)
 def test_x86(variant: str) -> None:
     program = str(compile.for_x86(variant, "test-plm-sparse-t", KERNELS))
     some = () if variant in ALL_CASES else ("quick",)
@@ -39,6 +32,7 @@ def test_arm(variant: str) -> None:
     assert "kernels: NEON" in compile.all_good(*command, "quick")
 
 
+@pytest.mark.full
 def test_backend_ops(upstream: Upstream) -> None:
     """Upstream's own comparison of backends, with our op in it."""
     command = [
