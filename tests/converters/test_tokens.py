@@ -66,8 +66,11 @@ def nfc(text: str) -> str:
 
 @pytest.mark.full
 def test_every_character(session: Session, reference: Tokenizer) -> None:
-    """Each among letters, spaces and digits; eight to a text, as 140,000 texts take long. `make test`
-    has those of test_scripts_mixed."""
+    """Each among letters, spaces and digits; eight to a text, as 140,000 texts take long.
+
+    `make test` has those of test_scripts_mixed.
+    """
+
     source = iter(characters())
     texts = []
     while group := list(islice(source, 8)):
