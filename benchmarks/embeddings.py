@@ -1,7 +1,8 @@
 """How small a token embedding can be, and what it costs: TensorSLM's tensor trains and others.
 
     python -m benchmarks.embeddings tiny-plm [--chunks 8]
-    python -m benchmarks.embeddings smollm2  [--chunks 8] [--only NAME,…]
+    python -m benchmarks.embeddings smollm2  [--chunks 8] [--only NAME;…]
+    python -m benchmarks.embeddings smollm2 --speed    # only that, of a result that is there
 
 Each method gives Ê for E, of a model whose embedding is its output matrix as well. The engine
 computes the hidden states for E and for Ê at the input (a file with Ê in f32 at the input and the
@@ -10,7 +11,8 @@ model's own matrix at the output); logits are E h and Ê h in float32. So each r
 likeliest token, and perplexity with the error of the paired difference. The importance of columns
 is of another text than the one that judges. The control shows whether the shape of a tensor finds
 anything: the same numbers with columns permuted, and numbers of a normal distribution.
-BENCHMARKS.md is written anew.
+Then files that `convert --embed` makes: bytes, and processor time of a token, on one thread, in
+turns; a neighbour's load changes that less than time on the clock. BENCHMARKS.md is written anew.
 """
 
 from __future__ import annotations
@@ -43,15 +45,19 @@ from plm_edge.converters.tensors import Floats, Renamed
 from plm_edge.converters.write import amend
 from plm_edge.converters.write.rows import floats
 from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 from plm_edge.quality import activations, embedding, figures
 from plm_edge.quality.activations import Activations, Inputs
 from plm_edge.quality.divergence import log_softmax
+from plm_edge.quality.embedding import Parts
 from plm_edge.quality.text import Chunks
 
 SCHEMA = "plm-edge/benchmark-embeddings/1"
 ROOT = Path(__file__).resolve().parents[1]
 N_CTX = 512
 AT_ONCE = 256  # positions whose logits are computed together
+ROUNDS = 7
+FORMS = {"tt f16, 2x": "tt:ratio=2.0", "tt q8_0, 2x": "tt:ratio=2.0,cores=q8_0", "r1": "r1"}
 SPLITS = {"smollm2": 8192, "tiny-plm": 1024}
 
 
@@ -114,7 +120,7 @@ def open_model(name: str, folder: Path, chunks: int, threads: int) -> Model:
 
         path = chat_model.gguf()
         pieces = [topics[key] for key in sorted(topics)]  # Python's language reference: prose
-        judged, seen = "\n\n".join(pieces[::2])[:200_000], "\n\n".join(pieces[1::2])[:50_000]
+        judged, seen = "\n\n".join(pieces[::2])[:200_000], "\n\n".join(pieces[1::2])[:20_000]
     options = Options(kv="f32", threads=threads)
     weights = embedding.importance(path, seen, options)
     hidden, read = hidden_of(path, judged, chunks, threads)
@@ -232,6 +238,58 @@ def control(rows: Floats) -> dict[str, float]:
     }
 
 
+def files_of(model: Model, folder: Path) -> dict[str, Path]:
+    """The model, with embeddings as `--embed` makes them, and in the type of r1's rest without
+    r1."""
+    made = {"as it is": model.path}
+    for name, form in FORMS.items():
+        made[name] = folder / f"{len(made)}.gguf"
+        spec = parse(form)
+        weights = model.weights if form.startswith("r1") else None
+        done = embedding.embed(model.path, made[name], Parts(spec, weights=weights))
+    [part] = done.outline.parts
+    name = f"{part.type.name.lower()}, for comparison"
+    made[name] = folder / f"{len(made)}.gguf"
+    with gguf_source.open_tensors(model.path) as (content, tensors):
+        data = np.empty(part.size, np.uint8)
+        whole = np.ascontiguousarray(model.rows).reshape(-1)
+        assert quantizer().encode(part.type, whole, part.row, data, model.weights)
+        new = amend.NewTensor(EMBEDDING, part.type, model.rows.shape, data)
+        kept = [t for n, t in tensors.items() if n != EMBEDDING]
+        keys = gguf_source.all_keys(content)
+        amend.amend(made[name], content.architecture, keys, kept, None, [new], NoProgress())
+    return made
+
+
+def decode(path: Path, tokens: int = 60) -> tuple[float, float]:
+    """Seconds to load, and processor seconds a token, from an empty context on."""
+    started = time.perf_counter()
+    with Session.open(path, Options(n_ctx=128, threads=1, kv="f16")) as session:
+        loaded = time.perf_counter() - started
+        for token in range(1, 4):
+            session.context.append([token])
+        before = time.process_time()
+        for token in range(4, tokens + 4):
+            session.context.append([token])
+        return loaded, (time.process_time() - before) / tokens
+
+
+def speeds(model: Model, folder: Path) -> list[dict[str, Any]]:
+    """Bytes and times of the files, ROUNDS times in turns after one that warms up."""
+    made = files_of(model, folder)
+    rows: list[dict[str, Any]] = [
+        {"name": name, "file_bytes": path.stat().st_size, "load_s": [], "cpu_s": []}
+        for name, path in made.items()
+    ]
+    for number in range(ROUNDS + 1):
+        for row, path in zip(rows, made.values(), strict=True):
+            loaded, seconds = decode(path)
+            if number:
+                row["load_s"].append(loaded)
+                row["cpu_s"].append(seconds)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -240,42 +298,48 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=8, help="of 512 tokens; half are judged")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", help="these rows; what else was measured stays")
+    parser.add_argument("--speed", action="store_true", help="bytes and times alone")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    from plm_edge import __version__
-    from plm_edge.engine.library import read_pin
-
-    pin = read_pin()
     out: Path = given.out or ROOT / f"benchmarks/results/embeddings-{given.model}.json"
     only = set(given.only.split(";")) if given.only else set()
-    before = json.loads(out.read_text())["rows"] if only and out.exists() else []
-    load = machine.load()
+    there = json.loads(out.read_text()) if out.exists() and (only or given.speed) else {}
+    split, load = SPLITS[given.model], machine.load()
     with tempfile.TemporaryDirectory() as name:
         os.environ["PLM_EDGE_CACHE_DIR"] = name
         folder = Path(name)
         model = open_model(given.model, folder, given.chunks, given.threads)
-        rows = []
-        for row in measure(model, folder, SPLITS[given.model], only):
-            print(json.dumps(row), file=sys.stderr, flush=True)
-            rows.append(row)
-        made = {row["name"]: row for row in rows}
-        tokens, width = model.rows.shape
-        order = [method.name for method in methods(tokens, width, SPLITS[given.model])]
-        merged = {row["name"]: row for row in before} | made
-        result = {
-            "schema": SCHEMA,
-            "plm_edge": __version__,
-            "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
-            "machine": machine.facts(given.threads),
-            "load": [load, machine.load()],
-            "model": given.model,
-            "tokens": tokens,
-            "width": width,
-            "control": control(model.rows),
-            "rows": [merged[name] for name in order if name in merged],
-        }
+        result = there if given.speed else _result(model, folder, given.model, split, only, there)
+        result["speed"] = speeds(model, folder)
+    result["load"] = [load, machine.load()]
     files.write_text(out, json.dumps(result, indent=1) + "\n")
     report.write()
+
+
+def _result(
+    model: Model, folder: Path, name: str, split: int, only: set[str], there: dict[str, Any]
+) -> dict[str, Any]:
+    from plm_edge import __version__
+    from plm_edge.engine.library import read_pin
+
+    pin = read_pin()
+    rows = {row["name"]: row for row in there.get("rows", [])}
+    for row in measure(model, folder, split, only):
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        rows[row["name"]] = row
+    tokens, width = model.rows.shape
+    order = [method.name for method in methods(tokens, width, split)]
+    return {
+        "schema": SCHEMA,
+        "plm_edge": __version__,
+        "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
+        "machine": machine.facts(model.threads),
+        "model": name,
+        "tokens": tokens,
+        "width": width,
+        "control": control(model.rows),
+        "rows": [rows[name] for name in order if name in rows],
+    }
 
 
 if __name__ == "__main__":

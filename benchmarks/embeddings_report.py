@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 Row = dict[str, Any]
@@ -42,19 +43,45 @@ def section(data: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     control = ", ".join(f"{name} {error:.3f}" for name, error in data["control"].items())
     pin, where = data["pin"], data["machine"]
+    lines += _speed(data["speed"])
     lines += [
         "",
         f"The control, errors of tensor trains at twice: {control}. A shape that found something "
         "in the vectors would lose less of them than of noise.",
         "",
         f"{where['cpu']}, {where['threads']} threads; load averages before and after "
-        f"{data['load'][0][0]} and {data['load'][1][0]}, which change no figure here; plm-edge "
+        f"{data['load'][0][0]} and {data['load'][1][0]}: times are beside other programs; plm-edge "
         f"{data['plm_edge']}, llama.cpp of {pin['package']} {pin['version']}. Where rows are no "
         "whole blocks of 256, K-quants take rows one after the other, which a file cannot have. "
         f"Raw figures: `benchmarks/results/embeddings-{data['model']}.json`; again: "
         f"`python -m benchmarks.embeddings {data['model']}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _speed(rows: list[Row]) -> list[str]:
+    """Files, and what they take; against the one that is as it was, and r1 against its rest's
+    type."""
+    lines = [
+        "",
+        "Files of `convert --embed`: processor time of a token on one thread, median of rounds in "
+        "turns, and the median of what it takes more than the model as it is in the same round:",
+        "",
+        "| embedding | file, bytes | load, ms | CPU time a token, ms | more |",
+        "|---" * 5 + "|",
+    ]
+    base = rows[0]["cpu_s"]
+    for row in rows:
+        more = median(100 * (a / b - 1) for a, b in zip(row["cpu_s"], base, strict=True))
+        cells = [
+            row["name"],
+            f"{row['file_bytes']:,}",
+            f"{1000 * median(row['load_s']):.0f}",
+            f"{1000 * median(row['cpu_s']):.2f}",
+            "" if row is rows[0] else f"{more:+.1f} %",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _with_error(estimate: list[float]) -> str:

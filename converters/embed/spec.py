@@ -130,11 +130,13 @@ class RankOne:
     Attributes:
         type: of what the rank-1 part leaves over.
         split: the first token of those whose rows have the type `high`; None: all have `type`.
+        share: instead, the percentage of a text's tokens that shall be below the split.
     """
 
     type: GGMLQuantizationType = Q.Q4_K
     split: int | None = None
     high: GGMLQuantizationType | None = None
+    share: int | None = None
 
 
 Spec = TensorTrain | RankOne
@@ -208,11 +210,14 @@ def _rank_one(text: str, options: dict[str, str]) -> RankOne:
         return RankOne(_one_of(text, "type", options.get("type", "q4_k"), RESIDUALS))
     if "type" in options:
         raise _wrong(text, "split names the types of both parts; leave type out")
-    match = re.fullmatch(r"(\d+):(\w+)/(\w+)", options["split"])
-    if not match or int(match[1]) < 1:
-        raise _wrong(text, "split should be TOKEN:TYPE/TYPE, as in split=8192:q5_k/q3_k")
-    low, high = (_one_of(text, "split", name, RESIDUALS) for name in match.groups()[1:])
-    return RankOne(low, int(match[1]), high)
+    match = re.fullmatch(r"(\d+)(%?):(\w+)/(\w+)", options["split"])
+    if not match or int(match[1]) < 1 or (match[2] and int(match[1]) > 99):
+        raise _wrong(
+            text, "split should be TOKEN:TYPE/TYPE or SHARE%:TYPE/TYPE, as in split=8192:q5_k/q3_k"
+        )
+    low, high = (_one_of(text, "split", name, RESIDUALS) for name in match.groups()[2:])
+    at = int(match[1])
+    return RankOne(low, None, high, at) if match[2] else RankOne(low, at, high)
 
 
 def _known(text: str, options: dict[str, str], names: tuple[str, ...]) -> None:

@@ -81,6 +81,7 @@ def run(
     from plm_edge.cli.bar import Bar
     from plm_edge.quality.embedding import Parts, embed
 
+    spec = _measured(model, spec)
     weights = _weights(model, spec, imatrix, threads)
     with console.progress(in_bytes=False) as counts:
         return embed(
@@ -92,6 +93,16 @@ def run(
             Bar(counts, "writing bytes"),
             lambda error: console.note(f"relative error of the embedding: {error:.3f}"),
         )
+
+
+def _measured(model: Path, spec: Spec) -> Spec:
+    """With a split by a share of a text's tokens where the text puts it."""
+    from plm_edge.converters.embed.spec import RankOne
+    from plm_edge.quality import embedding, text
+
+    if not isinstance(spec, RankOne) or spec.share is None:
+        return spec
+    return embedding.measured(model, spec, text.for_calibration())
 
 
 def _weights(model: Path, spec: Spec, imatrix: Path | None, threads: int | None) -> Floats | None:

@@ -7,7 +7,7 @@ matrix as well is collected by our own engine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from plm_edge.base.progress import NoProgress, Progress
 from plm_edge.converters.embed import outline as outlines
 from plm_edge.converters.embed.outline import EMBEDDING, OUTPUT, Outline
 from plm_edge.converters.embed.rank_one import Pair
-from plm_edge.converters.embed.spec import Spec
+from plm_edge.converters.embed.spec import RankOne, Spec
 from plm_edge.converters.embed.store import Form, Rests, Trains, store
 from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.sources.gguf_source import GgufTensor
@@ -29,6 +29,7 @@ from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.rows import floats
 from plm_edge.engine import library
 from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 from plm_edge.machine.threads import default_jobs
 from plm_edge.model.description import EMBED_KEY, describe
 from plm_edge.model.gguf_file import COARSE, GGUFFile
@@ -104,6 +105,23 @@ def importance(
             "use a model that was made from a sound checkpoint",
         )
     return found
+
+
+def measured(model: Path, spec: RankOne, words: str) -> RankOne:
+    """Returns what was asked for, with its split where the tokens of a text put it: the smallest
+    multiple of 256 below which its share of them is.
+
+    Raises:
+        PlmEdgeError: the model cannot be loaded, or the text has no tokens.
+    """
+    if spec.share is None:
+        return spec
+    with Session.open(model, Options(n_ctx=64)) as session:
+        tokens = session.vocabulary.tokenize(words, parse_special=False)
+    if not tokens:
+        raise PlmEdgeError("the text has no tokens", "it is empty", "give another text")
+    last = sorted(tokens)[(len(tokens) * spec.share - 1) // 100]
+    return replace(spec, split=256 * (last // 256 + 1), share=None)
 
 
 def is_tied(content: GGUFFile) -> bool:

@@ -53,6 +53,7 @@ def test_what_is_asked_for() -> None:
     assert parse("r1,type=q3_k") == parse("r1:type=q3_k") == RankOne(Q.Q3_K)
     assert parse("r1,split=8192:q5_k/q3_k") == RankOne(Q.Q5_K, 8192, Q.Q3_K)
     assert parse("r1:split=8192:q5_k/q3_k") == RankOne(Q.Q5_K, 8192, Q.Q3_K)
+    assert parse("r1,split=95%:q5_k/q3_k") == RankOne(Q.Q5_K, None, Q.Q3_K, 95)
     assert parse("tt:dims=32x64,ranks=10,cores=q8_0,head=cores") == TensorTrain(
         (32, 64), (10,), None, Q.Q8_0, "cores"
     )
@@ -65,7 +66,12 @@ def test_what_is_asked_for() -> None:
         *("", "svd", "tt:ranks", "tt:ranks=", "tt:ranks=0", "tt:ranks=1,ranks=2", "tt:dims=576"),
         *("tt:dims=1x576", "tt:ratio=0", "tt:ratio=nan", "tt:ratio=2,ranks=6", "tt:cores=q4_k"),
         *("tt:dims=2x2x2x2x2x2x2x2x2x2x2x2", "tt:head=all", "r1,type=f64", "r1,split=0:q5_k/q3_k"),
-        *("r1,split=8192", "r1,split=1:q5_k/q3_k,type=q4_k", "r1,ratio=2"),
+        *(
+            "r1,split=100%:q5_k/q3_k",
+            "r1,split=8192",
+            "r1,split=1:q5_k/q3_k,type=q4_k",
+            "r1,ratio=2",
+        ),
         *("tt:dims=24x25", "tt:dims=24x24,ranks=25", "tt:ranks=6x5", "tt:ratio=13"),
         *("tt:dims=8x8x9,ranks=9x5", "tt:dims=8x8x9,ranks=1x9"),
     ],

@@ -18,7 +18,7 @@ from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.base.progress import NoProgress
 from plm_edge.converters.convert import convert
-from plm_edge.converters.embed.spec import parse
+from plm_edge.converters.embed.spec import RankOne, parse
 from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.tensors import Floats
 from plm_edge.converters.write import amend
@@ -30,7 +30,7 @@ from plm_edge.engine.session import Session
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
 from plm_edge.quality.calibration import calibrate
-from plm_edge.quality.embedding import Parts, embed, importance
+from plm_edge.quality.embedding import Parts, embed, importance, measured, plan
 from plm_edge.quality.figures import Values
 from testkit import reference
 from tests.quality.conftest import ONE_THREAD
@@ -121,6 +121,40 @@ def test_the_engine_computes_what_torch_does(
     scale = np.abs(expected).max()
     quantised = "r1" in form
     assert np.abs(logits - expected).max() < (0.02 if quantised else 1e-4) * scale
+
+
+def test_another_architecture(tmp_path: Path, chat_gguf: Path) -> None:
+    """SmolLM2, whose graph is upstream's: with fine types the logits stay about what they were."""
+    out = tmp_path / "smol.gguf"
+    embed(chat_gguf, out, Parts(parse("r1,split=8192:q8_0/q8_0")))
+    found = []
+    for path in (chat_gguf, out):
+        with Session.open(path, replace(ONE_THREAD, n_ctx=64, max_outputs=64)) as session:
+            ids = session.vocabulary.tokenize("The capital of France is", parse_special=False)
+            batch = session.context.batch(len(ids) + 2)
+            batch.extend([*ids, 8191, 8192], 0, wanted="all")
+            session.context.decode(batch)
+            found.append(np.array(session.context.logits()))
+    before, after = found
+    assert (before.argmax(1) == after.argmax(1)).all()
+    assert (before - after).std() < 0.1 * before.std()
+
+
+def test_rows_that_are_no_whole_blocks_take_another_type(chat_gguf: Path) -> None:
+    found = plan(gguf_file.read(chat_gguf), parse("r1,split=8192:q5_k/q3_k"))
+    assert [part.type.name for part in found.parts] == ["Q5_0", "IQ4_NL"]
+    assert [(a.name, b.name) for a, b in found.swapped] == [("Q5_K", "Q5_0"), ("Q3_K", "IQ4_NL")]
+
+
+def test_a_split_by_a_share_of_a_text(tiny_gguf: Path, words: str) -> None:
+    spec = parse("r1,split=90%:q5_k/q3_k")
+    assert isinstance(spec, RankOne)
+    found = measured(tiny_gguf, spec, words)
+    assert found.split is not None
+    assert found.split % 256 == 0
+    with Session.open(tiny_gguf, ONE_THREAD) as session:
+        tokens = np.array(session.vocabulary.tokenize(words, parse_special=False))
+    assert (tokens < found.split).mean() >= 0.9 > (tokens < found.split - 256).mean()
 
 
 def test_file_and_keys(tmp_path: Path, tiny_gguf: Path) -> None:
