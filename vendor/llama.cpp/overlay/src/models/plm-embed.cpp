@@ -80,6 +80,15 @@ ggml_tensor * input(ggml_context * ctx, ggml_type type, int64_t n, bool row) {
     return t;
 }
 
+// u s^T for u {1, n} and s {1, tokens}. On the CPU a product of rows of one value each would take longer; other devices may
+// have no OUT_PROD.
+ggml_tensor * outer(ggml_context * ctx, ggml_tensor * u, ggml_tensor * s) {
+    if (!u->buffer || !ggml_backend_buffer_is_host(u->buffer)) {
+        return ggml_mul_mat(ctx, u, s);
+    }
+    return ggml_out_prod(ctx, ggml_reshape_2d(ctx, u, u->ne[1], 1), ggml_reshape_2d(ctx, s, s->ne[1], 1));
+}
+
 ggml_tensor * named(ggml_tensor * t) { return ggml_set_name(t, OURS); }
 
 } // namespace
@@ -225,7 +234,7 @@ ggml_tensor * plm_embed::logits(ggml_context * ctx, ggml_tensor * product, ggml_
     const parts & of = weight == out.table ? out : in;
     named(product);
     ggml_tensor * factor = ggml_mul_mat(ctx, ggml_reshape_2d(ctx, of.v, n_embd, 1), hidden); // {1, tokens}
-    ggml_tensor * all = named(ggml_mul_mat(ctx, of.u, factor));                              // {n_vocab, tokens}
+    ggml_tensor * all = outer(ctx, of.u, factor);                                            // {n_vocab, tokens}
     if (split == 0) {
         return ggml_add(ctx, all, product);
     }
