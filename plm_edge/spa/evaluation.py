@@ -25,6 +25,7 @@ from plm_edge.spa.replacing import replaced
 from plm_edge.spa.side import Changed
 from plm_edge.spa.training import Settings
 
+_LORA_PUBLIC = 6  # public texts that its gates are fitted to: each costs seconds of torch
 Values = NDArray[np.float32]
 Seen = tuple[Values, Likelihoods]
 
@@ -156,21 +157,19 @@ def _judge_lora(
 ) -> None:
     model = lora.Llama(given.header, lora.rank_of(given.header, size), seed)
     held_memory = without(text, rest)
-    readings = [(rest, held_memory), (given.public, held_memory), (test, memory), (general, memory)]
-    parts, plain = [], []
-    for trained in (False, True):
-        if trained:
-            lora.train(model, text.windows, rest.windows, text.stream,
-                       progress(f"LoRA, seed {seed}"), stop, seed=seed)  # fmt: skip
-        for reading, recalled in readings:
-            logs, top = lora.judge(
-                model, reading.windows, reading.stream, reading.rows.ids, progress("judging")
-            )
-            if trained:
-                parts.append(_seen(reading, logs, top, recalled))
-            else:
-                plain.append(np.exp(logs))
-    note("base in torch, bfloat16", 0, plain[2], plain[3])
+    public = given.public.take(given.public.texts < _LORA_PUBLIC)
+    readings = [(rest, held_memory), (public, held_memory), (test, memory), (general, memory)]
+
+    def judged(reading: Reading) -> tuple[Values, Values]:
+        return lora.judge(
+            model, reading.windows, reading.stream, reading.rows.ids, progress("judging")
+        )
+
+    if not seed:
+        note("base in torch, bfloat16", 0, *(np.exp(judged(part)[0]) for part in (test, general)))
+    lora.train(model, text.windows, rest.windows, text.stream, progress(f"LoRA, seed {seed}"),
+               stop, seed=seed)  # fmt: skip
+    parts = [_seen(reading, *judged(reading), recalled) for reading, recalled in readings]
     note("LoRA", model.size, *(part.side for _, part in parts[2:]))
     gates = mixture.fit([(seen, _no_memory(part)) for seen, part in parts[:2]])
     note("LoRA, soft gate", model.size,

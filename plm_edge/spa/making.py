@@ -104,7 +104,7 @@ def vocabulary_of(base: Base) -> Vocabulary:
     return Vocabulary(
         np.frombuffer(b"".join(pieces), np.uint8),
         np.cumsum([len(piece) for piece in pieces], dtype=np.int32),
-        np.array([t for t in range(own.n_tokens) if own.is_end(t)], np.int32),
+        np.array([t for t in range(own.n_tokens) if own.is_end(t)] or [-1], np.int32),
     )
 
 

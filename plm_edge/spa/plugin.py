@@ -33,7 +33,7 @@ class Vocabulary:
     Attributes:
         pieces: all of them, one after the other, uint8.
         ends: [n_vocab], int32: where each one ends.
-        stops: tokens that end a text.
+        stops: tokens that end a text; -1, which is none, where there are none.
     """
 
     pieces: NDArray[np.uint8]

@@ -73,21 +73,22 @@ def _step(
     rows = text.rows[chosen]
     states = rows.states()
     made = side.forward(weights, states)
-    p = _softmax(made.out @ weights.up.T @ output.T)
+    matrix = output @ weights.up  # M, [n_vocab, NARROW]
+    p = _softmax(made.out @ matrix.T)
     p[np.arange(len(chosen)), text.targets[chosen]] -= 1
-    d_stream = (p / np.float32(len(chosen))) @ output  # by W_up r, [rows, n_embd]
-    grads = side.backward(weights, states, made, d_stream @ weights.up)
-    grads.up = d_stream.T @ made.out
+    p /= np.float32(len(chosen))
+    grads = side.backward(weights, states, made, p @ matrix)
+    grads.up = output.T @ (p.T @ made.out)
     adam.update(grads)
 
 
 def _judge(weights: side.Weights, output: Values, reading: Reading) -> Values:
-    found = []
+    found, matrix = [], output @ weights.up
     for start in range(0, len(reading), 256):
         part = slice(start, start + 256)
         rows = reading.rows[part]
         out = side.forward(weights, rows.states()).out
-        p = _softmax(out @ weights.up.T @ output.T)
+        p = _softmax(out @ matrix.T)
         found.append(p[np.arange(len(rows)), reading.targets[part]])
     made: Values = np.maximum(np.concatenate(found), np.float32(1e-30))
     return made

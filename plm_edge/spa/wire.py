@@ -198,7 +198,7 @@ class Frame:
     row: Rows
 
     def pack(self) -> bytes:
-        """Returns the message: 864 bytes with 8 states of 64 values."""
+        """Returns the message: 868 bytes with 8 states of 64 values."""
         row = self.row
         states, width = row.codes.shape[1:]
         head = _FRAME.pack(

@@ -335,7 +335,7 @@ def test_messages_up(message: wire.Up) -> None:
                     wire.parse_up(bytes(changed))
 
 
-def test_a_frame_is_864_bytes(read_texts: Texts) -> None:
+def test_a_frame_is_868_bytes(read_texts: Texts) -> None:
     rows = read_texts.public.rows
     states = 8
     row = replace(
@@ -344,7 +344,7 @@ def test_a_frame_is_864_bytes(read_texts: Texts) -> None:
         scales=np.resize(rows.scales[3:4], (1, states)),
     )
     raw = wire.Frame(5, 2, 77, row).pack()
-    assert len(raw) <= 900
+    assert len(raw) == 868
     found = wire.parse_down(raw)
     assert isinstance(found, wire.Frame)
     assert (found.position, found.epoch, found.token) == (5, 2, 77)
