@@ -5,7 +5,7 @@ VENV   := .venv/bin
 # a process for each core; tests that share an engine stay in one of them
 PYTEST  = $(VENV)/python -m pytest -n auto --dist loadgroup
 
-.PHONY: help demo engine devices test test-fast test-all lint fix hooks bench-kernels bench-peers clean
+.PHONY: help demo engine devices test test-fast test-all lint fix hooks bench-kernels bench-peers gpu-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ bench-kernels: .bootstrap ## ours against stock llama.cpp, 20 minutes (BENCH_ARG
 bench-peers: .bootstrap ## PLM-1.8B beside models of its size in stock llama.cpp, 25 minutes (BENCH_ARGS=--quick: a trial)
 	@$(PYTHON) bootstrap.py --bench
 	@$(VENV)/python -m benchmarks.peers $(BENCH_ARGS)
+
+gpu-check: .bootstrap ## an NVIDIA GPU against the CPU, 8 minutes (GPU_ARGS: --device PROFILE and --prepare, or --edge FILE --stock FILE)
+	@$(VENV)/python -m benchmarks.gpu_check $(GPU_ARGS)
 
 clean: ## remove what was built
 	rm -rf build dist plm_edge/bin plm_edge/bindings plm_edge/lib plm_edge/data

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("vendor/llama.cpp/overlay", "plm_edge", "benchmarks/native", "native", "tests")
-SUFFIXES = {".c", ".cpp", ".h", ".inc"}
+SUFFIXES = {".c", ".cpp", ".cu", ".cuh", ".h", ".inc"}
 # what the build puts into the package: copies
 BUILT = {ROOT / "plm_edge" / name for name in ("bin", "bindings", "data", "lib")}
 
