@@ -34,8 +34,8 @@ def without_device(mode: str, instead: str) -> PlmEdgeError:
 def not_on_device(device: str) -> PlmEdgeError:
     """The error for an option about how this machine computes, where a device does."""
     return PlmEdgeError(
-        "--gpu, --rpc and --mlock are for this machine",
-        f"{device} computes by itself what was deployed there",
+        "--gpu, --rpc, --mlock and --prompt-cache are for this machine",
+        f"{device} computes by itself what was deployed there, and keeps no prompts",
         "leave them out, or leave --device out",
         ExitCode.USAGE,
     )

@@ -100,7 +100,10 @@ def test_what_may_not_be_locked_is_refused(
     assert "ulimit -l" in caught.value.fix
 
 
-@pytest.mark.parametrize("more", [("--gpu", "all"), ("--mlock",), ("--rpc", "192.0.2.1")])
+@pytest.mark.parametrize(
+    "more",
+    [("--gpu", "all"), ("--mlock",), ("--rpc", "192.0.2.1"), ("--prompt-cache", "1GB")],
+)
 def test_devices_compute_by_themselves(cli: Cli, more: tuple[str, ...]) -> None:
     what, _, fix = cli.fails("serve", "--device", "rpi5@192.0.2.1", *more, code=2)
     assert "for this machine" in what

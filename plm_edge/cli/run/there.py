@@ -32,7 +32,8 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
     Raises:
         PlmEdgeError: nothing is deployed there, or it cannot be run.
     """
-    if setting.gpu_layers or setting.rpc or setting.mlock:
+    keeps = setting.prompts not in (None, "off")
+    if setting.gpu_layers or setting.rpc or setting.mlock or keeps:
         raise options.not_on_device(device)
     wanted = None if setting.model is None else model_choice.choose(setting.model).path
     reached = connect.open_device(device, emulate=emulate)

@@ -98,7 +98,7 @@ def serve(
             device,
             {"lan": lan, "host": host, "origin": origin, "alias": alias, "rpc": rpc, "gpu": gpu,
              "api_key_file": api_key_file, "parallel": parallel, "speculate": speculate,
-             "mlock": mlock},
+             "mlock": mlock, "prompts": prompts},
         )  # fmt: skip
         on_device.serve(
             device, model, port=port, ctx=ctx, threads=threads, kv=kv.value if kv else None,
@@ -160,5 +160,6 @@ def check_on_device(device: str, given: Mapping[str, Any]) -> None:
             "leave them out, or run plm-edge serve on that machine itself",
             ExitCode.USAGE,
         )
-    if accelerators.parse_layers(given["gpu"]) or given["rpc"] or given["mlock"]:
+    computed = accelerators.parse_layers(given["gpu"]) or given["rpc"] or given["mlock"]
+    if computed or given["prompts"] not in (None, "off"):
         raise options.not_on_device(device)
