@@ -86,15 +86,23 @@ def gpu() -> dict[str, str]:
     try:
         command = ["nvidia-smi", f"--query-gpu={ASKED}", "--format=csv,noheader"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-        values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]
-    except (OSError, IndexError, subprocess.TimeoutExpired) as error:
-        raise PlmEdgeError(
-            "there is no NVIDIA GPU here",
-            f"nvidia-smi names none: {error or 'it printed nothing'}",
-            "run this on a machine that has one and its driver",
-            ExitCode.ENVIRONMENT,
-        ) from error
-    return dict(zip(ASKED.split(","), values, strict=True))
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _no_gpu(str(error)) from error
+    first = [*done.stdout.splitlines(), ""][0]
+    names, values = ASKED.split(","), [value.strip() for value in first.split(",")]
+    # without a driver nvidia-smi says so on standard output
+    if done.returncode or len(values) != len(names):
+        raise _no_gpu(first or "it printed nothing")
+    return dict(zip(names, values, strict=True))
+
+
+def _no_gpu(why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        "there is no NVIDIA GPU here",
+        f"nvidia-smi names none: {why}",
+        "run this on a machine that has one and its driver",
+        ExitCode.ENVIRONMENT,
+    )
 
 
 def energy_mj() -> int | None:
@@ -116,8 +124,11 @@ def operations(clock: Clock, programs: Path) -> dict[str, Any] | None:
     if done is None:
         return None
     text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
-    failed = [line.strip() for line in text.splitlines() if "FAIL" in line]
-    return {"exit": done.returncode, "cases": text.count(": OK"), "failed": failed[:20]}
+    # a case is OP(…): OK; what else ends so is the verdict on all of them
+    lines = [line.strip() for line in text.splitlines()]
+    failed = [line for line in lines if "FAIL" in line]
+    cases = sum(line.endswith("): OK") for line in lines)
+    return {"exit": done.returncode, "cases": cases, "failed": failed[:20]}
 
 
 def answers(clock: Clock, model: Path, libraries: Path) -> dict[str, Any]:

@@ -29,6 +29,13 @@ def test_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert caught.value.code == ExitCode.ENVIRONMENT
 
 
+def test_no_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script(tmp_path / "nvidia-smi", 'echo "NVIDIA-SMI has failed: no driver"; exit 9')
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(PlmEdgeError, match="NVIDIA-SMI has failed"):
+        gpu_check.gpu()
+
+
 def test_the_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     script(tmp_path / "nvidia-smi", 'echo "NVIDIA A, 580.1, 8192 MiB, 8.9"')
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
@@ -37,6 +44,7 @@ def test_the_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_operations(clock: Clock, tmp_path: Path) -> None:
     lines = r"  A(a=1): \033[1;32mOK\033[0m\n  A(a=2): \033[1;31mFAIL\033[0m\n"
+    lines += r"  1/2 tests passed\n  Backend CUDA0: \033[1;32mOK\033[0m\n"
     script(tmp_path / "test-backend-ops", f"printf '{lines}'; exit 1")
     found = gpu_check.operations(clock, tmp_path)
     assert found == {"exit": 1, "cases": 1, "failed": ["A(a=2): FAIL"]}
