@@ -65,6 +65,15 @@ class Train:
         """Values of a vector for each value of its cores: the papers' η."""
         return prod(self.dims) / self.values
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether no rank is beyond what the lengths and the rank before it allow."""
+        bounds = _bounds(self.dims)
+        return all(
+            1 <= rank <= min(bound, before * dim)
+            for (before, dim, rank), bound in zip(self.shapes, bounds, strict=False)
+        )
+
     def row(self, type_: GGMLQuantizationType) -> int:
         """Values of a token's row in the file: whole blocks of the type."""
         block = GGML_QUANT_SIZES[type_][0]
@@ -115,12 +124,10 @@ class TensorTrain:
                 f"between {_times(dims)} there are {len(bounds)}",
                 f"give {len(bounds)} as ranks=AxB, or one for all",
             )
-        before = 1
-        for rank, bound, dim in zip(ranks, bounds, dims, strict=False):
-            if rank > min(bound, before * dim):
-                raise _too_high(dims, bounds, ranks)
-            before = rank
-        return Train(dims, ranks)
+        train = Train(dims, ranks)
+        if not train.is_possible:
+            raise _too_high(dims, bounds, ranks)
+        return train
 
 
 @dataclass(frozen=True)

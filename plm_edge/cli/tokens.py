@@ -46,7 +46,9 @@ def add(
     if (text is None) == (vector is None):
         raise PlmEdgeError(
             "a token begins somewhere",
-            "--from and --vector are both given" if text else "neither --from nor --vector is",
+            "--from and --vector are both given"
+            if text is not None
+            else "neither --from nor --vector is",
             'give one of them, such as --from "a sentence that says what the word means"',
             ExitCode.USAGE,
         )

@@ -8,6 +8,7 @@ row of the embedding and of the output matrix, with the bits that a conversion w
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.base.progress import NoProgress, Progress
 from plm_edge.converters.embed.outline import EMBEDDING, HIGH, LOW, OUTPUT, TRAINS, U, V
 from plm_edge.converters.embed.rank_one import Pair
-from plm_edge.converters.embed.spec import Train
+from plm_edge.converters.embed.spec import FEWEST, MOST, Train
 from plm_edge.converters.embed.tensor_train import decompose, rebuild
 from plm_edge.converters.keys import array
 from plm_edge.converters.sources import gguf_source
@@ -35,6 +36,8 @@ from plm_edge.model.gguf_file import Array, GGUFFile
 
 Q = GGMLQuantizationType
 _TOKENS, _TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
+# what numpy says of a file that is none of its own, or holds other than numbers
+_NO_ARRAY = (ValueError, TypeError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,24 @@ class _Matrix:
         self, content: GGUFFile, tensors: dict[str, GgufTensor], quantizer: Quantizer
     ) -> None:
         self._tensors, self._quantizer = tensors, quantizer
-        keys = content.keys
         self.kind = describe(content).embedding
         self._weights: Floats | None = None
+        for name in self._names():
+            if name not in tensors:
+                raise _unfit(content.path, f"it has no {name}")
         if self.kind == "tt":
-            dims, ranks = (keys[EMBED_KEY + name].values() for name in ("dims", "ranks"))
-            self._train = Train(tuple(dims), tuple(ranks))
+            self._train = _train(content, tensors[TRAINS].shape[-1])
         elif self.kind == "r1":
-            importance = keys.get(EMBED_KEY + "importance")
-            if isinstance(importance, Array):
-                self._weights = np.array(importance.values(), np.float32)
             v = self._read(V, 0)
+            self._weights = _importance(content, len(v))
             self._pair = Pair(v, self._weights)
+
+    def _names(self) -> tuple[str, ...]:
+        """The tensors that the embedding is in."""
+        if self.kind == "tt":
+            return (TRAINS,)
+        rests = (LOW, HIGH) if LOW in self._tensors else (EMBEDDING,)
+        return (U, V, *rests) if self.kind == "r1" else rests
 
     def row(self, token: int) -> Floats:
         """Returns a token's vector at the input, [width]."""
@@ -175,7 +184,31 @@ def _vocabulary(content: GGUFFile) -> tuple[list[str], list[int]]:
     names, types = content.keys.get(_TOKENS), content.keys.get(_TYPES)
     if not isinstance(names, Array) or not isinstance(types, Array):
         raise _unfit(content.path, "its vocabulary does not say which tokens are unused")
+    if names.length != types.length:
+        raise _unfit(content.path, f"its {names.length} tokens have {types.length} types")
     return names.values(), types.values()
+
+
+def _train(content: GGUFFile, row: int) -> Train:
+    """The shape that the keys say, of trains in rows of so many values."""
+    dims, ranks = (content.keys.get(EMBED_KEY + name) for name in ("dims", "ranks"))
+    if isinstance(dims, Array) and isinstance(ranks, Array) and dims.type == ranks.type == "i32":
+        count, bonds = dims.length, ranks.length
+        if FEWEST <= count <= MOST and bonds == count - 1:
+            said = Train(tuple(dims.values()), tuple(ranks.values()))
+            if min(said.dims) > 0 and said.is_possible and said.values <= row:
+                return said
+    raise _unfit(content.path, "its keys say no shape that its trains could have")
+
+
+def _importance(content: GGUFFile, width: int) -> Floats | None:
+    """The importance of columns by which the embedding was quantised; None where none was used."""
+    stored = content.keys.get(EMBED_KEY + "importance")
+    if stored is None:
+        return None
+    if not isinstance(stored, Array) or stored.type != "f32" or stored.length != width:
+        raise _unfit(content.path, f"its keys give no importance of {width} columns")
+    return np.array(stored.values(), np.float32)
 
 
 def _spare(content: GGUFFile, word: str, names: list[str], types: list[int]) -> int:
@@ -261,7 +294,7 @@ def read_vector(path: Path) -> Floats:
     try:
         made = np.load(path, allow_pickle=False)
         values: Floats = made.astype(np.float32)
-    except (OSError, ValueError, EOFError, AttributeError) as error:
+    except (*_NO_ARRAY, OSError) as error:
         raise PlmEdgeError(
             f"{path} holds no vector", str(error) or "it is empty", "write it with numpy.save"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,18 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from gguf.gguf_writer import GGUFValue
 from safetensors.torch import load_file, save_file
 
 from plm_edge import cli
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.base.progress import NoProgress
 from plm_edge.converters.convert import convert
 from plm_edge.converters.embed.spec import parse
+from plm_edge.converters.keys import array, string
+from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.tensors import Floats
+from plm_edge.converters.write import amend
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.verify import verify_file
 from plm_edge.engine import library
@@ -121,15 +127,50 @@ def test_what_cannot_be_added(checkpoint: Path, tmp_path: Path, tiny_gguf: Path)
         tokens.add(path, "new", out, text="")
     with pytest.raises(PlmEdgeError, match="no spare row"):
         tokens.add(tiny_gguf, "zyzzyva", out, text="x")
-    (tmp_path / "text.npy").write_text("no array")
-    with pytest.raises(PlmEdgeError, match="holds no vector"):
-        tokens.read_vector(tmp_path / "text.npy")
     assert not out.exists()
     assert path.read_bytes() == before
     for number in range(5):
         tokens.add(path, f"new{number}", path, text="x")
     with pytest.raises(PlmEdgeError, match="no spare row"):
         tokens.add(path, "another", path, text="x")
+
+
+@pytest.mark.parametrize(
+    ("form", "key", "value", "why"),
+    [
+        ("tt:dims=16x16,ranks=4", "plm_edge.embed.dims", array([16, -16]), "no shape"),
+        ("tt:dims=16x16,ranks=4", "plm_edge.embed.ranks", array([17]), "no shape"),
+        ("tt:dims=16x16,ranks=4", "plm_edge.embed.ranks", array([4, 4]), "no shape"),
+        ("r1", "plm_edge.embed.importance", array([1.0, 2.0]), "importance of 256 columns"),
+        (None, "plm_edge.embed.kind", string("tt"), r"has no token_embd\.tt\.weight"),
+        (None, "tokenizer.ggml.token_type", array([5] * 600), "520 tokens have 600 types"),
+    ],
+)
+def test_keys_that_cannot_be(
+    checkpoint: Path, tmp_path: Path, form: str | None, key: str, value: GGUFValue, why: str
+) -> None:
+    path = model_of(checkpoint, tmp_path / "a.gguf", form)
+    with gguf_source.open_tensors(path) as (content, tensors):
+        keys = gguf_source.all_keys(content) | {key: value}
+        kept = [*tensors.values()]
+        amend.amend(path, content.architecture, keys, kept, None, [], NoProgress())
+    with pytest.raises(PlmEdgeError, match=why) as error:
+        tokens.add(path, "new", path, vectors=np.zeros(SHAPE.hidden, np.float32))
+    assert str(error.value).count("\n") == 2
+
+
+@pytest.mark.parametrize("kind", ["text", "archive", "empty", "huge", "fields"])
+def test_files_that_hold_no_vector(tmp_path: Path, kind: str) -> None:
+    path, header = tmp_path / "vector.npy", io.BytesIO()
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (1 << 45,)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    data = {"text": b"no array", "archive": b"PK\3\4", "empty": b"", "huge": header.getvalue()}
+    if kind == "fields":
+        np.save(path, np.zeros(3, [("a", "f4"), ("b", "f4")]))
+    else:
+        path.write_bytes(data[kind])
+    with pytest.raises(PlmEdgeError, match="holds no vector"):
+        tokens.read_vector(path)
 
 
 def test_the_command(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
