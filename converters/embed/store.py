@@ -11,6 +11,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -226,8 +227,23 @@ class _Spool:
         Raises:
             PlmEdgeError: there is no room.
         """
-        try:
+        with self._room():
             self._file.write(data.data)
+
+    def all(self) -> Bytes:
+        """Returns all of them, without reading them yet.
+
+        Raises:
+            PlmEdgeError: there is no room for the last of them.
+        """
+        with self._room():
+            self._file.flush()
+        return np.memmap(self._file, np.uint8, "r")
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise PlmEdgeError(
                 f"there is no room in {self._folder}",
@@ -235,11 +251,6 @@ class _Spool:
                 "make room, or give another --out",
                 ExitCode.ENVIRONMENT,
             ) from error
-
-    def all(self) -> Bytes:
-        """Returns all of them, without reading them yet."""
-        self._file.flush()
-        return np.memmap(self._file, np.uint8, "r")
 
 
 class _Work(Protocol):

@@ -98,19 +98,21 @@ def open_tensors(path: Path) -> Iterator[tuple[gguf_file.GGUFFile, dict[str, Ggu
     """Open a GGUF of any architecture: its header, and its tensors by name, in order.
 
     Raises:
-        PlmEdgeError: it is no GGUF, or none that the engine can load.
+        PlmEdgeError: it is no GGUF, none that the engine can load, or one of several files.
     """
     content = gguf_file.read(path)
     loadable.check(content)
+    _check_is_whole(content)
     with path.open("rb", buffering=0) as file:
         tensors = [tensor_of(content, entry, file.fileno()) for entry in content.tensors]
         yield content, {tensor.name: tensor for tensor in tensors}
 
 
 def hashes(content: gguf_file.GGUFFile, names: Sequence[str]) -> list[str] | None:
-    """Returns the hashes that the file has of these tensors; None where it has none."""
+    """Returns the hashes that the file has of these tensors; None where it has none, or not as
+    many as tensors."""
     stored = describe(content).tensor_hashes
-    if stored is None:
+    if stored is None or stored.length != len(content.tensors):
         return None
     by_name = dict(zip((t.name for t in content.tensors), stored.values(), strict=True))
     return [by_name[name] for name in names]
@@ -223,9 +225,17 @@ def all_keys(content: gguf_file.GGUFFile) -> Keys:
     return _keys(content, _DROPPED)
 
 
-def _keys(content: gguf_file.GGUFFile, dropped: tuple[str, ...]) -> Keys:
+def _check_is_whole(content: gguf_file.GGUFFile) -> None:
     if content.keys.get("split.count", 1) != 1:
-        raise _unfit(content.path, "it is one of several files (split.count)")
+        raise _unfit(
+            content.path,
+            "it is one of several files (split.count)",
+            "make one of them first: llama-gguf-split --merge",
+        )
+
+
+def _keys(content: gguf_file.GGUFFile, dropped: tuple[str, ...]) -> Keys:
+    _check_is_whole(content)
     keys: Keys = {}
     for name, value in content.keys.items():
         if name.startswith(dropped):
@@ -241,9 +251,9 @@ def _keys(content: gguf_file.GGUFFile, dropped: tuple[str, ...]) -> Keys:
     return keys
 
 
-def _unfit(path: Path, why: str) -> PlmEdgeError:
-    return PlmEdgeError(
-        f"{path.name} cannot be converted",
-        why,
-        "convert the original checkpoint, or a GGUF of PLM that runs in llama.cpp",
-    )
+def _unfit(
+    path: Path,
+    why: str,
+    fix: str = "convert the original checkpoint, or a GGUF of PLM that runs in llama.cpp",
+) -> PlmEdgeError:
+    return PlmEdgeError(f"{path.name} cannot be converted", why, fix)

@@ -23,7 +23,6 @@ from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.rows import floats
 from plm_edge.engine import library
 from plm_edge.engine.options import Options
-from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import COARSE
 from plm_edge.quality import calibration_reading, kept, reference
@@ -171,10 +170,18 @@ def calibrate(
 def _check(model: Path) -> None:
     """
     Raises:
-        PlmEdgeError: the output matrix is in parts, which a coarse form does not go with.
+        PlmEdgeError: the file is one of several, or has no output matrix, or has it in parts, which
+            a coarse form does not go with.
     """
-    content = gguf_file.read(model)
-    if describe(content).embedding == "r1" and all(t.name != _MATRICES[0] for t in content.tensors):
+    with gguf_source.open_tensors(model) as (content, tensors):
+        said = describe(content)
+    if not any(name in tensors for name in _MATRICES) and not said.embedding:
+        raise PlmEdgeError(
+            f"{model.name} cannot be calibrated",
+            "it has no output matrix, of which a coarse form would be made",
+            "use a model that writes text",
+        )
+    if said.embedding == "r1" and _MATRICES[0] not in tensors:
         raise PlmEdgeError(
             f"{model.name} cannot be calibrated",
             "its output matrix is in two parts (--embed r1), and a coarse form is of one matrix",

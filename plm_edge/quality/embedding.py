@@ -97,7 +97,13 @@ def importance(
     """
     seen = _Importance()
     activations.read(model, words, N_CTX, None, options, seen, progress or NoProgress())
-    found: Floats = (seen.sums / max(1, seen.count)).astype(np.float32)
+    if not seen.count:
+        raise PlmEdgeError(
+            f"{model.name} multiplies by no output matrix",
+            "the importance of its columns is of what the matrix is multiplied by",
+            "use a model that writes text, or --embed tt",
+        )
+    found: Floats = (seen.sums / seen.count).astype(np.float32)
     if not np.isfinite(found).all():
         raise PlmEdgeError(
             f"{model.name} computes no numbers",
@@ -141,7 +147,9 @@ def plan(content: GGUFFile, spec: Spec, weights: Floats | None = None) -> Outlin
         why = f"its embedding is in parts already ({said})" if said else f"it has no {EMBEDDING}"
         raise _unfit(content.path, why, "give the model as it was before, or another one")
     entry = stored[EMBEDDING]
-    width, tokens = entry.shape[0], entry.shape[1]
+    if len(entry.shape) != 2:
+        raise _unfit(content.path, f"{EMBEDDING} is no matrix", "get the file again")
+    width, tokens = entry.shape
     type_ = GGMLQuantizationType[entry.type.upper()]
     made = outlines.outline(
         spec, (tokens, width), (type_, entry.n_bytes), is_tied(content), weights

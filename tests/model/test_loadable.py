@@ -128,6 +128,18 @@ def test_types_that_nothing_multiplies(tmp_path: Path, number: int) -> None:
         loadable.check(gguf_file.read(changed(llama, tmp_path, change)))
 
 
+def test_an_embedding_in_parts(tmp_path: Path) -> None:
+    """Of another architecture: its parts are multiplied, whatever they are called."""
+
+    def change(parts: Parts) -> None:
+        tensor = parts.tensor("token_embd.weight")
+        tensor.name, tensor.type = b"token_embd.tt.weight", 26
+
+    llama = plm_gguf.write(tmp_path / "llama.gguf", arch="llama")
+    with pytest.raises(PlmEdgeError, match="is of type i32"):
+        loadable.check(gguf_file.read(changed(llama, tmp_path, change)))
+
+
 @pytest.mark.parametrize("use", [inspect, Session.open, lambda path: convert(path, quant="q8_0")])
 @pytest.mark.parametrize("change", [twice, lambda p: p.set("plm.block_count", U32, 0)])
 def test_by_whoever_uses_it(

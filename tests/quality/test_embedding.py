@@ -34,6 +34,7 @@ from plm_edge.quality.embedding import Parts, embed, importance, measured, plan
 from plm_edge.quality.figures import Values
 from testkit import reference
 from tests.quality.conftest import ONE_THREAD
+from tests.store.splitting import split
 
 pytestmark = pytest.mark.slow
 TOKENS = [5, 900, 4000, 17, 1, 2047, 2048, 4095, 300, 301, 302, 33, 1023, 1024]
@@ -225,6 +226,20 @@ def test_parts_are_not_taken_apart_again_nor_converted(tmp_path: Path, tiny_gguf
     assert len(str(error.value).split("\n")) == 3
     with pytest.raises(PlmEdgeError, match="in parts"):
         convert(path, quant="q4_k", out=tmp_path / "no.gguf", allow_requantize=True)
+
+
+def test_one_of_several_files_is_refused_before_any_work(
+    tmp_path: Path, tiny_gguf: Path, words: str
+) -> None:
+    split(tiny_gguf, tmp_path / "part")
+    first, out = tmp_path / "part-00001-of-00002.gguf", tmp_path / "out.gguf"
+    for work in (
+        lambda: embed(first, out, Parts(parse("r1"))),
+        lambda: calibrate(first, words, out, ONE_THREAD),
+    ):
+        with pytest.raises(PlmEdgeError, match="one of several files"):
+            work()
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
