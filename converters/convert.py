@@ -116,7 +116,7 @@ def convert(
         quant, recipe, imatrix, COPY if from_gguf else DEFAULT, calibrated=rounding is not None
     )
     form_layout = check_layout(layout)
-    workers = _threads(threads)
+    workers = thread_count(threads)
     snapshot = _snapshot(source, revision, download)
     source = snapshot.folder if snapshot else source
     if out is None:
@@ -327,7 +327,12 @@ def _warnings(choice: Choice, parts: list[_Part]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _threads(wanted: int | None) -> int:
+def thread_count(wanted: int | None) -> int:
+    """Returns how many threads compute: `wanted`, or one for each CPU.
+
+    Raises:
+        PlmEdgeError: `wanted` is none (code USAGE).
+    """
     if wanted is not None:
         if wanted < 1:
             raise PlmEdgeError(

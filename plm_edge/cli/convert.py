@@ -100,6 +100,8 @@ def convert(
 
     memory.check_start()
     from plm_edge.converters.convert import convert as run
+    from plm_edge.converters.convert import thread_count
+    from plm_edge.converters.plan.layout import check_layout
     from plm_edge.converters.sources.source import is_gguf
 
     if list_quants:
@@ -112,10 +114,14 @@ def convert(
             "plm-edge convert FOLDER; see plm-edge convert --help",
             ExitCode.USAGE,
         )
+    thread_count(threads)  # what cannot be is said before anything is done
+    form = check_layout(layout)
     spec = None if embed is None else embedding.read(embed, calibrate)
     words = None if calibrate is None else calibration.read(calibrate)
     plain = quant is None and recipe is None
-    if spec is not None and plain and is_gguf(checkpoint):
+    # a PLM in the other layout is a conversion of all matrices
+    stays = form == "edge" or _is_of_others(checkpoint)
+    if spec is not None and plain and is_gguf(checkpoint) and stays:
         _embed_only(checkpoint, spec, imatrix, words, out, threads, json=json)
         return
     if words is not None and plain and imatrix is None and _is_of_others(checkpoint):

@@ -15,6 +15,7 @@ from gguf import GGMLQuantizationType
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress, Progress
+from plm_edge.converters.convert import thread_count
 from plm_edge.converters.embed import outline as outlines
 from plm_edge.converters.embed.outline import EMBEDDING, OUTPUT, Outline
 from plm_edge.converters.embed.rank_one import Pair
@@ -30,7 +31,6 @@ from plm_edge.converters.write.rows import floats
 from plm_edge.engine import library
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
-from plm_edge.machine.threads import default_jobs
 from plm_edge.model.description import EMBED_KEY, describe
 from plm_edge.model.gguf_file import COARSE, GGUFFile
 from plm_edge.quality import activations
@@ -187,7 +187,7 @@ def embed(
     """
     quantizer = Quantizer(library.load().ggml)
     making = making or NoProgress()
-    workers = parts.workers or default_jobs()
+    workers = thread_count(parts.workers)
     with gguf_source.open_tensors(model) as (content, tensors):
         made = plan(content, parts.spec, parts.weights)
         source = parts.source or tensors[EMBEDDING]

@@ -298,6 +298,13 @@ def test_the_command_of_a_model(
     assert cli.main([*command, "--embed", "tt:dims=16x17"]) == ExitCode.USAGE
     assert "256" in capsys.readouterr().err
     assert cli.main([*command, "--embed", "r1", "--calibrate", "default"]) == ExitCode.USAGE
+    for slip in (["--threads", "-1"], ["--layout", "square"]):
+        capsys.readouterr()
+        assert cli.main([*command, "--embed", "tt", *slip]) == ExitCode.USAGE
+        assert slip[0].strip("-") in capsys.readouterr().err
+    # the other layout is not passed over: W_down would be quantised a second time
+    assert cli.main([*command, "--embed", "tt", "--layout", "stock"]) != 0
+    assert "--allow-requantize" in capsys.readouterr().err
 
 
 def test_the_command_of_a_checkpoint(
