@@ -117,7 +117,8 @@ void dense(ggml_tensor * dst, float * y) {
     const unsigned warps = unsigned(s.n_in) * unsigned((s.n_out + 255) / 256);
     emulator::launch({ (warps + PLM_WARPS - 1) / PLM_WARPS, unsigned(w_slices), 1 }, { PLM_THREADS, 1, 1 },
                      [&] { plm_unpack<type, float>((const char *) dst->src[0]->data, w.data(), s); });
-    emulator::launch({ unsigned(s.n_in + 255) / 256, unsigned(s.n_tokens), unsigned(s.n_slices) }, { PLM_THREADS, 1, 1 },
+    // more tokens than blocks, as where there are more than a grid may have
+    emulator::launch({ unsigned(s.n_in + 255) / 256, std::min(unsigned(s.n_tokens), 3u), unsigned(s.n_slices) }, { PLM_THREADS, 1, 1 },
                      [&] { plm_activate<relu_sqr, float>((const float *) dst->src[1]->data, x.data(), s); });
     for (int slice = 0; slice < s.n_slices; slice++) {
         const float * ws = w.data() + size_t(slice % s.w_heads) * s.n_in * s.n_out;

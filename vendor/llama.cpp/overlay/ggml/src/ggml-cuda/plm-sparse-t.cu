@@ -3,6 +3,8 @@
 #include "convert.cuh"
 #include "plm/sparse-t-plan.h"
 
+#include <algorithm>
+
 #if defined(GGML_USE_HIP) || defined(GGML_USE_MUSA)
 
 // their warps are not always of 32 threads
@@ -15,6 +17,8 @@ bool ggml_cuda_mul_mat_sparse_t_supported(const ggml_tensor *) { return false; }
 #include "plm/sparse-t.cuh"
 
 namespace {
+
+constexpr int MOST_BLOCKS = 65535; // of a grid's second dimension
 
 // one call of the op
 struct call {
@@ -48,7 +52,7 @@ struct call {
         ggml_cuda_pool_alloc<dense_t> dense_x(ctx.pool(), size_t(s.n_in) * s.n_tokens * s.n_slices);
         const int64_t warps = int64_t(s.n_in) * ((s.n_out + 255) / 256);
         launch(plm_unpack<type, dense_t>, dim3((warps + PLM_WARPS - 1) / PLM_WARPS, w_slices), dim3(PLM_THREADS), w, dense_w.get(), s);
-        launch(plm_activate<relu_sqr, dense_t>, dim3((s.n_in + 255) / 256, s.n_tokens, s.n_slices), dim3(PLM_THREADS), x, dense_x.get(), s);
+        launch(plm_activate<relu_sqr, dense_t>, dim3((s.n_in + 255) / 256, std::min(s.n_tokens, MOST_BLOCKS), s.n_slices), dim3(PLM_THREADS), x, dense_x.get(), s);
 
         const float one = 1.0f, zero = 0.0f;
         const int64_t of_w = int64_t(s.n_out) * s.n_in, of_x = int64_t(s.n_in) * s.n_tokens, of_y = int64_t(s.n_out) * s.n_tokens;

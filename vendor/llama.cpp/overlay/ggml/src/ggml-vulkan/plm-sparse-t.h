@@ -54,6 +54,7 @@ inline bool ggml_vk_plm_sparse_t_supported(const vk_device & device, const ggml_
     return x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float) && w->nb[0] == block && w->ne[0] % 2 == 0 &&
            w->nb[1] % block == 0 && w->nb[2] % block == 0 && w->nb[3] % block == 0 && w->view_offs % limits.minStorageBufferOffsetAlignment == 0 &&
            ggml_is_contiguous(dst) && ggml_nelements(dst) < (int64_t(1) << 31) && ggml_nbytes(w) <= limits.maxStorageBufferRange &&
+           ggml_nbytes(x) <= limits.maxStorageBufferRange && ggml_nbytes(dst) <= limits.maxStorageBufferRange &&
            x->ne[2] * x->ne[3] * ((x->ne[1] + 7) / 8) <= std::min<int64_t>(65535, limits.maxComputeWorkGroupCount[2]);
 }
 

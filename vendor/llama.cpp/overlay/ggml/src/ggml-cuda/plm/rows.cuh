@@ -10,7 +10,7 @@
 template <ggml_type type> struct plm_rows;
 
 template <> struct plm_rows<GGML_TYPE_F32> {
-    static constexpr bool exact = true; // not quantised: a product of many tokens keeps f32
+    static constexpr bool exact = true; // not quantised: of many tokens the product is of f32, not bf16
     static __device__ __forceinline__ int column(int lane, int j) { return lane + 32 * j; }
     static __device__ __forceinline__ void read(const char * row, int block, int n, int lane, float (&v)[8]) {
         for (int j = 0; j < 8; j++) {

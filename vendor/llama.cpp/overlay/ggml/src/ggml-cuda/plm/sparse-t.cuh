@@ -230,14 +230,14 @@ static __global__ void plm_unpack(const char * w, out_t * out, plm_sparse_t_shap
     ggml_cuda_pdl_lc();
 }
 
-// f(x) {n_in, n_tokens, n_slices} of `out_t`; grid {ceil(n_in / 256), n_tokens, n_slices}
+// f(x) {n_in, n_tokens, n_slices} of `out_t`; grid {ceil(n_in / 256), n_tokens or fewer, n_slices}
 template <bool relu_sqr, typename out_t>
 static __global__ void plm_activate(const float * x, out_t * out, plm_sparse_t_shape s) {
     const int i = blockIdx.x * PLM_THREADS + threadIdx.x;
     ggml_cuda_pdl_sync();
-    if (i < s.n_in) {
-        const float value = plm_slice_of_x(x, s, blockIdx.z)[blockIdx.y * s.x_token + i];
-        out[(int64_t(blockIdx.z) * s.n_tokens + blockIdx.y) * s.n_in + i] = ggml_cuda_cast<out_t>(plm_activation<relu_sqr>(value));
+    for (int t = blockIdx.y; i < s.n_in && t < s.n_tokens; t += gridDim.y) {
+        const float value = plm_slice_of_x(x, s, blockIdx.z)[t * s.x_token + i];
+        out[(int64_t(blockIdx.z) * s.n_tokens + t) * s.n_in + i] = ggml_cuda_cast<out_t>(plm_activation<relu_sqr>(value));
     }
     ggml_cuda_pdl_lc();
 }
