@@ -249,6 +249,11 @@ def test_one_of_several_files_is_refused_before_any_work(
         ("plm_edge.embed.kind", GGUFValue("x", GGUFValueType.STRING), "kind 'x'"),
         ("plm_edge.embed.dims", GGUFValue([16, 17], GGUFValueType.ARRAY), "dims"),
         ("plm_edge.embed.ranks", GGUFValue([4, 4], GGUFValueType.ARRAY), "ranks"),
+        (
+            "plm_edge.embed.dims",
+            GGUFValue([1] * 10 + [16, 16], GGUFValueType.ARRAY),
+            "fit each other",
+        ),
     ],
 )
 def test_keys_that_cannot_be_are_refused(
@@ -257,6 +262,9 @@ def test_keys_that_cannot_be_are_refused(
     path = made(tmp_path, tiny_gguf, "tt:dims=16x16,ranks=4")
     with gguf_source.open_tensors(path) as (content, tensors):
         keys = gguf_source.all_keys(content) | {key: value}
+        if key.endswith("dims"):  # as many ranks as there should be
+            ranks = [1] * (len(value.value) - 2) + [4]
+            keys["plm_edge.embed.ranks"] = GGUFValue(ranks, GGUFValueType.ARRAY)
         amend.amend(
             *(tmp_path / "bad.gguf", content.architecture, keys, [*tensors.values()]),
             *(None, [], NoProgress()),

@@ -13,6 +13,7 @@
 #define KEY "plm_edge.embed."
 
 static constexpr uint32_t VERSION = 1;
+static constexpr size_t MOST_CORES = 11;          // of a token; with dims whose product is n_embd, no size overflows
 static constexpr const char * OURS = "plm_embed"; // what reads a part under this name knows that it is one
 
 namespace {
@@ -108,7 +109,7 @@ void plm_embed::read(const llama_model_loader & file) {
         kind = KIND_TT;
         dims = numbers(keys, KEY "dims");
         ranks = numbers(keys, KEY "ranks");
-        if (dims.size() < 2 || ranks.size() != dims.size() - 1) {
+        if (dims.size() < 2 || dims.size() > MOST_CORES || ranks.size() != dims.size() - 1) {
             refuse("dims and ranks do not fit each other");
         }
     } else if (said == "r1") {
@@ -182,6 +183,10 @@ void plm_embed::check(llama_model_loader & file) const {
     }
     if (!in.table) {
         refuse("the architecture has no token embedding");
+    }
+    // what an architecture can do without is null where the file lacks it
+    if (kind == KIND_R1 && (!in.u || !in.v || (split > 0 && !in.high))) {
+        refuse("a part of the token embedding is missing");
     }
     if (kind == KIND_R1 && out.table && file.get_tensor_meta(PLM_HEAD_CODES)) {
         refuse("an output matrix of two parts cannot have a coarse form");

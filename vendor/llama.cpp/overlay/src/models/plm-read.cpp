@@ -11,6 +11,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -22,6 +23,7 @@ namespace {
 
 constexpr size_t PIECE = 8u << 20;
 constexpr unsigned MOST_THREADS = 8;
+constexpr size_t MOST_AT_ONCE = 1u << 30; // macOS refuses to read 2 GiB or more by one call
 
 bool is_of_the_cpu(const ggml_tensor * tensor) {
     const ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(tensor->buffer));
@@ -31,7 +33,7 @@ bool is_of_the_cpu(const ggml_tensor * tensor) {
 void read_all(int file, size_t at, char * to, size_t n) {
 #if defined(PLM_PREAD)
     while (n > 0) {
-        const ssize_t got = pread(file, to, n, (off_t) at);
+        const ssize_t got = pread(file, to, std::min(n, MOST_AT_ONCE), (off_t) at);
         if (got < 0 && errno == EINTR) {
             continue;
         }
@@ -106,8 +108,12 @@ bool plm_reads::run(const std::function<bool(size_t)> & progress) {
     };
     const size_t n_threads = std::min<size_t>({ std::max(1u, std::thread::hardware_concurrency()), MOST_THREADS, pieces.size() });
     std::vector<std::thread> others;
-    for (size_t i = 1; i < n_threads; i++) {
-        others.emplace_back(work, false);
+    try {
+        for (size_t i = 1; i < n_threads; i++) {
+            others.emplace_back(work, false);
+        }
+    } catch (const std::system_error &) {
+        // the system gives no more threads: those that are there read all
     }
     work(true);
     for (std::thread & one : others) {
