@@ -64,7 +64,7 @@ def quantised(rows: Floats, type_: GGMLQuantizationType, weights: Floats | None)
     block, size = GGML_QUANT_SIZES[type_]
     width = rows.shape[1]
     columns = lcm(block, width)
-    while rows.size % columns:
+    if rows.size % columns:
         raise ValueError(f"{rows.shape} are no whole blocks of {type_.name}")
     repeated = None if weights is None else np.tile(weights, columns // width)
     data = np.empty(rows.size // block * size, np.uint8)

@@ -142,6 +142,8 @@ def test_a_real_embedding_has_no_more_structure_than_noise(chat_gguf: Path) -> N
         rows = floats(tensors["token_embd.weight"], 0, 49152, Quantizer(library.load().ggml))
     train = Train((24, 24), (6,))
     assert lost(train, rows[::24]) == pytest.approx(0.590, abs=0.005)
+    shuffled = rows[::24, np.random.default_rng(0).permutation(576)]
+    assert lost(train, shuffled) == pytest.approx(0.590, abs=0.02)
     assert lost(train, normal(2048, 576)) == pytest.approx(0.610, abs=0.005)
 
 
