@@ -25,6 +25,13 @@ ggml_backend_dev_t device_of(const llama_model & model, const ggml_tensor * weig
     return ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
 }
 
+// An RPC device says yes to every operation but ours, which the CPUs of servers of this tree have (plm-rpc.h). What else a
+// GPU behind it lacks cannot be asked.
+bool says_yes_to_all(ggml_backend_dev_t device) {
+    ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(device);
+    return reg && strcmp(ggml_backend_reg_name(reg), "RPC") == 0;
+}
+
 // the questions, asked with tensors that have no data
 struct question {
     ggml_context_ptr holder{ ggml_init({ 64 * ggml_tensor_overhead(), nullptr, true }) };
@@ -97,10 +104,11 @@ void plm_devices::load(const llama_model & model, bool no_alloc) {
         question ask;
 
         ggml_backend_dev_t device = model.dev_layer(il);
-        here.expands = ask.expanded(device, n_k, n_v, n_head);
         for (ggml_type cache : CACHES) {
             here.sums_cache[cache] = ask.sums(device, cache, n_lora + hp.n_rot(), n_lora, n_head);
         }
+        const bool is_known = !says_yes_to_all(device) || here.sums_cache[GGML_TYPE_F16];
+        here.expands = is_known && ask.expanded(device, n_k, n_v, n_head);
         const int64_t stride = n_nope + n_v;
         if (!ask.sparse_t(device_of(model, weights.wkv_b), weights.wkv_b, n_head, stride, n_nope, false)) {
             here.w_kb_t = transposed(weights.wkv_b, n_head, stride, n_nope, no_alloc);
