@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.cli import calibration
 
 if TYPE_CHECKING:
     from plm_edge.converters.embed.outline import Outline
@@ -131,10 +132,12 @@ def _weights(model: Path, spec: Spec, imatrix: Path | None, threads: int | None)
         console.warn(
             f"{imatrix} has no entry for {EMBEDDING} (llama-imatrix leaves it out); collecting one"
         )
-    with Interrupt() as stop, console.progress(in_bytes=False) as counts:
+    words = text.for_calibration()
+    counting = console.progress(in_bytes=False)
+    with calibration.goes_on(words), Interrupt() as stop, counting as counts:
         return embedding.importance(
             model,
-            text.for_calibration(),
+            words,
             Options(kv="f32", threads=threads, stop=stop),
             Bar(counts, "reading chunks of text"),
         )

@@ -14,8 +14,8 @@ import numpy as np
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress, Progress
-from plm_edge.converters.head import form
-from plm_edge.converters.head.states import States, Sums
+from plm_edge.converters.head import form, states
+from plm_edge.converters.head.states import States
 from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.tensors import Floats
 from plm_edge.converters.write import amend
@@ -25,47 +25,36 @@ from plm_edge.engine import library
 from plm_edge.engine.options import Options
 from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import COARSE
-from plm_edge.quality import calibration_reading, kept, reference
-from plm_edge.quality.activations import Activations, Inputs
-from plm_edge.quality.kept import KeptSums
-from plm_edge.quality.text import Chunks
+from plm_edge.quality import calibration_reading
+from plm_edge.quality.activations import Inputs
+from plm_edge.quality.sums import State, Sums
 
 _MATRICES = ("output.weight", "token_embd.weight")  # its own, or the embedding
 
 
-class HiddenStates(Activations):
+class HiddenStates(Sums):
     """Moments of what the output matrix is multiplied by."""
 
+    what = "states"
+
     def __init__(self, model: Path) -> None:
-        self._model = model
-        self._sums: Sums | None = None
-        self.resumed = 0
+        super().__init__(model)
+        self._sums: states.Sums | None = None
 
     def states(self) -> States:
         """Returns what was collected; call it once a text was read."""
         assert self._sums is not None
         return self._sums.states()
 
-    def begin(self, chunks: Chunks, how: str) -> int:
-        """See `Activations`."""
-        self.kept = KeptSums(kept.key("states", reference.hash_of(self._model), how, chunks))
-        found = self.kept.read()
-        if found:
-            self.resumed = int(found["chunks"])
-            self._sums = Sums(int(found["tokens"]), found["sum"], found["products"])
-        return self.resumed
-
-    def end_chunk(self, chunk: int) -> None:
-        """See `Activations`."""
+    def state(self) -> State:
+        """See `Sums`."""
         assert self._sums is not None
-        self.kept.keep(
-            {
-                "chunks": np.array(chunk + 1),
-                "tokens": np.array(self._sums.tokens),
-                "sum": self._sums.sum,
-                "products": self._sums.products,
-            }
-        )
+        tokens = np.array(self._sums.tokens)
+        return {"tokens": tokens, "sum": self._sums.sum, "products": self._sums.products}
+
+    def restore(self, state: State) -> None:
+        """See `Sums`."""
+        self._sums = states.Sums(int(state["tokens"]), state["sum"], state["products"])
 
     def wants_input(self, weight: str) -> bool:
         """See `Activations`."""
@@ -84,7 +73,7 @@ class HiddenStates(Activations):
                 "calibrate a model that was made from a sound checkpoint",
             )
         if self._sums is None:
-            self._sums = Sums.none(inputs.shape[1])
+            self._sums = states.Sums.none(inputs.shape[1])
         self._sums.add(inputs)
 
 

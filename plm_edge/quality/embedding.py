@@ -33,8 +33,8 @@ from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.model.description import EMBED_KEY, describe
 from plm_edge.model.gguf_file import COARSE, GGUFFile
-from plm_edge.quality import activations
-from plm_edge.quality.activations import Activations, Inputs
+from plm_edge.quality.imatrix import Statistics
+from plm_edge.quality.sums import Reading
 
 N_CTX = 512
 _ROWS = 2048  # of a pass that only sums
@@ -66,23 +66,14 @@ class Embedded:
     size: int
 
 
-class _Importance(Activations):
-    """Mean squares of what the output matrix is multiplied by."""
+class _OfHead(Statistics):
+    """Squares of what the output matrix is multiplied by, summed."""
 
-    def __init__(self) -> None:
-        self.sums: np.ndarray = np.zeros(0)
-        self.count = 0
+    what = "importance of the output matrix"
 
     def wants_input(self, weight: str) -> bool:
         """See `Activations`."""
         return weight in (EMBEDDING, OUTPUT)
-
-    def take_input(self, weight: str, inputs: Inputs) -> None:
-        """See `Activations`."""
-        del weight
-        squares = np.square(inputs, dtype=np.float64).sum(0)
-        self.sums = squares if self.count == 0 else self.sums + squares
-        self.count += len(inputs)
 
 
 def importance(
@@ -93,23 +84,19 @@ def importance(
 
     Raises:
         PlmEdgeError: it cannot be computed, or the text is too short.
-        KeyboardInterrupt: `options.stop` said so.
+        KeyboardInterrupt: `options.stop` said so; the same again goes on.
     """
-    seen = _Importance()
-    activations.read(model, words, N_CTX, None, options, seen, progress or NoProgress())
-    if not seen.count:
+    seen = _OfHead(model, N_CTX)
+    seen.read(words, Reading(N_CTX, None, options, progress or NoProgress()))
+    seen.kept.forget()
+    if not seen.entries:
         raise PlmEdgeError(
             f"{model.name} multiplies by no output matrix",
             "the importance of its columns is of what the matrix is multiplied by",
             "use a model that writes text, or --embed tt",
         )
-    found: Floats = (seen.sums / seen.count).astype(np.float32)
-    if not np.isfinite(found).all():
-        raise PlmEdgeError(
-            f"{model.name} computes no numbers",
-            "the input of its output matrix has values that are infinite or no numbers",
-            "use a model that was made from a sound checkpoint",
-        )
+    [entry] = seen.entries.values()
+    found: Floats = (entry.sums / entry.tokens).astype(np.float32)
     return found
 
 

@@ -196,6 +196,27 @@ def test_rank_one_is_smaller(tmp_path: Path, tiny_f32: Path, words: str) -> None
     assert found.error < 0.25
 
 
+def test_interrupted_the_importance_goes_on(tiny_f32: Path, words: str) -> None:
+    class Once(NoProgress):
+        chunks = 0
+
+        def begin(self, total: int) -> None:
+            """Called with the chunks that are left."""
+            self.chunks = total
+
+        def advance(self, count: int) -> None:
+            """Called after each chunk."""
+            raise KeyboardInterrupt
+
+    whole = importance(tiny_f32, words, ONE_THREAD)
+    first, second = Once(), Once()
+    for progress in (first, second):
+        with pytest.raises(KeyboardInterrupt):
+            importance(tiny_f32, words, ONE_THREAD, progress)
+    assert second.chunks == first.chunks - 1
+    np.testing.assert_array_equal(importance(tiny_f32, words, ONE_THREAD), whole)
+
+
 def test_a_coarse_form_goes_with_trains_and_not_with_rank_one(
     tmp_path: Path, tiny_gguf: Path, words: str
 ) -> None:
