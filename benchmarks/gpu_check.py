@@ -106,14 +106,19 @@ def _no_gpu(why: str) -> PlmEdgeError:
 
 
 def energy_mj() -> int | None:
-    """The board's counter of energy in mJ, since its driver was loaded; None before Volta."""
+    """The board's counter of energy in mJ, since its driver was loaded; None before Volta, or where
+    the driver does not answer."""
     code = (
         "import ctypes; n = ctypes.CDLL('libnvidia-ml.so.1'); n.nvmlInit_v2(); "
         "d = ctypes.c_void_p(); n.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(d)); "
         "e = ctypes.c_ulonglong(); "
         "assert n.nvmlDeviceGetTotalEnergyConsumption(d, ctypes.byref(e)) == 0; print(e.value)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    command = [sys.executable, "-c", code]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        return None
     return int(done.stdout) if done.returncode == 0 else None
 
 
