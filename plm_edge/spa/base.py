@@ -83,18 +83,19 @@ class Base:
         return Rows(codes, scales, *likeliest(logits)), logits
 
     def fill(self, tokens: Sequence[int], position: int, sequence: int) -> None:
-        """Compute tokens of which nothing is read: a prompt without its last token.
+        """Compute tokens of which nothing is read: a part of a prompt.
+
+        Args:
+            tokens: at most TOGETHER.
 
         Raises:
             PlmEdgeError: the engine cannot.
             KeyboardInterrupt: `Options.stop` said so.
         """
-        for start in range(0, len(tokens), TOGETHER):
-            part = tokens[start : start + TOGETHER]
-            self._batch.clear()
-            self._batch.extend(part, position + start, sequence, wanted="none")
-            if not self.session.context.decode(self._batch):
-                raise KeyboardInterrupt
+        self._batch.clear()
+        self._batch.extend(tokens, position, sequence, wanted="none")
+        if not self.session.context.decode(self._batch):
+            raise KeyboardInterrupt
 
     def close(self) -> None:
         """Free the base. Safe to call twice."""

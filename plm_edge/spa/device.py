@@ -51,6 +51,7 @@ class Generation:
         overrides: tokens that were personal.
         moved: the position from which the base here goes on; None: nothing was lost.
         resumed: how often a lost link was taken up again.
+        full: the text has as many tokens as the base's side of it can have.
         first: tokens of the prompt.
     """
 
@@ -63,6 +64,7 @@ class Generation:
     overrides: int = 0
     moved: int | None = None
     resumed: int = 0
+    full: bool = False
     first: int = 0
     _server: list[int] = field(default_factory=list)  # as the server has them
     _prompt: str = ""
@@ -86,6 +88,9 @@ class Generation:
         stops = set(self.vocabulary.stops.tolist())
         for _ in range(count):
             position = len(self.tokens)
+            if position >= self.source.length:
+                self.full = True
+                return
             frame = self._frame(position)
             token = self.chooser.choose(frame.row, frame.token, self.tokens[-3:], position)
             personal = token != frame.token
@@ -97,20 +102,27 @@ class Generation:
                 try:
                     self.source.override(position, token)
                 except LinkLost as error:
-                    self._recover(error)
+                    self._recover(error, time.monotonic() + RETRY_S)
             if token in stops:
                 return
             yield Step(token, self.vocabulary.piece(token), personal)
+            if self._server[-1] in stops:  # in mode shadow: the base goes on no further
+                return
 
     def _frame(self, position: int) -> Frame:
+        until = 0.0
         while True:
             try:
                 return self.source.frame(position)
             except LinkLost as error:
-                self._recover(error)
+                until = until or time.monotonic() + RETRY_S
+                self._recover(error, until)
 
-    def _recover(self, error: LinkLost) -> None:
+    def _recover(self, error: LinkLost, until: float) -> None:
         """Go on with the base here, or take the link up again.
+
+        Args:
+            until: when the server is given up, of the monotonic clock.
 
         Raises:
             PlmEdgeError: neither can be done.
@@ -119,7 +131,7 @@ class Generation:
             self._move(error)
             return
         if isinstance(self.source, Remote):
-            until, wait = time.monotonic() + RETRY_S, 0.1
+            wait = 0.1
             while time.monotonic() < until:
                 try:
                     self.source.resume()
@@ -133,6 +145,7 @@ class Generation:
     def _move(self, error: LinkLost) -> None:
         if self.fallback is None:
             raise self._lost(error) from error
+        self.source.close()
         self.source, self.fallback = self.fallback(), None
         self.moved = len(self.tokens)
         made: Sequence[int] = self._server[self.first :]

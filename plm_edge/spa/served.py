@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plm_edge.spa.base import Base
+from plm_edge.spa.base import TOGETHER, Base
 from plm_edge.spa.choosing import pick
 from plm_edge.spa.frame import Rows
 from plm_edge.spa.wire import Frame
@@ -25,15 +25,22 @@ class Served:
         self._base, self.sequence = base, sequence
         self._temperature, self._seed = temperature, seed
         self.tokens, self.epoch, self.first = list(tokens), 0, len(tokens)
+        self._filled = 0  # tokens of the prompt that are in the cache
 
-    def fill(self) -> None:
-        """Compute all but the last token.
+    def fill(self) -> bool:
+        """Compute some more of the prompt. False: all but its last token, whose row makes the first
+        frame, are in the cache.
 
         Raises:
             PlmEdgeError: the engine cannot.
         """
-        self._base.session.context.remove(self.sequence)
-        self._base.fill(self.tokens[:-1], 0, self.sequence)
+        if not self._filled:
+            self._base.session.context.remove(self.sequence)
+        part = self.tokens[self._filled : self.first - 1][:TOGETHER]
+        if part:
+            self._base.fill(part, self._filled, self.sequence)
+            self._filled += len(part)
+        return bool(part)
 
     @property
     def next_row(self) -> tuple[int, int, int]:
@@ -53,11 +60,14 @@ class Served:
         self.tokens.append(token)
         return Frame(position, self.epoch, token, row)
 
-    def override(self, position: int, token: int) -> bool:
-        """Put a token at a position, and forget what comes after it. False: there is no such
-        position in what was computed, or no such token."""
+    def allows(self, position: int, token: int) -> bool:
+        """Whether there is such a position in what was computed, and such a token."""
         known = 0 <= token < self._base.session.vocabulary.n_tokens
-        if not known or not self.first <= position < len(self.tokens):
+        return known and self.first <= position < len(self.tokens)
+
+    def override(self, position: int, token: int) -> bool:
+        """Put a token at a position, and forget what comes after it. False: `allows` says no."""
+        if not self.allows(position, token):
             return False
         self.tokens[position:] = [token]
         self._base.session.context.remove(self.sequence, position)

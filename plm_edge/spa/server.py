@@ -36,7 +36,7 @@ class Session:
     Attributes:
         name: by which it is resumed.
         allowed: the first position that is not computed yet for want of credit.
-        orders: what the device said and the driver has not done.
+        orders: what the device said and the driver has not done; at most the window's.
         link: None while it is lost; since when, in `lost`.
     """
 
@@ -106,7 +106,7 @@ class SpaServer:
     async def run(self) -> None:
         """Serve until the driver fails or this is cancelled."""
         assert self._driver is not None
-        await self._driver
+        await asyncio.shield(self._driver)
 
     async def close(self) -> None:
         """End all links, and stop."""
@@ -114,13 +114,16 @@ class SpaServer:
             self._server.close()
             await self._server.wait_closed()
         if self._driver is not None:
-            self._driver.cancel()
+            async with self._engine:  # no thread computes now
+                self._driver.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._driver
 
     def _check_key(self, connection: ServerConnection, request: Request) -> Response | None:
-        given = request.headers.get("Authorization", "")
-        if hmac.compare_digest(given.encode(), f"Bearer {self._key}".encode()):
+        given = request.headers.get_all("Authorization")
+        # the header's bytes, which may be any
+        raw = given[0].encode("latin-1", "surrogateescape") if len(given) == 1 else b""
+        if hmac.compare_digest(raw, f"Bearer {self._key}".encode()):
             return None
         return connection.respond(http.HTTPStatus.UNAUTHORIZED, "the key is wrong\n")
 
@@ -130,16 +133,19 @@ class SpaServer:
         session: Session | None = None
         sender: asyncio.Task[None] | None = None
         try:
-            first = wire.parse_up(_binary(await link.recv(decode=False)))
+            first = wire.parse_up(_binary(await link.recv()))
             if isinstance(first, wire.Open):
                 session = await self._open(first, link)
             elif isinstance(first, wire.Resume):
-                session = await self._resume(first, link)
+                session = self._take_up(first, link)
+                await self._rewind(session, first, link)
             else:
                 raise wire.WireError("a text must be opened first")
             sender = asyncio.create_task(_send(link, session.outbox))
             self._work.set()
             async for message in link:
+                if session.link is not link:  # what waited here was said before it was lost
+                    break
                 self._obey(session, wire.parse_up(_binary(message)))
         except wire.WireError as error:
             with contextlib.suppress(ConnectionClosed):
@@ -156,8 +162,14 @@ class SpaServer:
 
     def _obey(self, session: Session, said: wire.Up) -> None:
         if isinstance(said, wire.Credit):
+            if said.position > len(session.text.tokens):
+                raise wire.WireError("credit for what was not sent")
             session.credit(said.position)
         elif isinstance(said, wire.Override):
+            if not session.text.allows(said.position, said.token):
+                raise wire.WireError("an override of what was not sent")
+            if len(session.orders) >= session.window:
+                raise wire.WireError("more overrides than frames")
             session.orders.append(said)
             session.credit(said.position)
         else:
@@ -182,35 +194,42 @@ class SpaServer:
         session = Session(secrets.token_bytes(wire.SESSION), text, _window(said.window), 0, link)
         session.credit(len(prompt))
         try:
-            async with self._engine:
-                await asyncio.to_thread(text.fill)
+            more = True
+            while more:  # a part at a time: the other texts go on in between
+                async with self._engine:
+                    more = await asyncio.to_thread(text.fill)
         except BaseException:
             self._free.append(text.sequence)
             raise
         self._sessions[session.name] = session
-        opened = wire.Opened(len(prompt), 0, session.name, tuple(prompt))
+        opened = wire.Opened(len(prompt), 0, self._length, session.name, tuple(prompt))
         session.outbox.put_nowait(opened.pack())
         return session
 
-    async def _resume(self, said: wire.Resume, link: ServerConnection) -> Session:
+    def _take_up(self, said: wire.Resume, link: ServerConnection) -> Session:
+        """Give a session another link. There is no wait in it: nobody forgets the session between
+        its being found and its being taken."""
         session = self._sessions.get(said.session)
         if session is None:
             raise wire.WireError("the session is over")
-        if session.link is not None:
-            await session.link.close(1001)
-        async with self._engine:
-            self._apply(session)
-            if said.epoch < session.text.epoch or not (
-                session.text.rewind(min(said.position, len(session.text.tokens)))
-            ):
-                raise wire.WireError("the session is not where the device says")
-        # What was computed for the lost link is made again from the device's position on.
-        session.outbox = asyncio.Queue()
-        session.link, session.window = link, _window(said.window)
-        session.credit(said.position)
-        opened = wire.Opened(len(session.text.tokens), session.text.epoch, session.name, ())
-        session.outbox.put_nowait(opened.pack())
+        before, session.link = session.link, link
+        if before is not None:  # the device gave it up, and it may never answer
+            before.transport.abort()
         return session
+
+    async def _rewind(self, session: Session, said: wire.Resume, link: ServerConnection) -> None:
+        async with self._engine:
+            if session.link is not link:
+                raise wire.WireError("the session was taken up by another link")
+            self._apply(session)
+            text = session.text
+            if said.epoch < text.epoch or not text.rewind(said.position):
+                raise wire.WireError("the session is not where the device says")
+            # What was computed for the lost link is made again from the device's position on.
+            session.outbox, session.window = asyncio.Queue(), _window(said.window)
+            session.credit(said.position)
+            opened = wire.Opened(said.position, text.epoch, self._length, session.name, ())
+            session.outbox.put_nowait(opened.pack())
 
     async def _make_room(self) -> None:
         """Have a free sequence: of lost sessions the one that was lost first gives way."""
@@ -273,9 +292,8 @@ class SpaServer:
             for message in waiting:
                 if message[0] != wire.FRAME:
                     session.outbox.put_nowait(message)
-        for order in orders:
-            if not session.text.override(order.position, order.token) and session.link is not None:
-                session.outbox.put_nowait(wire.Refused("an override of what was not sent").pack())
+        for order in orders:  # one that an earlier one made void is no order any more
+            session.text.override(order.position, order.token)
 
 
 def _window(wanted: int) -> int:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+import numpy as np
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
+from websockets.uri import WebSocketURI, parse_uri
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.options import Options
+from plm_edge.serve import network
 from plm_edge.spa import tls, wire
 from plm_edge.spa.base import Base
 from plm_edge.spa.plugin import Plugin
@@ -32,7 +34,13 @@ class LinkLost(Exception):
 
 
 class Source(Protocol):
-    """Frames of a text, one position after the other."""
+    """Frames of a text, one position after the other.
+
+    Attributes:
+        length: most tokens of the text, once it is open.
+    """
+
+    length: int
 
     def open(self, text: str, made: Sequence[int]) -> list[int]:
         """Begin a text.
@@ -85,21 +93,23 @@ class Here:
                 "give the base that it was trained on",
             )
         self._base = Base(path, plugin.codec, options)
+        self.length = self._base.session.n_ctx
         self._drawing = temperature, seed
         self._text: Served | None = None
 
     def open(self, text: str, made: Sequence[int]) -> list[int]:
         """See `Source`."""
         tokens = [*self._base.session.tokenize(text), *made]
-        if not tokens or len(tokens) >= self._base.session.n_ctx:
+        if not tokens or len(tokens) >= self.length:
             raise PlmEdgeError(
                 "the prompt does not fit",
-                f"it has {len(tokens)} tokens, and a text has 1 to {self._base.session.n_ctx - 1}",
+                f"it has {len(tokens)} tokens, and a text has 1 to {self.length - 1}",
                 "give another prompt, or a larger --ctx",
                 ExitCode.USAGE,
             )
         self._text = Served(self._base, 0, tokens, *self._drawing)
-        self._text.fill()
+        while self._text.fill():
+            pass
         return tokens
 
     def frame(self, position: int) -> Frame:
@@ -123,7 +133,7 @@ class Remote:
     """A server.
 
     Args:
-        url: ws://… or wss://….
+        url: wss://…; or ws://… of this machine, which may be the end of an ssh -L.
         key: what the server wants.
         fingerprint: of its certificate; wss needs it.
         plugin: whose base and codec the server must have.
@@ -132,6 +142,9 @@ class Remote:
     Attributes:
         up, down: bytes of messages that were sent, and came.
         rtt_s: of the link, when it was opened.
+
+    Raises:
+        PlmEdgeError: the address is none, or key and text would be open to the network.
     """
 
     def __init__(
@@ -145,32 +158,19 @@ class Remote:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise PlmEdgeError(
-                f"{url} is no address of a server",
-                "it begins with ws:// or wss://, and names a host",
-                "give what plm-edge spa serve printed",
-                ExitCode.USAGE,
-            )
-        if parts.scheme == "wss" and not fingerprint:
-            raise PlmEdgeError(
-                "the server cannot be told from another one",
-                "its certificate is its own, and is known by its fingerprint alone",
-                "give --fingerprint, which plm-edge spa serve printed",
-                ExitCode.USAGE,
-            )
+        self._place = _address(url, fingerprint)
         self._url, self._key, self._fingerprint = url, key, fingerprint
-        self._host, self._port = parts.hostname, parts.port or 443
+        self._shape = plugin.codec.n_states, plugin.codec.width
+        self._n_vocab = len(plugin.vocabulary.ends)
         self._names = bytes.fromhex(plugin.base)[:16], bytes.fromhex(plugin.codec.sha256())[:16]
         self._window, self._drawing = window, (temperature, seed)
         self._link: ClientConnection | None = None
         self._links = ExitStack()
-        self._session = b""
+        self._session, self._text, self._first = b"", "", 0
         self._overrides: list[wire.Override] = []
         self._tokens: list[int] = []
         self._credited = 0
-        self.up = self.down = 0
+        self.length = self.up = self.down = 0
         self.rtt_s = 0.0
 
     def open(self, text: str, made: Sequence[int]) -> list[int]:
@@ -182,23 +182,31 @@ class Remote:
         """
         self._connect()
         self._overrides.clear()
+        self._text = text
         self._send(wire.Open(self._window, *self._drawing, *self._names, text, tuple(made)).pack())
         opened = self._opened()
         self._session, self._tokens = opened.session, list(opened.tokens)
-        self._credited = len(self._tokens)
+        self.length, self._credited = opened.length, len(self._tokens)
+        self._first = len(self._tokens) - len(made)
         return list(opened.tokens)
 
     def resume(self) -> None:
-        """Go on where a link was lost.
+        """Go on where a link was lost; if the server has forgotten the text, it gets it again.
 
         Raises:
             LinkLost: the server cannot be reached.
-            PlmEdgeError: it has forgotten the text.
+            PlmEdgeError: it refuses.
         """
         self._connect()
-        epoch, position = len(self._overrides), len(self._tokens)
-        self._send(wire.Resume(self._window, position, self._session, epoch).pack())
-        for missed in self._overrides[self._opened().epoch :]:
+        epoch, known = len(self._overrides), list(self._tokens)
+        self._send(wire.Resume(self._window, len(known), self._session, epoch).pack())
+        try:
+            opened = self._opened()
+        except PlmEdgeError:
+            if self.open(self._text, known[self._first :]) != known:
+                raise
+            return
+        for missed in self._overrides[opened.epoch :]:
             self._send(missed.pack())
 
     def frame(self, position: int) -> Frame:
@@ -207,16 +215,11 @@ class Remote:
             found = self._receive(STALL_S)
             if isinstance(found, wire.Refused):
                 raise _refused(found.why)
-            if not isinstance(found, Frame) or found.epoch != len(self._overrides):
-                continue
-            if found.position < position:
-                # After a resumption: what the device has already.
-                if found.token != self._tokens[found.position]:
-                    self.override(found.position, self._tokens[found.position])
-                continue
-            if found.position == position:
+            # Others were computed before the server knew of an override.
+            if isinstance(found, Frame) and found.epoch == len(self._overrides):
                 break
-        del self._tokens[position:]
+        if found.position != position or not self._fits(found):
+            raise _refused("it sends a frame that does not belong here")
         self._tokens.append(found.token)
         if position - self._credited >= wire.CREDIT_EVERY:
             self._credited = position
@@ -243,7 +246,8 @@ class Remote:
         try:
             context = None
             if self._fingerprint:
-                context = tls.pinned(self._host, self._port, self._fingerprint, STALL_S)
+                place = self._place
+                context = tls.pinned(place.host, place.port, self._fingerprint, STALL_S)
             opening = connect(
                 self._url, ssl=context, compression=None, open_timeout=2 * STALL_S,
                 additional_headers={"Authorization": f"Bearer {self._key}"}, proxy=None,
@@ -272,13 +276,25 @@ class Remote:
             if isinstance(found, wire.Refused):
                 raise _refused(found.why)
             if isinstance(found, wire.Opened):
+                if max(found.tokens, default=0) >= self._n_vocab:
+                    raise _refused("it sends a token that the base does not have")
                 return found
+
+    def _fits(self, frame: Frame) -> bool:
+        row = frame.row
+        numbers = (row.scales, row.logits, row.rest)
+        return (
+            row.codes.shape[1:] == self._shape
+            and max(frame.token, int(row.ids.max())) < self._n_vocab
+            and all(bool(np.isfinite(values).all()) for values in numbers)
+        )
 
     def _receive(self, timeout: float) -> wire.Down:
         assert self._link is not None
         try:
             message = self._link.recv(timeout)
         except TimeoutError as error:
+            self._link.close_timeout = 0.1  # who does not answer is not waited for
             raise LinkLost(f"nothing came for {timeout:g} s") from error
         except (ConnectionClosed, OSError) as error:
             raise LinkLost(str(error)) from error
@@ -299,10 +315,38 @@ class Remote:
         self.up += len(message)
 
 
+def _address(url: str, fingerprint: str | None) -> WebSocketURI:
+    try:
+        found = parse_uri(url)
+    except (InvalidURI, ValueError) as error:
+        raise PlmEdgeError(
+            f"{url} is no address of a server",
+            "it begins with wss:// or ws://, and names a host",
+            "give what plm-edge spa serve printed",
+            ExitCode.USAGE,
+        ) from error
+    if found.secure and not fingerprint:
+        raise PlmEdgeError(
+            "the server cannot be told from another one",
+            "its certificate is its own, and is known by its fingerprint alone",
+            "give --fingerprint, which plm-edge spa serve printed",
+            ExitCode.USAGE,
+        )
+    if not found.secure and (fingerprint or not network.is_loopback(found.host)):
+        raise PlmEdgeError(
+            "the link would not be encrypted",
+            "ws:// is for a server on this machine, without a certificate: on a network others "
+            "could read key and text",
+            "give wss:// and --fingerprint, or forward the server's port to this machine: ssh -L",
+            ExitCode.USAGE,
+        )
+    return found
+
+
 def _refused(why: str) -> PlmEdgeError:
     return PlmEdgeError(
         "the server does not go on",
         why,
-        "use the base, the codec and the version that the server has",
+        "if it is not the server's fault: have its base, codec and version, and try again later",
         ExitCode.DEVICE,
     )

@@ -10,6 +10,7 @@ knows those that were computed before its override arrived.
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _OPEN = struct.Struct("<BBHfI16s16sI")
 _RESUME = struct.Struct("<BxHI16sI")
 _OVERRIDE = struct.Struct("<BxxxII")
 _CREDIT = struct.Struct("<BxxxI")
-_OPENED = struct.Struct("<BxxxII16s")
+_OPENED = struct.Struct("<BxxxIII16s")
 _FRAME = struct.Struct("<BBBxIIIf")
 OPEN, RESUME, OVERRIDE, CREDIT = 1, 2, 3, 4
 OPENED, FRAME, REFUSED = 17, 18, 19
@@ -139,6 +140,8 @@ def _parse_open(message: bytes) -> Open:
     _, version, window, temperature, seed, base, codec, count = _OPEN.unpack_from(message)
     if version != VERSION:
         raise WireError(f"version {version} of the protocol; this is {VERSION}")
+    if not math.isfinite(temperature):
+        raise WireError("a temperature that is no number")
     end = _OPEN.size + 4 * count
     if end > len(message):
         raise WireError("fewer tokens than it says")
@@ -159,16 +162,18 @@ class Opened:
     Attributes:
         position: of the first frame that follows.
         epoch: how many overrides the server has.
+        length: most tokens of the text: no frame has this position.
     """
 
     position: int
     epoch: int
+    length: int
     session: bytes
     tokens: tuple[int, ...]
 
     def pack(self) -> bytes:
         """Returns the message."""
-        head = _OPENED.pack(OPENED, self.position, self.epoch, self.session)
+        head = _OPENED.pack(OPENED, self.position, self.epoch, self.length, self.session)
         return head + np.array(self.tokens, "<u4").tobytes()
 
 
@@ -224,9 +229,9 @@ def parse_down(message: bytes) -> Down:
         if kind == FRAME:
             return _parse_frame(message)
         if kind == OPENED:
-            _, position, epoch, session = _OPENED.unpack_from(message)
+            _, position, epoch, length, session = _OPENED.unpack_from(message)
             tokens = np.frombuffer(message[_OPENED.size :], "<u4")
-            return Opened(position, epoch, session, tuple(int(t) for t in tokens))
+            return Opened(position, epoch, length, session, tuple(int(t) for t in tokens))
         if kind == REFUSED:
             return Refused(message[1:].decode("utf-8", "replace"))
     except (struct.error, ValueError) as error:

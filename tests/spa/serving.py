@@ -44,10 +44,27 @@ def served(
 ) -> Iterator[SpaServer]:
     """A server on a free port of this machine."""
     base = Base(path, codec, options, sequences=texts)
+    length = base.session.n_ctx // texts
+    try:
+        with running(base, base_hash, texts=texts, length=length, certificate=certificate) as made:
+            yield made
+    finally:
+        base.close()
+
+
+@contextmanager
+def running(
+    base: Base,
+    base_hash: str,
+    *,
+    texts: int = 2,
+    length: int,
+    certificate: tuple[Path, Path] | None = None,
+) -> Iterator[SpaServer]:
+    """A server of a loaded base, as `served`."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    length = base.session.n_ctx // texts
     server = SpaServer(base, base_hash, KEY, texts=texts, length=length)
     context = tls.server_context(*certificate) if certificate else None
     asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0, context), loop).result(30)
@@ -57,4 +74,3 @@ def served(
         asyncio.run_coroutine_threadsafe(server.close(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        base.close()

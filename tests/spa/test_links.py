@@ -1,0 +1,375 @@
+"""Device and server over real links, with a base of arithmetic: what each of them does when the
+other one, or the link, behaves badly."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.spa import source, wire
+from plm_edge.spa.choosing import BaseChooser
+from plm_edge.spa.device import Generation
+from plm_edge.spa.server import SpaServer
+from plm_edge.spa.source import Remote
+from testkit.relay import Relay
+from tests.spa.arithmetic import END, HASH, N_VOCAB, Arithmetic, here, plugin
+from tests.spa.serving import KEY, Scripted, running
+
+PROMPT = "a prompt"
+COUNT = 60
+OWN = plugin()
+
+
+@pytest.fixture
+def base() -> Arithmetic:
+    return Arithmetic()
+
+
+@pytest.fixture
+def server(base: Arithmetic) -> Iterator[SpaServer]:
+    with running(base.as_base(), HASH, length=256) as made:
+        yield made
+
+
+def remote(port: int) -> Remote:
+    return Remote(f"ws://127.0.0.1:{port}", KEY, None, OWN)
+
+
+def made(generation: Generation, prompt: str = PROMPT, count: int = COUNT) -> list[int]:
+    try:
+        for _ in generation.steps(prompt, count):
+            pass
+        return generation.tokens
+    finally:
+        generation.source.close()
+
+
+def alone(overrides: dict[int, int], prompt: str = PROMPT, count: int = COUNT) -> list[int]:
+    return made(Generation(here(Arithmetic()), Scripted(overrides), OWN.vocabulary), prompt, count)
+
+
+class Cutting(Scripted):
+    """Cuts the link at some places."""
+
+    def __init__(self, overrides: dict[int, int], relay: Relay, places: set[int]) -> None:
+        super().__init__(overrides)
+        self._relay, self._places = relay, places
+
+    def choose(self, *given: object) -> int:
+        token = super().choose(*given)  # type: ignore[arg-type]
+        if int(given[3]) - self.first in self._places:  # type: ignore[call-overload]
+            self._relay.cut()
+        return token
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cuts_at_any_places(server: SpaServer, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    script = {p: int(rng.integers(END)) for p in range(COUNT) if rng.random() < 0.3}
+    cuts = {int(place) for place in rng.integers(COUNT, size=5)}
+    with Relay(server.port, 0.002) as relay:
+        found = Generation(remote(relay.port), Cutting(script, relay, cuts), OWN.vocabulary)
+        assert made(found) == alone(script)
+        assert found.resumed >= 1  # of what was cut near the end all had come
+
+
+def test_several_texts_at_once() -> None:
+    scripts = [{3: 7, 9: 8, 10: 9}, {}, {0: 1, 40: 2}]
+    prompts = ["first", "a second one", "3"]
+    with running(Arithmetic(seconds=0.001).as_base(), HASH, texts=3, length=256) as server:
+
+        def one(number: int) -> list[int]:
+            chooser = Scripted(scripts[number])
+            return made(Generation(remote(server.port), chooser, OWN.vocabulary), prompts[number])
+
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(one, range(3)))
+    assert found == [alone(*both) for both in zip(scripts, prompts, strict=True)]
+
+
+def test_a_long_prompt_lets_other_texts_go_on() -> None:
+    base = Arithmetic(n_ctx=2000, seconds=0.02)
+    with running(base.as_base(), HASH, length=2000) as server:
+        other = Generation(remote(server.port), BaseChooser(), OWN.vocabulary)
+        steps = other.steps(PROMPT, 40)
+        next(steps)
+        before = server.computed
+        long = remote(server.port)
+        long.open("x" * 1500, ())
+        assert max(base.filled) <= 64
+        assert server.computed - before > 10
+        long.close()
+        other.source.close()
+
+
+def test_a_text_ends_where_the_servers_room_ends() -> None:
+    with running(Arithmetic().as_base(), HASH, length=32) as server:
+        found = Generation(remote(server.port), Scripted({20: 5}), OWN.vocabulary)
+        assert made(found) == alone({20: 5})[:32]
+        assert found.full
+        assert not found.resumed
+
+
+def test_in_shadow_a_text_ends_where_the_bases_does() -> None:
+    end_at = len(PROMPT) + 5
+    with running(Arithmetic(end_at=end_at).as_base(), HASH, length=256) as server:
+        found = Generation(remote(server.port), Scripted({5: 7}), OWN.vocabulary, "shadow")
+        assert made(found)[end_at:] == [7]
+        assert not found.resumed
+
+
+def test_a_server_that_forgot_the_text_gets_it_again(server: SpaServer) -> None:
+    script = {3: 7, 12: 8, 30: 9}
+
+    class Forgetful(Cutting):
+        def choose(self, *given: object) -> int:
+            token = super().choose(*given)
+            if int(given[3]) - self.first in self._places:  # type: ignore[call-overload]
+                server._sessions.clear()
+                server._free[:] = [0, 1]
+            return token
+
+    with Relay(server.port) as relay:
+        found = Generation(remote(relay.port), Forgetful(script, relay, {12, 20}), OWN.vocabulary)
+        assert made(found) == alone(script)
+
+
+def test_a_server_that_says_nothing_is_given_up(
+    server: SpaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "STALL_S", 0.2)
+    monkeypatch.setattr("plm_edge.spa.device.RETRY_S", 0.5)
+    found = Generation(remote(server.port), BaseChooser(), OWN.vocabulary)
+    steps = found.steps(PROMPT, COUNT)
+    next(steps)
+    server._is_ready = lambda session: False  # type: ignore[method-assign]
+    with pytest.raises(PlmEdgeError, match="the server was lost"):
+        list(steps)
+    assert found.resumed >= 1
+
+
+# A device that does harm
+
+
+def link(port: int) -> ClientConnection:
+    header = {"Authorization": f"Bearer {KEY}"}
+    return connect(f"ws://127.0.0.1:{port}", additional_headers=header, proxy=None)
+
+
+def opening(text: str = PROMPT, temperature: float = 0.0) -> bytes:
+    names = bytes.fromhex(HASH)[:16], bytes.fromhex(OWN.codec.sha256())[:16]
+    return wire.Open(16, temperature, 0, *names, text).pack()
+
+
+def opened(there: ClientConnection) -> wire.Opened:
+    found = wire.parse_down(there.recv(5))  # type: ignore[arg-type]
+    assert isinstance(found, wire.Opened)
+    return found
+
+
+def refusal(there: ClientConnection) -> str:
+    while True:
+        found = wire.parse_down(there.recv(5))  # type: ignore[arg-type]
+        if isinstance(found, wire.Refused):
+            break
+    assert list(there) == []  # nothing follows, and the link ends
+    return found.why
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("Authorization", f"Bearer {KEY}x")],
+        [("Authorization", f"Bearer {KEY}"), ("Authorization", "Bearer other")],
+        [("Authorization", "Bearer \xff")],
+    ],
+)
+def test_what_is_no_key(
+    server: SpaServer, headers: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InvalidStatus) as found:
+        connect(f"ws://127.0.0.1:{server.port}", additional_headers=headers, proxy=None)
+    assert found.value.response.status_code == 401
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (wire.Override(3, 1), "an override of what was not sent"),
+        (wire.Override(9_999, 1), "an override of what was not sent"),
+        (wire.Override(len(PROMPT), N_VOCAB), "an override of what was not sent"),
+        (wire.Credit(9_999), "credit for what was not sent"),
+        (wire.Resume(16, 9, b"s" * 16, 0), "this link has a text already"),
+    ],
+)
+def test_what_a_device_may_not_say(server: SpaServer, message: wire.Up, why: str) -> None:
+    with link(server.port) as there:
+        there.send(opening())
+        opened(there)
+        there.recv(5)
+        there.send(message.pack())
+        assert why in refusal(there)
+
+
+def test_text_is_no_message(server: SpaServer) -> None:
+    with link(server.port) as there:
+        there.send(opening().decode("latin-1"))
+        assert "a message of text" in refusal(there)
+
+
+@pytest.mark.parametrize("temperature", [math.nan, math.inf])
+def test_a_temperature_that_is_no_number(server: SpaServer, temperature: float) -> None:
+    with link(server.port) as there:
+        there.send(opening(temperature=temperature))
+        assert "temperature" in refusal(there)
+
+
+def test_a_flood_of_overrides_is_refused(base: Arithmetic, server: SpaServer) -> None:
+    free = threading.Event()
+    try:
+        with link(server.port) as there:
+            there.send(opening())
+            opened(there)
+            there.recv(5)
+            base.slow = free.wait
+            for _ in range(18):  # the first may be done at once
+                there.send(wire.Override(len(PROMPT), 1).pack())
+            assert "more overrides than frames" in refusal(there)
+    finally:
+        free.set()
+
+
+def test_what_the_lost_link_still_says_is_not_heard(server: SpaServer) -> None:
+    """A session that is taken up by another link while the first one is open."""
+    with link(server.port) as first, link(server.port) as second:
+        first.send(opening())
+        name = opened(first).session
+        second.send(wire.Resume(16, len(PROMPT), name, 0).pack())
+        assert opened(second).position == len(PROMPT)
+        with suppress(ConnectionClosed):
+            while True:
+                first.send(wire.Override(len(PROMPT), 1).pack())
+                time.sleep(0.01)
+        [session] = server._sessions.values()
+        assert session.text.epoch == 0
+
+
+def test_a_session_that_is_being_taken_up_is_not_given_away(
+    base: Arithmetic, server: SpaServer
+) -> None:
+    """One link is lost, and its device comes back while a new text wants its place."""
+    held = [remote(server.port) for _ in range(2)]
+    for one in held:
+        one.open(PROMPT, ())
+    lost = held[0]
+    assert lost._link is not None
+    lost._link.close(1001)
+    while all(session.link for session in server._sessions.values()):
+        time.sleep(0.01)
+    free, busy = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        busy.set()
+        free.wait(5)
+
+    base.slow = slow
+    held[1].frame(len(PROMPT))
+    held[1].override(len(PROMPT), 1)  # the engine works, and nothing else gets it
+    assert busy.wait(5)
+    with ThreadPoolExecutor(2) as pool:
+        back = pool.submit(lost.resume)
+        time.sleep(0.2)
+        new = pool.submit(remote(server.port).open, PROMPT, ())
+        time.sleep(0.2)
+        free.set()
+        back.result(10)
+        with pytest.raises(PlmEdgeError, match="does not go on"):
+            new.result(10)
+    assert lost.frame(len(PROMPT)).position == len(PROMPT)
+    for one in held:
+        one.close()
+
+
+# A server that does harm
+
+
+class Fixed(Remote):
+    """Gets what a test says."""
+
+    def __init__(self, *given: wire.Down) -> None:
+        super().__init__("ws://127.0.0.1:1", KEY, None, OWN)
+        self._given = list(given)
+
+    def _receive(self, timeout: float) -> wire.Down:
+        return self._given.pop(0)
+
+
+def frame(token: int = 1, position: int = 0, **changes: object) -> wire.Frame:
+    base = Arithmetic()
+    base.cache[0] = []
+    row, _ = base.read([(1, 0, 0)])
+    return wire.Frame(position, 0, token, replace(row, **changes))  # type: ignore[arg-type]
+
+
+def test_the_frame_that_fits() -> None:
+    assert Fixed(frame()).frame(0).token == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        frame(token=N_VOCAB),
+        frame(position=1),
+        frame(ids=np.full((1, 64), N_VOCAB, np.int32)),
+        frame(codes=np.zeros((1, 3, 4), np.int8), scales=np.ones((1, 3), np.float16)),
+        frame(scales=np.full((1, 2), np.nan, np.float16)),
+        frame(logits=np.full((1, 64), np.inf, np.float16)),
+        frame(rest=np.array([np.nan], np.float32)),
+    ],
+)
+def test_a_frame_that_does_not_fit(bad: wire.Frame) -> None:
+    with pytest.raises(PlmEdgeError, match="does not belong here"):
+        Fixed(bad).frame(0)
+
+
+def test_tokens_that_the_base_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Fixed(wire.Opened(1, 0, 9, b"s" * 16, (N_VOCAB,)))
+    monkeypatch.setattr(found, "_connect", lambda: None)
+    monkeypatch.setattr(found, "_send", lambda message: None)
+    with pytest.raises(PlmEdgeError, match="does not go on"):
+        found.open(PROMPT, ())
+
+
+# Where it is
+
+
+@pytest.mark.parametrize(
+    ("url", "fingerprint", "what"),
+    [
+        ("http://127.0.0.1:1", None, "no address"),
+        ("wss://127.0.0.1:99999", "00", "no address"),
+        ("wss://127.0.0.1:port", "00", "no address"),
+        ("ws://[::1", None, "no address"),
+        ("ws://127.0.0.1:1/#x", None, "no address"),
+        ("wss://127.0.0.1:1", None, "cannot be told from another"),
+        ("ws://192.0.2.1:1", None, "not be encrypted"),
+        ("ws://example.org", None, "not be encrypted"),
+        ("ws://127.0.0.1:1", "00", "not be encrypted"),
+    ],
+)
+def test_addresses(url: str, fingerprint: str | None, what: str) -> None:
+    with pytest.raises(PlmEdgeError, match=what):
+        Remote(url, KEY, fingerprint, OWN)
