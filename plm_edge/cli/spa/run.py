@@ -84,6 +84,7 @@ def run(
     Without --base no engine is loaded here: the server computes, and this machine decides. The
     server sees the tokens that it goes on with; docs/spa.md says what that means.
     """
+    from plm_edge.generate.text import TextDecoder
     from plm_edge.spa import plugin as plugins
     from plm_edge.spa.choosing import PluginChooser
     from plm_edge.spa.device import Generation, shown
@@ -96,6 +97,7 @@ def run(
             "give --server URL, or --mode local --base MODEL",
             ExitCode.USAGE,
         )
+    prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     own = plugins.read(plugin)
     chosen = secrets.randbelow(1 << 32) if seed is None else seed % (1 << 32)
     here = _here(base, own, threads, ctx, temp, chosen)
@@ -112,18 +114,20 @@ def run(
         source, PluginChooser(own, temp, chosen), own.vocabulary, mode.value, fallback
     )
     started = time.perf_counter()
-    text = bytearray()
+    text, decoder = "", TextDecoder()
     if not json:
         console.echo(shown(prompt) if mode is Mode.shadow else prompt)
     try:
         for step in made.steps(prompt, n_predict):
-            text += step.piece
+            part = decoder.feed(step.piece)
+            text += part
             if not json:
-                _show(step.piece, step.personal and show)
+                _show(part, step.personal and show)
     finally:
+        rest = decoder.finish()
+        text += rest
         if not json:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+            _show(rest + "\n", False)
         made.source.close()
     _report(made, text, time.perf_counter() - started, source, json)
 
@@ -147,15 +151,15 @@ def _here(
     return load
 
 
-def _show(piece: bytes, personal: bool) -> None:
-    text = console.printable(piece.decode("utf-8", "replace"))
-    if personal:
+def _show(part: str, personal: bool) -> None:
+    text = console.printable(part)
+    if personal and text:
         text = f"{_PERSONAL}{text}{_PLAIN}" if sys.stdout.isatty() else f"[{text}]"
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def _report(made: Generation, text: bytearray, seconds: float, first: Source, json: bool) -> None:
+def _report(made: Generation, text: str, seconds: float, first: Source, json: bool) -> None:
     from plm_edge.spa.source import Remote
 
     count = max(1, len(made.tokens) - made.first)
@@ -164,7 +168,7 @@ def _report(made: Generation, text: bytearray, seconds: float, first: Source, js
         console.emit_json(
             {
                 "schema": SCHEMA,
-                "text": text.decode("utf-8", "replace"),
+                "text": text,
                 "mode": made.mode,
                 "tokens": len(made.tokens) - made.first,
                 "prompt_tokens": made.first,
@@ -188,3 +192,5 @@ def _report(made: Generation, text: bytearray, seconds: float, first: Source, js
         )
     if made.moved is not None:
         console.note("the server was lost; the base here went on")
+    if made.full:
+        console.note(f"the text is full: the base has room for {made.source.length:,} tokens")

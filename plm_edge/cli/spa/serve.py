@@ -42,19 +42,21 @@ def serve(
     from plm_edge.cli.bar import Bar
     from plm_edge.cli.model import say_which
     from plm_edge.engine.options import AUTO, Options
-    from plm_edge.serve import keys
+    from plm_edge.serve import keys, network
     from plm_edge.spa import making, tls
     from plm_edge.spa.base import Base
     from plm_edge.store import choice
 
-    if plain and host not in ("127.0.0.1", "::1", "localhost"):
+    if plain and not network.is_loopback(host):
         raise PlmEdgeError(
             "--plain is for this machine alone",
             f"on {host}, others on the network could read key and texts",
             "leave --plain out, or leave --host out and forward the port: ssh -L",
             ExitCode.USAGE,
         )
-    key = shared.read_key(keys.given(key_file) or keys.kept())
+    given = keys.given(key_file)
+    key = shared.read_key(given or keys.kept())
+    keys.drop(given)
     chosen = choice.choose(base)
     say_which(chosen)
     base_hash = files.sha256(chosen.path)
