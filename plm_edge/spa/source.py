@@ -220,10 +220,11 @@ class Remote:
                 break
         if found.position != position or not self._fits(found):
             raise _refused("it sends a frame that does not belong here")
-        self._tokens.append(found.token)
         if position - self._credited >= wire.CREDIT_EVERY:
             self._credited = position
             self._send(wire.Credit(position).pack())
+        # Last: where the credit finds the link lost, the frame has not come, and comes again.
+        self._tokens.append(found.token)
         return found
 
     def override(self, position: int, token: int) -> None:

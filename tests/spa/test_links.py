@@ -84,6 +84,23 @@ def test_cuts_at_any_places(server: SpaServer, seed: int) -> None:
         assert found.resumed >= 1  # of what was cut near the end all had come
 
 
+def test_a_link_is_found_lost_when_credit_is_sent(
+    server: SpaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, send = remote(server.port), Remote._send
+
+    def fails_once(self: Remote, message: bytes) -> None:
+        if message[0] == wire.CREDIT:
+            monkeypatch.undo()
+            raise source.LinkLost("")
+        send(self, message)
+
+    monkeypatch.setattr(Remote, "_send", fails_once)
+    found = Generation(there, Scripted({30: 5}), OWN.vocabulary)
+    assert made(found) == alone({30: 5})
+    assert found.resumed == 1
+
+
 def test_several_texts_at_once() -> None:
     scripts = [{3: 7, 9: 8, 10: 9}, {}, {0: 1, 40: 2}]
     prompts = ["first", "a second one", "3"]
