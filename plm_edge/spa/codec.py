@@ -56,6 +56,16 @@ class Codec:
         """Values of a state."""
         return int(self.bases.shape[1])
 
+    def defect(self) -> str:
+        """Returns what does not fit together; empty: all does. A file may hold anything."""
+        if self.means.ndim != 2 or self.bases.ndim != 3:
+            return "its codec has tensors of another rank"
+        if self.bases.shape[::2] != self.means.shape or len(self.layers) + 1 != len(self.means):
+            return "the parts of its codec do not fit together"
+        if any(array.dtype != np.float16 for array in (self.means, self.bases)):
+            return "its codec is of another type"
+        return ""
+
     def sha256(self) -> str:
         """Returns its hash: whoever has another one reads other values."""
         digest = hashlib.sha256(f"{self.layers} {self.bases.shape}".encode())
@@ -108,6 +118,10 @@ def read(path: Path) -> tuple[Codec, str]:
         named = keys["codec.sha256"]
     except KeyError as error:
         raise container.damaged(path, f"it lacks {error}") from error
+    except TypeError as error:
+        raise container.damaged(path, "a key of it is of another type") from error
+    if why := made.defect():
+        raise container.damaged(path, why)
     if made.sha256() != named:
         raise container.damaged(path, "it is not the one that it names")
     return made, base

@@ -92,7 +92,7 @@ def read(path: Path, kind: str, what: str, fix: str) -> tuple[dict[str, Any], Te
             path, _TYPES[entry.type], "r", entry.offset, tuple(reversed(entry.shape))
         )
         for entry in header.tensors
-        if entry.type in _TYPES
+        if entry.type in _TYPES and entry.n_bytes
     }
     return keys, tensors
 

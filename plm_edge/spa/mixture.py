@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from plm_edge.spa.frame import Rows
 from plm_edge.spa.memory import ORDER, Recall
-from plm_edge.spa.side import Changed
+from plm_edge.spa.side import NARROW, Changed
 
 Values = NDArray[np.float32]
+N_FEATURES = 6 + ORDER + 3 + NARROW
+"""Features of a plugin's row: of base and side, of the memory, and r."""
 
 
 def features(rows: Rows, changed: Changed, out: Values, recalls: Sequence[Recall]) -> Values:

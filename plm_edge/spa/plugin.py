@@ -6,6 +6,7 @@ It is personal: whoever has it can read much of the text that it was made of.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -19,8 +20,8 @@ from plm_edge.base import files
 from plm_edge.spa import container, side
 from plm_edge.spa.codec import Codec
 from plm_edge.spa.frame import Rows
-from plm_edge.spa.memory import Memory, Recall
-from plm_edge.spa.mixture import Gates, Likelihoods, features
+from plm_edge.spa.memory import BREAK, Memory, Recall
+from plm_edge.spa.mixture import N_FEATURES, Gates, Likelihoods, features
 from plm_edge.spa.reading import Reading
 
 Values = NDArray[np.float32]
@@ -167,11 +168,53 @@ def read(path: Path) -> Plugin:
             Vocabulary(found["pieces"].view(np.uint8), found["ends"], np.array(found["stops"])),
         )
         named = keys["codec.sha256"]
-    except (KeyError, IndexError) as error:
+    except KeyError as error:
         raise container.damaged(path, f"it lacks {error}") from error
+    except (TypeError, ValueError, IndexError) as error:
+        raise container.damaged(path, "a key or tensor of it is of another kind") from error
+    if why := _defect(made):
+        raise container.damaged(path, why)
+    if keys.get("tokenizer.sha256") != made.vocabulary.sha256():
+        raise container.damaged(path, "its tokens are not those that it names")
     if made.codec.sha256() != named:
         raise container.damaged(path, "its codec is not the one that it names")
     return made
+
+
+def _defect(made: Plugin) -> str:
+    """What of a plugin does not fit together, so that nothing fails later, in the midst of a text;
+    empty: all does."""
+    if why := made.codec.defect():
+        return why
+    states, width, tokens = made.codec.n_states, made.codec.width, len(made.vocabulary.ends)
+    texts = vars(made.vocabulary)
+    expected: dict[str, NDArray[Any]] = {
+        **side.initial(states, width, 0, 0).arrays(),
+        "matrix": np.empty((tokens, side.NARROW), np.int8),
+        "row_scales": np.empty(tokens, np.float16),
+        "gates.side": np.empty(N_FEATURES, np.float32),
+        "gates.memory": np.empty(N_FEATURES, np.float32),
+        "pieces": np.empty(len(texts["pieces"]), np.uint8),
+        "ends": np.empty(tokens, np.int32),
+        "stops": np.empty(len(texts["stops"]), np.int32),
+        "stream": np.empty(len(made.stream), np.int32),
+    }
+    found: dict[str, NDArray[Any]] = {
+        **made.weights.arrays(), "matrix": made.matrix, "row_scales": made.row_scales,
+        "gates.side": made.gates.side, "gates.memory": made.gates.memory,
+        "stream": made.stream, **texts,
+    }  # fmt: skip
+    for name, array in expected.items():
+        if (found[name].shape, found[name].dtype) != (array.shape, array.dtype):
+            return f"{name} is of another shape or type"
+    ends, stream = np.diff(made.vocabulary.ends, prepend=0), made.stream
+    if (ends < 0).any() or made.vocabulary.ends[-1] != len(made.vocabulary.pieces):
+        return "its tokens do not fill their text"
+    if not ((stream >= 0) & (stream < tokens) | (stream == BREAK)).all():
+        return "its memory has tokens that the base does not have"
+    if not re.fullmatch("[0-9a-f]{64}", str(made.base)):
+        return "it names no base"
+    return ""
 
 
 def recall_all(memory: Memory, reading: Reading) -> Sequence[Recall]:

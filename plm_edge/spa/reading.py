@@ -7,6 +7,7 @@ the cache, so that an interrupted reading goes on where it was.
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from plm_edge.spa.frame import Rows, join
 from plm_edge.spa.memory import BREAK
 
 WINDOW = 512
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+"""What numpy raises at a file of its own that is damaged: it is made again."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def _load(path: Path) -> tuple[Rows, NDArray[np.float32]] | None:
         with np.load(path) as kept:
             rows = Rows(*(kept[name] for name in ("codes", "scales", "ids", "logits", "rest")))
             return rows, kept["base"]
-    except (OSError, ValueError, KeyError):
+    except UNREADABLE:
         return None
 
 

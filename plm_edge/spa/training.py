@@ -20,7 +20,7 @@ from plm_edge.engine.options import never
 from plm_edge.model.gguf_file import GGUFFile
 from plm_edge.spa import head, side
 from plm_edge.spa.frame import Rows
-from plm_edge.spa.reading import Reading
+from plm_edge.spa.reading import UNREADABLE, Reading
 
 Values = NDArray[np.float32]
 
@@ -219,13 +219,18 @@ class Trainer:
 
     def _load(self, path: Path) -> None:
         try:
-            with np.load(path) as kept:
-                for kind, arrays in self._state().items():
-                    for name, array in arrays.items():
-                        array[...] = kept[f"{kind}.{name}"]
-                epoch, best_epoch, steps, best = kept["counts"]
-        except (OSError, ValueError, KeyError):
+            with np.load(path) as file:
+                kept = dict(file)
+            epoch, best_epoch, steps, best = kept["counts"]
+            arrays = [
+                (array, np.broadcast_to(kept[f"{kind}.{name}"], array.shape))
+                for kind, part in self._state().items()
+                for name, array in part.items()
+            ]
+        except UNREADABLE:
             return
+        for array, value in arrays:  # all of them, or none
+            array[...] = value
         self.epoch, self.best_epoch, self._adam.steps = int(epoch), int(best_epoch), int(steps)
         self.best = float(best)
 

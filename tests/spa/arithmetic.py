@@ -18,7 +18,7 @@ from plm_edge.spa import side
 from plm_edge.spa.base import Base
 from plm_edge.spa.codec import Codec
 from plm_edge.spa.frame import TOP, Rows, join
-from plm_edge.spa.mixture import Gates
+from plm_edge.spa.mixture import N_FEATURES, Gates
 from plm_edge.spa.plugin import Plugin, Vocabulary
 from plm_edge.spa.source import Here
 
@@ -42,7 +42,7 @@ def plugin() -> Plugin:
         np.arange(1, N_VOCAB + 1, dtype=np.int32),
         np.array([END], np.int32),
     )
-    gates = np.zeros(9 + 3 + side.NARROW, np.float32)
+    gates = np.zeros(N_FEATURES, np.float32)
     return Plugin(
         HASH, codec(), side.initial(STATES, WIDTH, N_EMBD, 0),
         np.zeros((N_VOCAB, side.NARROW), np.int8), np.ones(N_VOCAB, np.float16),

@@ -1,0 +1,122 @@
+"""A plugin's file may be half a copy, or built to do harm: it is refused when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.progress import NoProgress
+from plm_edge.spa import codec as codecs
+from plm_edge.spa import container, reading
+from plm_edge.spa import plugin as plugins
+from plm_edge.spa.choosing import PluginChooser
+from plm_edge.spa.frame import join
+from plm_edge.spa.plugin import Plugin, Vocabulary
+from plm_edge.spa.training import Head, Settings, Trainer
+from tests.spa.arithmetic import HASH, Arithmetic, codec, plugin
+
+
+def test_a_whole_one_is_read_and_decides(tmp_path: Path) -> None:
+    path = tmp_path / "plugin.gguf"
+    plugin().write(path)
+    base = Arithmetic()
+    base.cache[0] = []
+    row, _ = base.read([(1, 0, 0)])
+    assert 0 <= PluginChooser(plugins.read(path)).choose(row, 1, [0, 1, 2], 1) < 300
+
+
+def tokens(made: Plugin, **changes: Any) -> Plugin:
+    return replace(made, vocabulary=Vocabulary(**{**vars(made.vocabulary), **changes}))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda made: replace(made, matrix=made.matrix[:-1]),
+        lambda made: replace(made, matrix=made.matrix.astype(np.float16)),
+        lambda made: replace(made, row_scales=made.row_scales[:5]),
+        lambda made: replace(made, stream=np.array([1, -1], np.int32)),
+        lambda made: replace(made, stream=np.array([1, 300], np.int32)),
+        lambda made: replace(made, stream=np.ones((2, 2), np.int32)),
+        lambda made: replace(made, weights=replace(made.weights, p=made.weights.p[:3])),
+        lambda made: replace(made, gates=replace(made.gates, side=made.gates.side[:3],
+                                                 memory=made.gates.memory[:3])),
+        lambda made: replace(made, base="no hash"),
+        lambda made: replace(made, codec=replace(made.codec, layers=(1, 2))),
+        lambda made: replace(made, codec=replace(made.codec, means=made.codec.means[:, 1:])),
+        lambda made: replace(made, codec=replace(made.codec, means=made.codec.means[0])),
+        lambda made: tokens(made, ends=made.vocabulary.ends + np.int32(1)),
+        lambda made: tokens(made, ends=made.vocabulary.ends[::-1].copy()),
+        lambda made: tokens(made, ends=made.vocabulary.ends.reshape(2, -1)),
+        lambda made: tokens(made, stops=np.array([[1, 2]], np.int32)),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_fit(tmp_path: Path, harm: Callable[[Plugin], Plugin]) -> None:
+    path = tmp_path / "plugin.gguf"
+    harm(plugin()).write(path)
+    with pytest.raises(PlmEdgeError, match="is damaged"):
+        plugins.read(path)
+
+
+def test_half_a_copy(tmp_path: Path) -> None:
+    path = tmp_path / "plugin.gguf"
+    plugin().write(path)
+    raw = path.read_bytes()
+    for share in range(8):
+        path.write_bytes(raw[: len(raw) * share // 8])
+        with pytest.raises(PlmEdgeError):
+            plugins.read(path)
+
+
+def test_keys_of_another_type(tmp_path: Path) -> None:
+    path = tmp_path / "codec.gguf"
+    own = codec()
+    given = {"codec.means": own.means, "codec.bases": own.bases}
+    keys: dict[str, str | list[int]] = {
+        "base.sha256": HASH, "codec.sha256": own.sha256(), "layers": "many",
+    }  # fmt: skip
+    container.write(path, "spa-codec", keys, given, 0o600)
+    with pytest.raises(PlmEdgeError, match="is damaged"):
+        codecs.read(path)
+
+
+def test_a_codec_that_does_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "codec.gguf"
+    replace(codec(), means=np.zeros((3, 8), np.float16)).write(path, HASH)
+    with pytest.raises(PlmEdgeError, match="is damaged"):
+        codecs.read(path)
+
+
+def test_what_was_kept_and_is_damaged_is_made_again(tmp_path: Path) -> None:
+    """A file of a reading, and one of a training: half of one changes nothing."""
+    base = Arithmetic()
+    base.cache[0] = []
+    rows = [base.read([(token, token, 0)])[0] for token in range(8)]
+    logs = np.full(8, -2, np.float32)
+    path = tmp_path / "kept.npz"
+    reading._keep(path, join(rows), logs)
+    found = reading._load(path)
+    assert found is not None
+    assert np.array_equal(found[1], logs)
+    raw = path.read_bytes()
+    text = reading.Reading(
+        np.arange(8, dtype=np.int32), found[0], np.arange(8), logs, np.zeros(8, np.int32), ()
+    )
+    head = Head(np.unique(found[0].ids), np.ones((len(np.unique(found[0].ids)), 8), np.float16))
+    first = Trainer(text, text, head, Settings(epochs=1))
+    first.run(NoProgress(), tmp_path / "training.npz")
+    state = (tmp_path / "training.npz").read_bytes()
+    for share in (0, 1, 3, 7):
+        path.write_bytes(raw[: len(raw) * share // 8])
+        assert reading._load(path) is None
+        damaged = tmp_path / "damaged.npz"
+        damaged.write_bytes(state[: len(state) * share // 8])
+        again = Trainer(text, text, head, Settings(epochs=1))
+        again.run(NoProgress(), damaged)
+        assert again.best == first.best
