@@ -147,9 +147,10 @@ class SpaServer:
                 if session.link is not link:  # what waited here was said before it was lost
                     break
                 self._obey(session, wire.parse_up(_binary(message)))
-        except wire.WireError as error:
+        except (wire.WireError, PlmEdgeError) as error:
+            why = error.why if isinstance(error, PlmEdgeError) else str(error)
             with contextlib.suppress(ConnectionClosed):
-                await link.send(wire.Refused(str(error)).pack())
+                await link.send(wire.Refused(why).pack())
         except ConnectionClosed:
             pass
         finally:

@@ -18,8 +18,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.spa import source, wire
-from plm_edge.spa.choosing import BaseChooser
+from plm_edge.spa.choosing import BaseChooser, PluginChooser
 from plm_edge.spa.device import Generation
+from plm_edge.spa.mixture import Gates
 from plm_edge.spa.server import SpaServer
 from plm_edge.spa.source import Remote
 from testkit.relay import Relay
@@ -176,6 +177,29 @@ def test_a_server_that_says_nothing_is_given_up(
     assert found.resumed >= 1
 
 
+def test_all_that_goes_up_is_the_prompt_and_what_the_person_sees(server: SpaServer) -> None:
+    """Nothing else has a place in the messages: no byte of the plugin, no other text."""
+    memory = Gates(np.zeros_like(OWN.gates.side), 30 * np.eye(1, len(OWN.gates.side))[0])
+    stream = np.resize(np.arange(END, dtype=np.int32), 2 * END)
+    own = replace(OWN, gates=memory, stream=stream)
+    with Relay(server.port) as relay:
+        there = Remote(f"ws://127.0.0.1:{relay.port}", KEY, None, own)
+        found = Generation(there, PluginChooser(own), own.vocabulary)
+        made(found)
+        messages = relay.messages()
+    assert sum(map(len, messages)) == there.up
+    said = [wire.parse_up(message) for message in messages]
+    first = said.pop(0)
+    assert isinstance(first, wire.Open)
+    assert (first.text, first.tokens) == (PROMPT, ())
+    overrides = [each for each in said if isinstance(each, wire.Override)]
+    assert len(overrides) == found.overrides > COUNT // 2
+    assert all(found.tokens[each.position] == each.token for each in overrides)
+    credits = [each.position for each in said if isinstance(each, wire.Credit)]
+    assert len(credits) + len(overrides) == len(said)
+    assert all(position < len(found.tokens) for position in credits)
+
+
 # A device that does harm
 
 
@@ -239,6 +263,19 @@ def test_what_a_device_may_not_say(server: SpaServer, message: wire.Up, why: str
         there.recv(5)
         there.send(message.pack())
         assert why in refusal(there)
+
+
+def test_a_prompt_that_the_engine_cannot_compute(
+    base: Arithmetic, server: SpaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> None:
+        raise PlmEdgeError("no", "no room in the cache", "none")
+
+    monkeypatch.setattr(base, "fill", fail)
+    for _ in range(3):  # and its place is free again
+        with link(server.port) as there:
+            there.send(opening())
+            assert "no room in the cache" in refusal(there)
 
 
 def test_text_is_no_message(server: SpaServer) -> None:

@@ -262,8 +262,10 @@ def test_nothing_but_messages_goes_up_and_no_canary(
         assert sum(map(len, messages)) == source.up
         raw = b"".join(bytes(link) for link in relay.up)
     data = b"".join(messages)
-    # of the corpus: the texts' words, and any four tokens in a row
+    # of the corpus: the texts' words, and any four tokens in a row; a prompt is compressed
     stream = plugin.stream
+    prompts = [said.text for said in map(wire.parse_up, messages) if isinstance(said, wire.Open)]
+    assert prompts == [PROMPT]
     for name in ("alpha", "beta", "gamma", "ZorbleError"):
         assert name.encode() not in raw + data
     for at in range(len(stream) - 4):

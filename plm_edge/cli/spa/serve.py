@@ -55,8 +55,11 @@ def serve(
             ExitCode.USAGE,
         )
     given = keys.given(key_file)
-    key = shared.read_key(given or keys.kept())
+    file = given or keys.kept()
+    key = shared.read_key(file)
     keys.drop(given)
+    if given is None:
+        console.note(f"devices send the key in {file}: copy it there, for --key-file")
     chosen = choice.choose(base)
     say_which(chosen)
     base_hash = files.sha256(chosen.path)
