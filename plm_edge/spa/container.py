@@ -3,6 +3,8 @@ are asked for."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,29 +37,26 @@ def write(
     """
     from gguf import GGUFWriter
 
-    beside = path.with_name(f".{path.name}.gguf.partial")
-    writer = GGUFWriter(beside, "spa")
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", kind)
-    writer.add_uint32("spa.version", VERSION)
-    for name, value in keys.items():
-        if isinstance(value, str):
-            writer.add_string(f"spa.{name}", value)
-        else:
-            writer.add_array(f"spa.{name}", value)
-    for name, array in tensors.items():
-        writer.add_tensor(f"spa.{name}", np.ascontiguousarray(array))
-    try:
-        beside.touch(mode)
+    # A folder of ours alone: what is written may be personal, and others may write to its parent.
+    with tempfile.TemporaryDirectory(prefix=".spa-", dir=path.parent) as folder:
+        beside = Path(folder) / "made.gguf"
+        writer = GGUFWriter(beside, "spa")
+        writer.add_type("adapter")
+        writer.add_string("adapter.type", kind)
+        writer.add_uint32("spa.version", VERSION)
+        for name, value in keys.items():
+            if isinstance(value, str):
+                writer.add_string(f"spa.{name}", value)
+            else:
+                writer.add_array(f"spa.{name}", value)
+        for name, array in tensors.items():
+            writer.add_tensor(f"spa.{name}", np.ascontiguousarray(array))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
         with beside.open("rb") as made, files.replacing(path, mode) as target:
-            while block := made.read(files.CHUNK):
-                target.write(block)
-    finally:
-        beside.unlink(missing_ok=True)
+            shutil.copyfileobj(made, target, files.CHUNK)
 
 
 def read(path: Path, kind: str, what: str, fix: str) -> tuple[dict[str, Any], Tensors]:

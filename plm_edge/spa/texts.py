@@ -74,6 +74,8 @@ def held_back(sizes: Sequence[int], share: float, seed: int) -> set[int]:
     )
     taken: set[int] = set()
     for number in order:
+        if not sizes[number]:  # none of it is here: `spa eval` keeps it out
+            continue
         after = sum(sizes[n] for n in taken) + sizes[number]
         if after <= share * 1.3 * sum(sizes) and len(taken) < len(sizes) - 1:
             taken.add(number)

@@ -13,7 +13,7 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress
 from plm_edge.spa import codec as codecs
-from plm_edge.spa import container, reading
+from plm_edge.spa import container, reading, texts
 from plm_edge.spa import plugin as plugins
 from plm_edge.spa.choosing import PluginChooser
 from plm_edge.spa.frame import join
@@ -120,3 +120,8 @@ def test_what_was_kept_and_is_damaged_is_made_again(tmp_path: Path) -> None:
         again = Trainer(text, text, head, Settings(epochs=1))
         again.run(NoProgress(), damaged)
         assert again.best == first.best
+
+
+def test_texts_of_which_nothing_is_here_are_not_held_back() -> None:
+    assert texts.held_back([0, 100, 100, 100], 0.2, 0) == set()
+    assert texts.held_back([0, *[100] * 5], 0.2, 0).isdisjoint({0})
