@@ -51,7 +51,7 @@ SCHEMA = "plm-edge/benchmark-spa/1"
 COMMIT = "8fb459af9138"  # whose pages are the personal texts
 WRITTEN_BY_PROGRAMS = ("docs/cli.md", "docs/devices.md")
 ROUND_TRIPS_MS = (0, 20, 100)
-RATES = (0.0, 0.02, 0.2, 1.0)  # of overrides; 1.0 is ping-pong: nothing is ever ahead
+RATES = (0.0, 0.02, 0.2, 1.0)  # of overrides; 1.0 is ping-pong: nothing ahead is ever used
 PROMPT = "The engine reads the file, and then it"
 
 
@@ -117,8 +117,7 @@ def states(model: Path, threads: int, rounds: int = 5, count: int = 64) -> dict[
 
 
 class Scripted:
-    """Overrides at a share of the places, by a token that any base has; the base's own at all of
-    them for 1.0, which costs the same and changes nothing."""
+    """Overrides at a share of the places, with the token that the base finds second likeliest."""
 
     def __init__(self, rate: float) -> None:
         self._rate, self._rng = rate, np.random.default_rng(1)

@@ -96,8 +96,3 @@ class States:
         for index, pointer in enumerate(pointers):
             made[:, index] = np.ctypeslib.as_array(pointer, (rows, self.n_embd))
         return made
-
-    def close(self) -> None:
-        """Keep nothing from now on."""
-        for layer in self.layers:
-            self._keep(self._handle, layer, False)
