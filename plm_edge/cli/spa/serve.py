@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from plm_edge.base import console, files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 from plm_edge.cli.spa import shared
+
+if TYPE_CHECKING:
+    from plm_edge.spa.base import Base
 
 
 def serve(
@@ -78,7 +81,7 @@ def serve(
 
 
 async def _serve(
-    base: object,
+    base: Base,
     base_hash: str,
     key: str,
     host: str,
@@ -88,10 +91,8 @@ async def _serve(
     length: int,
 ) -> None:
     from plm_edge.spa import tls
-    from plm_edge.spa.base import Base
     from plm_edge.spa.server import SpaServer
 
-    assert isinstance(base, Base)
     server = SpaServer(base, base_hash, key, texts=texts, length=length)
     await server.start(host, port, tls.server_context(*certificate) if certificate else None)
     shown = "HOST" if host in ("0.0.0.0", "::") else host
