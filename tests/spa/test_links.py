@@ -3,6 +3,7 @@ other one, or the link, behaves badly."""
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
@@ -10,13 +11,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from plm_edge.base import console
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.cli import main
 from plm_edge.spa import source, wire
 from plm_edge.spa.choosing import BaseChooser, PluginChooser
 from plm_edge.spa.device import Generation
@@ -427,3 +431,27 @@ def test_tokens_that_the_base_does_not_have(monkeypatch: pytest.MonkeyPatch) -> 
 def test_addresses(url: str, fingerprint: str | None, what: str) -> None:
     with pytest.raises(PlmEdgeError, match=what):
         Remote(url, KEY, fingerprint, OWN)
+
+
+# The command
+
+
+def test_the_command_shows_whole_characters(
+    server: SpaServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each token is a byte here, and the prompt, as the shell gave it, is no UTF-8."""
+    monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
+    OWN.write(tmp_path / "plugin.gguf")
+    given, prompt = "caf\udce9", "caf\ufffd"
+    tokens = alone({}, prompt, 200)[len(prompt.encode()) :]
+    text = b"".join(map(OWN.vocabulary.piece, tokens)).decode("utf-8", "replace")
+    assert any("\x7f" < char < "\ufffd" for char in text)
+    command = ["spa", "run", "--server", f"ws://127.0.0.1:{server.port}", "--plugin",
+               str(tmp_path / "plugin.gguf"), "-n", "200", "-p", given]  # fmt: skip
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == text
+    assert main(command) == 0
+    assert capsys.readouterr().out == console.printable(text) + "\n"
