@@ -155,6 +155,7 @@ def _judge_lora(
     progress: Callable[[str], Progress],
     stop: Callable[[], bool],
 ) -> None:
+    require_whole_windows(text, rest)
     model = lora.Llama(given.header, lora.rank_of(given.header, size), seed)
     held_memory = without(text, rest)
     public = given.public.take(given.public.texts < _LORA_PUBLIC)
@@ -176,6 +177,20 @@ def _judge_lora(
          *(_mixed(gates, (seen, _no_memory(part))) for seen, part in parts[2:]))  # fmt: skip
     gates = mixture.fit(parts[:2])
     note("LoRA, soft gate, and memory", model.size, *(_mixed(gates, part) for part in parts[2:]))
+
+
+def require_whole_windows(text: Reading, rest: Reading) -> None:
+    """Refuse to compare LoRA where a window is in both: it would learn what chooses its gates.
+
+    Raises:
+        PlmEdgeError: there is such a window.
+    """
+    if set(text.windows) & set(rest.windows):
+        raise PlmEdgeError(
+            "LoRA cannot be compared on so few texts",
+            "it reads whole windows, and a part of one was held back",
+            "give more texts of about one size, or leave --lora out",
+        )
 
 
 def _seen(reading: Reading, logs: Values, top: Values, memory: Memory) -> Seen:

@@ -13,10 +13,10 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress
 from plm_edge.spa import codec as codecs
-from plm_edge.spa import container, reading, texts
+from plm_edge.spa import container, evaluation, reading, texts
 from plm_edge.spa import plugin as plugins
 from plm_edge.spa.choosing import PluginChooser
-from plm_edge.spa.frame import join
+from plm_edge.spa.frame import Rows, join
 from plm_edge.spa.plugin import Plugin, Vocabulary
 from plm_edge.spa.training import Head, Settings, Trainer
 from tests.spa.arithmetic import HASH, Arithmetic, codec, plugin
@@ -125,3 +125,18 @@ def test_what_was_kept_and_is_damaged_is_made_again(tmp_path: Path) -> None:
 def test_texts_of_which_nothing_is_here_are_not_held_back() -> None:
     assert texts.held_back([0, 100, 100, 100], 0.2, 0) == set()
     assert texts.held_back([0, *[100] * 5], 0.2, 0).isdisjoint({0})
+
+
+def test_lora_reads_whole_windows() -> None:
+    """Of few texts parts of windows are held back; then it would learn what it is judged by."""
+    window = reading.Window(0, (1, 2, 3, 4), 0, 4)
+    some: Any = np.zeros((4, 1))
+    rows = Rows(some, some, some, some, some)
+    whole = reading.Reading(
+        np.arange(4, dtype=np.int32), rows, np.arange(4), np.zeros(4, np.float32),
+        np.zeros(4, np.int32), (window,),
+    )  # fmt: skip
+    text, rest = whole.take(np.arange(4) < 2), whole.take(np.arange(4) >= 2)
+    with pytest.raises(PlmEdgeError, match="so few texts"):
+        evaluation.require_whole_windows(text, rest)
+    evaluation.require_whole_windows(whole, whole.take(np.zeros(4, bool)))
