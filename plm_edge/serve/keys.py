@@ -37,6 +37,16 @@ def given(file: Path | None) -> Path | None:
     return _write(running.folder() / f"{_NEW}{secrets.token_hex(4)}.key", key)
 
 
+def read(file: Path) -> str:
+    """Returns the first key in a file.
+
+    Raises:
+        PlmEdgeError: there is none in it, or it cannot be read, or others may read it.
+    """
+    lines = _checked(file).read_text(encoding="utf-8").splitlines()
+    return next(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+
+
 def name_after(file: Path, port: int) -> Path:
     """Give a file that `given` made the name that its server's port asks for; leave others."""
     return file.replace(running.key_file(port)) if file.name.startswith(_NEW) else file
@@ -74,7 +84,7 @@ def _checked(file: Path) -> Path:
     except (OSError, UnicodeDecodeError) as error:
         why = str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
         raise PlmEdgeError(f"the key file {file} cannot be read", why, "check the path") from error
-    if not any(line and not line.startswith("#") for line in lines):
+    if not any(line.strip() and not line.startswith("#") for line in lines):
         raise PlmEdgeError(
             f"there is no key in {file}",
             "a key is a line that does not begin with #",

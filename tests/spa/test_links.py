@@ -436,6 +436,18 @@ def test_addresses(url: str, fingerprint: str | None, what: str) -> None:
 # The command
 
 
+def test_a_key_that_others_may_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    OWN.write(tmp_path / "plugin.gguf")
+    key = tmp_path / "key"
+    key.write_text(KEY, encoding="utf-8")
+    key.chmod(0o644)
+    command = ["spa", "run", "--server", "ws://127.0.0.1:1", "-p", "x", "--key-file", str(key)]
+    assert main([*command, "--plugin", str(tmp_path / "plugin.gguf")]) != 0
+    said = capsys.readouterr().err
+    assert "others on this machine may read the keys" in said
+    assert KEY not in said
+
+
 def test_the_command_shows_whole_characters(
     server: SpaServer,
     tmp_path: Path,

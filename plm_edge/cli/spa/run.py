@@ -16,7 +16,6 @@ import typer
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
-from plm_edge.cli.spa import shared
 
 if TYPE_CHECKING:
     from plm_edge.spa.device import Generation
@@ -85,6 +84,7 @@ def run(
     server sees the tokens that it goes on with; docs/spa.md says what that means.
     """
     from plm_edge.generate.text import TextDecoder
+    from plm_edge.serve import keys
     from plm_edge.spa import plugin as plugins
     from plm_edge.spa.choosing import PluginChooser
     from plm_edge.spa.device import Generation, shown
@@ -105,10 +105,8 @@ def run(
     if server is None:
         source, fallback = here(), None
     else:
-        key = shared.read_key(key_file) if key_file else os.environ.get("PLM_EDGE_API_KEY", "")
-        source = Remote(
-            server, key.strip(), fingerprint, own, window=window, temperature=temp, seed=chosen
-        )
+        key = keys.read(key_file) if key_file else os.environ.get(keys.VARIABLE, "").strip()
+        source = Remote(server, key, fingerprint, own, window=window, temperature=temp, seed=chosen)
         fallback = here if base is not None else None
     made = Generation(
         source, PluginChooser(own, temp, chosen), own.vocabulary, mode.value, fallback

@@ -59,7 +59,7 @@ def serve(
         )
     given = keys.given(key_file)
     file = given or keys.kept()
-    key = shared.read_key(file)
+    key = keys.read(file)
     keys.drop(given)
     if given is None:
         console.note(f"devices send the key in {file}: copy it there, for --key-file")
