@@ -71,27 +71,35 @@ class Source(Protocol):
         ...
 
 
+def require_base(path: Path, plugin: Plugin) -> None:
+    """Refuse a base that is not a plugin's. Reads all of the file.
+
+    Raises:
+        PlmEdgeError: it is another one.
+    """
+    found = files.sha256(path)
+    if found != plugin.base:
+        raise PlmEdgeError(
+            f"{path.name} is not the base of this plugin",
+            f"it is {found[:12]}…, and the plugin is for {plugin.base[:12]}…",
+            "give the base that it was trained on",
+        )
+
+
 class Here:
     """The base on this machine.
 
     Args:
-        path: the GGUF.
-        plugin: whose base it must be.
+        path: the GGUF, of which `require_base` made sure.
+        plugin: whose base it is.
 
     Raises:
-        PlmEdgeError: it is another base, or cannot be loaded.
+        PlmEdgeError: it cannot be loaded.
     """
 
     def __init__(
         self, path: Path, plugin: Plugin, options: Options, temperature: float, seed: int
     ) -> None:
-        found = files.sha256(path)
-        if found != plugin.base:
-            raise PlmEdgeError(
-                f"{path.name} is not the base of this plugin",
-                f"it is {found[:12]}…, and the plugin is for {plugin.base[:12]}…",
-                "give the base that it was trained on",
-            )
         self._base = Base(path, plugin.codec, options)
         self.length = self._base.session.n_ctx
         self._drawing = temperature, seed

@@ -448,6 +448,22 @@ def test_a_key_that_others_may_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert KEY not in said
 
 
+def test_another_base_is_refused_before_anything_is_sent(
+    server: SpaServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
+    path = tmp_path / "plugin.gguf"
+    OWN.write(path)
+    with Relay(server.port) as relay:
+        command = ["spa", "run", "--server", f"ws://127.0.0.1:{relay.port}", "-p", "x"]
+        assert main([*command, "--plugin", str(path), "--base", str(path)]) != 0
+        assert "is not the base of this plugin" in capsys.readouterr().err
+        assert not relay.up
+
+
 def test_the_command_shows_whole_characters(
     server: SpaServer,
     tmp_path: Path,

@@ -100,17 +100,17 @@ def run(
     prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     own = plugins.read(plugin)
     chosen = secrets.randbelow(1 << 32) if seed is None else seed % (1 << 32)
-    here = _here(base, own, threads, ctx, temp, chosen)
+    here = None
+    if server is None or base is not None:
+        here = _here(base, own, threads, ctx, temp, chosen)
     source: Source
     if server is None:
-        source, fallback = here(), None
+        assert here is not None
+        source, here = here(), None
     else:
         key = keys.read(key_file) if key_file else os.environ.get(keys.VARIABLE, "").strip()
         source = Remote(server, key, fingerprint, own, window=window, temperature=temp, seed=chosen)
-        fallback = here if base is not None else None
-    made = Generation(
-        source, PluginChooser(own, temp, chosen), own.vocabulary, mode.value, fallback
-    )
+    made = Generation(source, PluginChooser(own, temp, chosen), own.vocabulary, mode.value, here)
     started = time.perf_counter()
     text, decoder = "", TextDecoder()
     if not json:
@@ -138,15 +138,16 @@ def _here(
     temperature: float,
     seed: int,
 ) -> Callable[[], Source]:
-    def load() -> Source:
-        from plm_edge.engine.options import Options
-        from plm_edge.spa.source import Here
-        from plm_edge.store import choice
+    """Returns what loads the base. That it is the plugin's is seen to now: where a link is lost,
+    there is no time for it."""
+    from plm_edge.engine.options import Options
+    from plm_edge.spa.source import Here, require_base
+    from plm_edge.store import choice
 
-        path = choice.choose(base).path
-        return Here(path, plugin, Options(threads=threads, n_ctx=ctx), temperature, seed)
-
-    return load
+    path = choice.choose(base).path
+    require_base(path, plugin)
+    options = Options(threads=threads, n_ctx=ctx)
+    return lambda: Here(path, plugin, options, temperature, seed)
 
 
 def _show(part: str, personal: bool) -> None:
