@@ -3,11 +3,12 @@ other one, or the link, behaves badly."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -64,17 +65,19 @@ def alone(overrides: dict[int, int], prompt: str = PROMPT, count: int = COUNT) -
     return made(Generation(here(Arithmetic()), Scripted(overrides), OWN.vocabulary), prompt, count)
 
 
-class Cutting(Scripted):
-    """Cuts the link at some places."""
+class Harming(Scripted):
+    """Does something to the link at some places."""
 
-    def __init__(self, overrides: dict[int, int], relay: Relay, places: set[int]) -> None:
+    def __init__(
+        self, overrides: dict[int, int], places: set[int], harm: Callable[[], None]
+    ) -> None:
         super().__init__(overrides)
-        self._relay, self._places = relay, places
+        self._places, self._harm = places, harm
 
     def choose(self, *given: object) -> int:
         token = super().choose(*given)  # type: ignore[arg-type]
         if int(given[3]) - self.first in self._places:  # type: ignore[call-overload]
-            self._relay.cut()
+            self._harm()
         return token
 
 
@@ -84,9 +87,26 @@ def test_cuts_at_any_places(server: SpaServer, seed: int) -> None:
     script = {p: int(rng.integers(END)) for p in range(COUNT) if rng.random() < 0.3}
     cuts = {int(place) for place in rng.integers(COUNT, size=5)}
     with Relay(server.port, 0.002) as relay:
-        found = Generation(remote(relay.port), Cutting(script, relay, cuts), OWN.vocabulary)
+        found = Generation(remote(relay.port), Harming(script, cuts, relay.cut), OWN.vocabulary)
         assert made(found) == alone(script)
         assert found.resumed >= 1  # of what was cut near the end all had come
+
+
+@pytest.mark.parametrize("place", [0, 1, 15, 16, 17, 31, 58])
+@pytest.mark.parametrize("how", ["cut", "stall"])
+def test_the_base_here_goes_on_at_any_place(
+    server: SpaServer, monkeypatch: pytest.MonkeyPatch, place: int, how: str
+) -> None:
+    monkeypatch.setattr(source, "STALL_S", 0.15)
+    script = {0: 5, 15: 6, 16: 7, 17: 8, 58: 9}
+    with Relay(server.port, 0.001) as relay:
+        chooser = Harming(script, {place}, relay.cut if how == "cut" else lambda: relay.stall(True))
+        found = Generation(remote(relay.port), chooser, OWN.vocabulary)
+        found.fallback = lambda: here(Arithmetic())
+        assert made(found) == alone(script)
+        # what had come already needs no server, and the last tokens may
+        assert found.moved is not None or place + 32 >= COUNT
+        relay.stall(False)
 
 
 def test_a_link_is_found_lost_when_credit_is_sent(
@@ -154,17 +174,21 @@ def test_in_shadow_a_text_ends_where_the_bases_does() -> None:
 def test_a_server_that_forgot_the_text_gets_it_again(server: SpaServer) -> None:
     script = {3: 7, 12: 8, 30: 9}
 
-    class Forgetful(Cutting):
-        def choose(self, *given: object) -> int:
-            token = super().choose(*given)
-            if int(given[3]) - self.first in self._places:  # type: ignore[call-overload]
-                server._sessions.clear()
-                server._free[:] = [0, 1]
-            return token
-
     with Relay(server.port) as relay:
-        found = Generation(remote(relay.port), Forgetful(script, relay, {12, 20}), OWN.vocabulary)
+
+        async def forget() -> None:
+            server._sessions.clear()
+            server._free[:] = [0, 1]
+
+        def restart() -> None:
+            assert server._driver is not None
+            loop = server._driver.get_loop()
+            asyncio.run_coroutine_threadsafe(forget(), loop).result(5)
+            relay.cut()
+
+        found = Generation(remote(relay.port), Harming(script, {12, 20}, restart), OWN.vocabulary)
         assert made(found) == alone(script)
+        assert found.resumed >= 1
 
 
 def test_a_server_that_says_nothing_is_given_up(
