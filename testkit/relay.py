@@ -24,11 +24,12 @@ class Relay:
         delay_s: of each direction: half a round trip.
 
     Attributes:
+        target: the port that the next link goes to.
         up: all bytes that clients sent, a bytearray for each link.
     """
 
     def __init__(self, port: int, delay_s: float = 0.0) -> None:
-        self._target, self._delay = port, delay_s
+        self.target, self._delay = port, delay_s
         self.up: list[bytearray] = []
         self.port = 0
         self.refuses = False
@@ -84,7 +85,7 @@ class Relay:
         if self.refuses:
             writer.transport.abort()
             return
-        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        there, back = await asyncio.open_connection("127.0.0.1", self.target)
         kept = bytearray()
         self.up.append(kept)
         self._links |= {writer, back}

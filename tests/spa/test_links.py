@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 from plm_edge.base import console
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.cli import main
-from plm_edge.spa import source, wire
+from plm_edge.spa import source, tls, wire
 from plm_edge.spa.choosing import BaseChooser, PluginChooser
 from plm_edge.spa.device import Generation
 from plm_edge.spa.mixture import Gates
@@ -433,6 +435,39 @@ def test_tokens_that_the_base_does_not_have(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(found, "_send", lambda message: None)
     with pytest.raises(PlmEdgeError, match="does not go on"):
         found.open(PROMPT, ())
+
+
+def test_the_certificate_counts_on_every_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who shows the right certificate when asked, and then another one, gets nothing."""
+    pairs = [(tmp_path / f"{name}.pem", tmp_path / f"{name}-key.pem") for name in ("own", "other")]
+    for pair in pairs:
+        tls._make(*pair)
+    asked = tls.pinned
+    with (
+        running(Arithmetic().as_base(), HASH, length=256, certificate=pairs[0]) as own,
+        running(Arithmetic().as_base(), HASH, length=256, certificate=pairs[1]) as other,
+        Relay(own.port) as relay,
+    ):
+
+        def switched(*given: Any) -> ssl.SSLContext:
+            context = asked(*given)
+            relay.target = other.port
+            return context
+
+        monkeypatch.setattr(tls, "pinned", switched)
+        url, known = f"wss://127.0.0.1:{relay.port}", tls.fingerprint(pairs[0][0])
+        there = Remote(url, KEY, known, OWN)
+        with pytest.raises(PlmEdgeError, match="CERTIFICATE_VERIFY_FAILED"):
+            made(Generation(there, BaseChooser(), OWN.vocabulary))
+        assert len(relay.up) == 2
+        assert not there.up
+        assert not other._sessions
+        monkeypatch.undo()
+        relay.target = own.port
+        again = Generation(Remote(url, KEY, known, OWN), BaseChooser(), OWN.vocabulary)
+        assert made(again) == alone({})
 
 
 # Where it is
