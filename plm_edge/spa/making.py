@@ -74,6 +74,8 @@ def codec_of(
     """
     path = given or codec_path(base)
     if not path.is_file():
+        if why := files.obstacle(path):
+            raise _cannot_write(path, why)
         reader = Base(base, None, replace(options, n_ctx=WINDOW))
         try:
             made = public_codec(reader, texts.public(), progress)
@@ -82,11 +84,7 @@ def codec_of(
         try:
             made.write(path, base_hash)
         except OSError as error:
-            raise PlmEdgeError(
-                f"{path} cannot be written",
-                str(error.strerror or error),
-                "name a file in a folder that you can write with --codec",
-            ) from error
+            raise _cannot_write(path, str(error.strerror or error)) from error
     found, wanted = codecs.read(path)
     if wanted != base_hash:
         raise PlmEdgeError(
@@ -95,6 +93,14 @@ def codec_of(
             "give the codec of this base with --codec, or none: then it is made",
         )
     return found
+
+
+def _cannot_write(path: Path, why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        f"{path} cannot be written",
+        why,
+        "name a file in a folder that you can write: --codec, or --out of plm-edge spa codec",
+    )
 
 
 def vocabulary_of(base: Base) -> Vocabulary:

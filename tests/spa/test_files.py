@@ -12,8 +12,9 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress
+from plm_edge.engine.options import Options
 from plm_edge.spa import codec as codecs
-from plm_edge.spa import container, evaluation, reading, texts
+from plm_edge.spa import container, evaluation, making, reading, texts
 from plm_edge.spa import plugin as plugins
 from plm_edge.spa.choosing import PluginChooser
 from plm_edge.spa.frame import Rows, join
@@ -140,3 +141,11 @@ def test_lora_reads_whole_windows() -> None:
     with pytest.raises(PlmEdgeError, match="so few texts"):
         evaluation.require_whole_windows(text, rest)
     evaluation.require_whole_windows(whole, whole.take(np.zeros(4, bool)))
+
+
+def test_a_codec_that_cannot_be_written_costs_no_reading(tmp_path: Path) -> None:
+    """The base is not even looked for."""
+    with pytest.raises(PlmEdgeError, match="cannot be written"):
+        making.codec_of(
+            tmp_path / "base.gguf", HASH, tmp_path / "no" / "codec.gguf", Options(), NoProgress()
+        )

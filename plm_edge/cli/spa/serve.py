@@ -95,7 +95,7 @@ async def _serve(
 
     server = SpaServer(base, base_hash, key, texts=texts, length=length)
     await server.start(host, port, tls.server_context(*certificate) if certificate else None)
-    shown = "HOST" if host in ("0.0.0.0", "::") else host
+    shown = "HOST" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     console.out.print(f"{'wss' if certificate else 'ws'}://{shown}:{server.port}", markup=False)
     if certificate:
         console.out.print(f"fingerprint {tls.fingerprint(certificate[0])}", markup=False)
