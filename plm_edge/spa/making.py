@@ -234,7 +234,7 @@ def perplexity(p: NDArray[np.float32]) -> float:
 
 
 def assemble(given: Texts, weights: side.Weights) -> Plugin:
-    """Returns a plugin whose gates are still shut."""
+    """Returns a plugin whose gates are still shut: the base answers."""
     matrix, scales = [], []
     for _, block in head.blocks(given.header):
         rows = block @ weights.up
@@ -247,7 +247,8 @@ def assemble(given: Texts, weights: side.Weights) -> Plugin:
         name: array.astype(np.float16).astype(np.float32)
         for name, array in weights.arrays().items()
     }
-    shut = np.zeros(1, np.float32)
+    shut = np.zeros(mixture.N_FEATURES, np.float32)
+    shut[0] = -30  # of the feature that is 1 everywhere
     return Plugin(
         given.base_hash, given.codec, side.Weights(**stored), np.concatenate(matrix),
         np.concatenate(scales), mixture.Gates(shut, shut), given.personal.stream, given.vocabulary,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress
 from plm_edge.engine.options import Options
 from plm_edge.spa import codec as codecs
-from plm_edge.spa import container, evaluation, making, reading, texts
+from plm_edge.spa import container, evaluation, making, mixture, reading, side, texts
 from plm_edge.spa import plugin as plugins
 from plm_edge.spa.choosing import PluginChooser
 from plm_edge.spa.frame import Rows, join
@@ -149,3 +150,20 @@ def test_a_codec_that_cannot_be_written_costs_no_reading(tmp_path: Path) -> None
         making.codec_of(
             tmp_path / "base.gguf", HASH, tmp_path / "no" / "codec.gguf", Options(), NoProgress()
         )
+
+
+def test_a_plugin_is_whole_before_its_gates_are_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = plugin()
+    monkeypatch.setattr("plm_edge.spa.head.blocks", lambda _: [(0, np.ones((300, 8), np.float32))])
+    given: Any = SimpleNamespace(
+        header=None, base_hash=HASH, codec=own.codec, vocabulary=own.vocabulary,
+        personal=SimpleNamespace(stream=own.stream),
+    )  # fmt: skip
+    made = making.assemble(given, side.initial(2, 4, 8, 0))
+    made.write(tmp_path / "plugin.gguf")
+    again = plugins.read(tmp_path / "plugin.gguf")
+    seen = np.zeros((1, mixture.N_FEATURES), np.float32)
+    seen[0, 0] = 1
+    assert max(float(gate[0]) for gate in again.gates.of(seen)) < 1e-9
