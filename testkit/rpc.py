@@ -6,9 +6,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from testkit.checkout import ROOT
 
@@ -52,7 +54,18 @@ def _serve(port: int) -> Server:
         if "transport" in line:  # what the engine prints before it listens
             break
     threading.Thread(target=process.stdout.read, daemon=True).start()
+    _wait_until_it_listens(port)
     return Server(port, process)
+
+
+def _wait_until_it_listens(port: int) -> None:
+    """By Linux's list of sockets: a trial connection would be the one that it serves."""
+    listening = f":{port:04X} 00000000:0000 0A"
+    for _ in range(300):
+        if listening in Path("/proc/net/tcp").read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nothing listens on port {port}")
 
 
 def endpoints(servers: list[Server]) -> str:

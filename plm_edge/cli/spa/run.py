@@ -70,7 +70,8 @@ def run(
         int, typer.Option(min=4, max=64, help="Tokens that the server computes ahead.")
     ] = 16,
     show: Annotated[
-        bool, typer.Option("--show", help="Show which tokens were personal (in colour, or [so]).")
+        bool,
+        typer.Option("--show", help="Show which tokens were personal (in colour, or in brackets)."),
     ] = False,
     threads: options.Threads = None,
     ctx: options.Ctx = None,
