@@ -339,13 +339,10 @@ class Transport(ABC):
                 f"kill -s KILL -- -$((${{group:-{pid}}})); kill -s KILL {pid}; "
             )
         # The mark is written in two parts, so that this script does not find itself.
-        # One that was just being started is seen by the next look.
         script += (
-            "for look in 1 2 3; do any=; "
             f"for found in $(grep -ls {mark[:8]}''{mark[8:]} /proc/[0-9]*/environ"
-            " /proc/[0-9]*/cmdline); do any=1;"
-            " found=${found#/proc/}; kill -s KILL ${found%/*}; done;"
-            ' [ "$any" ] || break; sleep 0.1; done'
+            " /proc/[0-9]*/cmdline); do"
+            " found=${found#/proc/}; kill -s KILL ${found%/*}; done"
         )
         with suppress(DeviceError, TimeUp):
             self._execute(script, [], _ignore, _ignore, _ANSWER_TIME)
