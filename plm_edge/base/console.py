@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +185,14 @@ def table(*columns: str, title: str | None = None, right: tuple[int, ...] = ()) 
 def cell(value: object, style: str = "") -> Text:
     """Returns a table cell that shows `value` as it is: no markup, no control characters."""
     return Text(printable(str(value)), style=style)
+
+
+def show_facts(facts: Mapping[str, object]) -> None:
+    """Prints facts on stdout, a line each, with their names before them."""
+    about = table("", "")
+    for name, value in facts.items():
+        about.add_row(cell(name, "dim"), cell(value))
+    out.print(about)
 
 
 def size(n_bytes: float) -> str:

@@ -108,15 +108,15 @@ def show_rounding(matrices: int, layout: str) -> None:
 
 def show(made: Calibrated) -> None:
     """Print what was made, and what it is worth."""
-    about = console.table("", "")
-    for name, value in {
-        "calibrated by": f"{made.tokens:,} tokens",
-        "output matrix": f"{console.size(made.matrix_bytes)}, and {console.size(made.coarse_bytes)}"
-        " in coarse form: a token reads the latter, and the rows of likely tokens",
-        "file": f"{made.out}, {console.size(made.size)}",
-    }.items():
-        about.add_row(console.cell(name, "dim"), console.cell(value))
-    console.out.print(about)
+    console.show_facts(
+        {
+            "calibrated by": f"{made.tokens:,} tokens",
+            "output matrix": f"{console.size(made.matrix_bytes)}, and "
+            f"{console.size(made.coarse_bytes)}"
+            " in coarse form: a token reads the latter, and the rows of likely tokens",
+            "file": f"{made.out}, {console.size(made.size)}",
+        }
+    )
     console.note(f"what it changes: plm-edge eval {made.out} --switches")
     console.note("other programs based on llama.cpp cannot read a file with a coarse form")
 

@@ -276,12 +276,11 @@ def _show(report: Report) -> None:
         )
     console.out.print(table)
     console.out.print()
-    about = console.table("", "")
-    for name, value in {
-        "file": f"{report.out}, {console.size(report.size)}",
-        "recipe": f"{report.quant}, layout {report.layout}",
-        "time": f"{console.duration(report.seconds)}, {report.threads} threads",
-        "peak memory": console.size(report.peak_rss),
-    }.items():
-        about.add_row(console.cell(name, "dim"), console.cell(value))
-    console.out.print(about)
+    console.show_facts(
+        {
+            "file": f"{report.out}, {console.size(report.size)}",
+            "recipe": f"{report.quant}, layout {report.layout}",
+            "time": f"{console.duration(report.seconds)}, {report.threads} threads",
+            "peak memory": console.size(report.peak_rss),
+        }
+    )

@@ -176,14 +176,13 @@ def describe(made: Outline) -> str:
 
 def show(made: Embedded) -> None:
     """Print what was made."""
-    about = console.table("", "")
-    for name, value in {
-        "embedding": f"{describe(made.outline)}: {console.size(made.outline.size)}, "
-        f"error {made.error:.3f}",
-        "file": f"{made.out}, {console.size(made.size)}",
-    }.items():
-        about.add_row(console.cell(name, "dim"), console.cell(value))
-    console.out.print(about)
+    console.show_facts(
+        {
+            "embedding": f"{describe(made.outline)}: {console.size(made.outline.size)}, "
+            f"error {made.error:.3f}",
+            "file": f"{made.out}, {console.size(made.size)}",
+        }
+    )
     console.note(f"what it changes: plm-edge eval {made.out} --reference MODEL")
     console.note("other programs based on llama.cpp cannot read such a file")
 

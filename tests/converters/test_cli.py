@@ -120,15 +120,16 @@ def test_registry_that_cannot_be_written_is_no_failure(
     assert (tmp_path / "m.gguf").is_file()
 
 
-def test_calibrated(
-    tiny_checkpoint: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A text to calibrate by, and a cache folder of the test's own."""
     monkeypatch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "cache"))
     text = tmp_path / "text.txt"
     text.write_text("def add(a, b):\n    return a + b\n\n\n" * 80, encoding="utf-8")
+    return text
+
+
+def test_calibrated(tiny_checkpoint: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["convert", str(tiny_checkpoint), "--out", "m.gguf", "--calibrate", str(text)]
     assert main([*arguments, "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
@@ -148,14 +149,8 @@ def test_calibrated(
 
 
 def test_calibrated_for_other_programs(
-    tiny_checkpoint: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_checkpoint: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "cache"))
-    text = tmp_path / "text.txt"
-    text.write_text("def add(a, b):\n    return a + b\n\n\n" * 80, encoding="utf-8")
     arguments = ["convert", str(tiny_checkpoint), "--layout", "stock", "--calibrate", str(text)]
     assert main([*arguments, "--out", "m.gguf", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)

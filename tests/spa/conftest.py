@@ -11,7 +11,10 @@ from plm_edge.base.progress import NoProgress
 from plm_edge.engine.options import Options, never
 from plm_edge.spa import making
 from plm_edge.spa.making import Made, Texts
+from plm_edge.spa.server import SpaServer
 from plm_edge.spa.training import Settings
+from tests.spa.arithmetic import HASH, Arithmetic
+from tests.spa.serving import running
 
 OPTIONS = Options(threads=1, kv="f32")
 # Text that tiny-plm, which knows Python, does not expect.
@@ -50,3 +53,14 @@ def read_texts(tiny_gguf: Path) -> Texts:
 @pytest.fixture(scope="session")
 def made(read_texts: Texts) -> Made:
     return making.make(read_texts, Settings(epochs=6, batch=64, rate=3e-3), NoProgress(), never)
+
+
+@pytest.fixture
+def base() -> Arithmetic:
+    return Arithmetic()
+
+
+@pytest.fixture
+def server(base: Arithmetic) -> Iterator[SpaServer]:
+    with running(base.as_base(), HASH, length=256) as made:
+        yield made

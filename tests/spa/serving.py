@@ -13,6 +13,7 @@ from plm_edge.engine.options import Options
 from plm_edge.spa import tls
 from plm_edge.spa.base import Base
 from plm_edge.spa.codec import Codec
+from plm_edge.spa.device import Generation
 from plm_edge.spa.frame import Rows
 from plm_edge.spa.server import SpaServer
 
@@ -74,3 +75,13 @@ def running(
         asyncio.run_coroutine_threadsafe(server.close(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+
+
+def written(generation: Generation, prompt: str, count: int) -> list[int]:
+    """The tokens of a prompt and of at most `count` after it; the source is closed."""
+    try:
+        for _ in generation.steps(prompt, count):
+            pass
+        return generation.tokens
+    finally:
+        generation.source.close()

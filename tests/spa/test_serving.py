@@ -24,7 +24,7 @@ from plm_edge.spa.server import SpaServer
 from plm_edge.spa.source import Here, Remote
 from testkit.relay import Relay
 from tests.spa.conftest import WORDS
-from tests.spa.serving import KEY, Scripted, served
+from tests.spa.serving import KEY, Scripted, served, written
 
 OPTIONS = Options(threads=1, kv="f32", n_ctx=512)
 PROMPT = "def zorble_eta(quux):\n    frobnicate = quux"
@@ -48,12 +48,7 @@ def remote(port: int, plugin: Plugin, key: str = KEY) -> Remote:
 
 
 def tokens(generation: Generation, prompt: str = PROMPT, count: int = COUNT) -> list[int]:
-    try:
-        for _ in generation.steps(prompt, count):
-            pass
-        return generation.tokens
-    finally:
-        generation.source.close()
+    return written(generation, prompt, count)
 
 
 def generation(source: Here | Remote, chooser: Chooser, plugin: Plugin) -> Generation:

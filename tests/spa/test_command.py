@@ -1,0 +1,90 @@
+"""`spa run` against a server with a base of arithmetic: addresses, keys, bases, what it shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plm_edge.base import console
+from plm_edge.base.errors import PlmEdgeError
+from plm_edge.cli import main
+from plm_edge.spa.server import SpaServer
+from plm_edge.spa.source import Remote
+from testkit.relay import Relay
+from tests.spa.links import OWN, alone
+from tests.spa.serving import KEY
+
+# Where it is
+
+
+@pytest.mark.parametrize(
+    ("url", "fingerprint", "what"),
+    [
+        ("http://127.0.0.1:1", None, "no address"),
+        ("wss://127.0.0.1:99999", "00", "no address"),
+        ("wss://127.0.0.1:port", "00", "no address"),
+        ("ws://[::1", None, "no address"),
+        ("ws://127.0.0.1:1/#x", None, "no address"),
+        ("wss://127.0.0.1:1", None, "cannot be told from another"),
+        ("ws://192.0.2.1:1", None, "not be encrypted"),
+        ("ws://example.org", None, "not be encrypted"),
+        ("ws://127.0.0.1:1", "00", "not be encrypted"),
+    ],
+)
+def test_addresses(url: str, fingerprint: str | None, what: str) -> None:
+    with pytest.raises(PlmEdgeError, match=what):
+        Remote(url, KEY, fingerprint, OWN)
+
+
+# The command
+
+
+def test_a_key_that_others_may_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    OWN.write(tmp_path / "plugin.gguf")
+    key = tmp_path / "key"
+    key.write_text(KEY, encoding="utf-8")
+    key.chmod(0o644)
+    command = ["spa", "run", "--server", "ws://127.0.0.1:1", "-p", "x", "--key-file", str(key)]
+    assert main([*command, "--plugin", str(tmp_path / "plugin.gguf")]) != 0
+    said = capsys.readouterr().err
+    assert "others on this machine may read the keys" in said
+    assert KEY not in said
+
+
+def test_another_base_is_refused_before_anything_is_sent(
+    server: SpaServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
+    path = tmp_path / "plugin.gguf"
+    OWN.write(path)
+    with Relay(server.port) as relay:
+        command = ["spa", "run", "--server", f"ws://127.0.0.1:{relay.port}", "-p", "x"]
+        assert main([*command, "--plugin", str(path), "--base", str(path)]) != 0
+        assert "is not the base of this plugin" in capsys.readouterr().err
+        assert not relay.up
+
+
+def test_the_command_shows_whole_characters(
+    server: SpaServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each token is a byte here, and the prompt, as the shell gave it, is no UTF-8."""
+    monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
+    OWN.write(tmp_path / "plugin.gguf")
+    given, prompt = "caf\udce9", "caf\ufffd"
+    tokens = alone({}, prompt, 200)[len(prompt.encode()) :]
+    text = b"".join(map(OWN.vocabulary.piece, tokens)).decode("utf-8", "replace")
+    assert any("\x7f" < char < "\ufffd" for char in text)
+    command = ["spa", "run", "--server", f"ws://127.0.0.1:{server.port}", "--plugin",
+               str(tmp_path / "plugin.gguf"), "-n", "200", "-p", given]  # fmt: skip
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == text
+    assert main(command) == 0
+    assert capsys.readouterr().out == console.printable(text) + "\n"
