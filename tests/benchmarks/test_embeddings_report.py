@@ -1,0 +1,55 @@
+"""What was measured of smaller embeddings holds what docs/embeddings.md says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from benchmarks.embeddings_report import section
+from benchmarks.report import RESULTS
+
+
+def result(model: str) -> dict[str, Any]:
+    path = RESULTS / f"embeddings-{model}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def rows(model: str) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in result(model)["rows"]}
+
+
+@pytest.mark.parametrize("model", ["smollm2", "tiny-plm"])
+def test_trains_find_no_structure(model: str) -> None:
+    control = result(model)["control"]
+    assert control["as it is"] > control["normal numbers"] - 0.025
+    assert control["columns permuted"] == pytest.approx(control["as it is"], abs=0.01)
+
+
+def test_what_the_page_says_of_smollm2() -> None:
+    made = rows("smollm2")
+    trains = made["tt 24x24 r6 f16, 2.00x"]
+    assert trains["error"] == pytest.approx(0.590, abs=0.005)
+    assert 3.5 < trains["input"]["perplexity"] / trains["reference"]["perplexity"] < 5.5
+    split = made["r1 + q5_k below 8192, q3_k im"]
+    assert split["bits"] < 4 < made["q4_k"]["bits"]
+    assert split["both"]["kl"][0] < 0.7 * made["q4_k"]["both"]["kl"][0]
+
+
+@pytest.mark.parametrize("model", ["smollm2", "tiny-plm"])
+def test_at_equal_bytes_a_k_quant_is_better_than_trains(model: str) -> None:
+    made = rows(model)
+    for name, row in made.items():
+        if name.startswith("tt "):
+            quant = made["q4_k" if row["bits"] > 4.5 else "q3_k"]
+            assert quant["bits"] <= row["bits"]
+            assert quant["both"]["kl"][0] < 0.5 * row["both"]["kl"][0]
+
+
+@pytest.mark.parametrize("model", ["smollm2", "tiny-plm"])
+def test_the_section_has_every_row(model: str) -> None:
+    found = result(model)
+    text = section(found)
+    for row in [*found["rows"], *found["speed"]]:
+        assert f"| {row['name']} |" in text
