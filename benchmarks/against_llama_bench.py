@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 
+from benchmarks.refusal import three_lines
 from plm_edge.bench import runner
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import WORKLOADS, Point, Workload
@@ -146,4 +147,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import busy_report, machine, report
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.bench.stock import build_stock
 from plm_edge.bench.worker.turns import Config, Engine
@@ -180,4 +181,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

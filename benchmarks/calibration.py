@@ -20,6 +20,7 @@ from gguf import GGMLQuantizationType, GGUFReader
 
 from benchmarks.divergence import CHECKPOINT, detokenised, held_out_windows
 from benchmarks.recipes import WINDOWS
+from benchmarks.refusal import three_lines
 from plm_edge.base.progress import NoProgress
 from plm_edge.converters.convert import convert
 from plm_edge.converters.gptq import grids, solve
@@ -256,4 +257,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

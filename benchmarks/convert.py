@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.machine import cores, cpu
 from testkit import upstream as upstream_converter
@@ -140,4 +141,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

@@ -25,10 +25,10 @@ from typing import Any
 
 from benchmarks import isa, machine, prepare, report, required_bytes
 from benchmarks.campaign import Campaign, Plan
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.stock import build_stock
-from plm_edge.bench.worker.turns import EngineEnded
 from plm_edge.engine import library
 from plm_edge.machine import memory
 from plm_edge.machine.threads import default_threads
@@ -99,19 +99,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/kernels.json")
     parser.add_argument("--prepare", action="store_true", help="build and convert; measure nothing")
     args = parser.parse_args()
-    try:
-        run(args)
-    except EngineEnded as error:
-        said = str(error).strip().splitlines() or ["it said nothing"]
-        print(
-            f"error: an engine ended while it was measured\n  why: {said[-1]}\n"
-            "  fix: repeat it with --quick; the engine's own words are above",
-            file=sys.stderr,
-        )
-        sys.exit(ExitCode.INTERNAL)
-    except PlmEdgeError as error:
-        print(f"error: {error.what}\n  why: {error.why}\n  fix: {error.fix}", file=sys.stderr)
-        sys.exit(error.code)
+    run(args)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -167,4 +155,5 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

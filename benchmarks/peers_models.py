@@ -19,6 +19,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, TokenType
 
 from benchmarks.peers_shapes import SHAPES, Shape
+from benchmarks.refusal import three_lines
 from benchmarks.synthetic import DEVIATION, noise
 from plm_edge.base.progress import NoProgress
 from plm_edge.converters.keys import Keys, array, boolean, string, u32
@@ -148,4 +149,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.refusal import three_lines
 from plm_edge.engine import prompt_files
 from plm_edge.engine.options import Options
 from plm_edge.engine.prompt_cache import PromptCache, PromptFolder
@@ -94,4 +95,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

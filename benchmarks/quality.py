@@ -32,6 +32,7 @@ import numpy as np
 from benchmarks import machine, recipes, report
 from benchmarks.divergence import CHECKPOINT, detokenised, held_out_windows
 from benchmarks.quality_report import Row, plot
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.converters.convert import convert
 from plm_edge.converters.plan.recipes import RECIPES
@@ -229,4 +230,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

@@ -31,6 +31,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from benchmarks import report
 from benchmarks.divergence import CHECKPOINT, WINDOW, Divergence, held_out_windows
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.converters.convert import convert
 from plm_edge.converters.plan.catalogue import PLM_1_8B
@@ -224,4 +225,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

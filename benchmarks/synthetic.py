@@ -41,6 +41,7 @@ import torch
 from gguf import GGUFReader, TokenType
 from numpy.typing import NDArray
 
+from benchmarks.refusal import three_lines
 from plm_edge.converters.write.provenance import SYNTHETIC_NOTE
 from testkit import reference
 from testkit.checkpoints import (
@@ -260,4 +261,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()
