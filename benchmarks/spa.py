@@ -4,10 +4,10 @@
     python -m benchmarks.spa worth [MODEL]      perplexities, as `plm-edge spa eval`
     python -m benchmarks.spa compared [MODEL]   the same beside LoRA and the paper's form; slow
     python -m benchmarks.spa link [MODEL]       tokens a second by round trip and overrides
+    python -m benchmarks.spa loss [MODEL]       seconds without a token where a link is harmed
 
 MODEL is SmolLM2-135M-Instruct where none is given. Each part takes its place in the result beside
-the others. The personal texts are this project's pages at a commit; the link is a relay on this
-machine that delays (testkit/relay.py).
+the others. The personal texts are this project's pages at a commit.
 """
 
 from __future__ import annotations
@@ -15,43 +15,31 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
+from benchmarks import machine, spa_link
 from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
 from plm_edge.engine.options import Options, never
 from plm_edge.engine.session import Session
 from plm_edge.engine.states import States
-from plm_edge.machine.memory import peak_rss
-from plm_edge.spa import evaluation, making, side
-from plm_edge.spa import plugin as plugins
+from plm_edge.spa import evaluation, making
 from plm_edge.spa.codec import choose_layers
-from plm_edge.spa.device import Generation
-from plm_edge.spa.frame import Rows
-from plm_edge.spa.source import Here, Remote
 from plm_edge.spa.training import Settings
 from testkit import chat_model
-from testkit.relay import Relay
 
 RESULT = machine.ROOT / "benchmarks/results/spa.json"
 SCHEMA = "plm-edge/benchmark-spa/1"
 COMMIT = "8fb459af9138"  # whose pages are the personal texts
 WRITTEN_BY_PROGRAMS = ("docs/cli.md", "docs/devices.md")
-ROUND_TRIPS_MS = (0, 20, 100)
-RATES = (0.0, 0.02, 0.2, 1.0)  # of overrides; 1.0 is ping-pong: nothing ahead is ever used
 PROMPT = "The engine reads the file, and then it"
 
 
@@ -116,98 +104,28 @@ def states(model: Path, threads: int, rounds: int = 5, count: int = 64) -> dict[
     return {"seconds_a_token": found, "layers": layers}
 
 
-class Scripted:
-    """Overrides at a share of the places, with the token that the base finds second likeliest."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate, self._rng = rate, np.random.default_rng(1)
-        self.made = 0
-
-    def choose(self, row: Rows, base: int, before: Sequence[int], position: int) -> int:
-        """See `choosing.Chooser`."""
-        if self._rng.random() >= self._rate:
-            return base
-        self.made += 1
-        return int(row.ids[0, 1])
-
-
-def link(model: Path, threads: int, count: int) -> dict[str, Any]:
-    """Tokens a second of one device, whose server is another process."""
-    bars = making.Bars(NoProgress(), NoProgress())
-    given = making.read_texts(
-        model, ["a b c d"], None, Options(threads=threads), bars, public=["e f g h"]
-    )
-    codec = given.codec
-    weights = side.initial(codec.n_states, codec.width, codec.bases.shape[2], 0)
-    base = making.assemble(given, weights)
-    endless = replace(base, vocabulary=replace(base.vocabulary, stops=np.array([-1], np.int32)))
-    with tempfile.TemporaryDirectory() as folder:
-        path, key = Path(folder) / "plugin.gguf", Path(folder) / "key"
-        endless.write(path)
-        files.write_text(key, "benchmark\n", files.PRIVATE)
-        here = Here(model, endless, Options(threads=threads, n_ctx=512), 0.0, 0)
-        direct = _device(here, endless, 0.0, count)
-        command = [sys.executable, "-m", "plm_edge", "spa", "serve", "--base", str(model), "--port",
-                   "0", "--plain", "--key-file", str(key), "--texts", "1", "--ctx", "512",
-                   "--threads", str(threads)]  # fmt: skip
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                assert server.stdout is not None
-                port = int(server.stdout.readline().rpartition(":")[2])
-                points = [
-                    _point(port, path, rtt, rate, count) for rtt in ROUND_TRIPS_MS for rate in RATES
-                ]
-            finally:
-                server.terminate()
-    return {"direct": direct, "points": points, "tokens": count}
-
-
-def _point(port: int, plugin: Path, rtt: int, rate: float, count: int) -> dict[str, Any]:
-    with Relay(port, rtt / 2000) as relay:
-        command = [sys.executable, "-m", "benchmarks.spa", "device", str(relay.port), str(plugin),
-                   str(rate), str(count)]  # fmt: skip
-        done = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True, check=True)
-    return {"rtt_ms": rtt, "rate": rate, **json.loads(done.stdout)}
-
-
-def _device(source: Here | Remote, own: plugins.Plugin, rate: float, count: int) -> dict[str, Any]:
-    chooser = Scripted(rate)
-    made = Generation(source, chooser, own.vocabulary)
-    steps = made.steps(PROMPT, count)
-    next(steps)
-    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    for _ in steps:
-        pass
-    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
-    made.source.close()
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    up, down = (source.up, source.down) if isinstance(source, Remote) else (0, 0)
-    return {
-        "tps": (count - 1) / seconds, "overrides": chooser.made, "cpu_s_a_token": used / count,
-        "rss_mib": peak_rss() / 2**20, "bytes_down_a_token": down / count, "bytes_up": up,
-    }  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["states", "worth", "compared", "link", "device"])
+    parser.add_argument("part", choices=["states", "worth", "compared", "link", "loss", "device"])
     parser.add_argument("given", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
+    if sys.argv[1:2] == ["lockstep"]:
+        spa_link.lockstep()
     arguments = parser.parse_args()
     if arguments.part == "device":
         port, path, rate, count = arguments.given
-        own = plugins.read(Path(path))
-        remote = Remote(f"ws://127.0.0.1:{port}", "benchmark", None, own, window=16)
-        print(json.dumps(_device(remote, own, float(rate), int(count))))
+        print(json.dumps(spa_link.device(int(port), Path(path), float(rate), int(count))))
         return
     model = Path(arguments.given[0]) if arguments.given else chat_model.gguf()
     load = machine.load()
     if arguments.part == "states":
         found = states(model, arguments.threads)
     elif arguments.part == "link":
-        found = link(model, arguments.threads, arguments.tokens)
+        found = spa_link.link(model, arguments.threads, arguments.tokens)
+    elif arguments.part == "loss":
+        found = spa_link.loss(model, arguments.threads, arguments.tokens)
     else:
         found = worth(model, arguments.seeds, arguments.part == "compared", arguments.threads)
     found |= {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +16,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.spa.choosing import Chooser
 from plm_edge.spa.plugin import Vocabulary
 from plm_edge.spa.source import RETRY_S, LinkLost, Remote, Source
+from plm_edge.spa.standby import Standby
 from plm_edge.spa.wire import Frame
 
 Mode = Literal["open", "shadow", "local"]
@@ -44,13 +45,14 @@ class Generation:
         chooser: decides.
         vocabulary: the base's.
         mode: what the server gets.
-        fallback: makes the base here, for when the link is lost; None: there is none.
+        fallback: the base here, for when the link is lost; None: there is none.
 
     Attributes:
         tokens: as the person sees them, the prompt's included.
-        overrides: tokens that were personal.
+        personal: positions of those that the device decided otherwise than the base.
         moved: the position from which the base here goes on; None: nothing was lost.
         resumed: how often a lost link was taken up again.
+        ended: the text came to its end.
         full: the text has as many tokens as the base's side of it can have.
         first: tokens of the prompt.
     """
@@ -59,11 +61,12 @@ class Generation:
     chooser: Chooser
     vocabulary: Vocabulary
     mode: Mode = "open"
-    fallback: Callable[[], Source] | None = None
+    fallback: Standby | None = None
     tokens: list[int] = field(default_factory=list)
-    overrides: int = 0
+    personal: list[int] = field(default_factory=list)
     moved: int | None = None
     resumed: int = 0
+    ended: bool = False
     full: bool = False
     first: int = 0
     _server: list[int] = field(default_factory=list)  # as the server has them
@@ -83,6 +86,7 @@ class Generation:
             self._server = self.source.open(self._prompt, ())
         except LinkLost as error:
             self._move(error)
+        self._follow(self._server)
         self.first = len(self._server)
         self.tokens = list(self._server)
         stops = set(self.vocabulary.stops.tolist())
@@ -96,18 +100,36 @@ class Generation:
             personal = token != frame.token
             self.tokens.append(token)
             self._server.append(token if self.mode != "shadow" else frame.token)
+            self._follow(self._server[-1:])
             if personal:
-                self.overrides += 1
+                self.personal.append(position)
             if personal and self.mode != "shadow":
                 try:
                     self.source.override(position, token)
                 except LinkLost as error:
                     self._recover(error, time.monotonic() + RETRY_S)
-            if token in stops:
+            # In mode shadow the base may go on no further than a placeholder.
+            self.ended = token in stops or self._server[-1] in stops
+            if token not in stops:
+                yield Step(token, self.vocabulary.piece(token), personal)
+            if self.ended:
                 return
-            yield Step(token, self.vocabulary.piece(token), personal)
-            if self._server[-1] in stops:  # in mode shadow: the base goes on no further
-                return
+
+    @property
+    def overrides(self) -> int:
+        """How many tokens were personal."""
+        return len(self.personal)
+
+    @property
+    def made(self) -> int:
+        """How many tokens were made."""
+        return max(0, len(self.tokens) - self.first)
+
+    def close(self) -> None:
+        """End the text, and free what it took."""
+        self.source.close()
+        if self.fallback is not None:
+            self.fallback.close()
 
     def _frame(self, position: int) -> Frame:
         until = 0.0
@@ -142,21 +164,24 @@ class Generation:
                     wait = min(2 * wait, 5.0)
         raise self._lost(error)
 
+    def _follow(self, tokens: list[int]) -> None:
+        if self.fallback is not None:
+            self.fallback.follow(tokens)
+
     def _move(self, error: LinkLost) -> None:
         if self.fallback is None:
             raise self._lost(error) from error
         self.source.close()
-        self.source, self.fallback = self.fallback(), None
+        self.source, known = self.fallback.take()
+        self.fallback = None
         self.moved = len(self.tokens)
-        made: Sequence[int] = self._server[self.first :]
-        opened = self.source.open(self._prompt, made)
-        self._server = self._server or opened
+        if not known:  # the server was never there
+            self._server = self.source.open(self._prompt, ())
 
     def _lost(self, error: LinkLost) -> PlmEdgeError:
-        made = max(0, len(self.tokens) - self.first)
         return PlmEdgeError(
             "the server was lost",
-            f"{error}; {made} tokens were made before",
+            f"{error}; {self.made} tokens were made before",
             "try again, or have the base here too: --base MODEL goes on without a server",
             ExitCode.DEVICE,
         )

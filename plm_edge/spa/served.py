@@ -42,6 +42,11 @@ class Served:
             self._filled += len(part)
         return bool(part)
 
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Append tokens that were chosen elsewhere, to be computed as the prompt is."""
+        self.tokens += tokens
+        self.first = len(self.tokens)
+
     @property
     def next_row(self) -> tuple[int, int, int]:
         """What is computed for the next frame."""

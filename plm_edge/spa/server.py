@@ -26,6 +26,8 @@ from plm_edge.spa.served import Served
 
 KEPT_S = 120.0
 """Seconds for which a session outlives its link."""
+FIRST_S = 30.0
+"""Seconds after which a link on which nothing was said is ended."""
 WINDOWS = (4, 64)
 
 
@@ -133,7 +135,7 @@ class SpaServer:
         session: Session | None = None
         sender: asyncio.Task[None] | None = None
         try:
-            first = wire.parse_up(_binary(await link.recv()))
+            first = wire.parse_up(_binary(await asyncio.wait_for(link.recv(), FIRST_S)))
             if isinstance(first, wire.Open):
                 session = await self._open(first, link)
             elif isinstance(first, wire.Resume):
@@ -151,7 +153,7 @@ class SpaServer:
             why = error.why if isinstance(error, PlmEdgeError) else str(error)
             with contextlib.suppress(ConnectionClosed):
                 await link.send(wire.Refused(why).pack())
-        except ConnectionClosed:
+        except (ConnectionClosed, asyncio.TimeoutError):
             pass
         finally:
             if sender is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -23,10 +24,15 @@ from plm_edge.spa.plugin import Plugin
 from plm_edge.spa.served import Served
 from plm_edge.spa.wire import Frame
 
-STALL_S = 1.5
-"""Seconds without the frame that is waited for, after which a link counts as lost."""
-OPENING_S = 60.0
+STALL_S = 1.2
+"""Seconds without a sign of life, after which a link counts as lost."""
+SILENT_S = 60.0
+"""Seconds for which the server may live and send no frame: it computes others' prompts."""
+OPENING_S = 600.0
+"""The same, while it computes the prompt."""
 RETRY_S = 120.0
+_WAITING = 128  # messages: more than credit allows, so that the end of a link does not wait behind
+_MOST = 1 << 18  # bytes of a message: a prompt of 65,000 tokens
 
 
 class LinkLost(Exception):
@@ -116,9 +122,22 @@ class Here:
                 ExitCode.USAGE,
             )
         self._text = Served(self._base, 0, tokens, *self._drawing)
+        self._fill()
+        return tokens
+
+    def follow(self, tokens: Sequence[int]) -> None:
+        """Compute tokens that go on with the text, and were chosen elsewhere. The first ones
+        begin it."""
+        if self._text is None:
+            self._text = Served(self._base, 0, tokens, *self._drawing)
+        else:
+            self._text.extend(tokens)
+        self._fill()
+
+    def _fill(self) -> None:
+        assert self._text is not None
         while self._text.fill():
             pass
-        return tokens
 
     def frame(self, position: int) -> Frame:
         """See `Source`."""
@@ -172,6 +191,7 @@ class Remote:
         self._n_vocab = len(plugin.vocabulary.ends)
         self._names = bytes.fromhex(plugin.base)[:16], bytes.fromhex(plugin.codec.sha256())[:16]
         self._window, self._drawing = window, (temperature, seed)
+        self._context: ssl.SSLContext | None = None
         self._link: ClientConnection | None = None
         self._links = ExitStack()
         self._session, self._text, self._first = b"", "", 0
@@ -220,7 +240,7 @@ class Remote:
     def frame(self, position: int) -> Frame:
         """See `Source`."""
         while True:
-            found = self._receive(STALL_S)
+            found = self._receive(SILENT_S)
             if isinstance(found, wire.Refused):
                 raise _refused(found.why)
             # Others were computed before the server knew of an override.
@@ -253,20 +273,20 @@ class Remote:
             self._link.close(1001)
             self._links.close()
         try:
-            context = None
-            if self._fingerprint:
+            if self._fingerprint and self._context is None:
                 place = self._place
-                context = tls.pinned(place.host, place.port, self._fingerprint, STALL_S)
+                self._context = tls.pinned(place.host, place.port, self._fingerprint, STALL_S)
             opening = connect(
-                self._url, ssl=context, compression=None, open_timeout=2 * STALL_S,
+                self._url, ssl=self._context, compression=None, open_timeout=2 * STALL_S,
                 additional_headers={"Authorization": f"Bearer {self._key}"}, proxy=None,
-                close_timeout=1, max_size=1 << 20,
+                user_agent_header=None, close_timeout=1, max_size=_MOST, max_queue=_WAITING,
             )  # fmt: skip
             self._link = self._links.enter_context(opening)
-            started = time.perf_counter()
-            if not self._link.ping().wait(STALL_S):
-                raise LinkLost("no answer")
-            self.rtt_s = time.perf_counter() - started
+            if not self.rtt_s:
+                self.rtt_s = self._round_trip(self._link)
+        except ssl.SSLCertVerificationError as error:
+            self._context = None  # the next time it is asked for anew, and refused in words
+            raise LinkLost(str(error)) from error
         except InvalidStatus as error:
             why = f"it answers {error.response.status_code}"
             if error.response.status_code == 401:
@@ -278,6 +298,12 @@ class Remote:
             raise LinkLost(why) from error
         except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
             raise LinkLost(str(error) or type(error).__name__) from error
+
+    def _round_trip(self, link: ClientConnection) -> float:
+        started = time.perf_counter()
+        if not link.ping().wait(STALL_S):
+            raise LinkLost(f"no sign of life for {STALL_S:g} s")
+        return time.perf_counter() - started
 
     def _opened(self) -> wire.Opened:
         while True:
@@ -298,13 +324,18 @@ class Remote:
             and all(bool(np.isfinite(values).all()) for values in numbers)
         )
 
-    def _receive(self, timeout: float) -> wire.Down:
+    def _receive(self, patience: float) -> wire.Down:
+        """Returns the next message.
+
+        Args:
+            patience: seconds for which it may not come, while the server lives.
+        """
         assert self._link is not None
+        until = time.monotonic() + patience
         try:
-            message = self._link.recv(timeout)
-        except TimeoutError as error:
-            self._link.close_timeout = 0.1  # who does not answer is not waited for
-            raise LinkLost(f"nothing came for {timeout:g} s") from error
+            while (message := self._message()) is None:
+                if time.monotonic() > until:
+                    raise LinkLost(f"nothing came for {patience:g} s")
         except (ConnectionClosed, OSError) as error:
             raise LinkLost(str(error)) from error
         self.down += len(message)
@@ -314,6 +345,20 @@ class Remote:
             return wire.parse_down(message)
         except wire.WireError as error:
             raise _refused(str(error)) from error
+
+    def _message(self) -> str | bytes | None:
+        """What comes next; None: nothing, but the server lives. Asked by a ping, its end of the
+        link answers even while the engine computes."""
+        assert self._link is not None
+        with suppress(TimeoutError):
+            return self._link.recv(STALL_S / 2)
+        answered = self._link.ping()
+        with suppress(TimeoutError):
+            return self._link.recv(STALL_S / 2)
+        if answered.is_set():
+            return None
+        self._link.close_timeout = 0.1  # who does not answer is not waited for
+        raise LinkLost(f"no sign of life for {STALL_S:g} s")
 
     def _send(self, message: bytes) -> None:
         assert self._link is not None

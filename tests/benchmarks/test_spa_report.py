@@ -18,20 +18,42 @@ WHERE = {
 }
 
 
-def test_the_formula_stands_beside_what_was_measured() -> None:
+def link(tps: float, up: int = 90) -> dict[str, object]:
     points = [
         {
-            "rtt_ms": rtt, "rate": rate, "tps": 20.0, "overrides": round(64 * rate),
-            "cpu_s_a_token": 0.001, "rss_mib": 60.0, "bytes_down_a_token": 868.0, "bytes_up": 90,
+            "rtt_ms": rtt, "rate": max(rate, 0.0), "ping_pong": rate < 0, "rounds": 3 * [{
+                "tps": tps, "overrides": round(64 * max(rate, 0.0)), "cpu_s_a_token": 0.001,
+                "rss_mib": 60.0, "bytes_down_a_token": 868.0, "bytes_up": up, "prompt": 9,
+                "longest_s": 0.1, "resumed": 0,
+            }],
         }
         for rtt in (0, 100)
-        for rate in (0.0, 0.02, 0.2, 1.0)
+        for rate in (-1.0, 0.0, 0.02, 0.2)
     ]  # fmt: skip
-    data = {"link": {**WHERE, "points": points, "tokens": 64, "direct": {"tps": 21.0}}}
-    text = spa_report.section(data)
-    # 1 / (0.05 + 1 · 0.101) and 1 / 0.05
-    assert "| 100 ms | 20.0 (6.6) | 20.0 (20.0) |" in text
+    return {**WHERE, "points": points, "tokens": 64, "direct_tps": [20.0, 21.0, 22.0]}
+
+
+def test_the_formula_stands_beside_what_was_measured() -> None:
+    text = spa_report.section({"link": link(20.0)})
+    # 1 / (1 / 21 + 0.101), 1 / 21, and of 64 tokens 1 and 13 overrides
+    assert "| 100 ms | 20.0 (6.7) | 20.0 (21.0) | 0.95 | 20.0 (20.3) | 20.0 (14.7) |" in text
+    assert "every round trip: met" in text
+    assert "16 tokens: met" in text
     assert "perplexity" not in text
+
+
+def test_bars_that_are_missed() -> None:
+    text = spa_report.section({"link": link(19.0, up=64 + 36 + 32 + 1)})
+    assert "every round trip: missed" in text
+    assert "16 tokens: missed" in text
+
+
+def test_the_longest_wait_is_shown() -> None:
+    gaps = {"server": [0.1, 1.9], "here": [1.3, 1.2]}
+    part = {**WHERE, "seconds": {"stall": gaps}, "tokens": 64, "rtt_ms": 20}
+    text = spa_report.section({"loss": part})
+    assert "| stall | 1.90 s | 1.30 s |" in text
+    assert "within 2 s: met" in text
 
 
 def test_perplexities_are_shares_of_the_base() -> None:

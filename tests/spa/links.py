@@ -17,7 +17,7 @@ def remote(port: int) -> Remote:
 
 
 def made(generation: Generation, prompt: str = PROMPT, count: int = COUNT) -> list[int]:
-    """The tokens, and the source is closed."""
+    """The tokens, and the generation is closed."""
     return written(generation, prompt, count)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,14 @@ class Scripted:
         if self.first < 0:
             self.first = position
         return self.overrides.get(position - self.first, base)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Returns once it holds; fails when it does not for long."""
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.002)
 
 
 @contextmanager
@@ -78,10 +87,10 @@ def running(
 
 
 def written(generation: Generation, prompt: str, count: int) -> list[int]:
-    """The tokens of a prompt and of at most `count` after it; the source is closed."""
+    """The tokens of a prompt and of at most `count` after it; the generation is closed."""
     try:
         for _ in generation.steps(prompt, count):
             pass
         return generation.tokens
     finally:
-        generation.source.close()
+        generation.close()

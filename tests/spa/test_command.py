@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from plm_edge.base import console
-from plm_edge.base.errors import PlmEdgeError
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import main
+from plm_edge.spa import device, source
 from plm_edge.spa.server import SpaServer
 from plm_edge.spa.source import Remote
-from testkit.relay import Relay
-from tests.spa.links import OWN, alone
+from testkit.relay import Harm, Relay
+from tests.spa.links import OWN, PROMPT, alone
 from tests.spa.serving import KEY
 
 # Where it is
@@ -88,3 +89,37 @@ def test_the_command_shows_whole_characters(
     assert json.loads(capsys.readouterr().out)["text"] == text
     assert main(command) == 0
     assert capsys.readouterr().out == console.printable(text) + "\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["--show"]])
+def test_a_server_that_is_lost_for_good_leaves_what_was_made(
+    server: SpaServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+) -> None:
+    monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
+    monkeypatch.setattr(source, "STALL_S", 0.2)
+    monkeypatch.setattr(device, "RETRY_S", 0.3)
+    OWN.write(tmp_path / "plugin.gguf")
+    whole = b"".join(map(OWN.vocabulary.piece, alone({}, PROMPT, 100)[len(PROMPT) :]))
+    with Relay(server.port) as relay:
+        relay.harm = Harm("blackhole", 12_000, lasting=True)
+        command = ["spa", "run", "--server", f"ws://127.0.0.1:{relay.port}", "-n", "100", "-p",
+                   PROMPT, "--plugin", str(tmp_path / "plugin.gguf"), *words]  # fmt: skip
+        assert main(command) == ExitCode.DEVICE
+    out, err = capsys.readouterr()
+    if words == ["--json"]:
+        said = json.loads(out)
+        assert (said["ended"], said["overrides"], said["personal"]) == ("lost", 0, [])
+        assert 10 < said["tokens"] < 100
+        text = console.printable(said["text"])
+    else:
+        text = out.rstrip("\n")
+    assert len(text) > 10
+    assert text.rstrip("\ufffd") in console.printable(whole.decode("utf-8", "replace"))
+    lines = err.strip().splitlines()
+    assert lines[-3:-1] == ["the server was lost", lines[-2]]
+    assert "tokens were made before" in lines[-2]
+    assert "--base MODEL" in lines[-1]

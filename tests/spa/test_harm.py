@@ -33,7 +33,9 @@ from tests.spa.serving import KEY, running
 
 def link(port: int) -> ClientConnection:
     header = {"Authorization": f"Bearer {KEY}"}
-    return connect(f"ws://127.0.0.1:{port}", additional_headers=header, proxy=None)
+    # nothing is waited for at the end where a test reads no frames
+    url = f"ws://127.0.0.1:{port}"
+    return connect(url, additional_headers=header, proxy=None, close_timeout=0.1)
 
 
 def opening(text: str = PROMPT, temperature: float = 0.0) -> bytes:
@@ -120,14 +122,21 @@ def test_a_temperature_that_is_no_number(server: SpaServer, temperature: float) 
 
 
 def test_a_flood_of_overrides_is_refused(base: Arithmetic, server: SpaServer) -> None:
-    free = threading.Event()
+    free, busy = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        busy.set()
+        free.wait(10)
+
     try:
         with link(server.port) as there:
             there.send(opening())
             opened(there)
             there.recv(5)
-            base.slow = free.wait
-            for _ in range(18):  # the first may be done at once
+            base.slow = slow
+            there.send(wire.Override(len(PROMPT), 1).pack())
+            assert busy.wait(5)  # nothing that comes now is done
+            for _ in range(17):
                 there.send(wire.Override(len(PROMPT), 1).pack())
             assert "more overrides than frames" in refusal(there)
     finally:

@@ -18,6 +18,7 @@ from plm_edge.spa.device import Generation
 from plm_edge.spa.mixture import Gates
 from plm_edge.spa.server import SpaServer
 from plm_edge.spa.source import Remote
+from plm_edge.spa.standby import Standby
 from testkit.relay import Relay
 from tests.spa.arithmetic import END, HASH, Arithmetic, here
 from tests.spa.links import COUNT, OWN, PROMPT, alone, made, remote
@@ -61,7 +62,7 @@ def test_the_base_here_goes_on_at_any_place(
     with Relay(server.port, 0.001) as relay:
         chooser = Harming(script, {place}, relay.cut if how == "cut" else lambda: relay.stall(True))
         found = Generation(remote(relay.port), chooser, OWN.vocabulary)
-        found.fallback = lambda: here(Arithmetic())
+        found.fallback = Standby(lambda: here(Arithmetic()))
         assert made(found) == alone(script)
         # what had come already needs no server, and the last tokens may
         assert found.moved is not None or place + 32 >= COUNT
@@ -111,7 +112,7 @@ def test_a_long_prompt_lets_other_texts_go_on() -> None:
         assert max(base.filled) <= 64
         assert server.computed - before > 10
         long.close()
-        other.source.close()
+        other.close()
 
 
 def test_a_text_ends_where_the_servers_room_ends() -> None:
@@ -154,6 +155,7 @@ def test_a_server_that_says_nothing_is_given_up(
     server: SpaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "STALL_S", 0.2)
+    monkeypatch.setattr(source, "SILENT_S", 0.1)
     monkeypatch.setattr("plm_edge.spa.device.RETRY_S", 0.5)
     found = Generation(remote(server.port), BaseChooser(), OWN.vocabulary)
     steps = found.steps(PROMPT, COUNT)

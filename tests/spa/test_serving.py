@@ -4,7 +4,6 @@ and nothing on the wire that should not be there."""
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +21,10 @@ from plm_edge.spa.mixture import Gates
 from plm_edge.spa.plugin import Plugin
 from plm_edge.spa.server import SpaServer
 from plm_edge.spa.source import Here, Remote
+from plm_edge.spa.standby import Standby
 from testkit.relay import Relay
 from tests.spa.conftest import WORDS
-from tests.spa.serving import KEY, Scripted, served, written
+from tests.spa.serving import KEY, Scripted, served, wait_for, written
 
 OPTIONS = Options(threads=1, kv="f32", n_ctx=512)
 PROMPT = "def zorble_eta(quux):\n    frobnicate = quux"
@@ -62,8 +62,11 @@ def scripts(count: int, n_vocab: int) -> list[dict[int, int]]:
     made = []
     for _ in range(count):
         rate = rng.choice([0.02, 0.2, 0.6])
-        places = [place for place in range(COUNT) if rng.random() < rate]
+        places = [place for place in range(COUNT) if rng.random() < rate] or [
+            int(rng.integers(COUNT))
+        ]
         made.append({place: int(rng.integers(n_vocab - 8)) for place in places})
+    assert len({str(script) for script in made}) == count
     return made
 
 
@@ -163,15 +166,11 @@ def test_a_stalled_link_goes_on_with_the_base_here(
     with Relay(server.port) as relay:
         link = remote(relay.port, made.plugin)
         harm = Breaking(script, 12, lambda: relay.stall(True))
-        found = replace_fallback(generation(link, harm, made.plugin), here)
+        found = generation(link, harm, made.plugin)
+        found.fallback = Standby(here)
         assert tokens(found) == expected
         assert found.moved is not None
         relay.stall(False)
-
-
-def replace_fallback(made: Generation, here: Callable[[], Here]) -> Generation:
-    made.fallback = here
-    return made
 
 
 def test_nobody_there(made: Made, here: Callable[[], Here]) -> None:
@@ -180,17 +179,21 @@ def test_nobody_there(made: Made, here: Callable[[], Here]) -> None:
         with pytest.raises(PlmEdgeError, match="the server was lost"):
             tokens(generation(remote(relay.port, made.plugin), BaseChooser(), made.plugin))
         found = generation(remote(relay.port, made.plugin), BaseChooser(), made.plugin)
-        found.fallback = here
+        found.fallback = Standby(here)
         assert tokens(found) == tokens(generation(here(), BaseChooser(), made.plugin))
 
 
 def test_a_server_computes_no_more_than_its_credit(server: SpaServer, made: Made) -> None:
     link = remote(server.port, made.plugin)
+    before = server.computed
     link.open(PROMPT, ())
-    time.sleep(0.3)
     [session] = [s for s in server._sessions.values() if s.link is not None]
-    ahead = len(session.text.tokens) - session.text.first
-    assert ahead == 16 + wire.CREDIT_EVERY
+    ahead = 16 + wire.CREDIT_EVERY
+    wait_for(lambda: server.computed >= before + ahead)
+    # The driver has been round again, and waits: whatever it might have computed is computed.
+    wait_for(lambda: not server._work.is_set())
+    assert server.computed == before + ahead
+    assert len(session.text.tokens) == session.text.first + ahead
     link.close()
 
 

@@ -20,7 +20,7 @@ from plm_edge.cli import options
 if TYPE_CHECKING:
     from plm_edge.spa.device import Generation
     from plm_edge.spa.plugin import Plugin
-    from plm_edge.spa.source import Source
+    from plm_edge.spa.source import Here, Source
 
 SCHEMA = "plm-edge/spa-run/1"
 _PERSONAL, _PLAIN = "\x1b[35m", "\x1b[0m"
@@ -57,7 +57,7 @@ def run(
         str | None,
         typer.Option(
             help="The base on this machine: for --mode local, and to go on with if the server is "
-            "lost.",
+            "lost. It is loaded and filled in the background.",
             show_default=False,
         ),
     ] = None,
@@ -90,6 +90,7 @@ def run(
     from plm_edge.spa.choosing import PluginChooser
     from plm_edge.spa.device import Generation, shown
     from plm_edge.spa.source import Remote
+    from plm_edge.spa.standby import Standby
 
     if (server is None) != (mode is Mode.local):
         raise PlmEdgeError(
@@ -101,19 +102,20 @@ def run(
     prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     own = plugins.read(plugin)
     chosen = secrets.randbelow(1 << 32) if seed is None else seed % (1 << 32)
-    here = None
-    if server is None or base is not None:
-        here = _here(base, own, threads, ctx, temp, chosen)
     source: Source
+    standby = None
+    load = _here(base, own, threads, ctx, temp, chosen) if server is None or base else None
     if server is None:
-        assert here is not None
-        source, here = here(), None
+        assert load is not None
+        source = load()
     else:
         key = keys.read(key_file) if key_file else os.environ.get(keys.VARIABLE, "").strip()
         source = Remote(server, key, fingerprint, own, window=window, temperature=temp, seed=chosen)
-    made = Generation(source, PluginChooser(own, temp, chosen), own.vocabulary, mode.value, here)
+        standby = Standby(load) if load else None
+    made = Generation(source, PluginChooser(own, temp, chosen), own.vocabulary, mode.value, standby)
     started = time.perf_counter()
     text, decoder = "", TextDecoder()
+    broken: PlmEdgeError | KeyboardInterrupt | None = None
     if not json:
         console.echo(shown(prompt) if mode is Mode.shadow else prompt)
     try:
@@ -122,13 +124,18 @@ def run(
             text += part
             if not json:
                 _show(part, step.personal and show)
+    except (PlmEdgeError, KeyboardInterrupt) as error:
+        broken = error
     finally:
         rest = decoder.finish()
         text += rest
         if not json:
             _show(rest + "\n", False)
-        made.source.close()
-    _report(made, text, time.perf_counter() - started, source, json)
+        made.close()
+    if broken is None or made.made:  # what was made is told, whatever ended it
+        _report(made, text, time.perf_counter() - started, source, broken, json)
+    if broken is not None:
+        raise broken
 
 
 def _here(
@@ -138,9 +145,9 @@ def _here(
     ctx: int | None,
     temperature: float,
     seed: int,
-) -> Callable[[], Source]:
-    """Returns what loads the base. That it is the plugin's is seen to now: where a link is lost,
-    there is no time for it."""
+) -> Callable[[], Here]:
+    """Returns what loads the base. That it is the plugin's is seen to now, before anything is
+    sent."""
     from plm_edge.engine.options import Options
     from plm_edge.spa.source import Here, require_base
     from plm_edge.store import choice
@@ -159,10 +166,16 @@ def _show(part: str, personal: bool) -> None:
     sys.stdout.flush()
 
 
-def _report(made: Generation, text: str, seconds: float, first: Source, json: bool) -> None:
+def _report(
+    made: Generation,
+    text: str,
+    seconds: float,
+    first: Source,
+    broken: PlmEdgeError | KeyboardInterrupt | None,
+    json: bool,
+) -> None:
     from plm_edge.spa.source import Remote
 
-    count = max(1, len(made.tokens) - made.first)
     link = first if isinstance(first, Remote) else None
     if json:
         console.emit_json(
@@ -170,9 +183,11 @@ def _report(made: Generation, text: str, seconds: float, first: Source, json: bo
                 "schema": SCHEMA,
                 "text": text,
                 "mode": made.mode,
-                "tokens": len(made.tokens) - made.first,
+                "ended": _ended(made, broken),
+                "tokens": made.made,
                 "prompt_tokens": made.first,
                 "overrides": made.overrides,
+                "personal": [position - made.first for position in made.personal],
                 "seconds": seconds,
                 "bytes_up": link.up if link else 0,
                 "bytes_down": link.down if link else 0,
@@ -183,14 +198,22 @@ def _report(made: Generation, text: str, seconds: float, first: Source, json: bo
         )
         return
     console.note(
-        f"{count} tokens in {console.duration(seconds)}, {made.overrides} of them personal"
+        f"{made.made} tokens in {console.duration(seconds)}, {made.overrides} of them personal"
     )
     if link:
         console.note(
-            f"{link.down / count:,.0f} bytes a token came, {link.up:,} went up in all; "
+            f"{link.down / max(1, made.made):,.0f} bytes a token came, {link.up:,} went up in all; "
             f"round trip {console.duration(link.rtt_s)}"
         )
+    if made.resumed:
+        console.note(f"the link was lost and taken up again {made.resumed} times")
     if made.moved is not None:
         console.note("the server was lost; the base here went on")
     if made.full:
         console.note(f"the text is full: the base has room for {made.source.length:,} tokens")
+
+
+def _ended(made: Generation, broken: PlmEdgeError | KeyboardInterrupt | None) -> str:
+    if broken is not None:
+        return "interrupted" if isinstance(broken, KeyboardInterrupt) else "lost"
+    return "full" if made.full else "end" if made.ended else "length"
