@@ -95,8 +95,12 @@ def ambiguous(name: str, models: Iterable[RegisteredModel]) -> PlmEdgeError:
     )
 
 
-def unknown(name: str, known: Known) -> PlmEdgeError:
-    """The error for a name that nothing has, with names that are like it."""
+def unknown(name: str, known: Known, *, to_run: bool = True) -> PlmEdgeError:
+    """The error for a name that nothing has, with names that are like it.
+
+    Args:
+        to_run: the model is wanted, so that fetching it helps.
+    """
     if not name:
         return PlmEdgeError(
             "the name of the model is empty",
@@ -112,6 +116,8 @@ def unknown(name: str, known: Known) -> PlmEdgeError:
     close = [lower[hit] for hit in difflib.get_close_matches(name.casefold(), lower, n=2)]
     if close:
         fix = f"did you mean {' or '.join(close)}? All: plm-edge list"
+    elif not to_run:
+        fix = "see plm-edge list for what is here"
     elif split_hub(name):
         fix = f"fetch it from the hub: plm-edge pull {name}; what is here: plm-edge list"
     else:

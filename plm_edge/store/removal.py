@@ -58,7 +58,7 @@ def plan(given: str) -> Removal:
                 "delete it yourself; what is known: plm-edge list",
                 ExitCode.USAGE,
             )
-        raise names.unknown(given, known)
+        raise names.unknown(given, known, to_run=False)
     return of_model(found[0], known)
 
 

@@ -365,3 +365,15 @@ def test_a_request_that_looks_at_all_logits_gets_them(
             )
             assert server.http("/completion", asked).json["content"] == told.json["content"]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("device", "what"),
+    [
+        ("nowhere", "there is no device 'nowhere'"),
+        ("rpi5", "no server on rpi5 was started from here"),
+        ("rpi5@pi@10.0.0.9", "no server on rpi5@pi@10.0.0.9 was started from here"),
+    ],
+)
+def test_logs_of_a_device_without_a_server(cli: Cli, device: str, what: str) -> None:
+    assert what in cli.fails("logs", "--device", device, code=3)[0]

@@ -288,6 +288,9 @@ class TestAlias:
 
     def test_no_such_model(self, cli: Cli) -> None:
         assert "there is no model" in cli.fails("alias", "short", "nothing", code=3)[0]
+        what, _, fix = cli.fails("rm", "nothing", code=3)
+        assert "there is no model" in what
+        assert "pull" not in fix  # nobody fetches a model to remove it
         assert "--remove NAME" in cli.fails("alias", "short", code=2)[2]
 
 

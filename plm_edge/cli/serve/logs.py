@@ -51,11 +51,13 @@ def logs(
 def _log(which: str | None, device: str | None) -> tuple[Path, Callable[[], bool]]:
     """The log that a person means, and a function that says whether its server still runs."""
     from plm_edge.cli.serve.stop import chosen
+    from plm_edge.devices.connect import describe
     from plm_edge.serve import running
 
     if device is not None:
         of_device = [one for one in running.servers() if one.device == device]
         if not of_device:
+            describe(device.partition("@")[0])  # says so where there is no such device
             raise PlmEdgeError(
                 f"no server on {device} was started from here",
                 "its log is kept by the plm-edge that serves from it",
