@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plm_edge.base import console
-from plm_edge.cli import options
+from plm_edge.cli import options, sending
 
 if TYPE_CHECKING:
     from plm_edge.building.cache import KeptBuild
@@ -35,16 +35,22 @@ def deploy(
     """Put engine and model on a device, and prove that it computes there what it does here.
 
     Only what is not there yet is sent, and a broken transfer goes on where it was. The engine is
-    built if there is none for this device.
+    built if there is none for this device. A plugin of `plm-edge spa train` is put there too, with
+    a client in place of an engine: it needs Python and numpy on the device.
     """
     from plm_edge.cli.model import say_which
+    from plm_edge.cli.spa import there
     from plm_edge.deploy import device_engine, install
     from plm_edge.devices import connect
     from plm_edge.engine.log import engine_log
+    from plm_edge.model import gguf_file
     from plm_edge.store import choice as model_choice
 
     engine_log.echo = options.debug_wanted
     choice = model_choice.choose(model)
+    if gguf_file.read(choice.path).keys.get("adapter.type") == "spa":
+        there.deploy(device, choice.path, other=emulate or engine is not None, json=json)
+        return
     say_which(choice)
     opened = connect.open_device(device, emulate=emulate)
     with opened.transport as transport:
@@ -54,31 +60,16 @@ def deploy(
         built = engine_of(opened.profile.name, engine)
         device_engine.require_fits(built, opened.name, facts)
         with console.progress() as display:
-            tasks: dict[str, int] = {}
-
-            def progress(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = display.add_task(console.printable(Path(what).name), total=total)
-                display.update(tasks[what], completed=done)  # type: ignore[arg-type]
-
             done = install.deploy(
-                opened, built, choice.path, facts, progress=progress, step=console.note
-            )
+                opened, built, choice.path, facts, progress=sending.bars(display),
+                step=console.note,
+            )  # fmt: skip
     if not emulate:
-        _remember(device)
+        sending.remember(device)
     if json:
         console.emit_json(_details(device, done))
     else:
         _show(opened, done)
-
-
-def _remember(device: str) -> None:
-    from plm_edge.deploy import carriers
-
-    try:
-        carriers.remember(device)
-    except OSError as error:
-        console.warn(f"it is there, but `plm-edge uninstall` will not name the device: {error}")
 
 
 def engine_of(profile: str, folder: Path | None) -> KeptBuild:

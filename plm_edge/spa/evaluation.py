@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import Progress
-from plm_edge.spa import lora, making, mixture, texts
+from plm_edge.spa import lora, lora_answers, making, mixture, texts
 from plm_edge.spa.making import Texts, hold_back, perplexity, without
 from plm_edge.spa.memory import BREAK, Memory
 from plm_edge.spa.mixture import Likelihoods
@@ -155,42 +155,29 @@ def _judge_lora(
     progress: Callable[[str], Progress],
     stop: Callable[[], bool],
 ) -> None:
-    require_whole_windows(text, rest)
-    model = lora.Llama(given.header, lora.rank_of(given.header, size), seed)
     held_memory = without(text, rest)
     public = given.public.take(given.public.texts < _LORA_PUBLIC)
     readings = [(rest, held_memory), (public, held_memory), (test, memory), (general, memory)]
 
-    def judged(reading: Reading) -> tuple[Values, Values]:
-        return lora.judge(
-            model, reading.windows, reading.stream, reading.rows.ids, progress("judging")
-        )
+    def asked(settings: lora.Settings) -> lora_answers.Answers:
+        wanted = [reading for reading, _ in readings]
+        return lora_answers.ask(given, text, rest, wanted, size, settings, progress, stop)
 
     if not seed:
-        note("base in torch, bfloat16", 0, *(np.exp(judged(part)[0]) for part in (test, general)))
-    lora.train(model, text.windows, rest.windows, text.stream, progress(f"LoRA, seed {seed}"),
-               stop, seed=seed)  # fmt: skip
-    parts = [_seen(reading, *judged(reading), recalled) for reading, recalled in readings]
-    note("LoRA", model.size, *(part.side for _, part in parts[2:]))
+        untrained = asked(lora.Settings(epochs=0)).of[2:]
+        note("base in torch, bfloat16", 0, *(np.exp(own) for own, _ in untrained))
+    answers = asked(lora.Settings(seed=seed))
+    parts = [
+        _seen(reading, *answer, recalled)
+        for (reading, recalled), answer in zip(readings, answers.of, strict=True)
+    ]
+    size = answers.size
+    note("LoRA", size, *(part.side for _, part in parts[2:]))
     gates = mixture.fit([(seen, _no_memory(part)) for seen, part in parts[:2]])
-    note("LoRA, soft gate", model.size,
+    note("LoRA, soft gate", size,
          *(_mixed(gates, (seen, _no_memory(part))) for seen, part in parts[2:]))  # fmt: skip
     gates = mixture.fit(parts[:2])
-    note("LoRA, soft gate, and memory", model.size, *(_mixed(gates, part) for part in parts[2:]))
-
-
-def require_whole_windows(text: Reading, rest: Reading) -> None:
-    """Refuse to compare LoRA where a window is in both: it would learn what chooses its gates.
-
-    Raises:
-        PlmEdgeError: there is such a window.
-    """
-    if set(text.windows) & set(rest.windows):
-        raise PlmEdgeError(
-            "LoRA cannot be compared on so few texts",
-            "it reads whole windows, and a part of one was held back",
-            "give more texts of about one size, or leave --lora out",
-        )
+    note("LoRA, soft gate, and memory", size, *(_mixed(gates, part) for part in parts[2:]))
 
 
 def _seen(reading: Reading, logs: Values, top: Values, memory: Memory) -> Seen:

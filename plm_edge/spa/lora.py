@@ -7,8 +7,11 @@ in bfloat16, and so are the base's own figures that it is compared with.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,50 +148,94 @@ def rank_of(header: GGUFFile, size: int) -> int:
     return max(1, round(size / one))
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How it is trained.
+
+    Attributes:
+        epochs: most passes over the text, a step of Adam a window; the pass that predicted
+            held-back text best is kept.
+        patience: passes without a better one, after which it ends.
+        rate: of Adam.
+        seed: of the first values and of the order.
+    """
+
+    epochs: int = 10
+    patience: int = 2
+    rate: float = 1e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training did: its passes and steps, and the pass that was kept (0: the base)."""
+
+    epochs: int
+    steps: int
+    best_epoch: int
+
+
 def train(
     model: Llama,
     text: Sequence[Window],
     held: Sequence[Window],
     stream: NDArray[np.int32],
+    settings: Settings,
     progress: Progress,
     stop: Callable[[], bool],
-    *,
-    epochs: int = 4,
-    rate: float = 1e-3,
-    seed: int = 0,
-) -> int:
+    kept: Path | None = None,
+) -> Trained:
     """Train the adapters; those of the pass that predicted held-back text best are left in place.
 
-    Returns:
-        The number of that pass; 0: none was better than the base.
+    Args:
+        kept: where the state after each pass is written, and read if it is there.
+
+    Raises:
+        KeyboardInterrupt: `stop` said so; `kept` has the last whole pass.
     """
     import torch
 
     parameters = [tensor for pair in model.adapters.values() for tensor in pair]
-    adam = torch.optim.Adam(parameters, lr=rate)
-    kept, best, best_epoch = [p.detach().clone() for p in parameters], np.inf, 0
-    rng = np.random.default_rng(seed)
-    progress.begin((epochs + 1) * (len(text) + len(held)))
-    for epoch in range(epochs + 1):
-        if epoch:
-            for number in rng.permutation(len(text)):
-                if stop():
-                    raise KeyboardInterrupt
-                adam.zero_grad()
-                _loss(model, text[number], stream).mean().backward()
-                adam.step()
-                progress.advance(1)
+    adam = torch.optim.Adam(parameters, lr=settings.rate)
+    best_values = [p.detach().clone() for p in parameters]
+    epoch, best, best_epoch = -1, math.inf, 0
+    if kept is not None and kept.is_file():
+        found = torch.load(kept, weights_only=True)
+        adam.load_state_dict(found["adam"])
+        epoch, best, best_epoch = found["epoch"], found["best"], found["best_epoch"]
+        best_values = found["best_values"]
+        with torch.no_grad():
+            for parameter, value in zip(parameters, found["values"], strict=True):
+                parameter.copy_(value)
+    progress.begin((settings.epochs + 1) * (len(text) + len(held)))
+    progress.advance((epoch + 1) * (len(text) + len(held)))
+    while epoch < settings.epochs and epoch - best_epoch < settings.patience:
+        epoch += 1
+        order = np.random.default_rng((settings.seed, epoch)).permutation(len(text))
+        for number in order if epoch else ():  # pass 0 judges the base
+            if stop():
+                raise KeyboardInterrupt
+            adam.zero_grad()
+            _loss(model, text[number], stream).mean().backward()
+            adam.step()
+            progress.advance(1)
         with torch.inference_mode():
-            losses = [_loss(model, window, stream) for window in held]
-        now = float(torch.cat(losses).mean())
+            now = float(torch.cat([_loss(model, window, stream) for window in held]).mean())
         progress.advance(len(held))
-        if now >= best:
-            break
-        kept, best, best_epoch = [p.detach().clone() for p in parameters], now, epoch
+        if now < best:
+            best, best_epoch = now, epoch
+            best_values = [p.detach().clone() for p in parameters]
+        if kept is not None:
+            with files.replacing(kept, files.PRIVATE, durable=False) as file:
+                values = [p.detach() for p in parameters]
+                torch.save(
+                    {"adam": adam.state_dict(), "epoch": epoch, "best": best, "values": values,
+                     "best_epoch": best_epoch, "best_values": best_values}, file,
+                )  # fmt: skip
     with torch.no_grad():
-        for parameter, value in zip(parameters, kept, strict=True):
+        for parameter, value in zip(parameters, best_values, strict=True):
             parameter.copy_(value)
-    return best_epoch
+    return Trained(epoch, epoch * len(text), best_epoch)
 
 
 def _loss(model: Llama, window: Window, stream: NDArray[np.int32]) -> Tensor:

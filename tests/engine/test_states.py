@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -67,17 +68,31 @@ def test_rows_of_two_texts_in_turn(model: Path) -> None:
         assert error(without[:, index], reference.forward(texts[0]).inputs[layer].numpy()) < 1e-5
 
 
-def test_logits_are_the_same_to_the_bit(model: Path) -> None:
-    made = []
-    for keeps in (False, True):
+@pytest.mark.parametrize("quant", ["f32", "q4_k_m"])
+def test_logits_are_the_same_to_the_bit(model: Path, quant: str, tmp_path: Path) -> None:
+    """Of a prompt and of tokens after it: without states, with those of layers, with the final one
+    as well, and without again."""
+    if quant != "f32":
+        model = tmp_path / "tiny.gguf"
+        convert(TINY_PLM, quant=quant, out=model)
+    made: dict[str, list[Values]] = {}
+    for how in ("without", "layers", "final", "again"):
         with Session.open(model, OPTIONS) as session:
             tokens = session.tokenize(TEXTS[0])
-            if keeps:
-                States(session, [1, 2])
-            session.context.append(tokens[:-1])
-            session.context.append(tokens[-1:])
-            made.append(session.context.row_logits().copy())
-    assert np.array_equal(*made)
+            context, made[how] = session.context, []
+            states = States(session, [1, 2]) if how != "without" else None
+            if states and how == "again":
+                with states.kept():
+                    context.append(tokens[:1])
+                context.clear()
+            context.append(tokens[:-3])
+            made[how].append(context.row_logits().copy())
+            for token in tokens[-3:]:
+                with states.kept() if states and how == "final" else nullcontext():
+                    context.append([token])
+                    made[how].append(context.row_logits().copy())
+    for how in ("layers", "final", "again"):
+        assert np.array_equal(made[how], made["without"]), how
 
 
 def test_a_layer_that_is_not_there(model: Path) -> None:

@@ -15,9 +15,10 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress
 from plm_edge.engine.options import Options
 from plm_edge.spa import codec as codecs
-from plm_edge.spa import container, evaluation, making, mixture, reading, side, texts
+from plm_edge.spa import container, lora_answers, making, mixture, reading, side, texts
 from plm_edge.spa import plugin as plugins
 from plm_edge.spa.choosing import PluginChooser
+from plm_edge.spa.codec import Codec
 from plm_edge.spa.frame import Rows, join
 from plm_edge.spa.plugin import Plugin, Vocabulary
 from plm_edge.spa.training import Head, Settings, Trainer
@@ -140,8 +141,8 @@ def test_lora_reads_whole_windows() -> None:
     )  # fmt: skip
     text, rest = whole.take(np.arange(4) < 2), whole.take(np.arange(4) >= 2)
     with pytest.raises(PlmEdgeError, match="so few texts"):
-        evaluation.require_whole_windows(text, rest)
-    evaluation.require_whole_windows(whole, whole.take(np.zeros(4, bool)))
+        lora_answers.require_whole_windows(text, rest)
+    lora_answers.require_whole_windows(whole, whole.take(np.zeros(4, bool)))
 
 
 def test_a_codec_that_cannot_be_written_costs_no_reading(tmp_path: Path) -> None:
@@ -167,3 +168,31 @@ def test_a_plugin_is_whole_before_its_gates_are_fitted(
     seen = np.zeros((1, mixture.N_FEATURES), np.float32)
     seen[0, 0] = 1
     assert max(float(gate[0]) for gate in again.gates.of(seen)) < 1e-9
+
+
+def test_a_plugin_for_plm_1_8b_has_at_most_10_mb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its shapes, with 20,000 tokens in the memory and a vocabulary as large as its own."""
+    n_vocab, n_embd, n_tokens = 151_936, 2048, 20_000
+    rows = np.ones((1024, n_embd), np.float32)
+    counts = [min(1024, n_vocab - start) for start in range(0, n_vocab, 1024)]
+    monkeypatch.setattr(
+        "plm_edge.spa.head.blocks", lambda _: [(0, rows[:count]) for count in counts]
+    )
+    lengths = np.full(n_vocab, 7)  # Qwen's tokens have 6.4 bytes on average
+    public = Codec(
+        tuple(range(7)), np.zeros((8, n_embd), np.float16), np.zeros((8, 64, n_embd), np.float16)
+    )
+    given: Any = SimpleNamespace(
+        header=None, base_hash=HASH, codec=public,
+        vocabulary=Vocabulary(
+            np.zeros(lengths.sum(), np.uint8), np.cumsum(lengths, dtype=np.int32),
+            np.array([0], np.int32),
+        ),
+        personal=SimpleNamespace(stream=np.arange(n_tokens, dtype=np.int32)),
+    )  # fmt: skip
+    made = making.assemble(given, side.initial(8, 64, n_embd, 0))
+    made.write(tmp_path / "plugin.gguf")
+    assert 8e6 < (tmp_path / "plugin.gguf").stat().st_size <= 10e6
+    assert np.array_equal(plugins.read(tmp_path / "plugin.gguf").stream, made.stream)

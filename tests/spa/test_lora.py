@@ -45,13 +45,34 @@ def test_it_learns(llama: Path) -> None:
     window = Window(0, tuple(TOKENS[:-1]), 1, len(TOKENS) - 1)
     ids = np.tile(np.arange(64, dtype=np.int32), (window.judged, 1))
     before, _ = lora.judge(model, [window], stream, ids, NoProgress())
-    epoch = lora.train(
-        model, [window] * 4, [window], stream, NoProgress(), never, epochs=3, rate=1e-2
-    )
+    settings = lora.Settings(epochs=3, rate=1e-2)
+    done = lora.train(model, [window] * 4, [window], stream, settings, NoProgress(), never)
     after, top = lora.judge(model, [window], stream, ids, NoProgress())
-    assert epoch == 3
+    assert done == lora.Trained(epochs=3, steps=12, best_epoch=3)
     assert after.mean() > before.mean() + 0.5
     assert top.shape == (window.judged, 64)
+
+
+def test_an_interrupted_training_ends_as_one_that_was_not(llama: Path, tmp_path: Path) -> None:
+    header, stream = gguf_file.read(llama), np.array(TOKENS, np.int32)
+    texts = [Window(0, tuple(TOKENS[:-n]), 1, len(TOKENS) - n) for n in (1, 9, 17)]
+    settings = lora.Settings(epochs=3, rate=3e-3)
+    whole, parts = lora.Llama(header, 2, 0), lora.Llama(header, 2, 0)
+    lora.train(whole, texts, texts[:1], stream, settings, NoProgress(), never)
+    asked: list[int] = []
+
+    def stop() -> bool:  # in the second pass
+        asked.append(1)
+        return len(asked) == 5
+
+    kept = tmp_path / "kept.pt"
+    with pytest.raises(KeyboardInterrupt):
+        lora.train(parts, texts, texts[:1], stream, settings, NoProgress(), stop, kept)
+    again = lora.Llama(header, 2, 0)
+    done = lora.train(again, texts, texts[:1], stream, settings, NoProgress(), never, kept)
+    assert done.epochs == 3
+    found, expected = (model.logits(TOKENS).detach().numpy() for model in (again, whole))
+    assert np.array_equal(found, expected)
 
 
 def test_its_size(llama: Path) -> None:

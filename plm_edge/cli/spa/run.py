@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -18,12 +17,8 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 
 if TYPE_CHECKING:
-    from plm_edge.spa.device import Generation
     from plm_edge.spa.plugin import Plugin
     from plm_edge.spa.source import Here, Source
-
-SCHEMA = "plm-edge/spa-run/1"
-_PERSONAL, _PLAIN = "\x1b[35m", "\x1b[0m"
 
 
 class Mode(str, Enum):
@@ -35,8 +30,13 @@ class Mode(str, Enum):
 
 
 def run(
-    plugin: Annotated[Path, typer.Option(help="What spa train made.")],
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text to go on with.")],
+    plugin: Annotated[
+        Path | None,
+        typer.Option(
+            help="What spa train made.", show_default="with --device: what was deployed last"
+        ),
+    ] = None,
     server: Annotated[
         str | None, typer.Option(help="What spa serve printed: wss://HOST:PORT, or ws://…")
     ] = None,
@@ -69,6 +69,7 @@ def run(
     window: Annotated[
         int, typer.Option(min=4, max=64, help="Tokens that the server computes ahead.")
     ] = 16,
+    device: options.OnDevice = None,
     show: Annotated[
         bool,
         typer.Option("--show", help="Show which tokens were personal (in colour, or in brackets)."),
@@ -81,11 +82,14 @@ def run(
 ) -> None:
     """Make a text with a plugin.
 
-    Without --base no engine is loaded here: the server computes, and this machine decides. The
-    server sees the tokens that it goes on with; docs/spa.md says what that means.
+    Without --base no engine is loaded here: the server computes, and this machine decides. With
+    --device it is decided there, and the device asks the server itself. The server sees the tokens
+    that it goes on with; docs/spa.md says what that means.
     """
+    from plm_edge.cli.spa import showing, there
     from plm_edge.generate.text import TextDecoder
     from plm_edge.serve import keys
+    from plm_edge.spa import account
     from plm_edge.spa import plugin as plugins
     from plm_edge.spa.choosing import PluginChooser
     from plm_edge.spa.device import Generation, shown
@@ -100,8 +104,31 @@ def run(
             ExitCode.USAGE,
         )
     prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    own = plugins.read(plugin)
     chosen = secrets.randbelow(1 << 32) if seed is None else seed % (1 << 32)
+    key = keys.read(key_file) if key_file else os.environ.get(keys.VARIABLE, "").strip()
+    if device is not None:
+        if mode is Mode.local or base is not None:
+            raise PlmEdgeError(
+                f"{device} has no base that a plugin can use",
+                "its engine shows no states, so that it goes on with a server or not at all",
+                "leave --base and --mode local out, or leave --device out",
+                ExitCode.USAGE,
+            )
+        asked = {
+            "server": server, "key": key, "fingerprint": fingerprint, "mode": mode.value,
+            "prompt": prompt, "n_predict": n_predict, "temperature": temp, "seed": chosen,
+            "window": window,
+        }  # fmt: skip
+        there.run(device, plugin, asked, show=show, json=json)
+        return
+    if plugin is None:
+        raise PlmEdgeError(
+            "there is no plugin",
+            "--plugin is not given",
+            "give what plm-edge spa train made: --plugin plugin.gguf",
+            ExitCode.USAGE,
+        )
+    own = plugins.read(plugin)
     source: Source
     standby = None
     load = _here(base, own, threads, ctx, temp, chosen) if server is None or base else None
@@ -109,7 +136,6 @@ def run(
         assert load is not None
         source = load()
     else:
-        key = keys.read(key_file) if key_file else os.environ.get(keys.VARIABLE, "").strip()
         source = Remote(server, key, fingerprint, own, window=window, temperature=temp, seed=chosen)
         standby = Standby(load) if load else None
     made = Generation(source, PluginChooser(own, temp, chosen), own.vocabulary, mode.value, standby)
@@ -123,17 +149,21 @@ def run(
             part = decoder.feed(step.piece)
             text += part
             if not json:
-                _show(part, step.personal and show)
+                showing.part(part, personal=step.personal and show)
     except (PlmEdgeError, KeyboardInterrupt) as error:
         broken = error
     finally:
         rest = decoder.finish()
         text += rest
         if not json:
-            _show(rest + "\n", False)
+            showing.part(rest + "\n", personal=False)
         made.close()
     if broken is None or made.made:  # what was made is told, whatever ended it
-        _report(made, text, time.perf_counter() - started, source, broken, json)
+        known = account.of(made, source, time.perf_counter() - started, broken)
+        if json:
+            console.emit_json({"schema": showing.SCHEMA, "text": text, **known})
+        else:
+            showing.report(known)
     if broken is not None:
         raise broken
 
@@ -156,64 +186,3 @@ def _here(
     require_base(path, plugin)
     options = Options(threads=threads, n_ctx=ctx)
     return lambda: Here(path, plugin, options, temperature, seed)
-
-
-def _show(part: str, personal: bool) -> None:
-    text = console.printable(part)
-    if personal and text:
-        text = f"{_PERSONAL}{text}{_PLAIN}" if sys.stdout.isatty() else f"[{text}]"
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _report(
-    made: Generation,
-    text: str,
-    seconds: float,
-    first: Source,
-    broken: PlmEdgeError | KeyboardInterrupt | None,
-    json: bool,
-) -> None:
-    from plm_edge.spa.source import Remote
-
-    link = first if isinstance(first, Remote) else None
-    if json:
-        console.emit_json(
-            {
-                "schema": SCHEMA,
-                "text": text,
-                "mode": made.mode,
-                "ended": _ended(made, broken),
-                "tokens": made.made,
-                "prompt_tokens": made.first,
-                "overrides": made.overrides,
-                "personal": [position - made.first for position in made.personal],
-                "seconds": seconds,
-                "bytes_up": link.up if link else 0,
-                "bytes_down": link.down if link else 0,
-                "rtt_s": link.rtt_s if link else None,
-                "resumed": made.resumed,
-                "moved_at": made.moved,
-            }
-        )
-        return
-    console.note(
-        f"{made.made} tokens in {console.duration(seconds)}, {made.overrides} of them personal"
-    )
-    if link:
-        console.note(
-            f"{link.down / max(1, made.made):,.0f} bytes a token came, {link.up:,} went up in all; "
-            f"round trip {console.duration(link.rtt_s)}"
-        )
-    if made.resumed:
-        console.note(f"the link was lost and taken up again {made.resumed} times")
-    if made.moved is not None:
-        console.note("the server was lost; the base here went on")
-    if made.full:
-        console.note(f"the text is full: the base has room for {made.source.length:,} tokens")
-
-
-def _ended(made: Generation, broken: PlmEdgeError | KeyboardInterrupt | None) -> str:
-    if broken is not None:
-        return "interrupted" if isinstance(broken, KeyboardInterrupt) else "lost"
-    return "full" if made.full else "end" if made.ended else "length"

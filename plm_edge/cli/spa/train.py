@@ -38,6 +38,7 @@ def train(
     from plm_edge.cli.model import say_which
     from plm_edge.engine.interrupt import Interrupt
     from plm_edge.engine.options import Options
+    from plm_edge.machine.memory import peak_rss
     from plm_edge.spa import making, texts
     from plm_edge.spa.training import Settings
     from plm_edge.store import choice
@@ -85,6 +86,7 @@ def train(
                 "texts": len(words),
                 **figures,
                 **took,
+                "peak_rss_bytes": peak_rss(),
             }
         )
         return
