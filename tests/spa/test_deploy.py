@@ -101,6 +101,7 @@ def test_a_plugin_runs_there(pi: Pi, server: SpaServer) -> None:
     assert not pi.files()
 
 
+@pytest.mark.full
 def test_what_is_refused(pi: Pi, server: SpaServer, tmp_path: Path) -> None:
     run = ("spa", "run", "--device", "pi", "--server", f"ws://127.0.0.1:{server.port}", "-p", "x")
     said = pi.cli(*run, code=None).stderr
