@@ -1,6 +1,6 @@
 """What quantising by a text (GPTQ) is worth on tiny-plm: the tables of docs/lab/calibration.md.
 
-    python -m benchmarks.calibration [--windows 16] [--only mixtures|stock|kinds|bias]
+    python -m benchmarks.calibration [--windows 16] [--only embeddings|mixtures|stock|kinds|bias]
 
 Judged by the KL divergence from the f32 model on files of the standard library that trained nothing
 and chose nothing (as in benchmarks/quality.py). Two texts calibrate: the one that comes with
@@ -22,15 +22,18 @@ from benchmarks.divergence import CHECKPOINT, detokenised, held_out_windows
 from benchmarks.recipes import WINDOWS
 from benchmarks.refusal import three_lines
 from plm_edge.base.progress import NoProgress
-from plm_edge.converters.convert import convert
+from plm_edge.converters.convert import convert, open_embedding
+from plm_edge.converters.embed.outline import outline
+from plm_edge.converters.embed.spec import parse
 from plm_edge.converters.gptq import grids, solve
 from plm_edge.converters.plan.plm import TensorSpec
 from plm_edge.converters.tensors import Bytes, Floats
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.engine import library
 from plm_edge.engine.options import Options
-from plm_edge.quality import calibration_reading, evaluation, imatrix, text
+from plm_edge.quality import calibration_reading, embedding, evaluation, imatrix, text
 from plm_edge.quality.activations import Inputs
+from plm_edge.quality.embedding import Parts
 from plm_edge.quality.figures import Values
 from plm_edge.quality.products import InputProducts
 from plm_edge.quality.rounding import RoundingByText
@@ -44,6 +47,11 @@ ATTENTION = ("attn_q", "attn_kv_a_mqa", "attn_kv_b", "attn_output")
 DEFAULT = (*ATTENTION, "ffn_up")
 ALL = ("token_embd", *DEFAULT, "ffn_down")
 BITS = {"3": "q3_k", "4": "q4_k", "5": "q5_k", "6": "q6_k", "8": "q8_0"}
+FORMS = (
+    *("type=q6_k", "type=q5_k", "type=q4_k", "type=q3_k", "r1,type=q5_k", "r1,type=q4_k"),
+    *("split=8192:q6_k/q4_k", "split=8192:q5_k/q4_k", "split=8192:q5_k/q3_k"),
+    *("r1,split=8192:q6_k/q4_k", "r1,split=8192:q5_k/q4_k", "r1,split=8192:q5_k/q3_k"),
+)
 TODAY = "5465644"  # the edge layout's q4_k: embedding, q, kv_a, kv_b, out, up, down
 
 
@@ -52,11 +60,11 @@ class Rounding(RoundingByText):
 
     def __init__(self, words: str, kinds: Collection[str]) -> None:
         super().__init__(words, OPTIONS)
-        self._kinds = kinds
+        self._chosen = kinds
 
     def takes(self, spec: TensorSpec, type_: GGMLQuantizationType) -> bool:
         """See `converters.convert.Rounding`."""
-        return spec.name.split(".")[-2] in self._kinds and type_ in grids.TYPES
+        return spec.name.split(".")[-2] in self._chosen and type_ in grids.TYPES
 
 
 class Bench:
@@ -100,10 +108,31 @@ class Bench:
         convert(CHECKPOINT, recipe=recipe, imatrix=given, layout=layout, out=out, rounding=rounding)
         if rounding:
             rounding.forget()
+        return self.judged(out)
+
+    def judged(self, model: Path) -> str:
+        """The mean KL divergence of a file."""
         tokens: list[Values] = []
-        evaluation.evaluate(out, self._judges, self.f32, SETTINGS, tokens=tokens.append)
+        evaluation.evaluate(model, self._judges, self.f32, SETTINGS, tokens=tokens.append)
         kl = tokens[0][:, 2]
         return f"{kl.mean():.5f} ± {kl.std() / len(kl) ** 0.5:.5f}"
+
+    def calibrated(self) -> Path:
+        """A calibrated q4_k in the edge layout, but for its embedding."""
+        out = self._folder / "calibrated.gguf"
+        if not out.exists():
+            rounding = Rounding(self.texts["default"], DEFAULT)
+            convert(CHECKPOINT, quant="q4_k", out=out, rounding=rounding)
+            rounding.forget()
+        return out
+
+    def embedded(self, form: str, seen: Floats, *, rounded: bool) -> str:
+        """The same with its embedding in another form, by importance or rounded by the text."""
+        out = self._folder / "embedded.gguf"
+        by = {"products": seen} if rounded else {"weights": np.diag(seen).copy()}
+        with open_embedding(CHECKPOINT) as source:
+            embedding.embed(self.calibrated(), out, Parts(parse(form), source, **by))
+        return self.judged(out)
 
 
 def row(*cells: object) -> None:
@@ -239,7 +268,36 @@ def bias(bench: Bench) -> None:
             row(f"{kind}, {type_.name.lower()}", *(f"{v:.3f}" for v in np.mean(found, 0)[1:]))
 
 
-TABLES = {"mixtures": mixtures, "stock": stock, "kinds": kinds, "bias": bias}
+def embeddings(bench: Bench) -> None:
+    """The embedding of a calibrated q4_k in other forms; tiny-plm's split is at token 1024."""
+    heading("embedding", "MB of PLM-1.8B", "by importance", "rounded by the text")
+    row(
+        "q5_k, each weight by itself",
+        f"{_megabytes('type=q5_k'):.0f}",
+        "",
+        bench.judged(bench.calibrated()),
+    )
+    seen = embedding.products(bench.calibrated(), bench.texts["default"], OPTIONS)
+    for form in FORMS:
+        found = [
+            bench.embedded(form.replace("8192", "1024"), seen, rounded=rounded)
+            for rounded in (False, True)
+        ]
+        row(form, f"{_megabytes(form):.0f}", *found)
+
+
+def _megabytes(form: str) -> float:
+    made = outline(parse(form), (151_936, 2048), (Q.Q5_K, 0), True, None)
+    return made.size / 1e6
+
+
+TABLES = {
+    "embeddings": embeddings,
+    "mixtures": mixtures,
+    "stock": stock,
+    "kinds": kinds,
+    "bias": bias,
+}
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gguf import GGMLQuantizationType
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.converters.embed.spec import RankOne, Spec, TensorTrain, Train, fitting
+from plm_edge.converters.embed.spec import Quantised, Spec, TensorTrain, Train, fitting
 from plm_edge.converters.embed.store import Part
 from plm_edge.converters.keys import Keys, array, string, u32
 from plm_edge.converters.tensors import Floats
@@ -17,7 +17,11 @@ VERSION = 1  # of the form, which the engine knows (plm-embed.cpp)
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 TRAINS = "token_embd.tt.weight"
 U, V = "token_embd.r1.u", "token_embd.r1.v"
-LOW, HIGH = "token_embd.r1.low.weight", "token_embd.r1.high.weight"
+# by kind: of the tokens below the split, and of those from it on
+SPLITS = {
+    kind: (f"token_embd.{kind}.low.weight", f"token_embd.{kind}.high.weight")
+    for kind in ("r1", "split")
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Outline:
     """A plan.
 
     Attributes:
-        kind: tt or r1.
+        kind: tt, r1, split, or type.
         train: of a tt.
         parts: tensors of a row a token.
         head: the output matrix to be made of the parts; None: it stays, or is the parts.
@@ -50,8 +54,12 @@ class Outline:
     @property
     def size(self) -> int:
         """Bytes of the new tensors that stand for the embedding."""
-        pair = 4 * (self.tokens + self.width) if self.kind == "r1" else 0
-        return sum(part.size for part in self.parts) + pair
+        return sum(part.size for part in self.parts) + 4 * self.pair
+
+    @property
+    def pair(self) -> int:
+        """Values of a rank-1 part."""
+        return self.tokens + self.width if self.kind == "r1" else 0
 
     @property
     def growth(self) -> int:
@@ -62,15 +70,16 @@ class Outline:
     @property
     def ratio(self) -> float:
         """Values of the embedding for each value that is stored."""
-        pair = self.tokens + self.width if self.kind == "r1" else 0
-        stored = sum(len(part.tokens) * part.row for part in self.parts) + pair
+        stored = sum(len(part.tokens) * part.row for part in self.parts) + self.pair
         if self.train:
             stored = self.tokens * self.train.values
         return self.tokens * self.width / stored
 
     def keys(self) -> Keys:
         """Returns what the file says of it."""
-        keys = {EMBED_KEY + "version": u32(VERSION), EMBED_KEY + "kind": string(self.kind)}
+        keys: Keys = {}
+        if self.kind != "type":  # one that every program reads
+            keys = {EMBED_KEY + "version": u32(VERSION), EMBED_KEY + "kind": string(self.kind)}
         if self.train:
             keys[EMBED_KEY + "dims"] = array(self.train.dims)
             keys[EMBED_KEY + "ranks"] = array(self.train.ranks)
@@ -88,6 +97,7 @@ def outline(
     present: tuple[GGMLQuantizationType, int],
     tied: bool,
     weights: Floats | None,
+    factor: Floats | None = None,
 ) -> Outline:
     """Returns the plan for an embedding.
 
@@ -95,7 +105,9 @@ def outline(
         shape: (tokens, width).
         present: the type that the model's own embedding has, and its bytes.
         tied: whether it is the output matrix as well.
-        weights: [width] the importance of each column; r1 alone uses it.
+        weights: [width] the importance of each column; trains do not use it.
+        factor: [width, width] of what the output matrix is multiplied by (`gptq.solve.factor`):
+            rows are rounded by it.
 
     Raises:
         PlmEdgeError: there is none (code USAGE).
@@ -103,7 +115,7 @@ def outline(
     tokens, width = shape
     if isinstance(spec, TensorTrain):
         return _of_trains(spec, tokens, width, present, tied)
-    return _of_rests(spec, tokens, width, present[1], weights)
+    return _of_rows(spec, tokens, width, present[1], weights, factor)
 
 
 def _of_trains(
@@ -129,15 +141,20 @@ def _of_trains(
     return Outline("tt", train, (cores,), head, present[1], keeps, width, tokens)
 
 
-def _of_rests(
-    spec: RankOne, tokens: int, width: int, before: int, weights: Floats | None
+def _of_rows(
+    spec: Quantised,
+    tokens: int,
+    width: int,
+    before: int,
+    weights: Floats | None,
+    factor: Floats | None,
 ) -> Outline:
     low, high = spec.type, spec.high
     types = [low] if high is None else [low, high]
     fits = [fitting(type_, width) for type_ in types]
     swapped = tuple((a, b) for a, b in zip(types, fits, strict=True) if a != b)
     if spec.split is None:
-        parts = [Part(EMBEDDING, fits[0], range(tokens), width, weights)]
+        parts = [Part(EMBEDDING, fits[0], range(tokens), width, weights, factor)]
     else:
         if spec.split >= tokens:
             raise PlmEdgeError(
@@ -148,7 +165,7 @@ def _of_rests(
             )
         ranges = (range(spec.split), range(spec.split, tokens))
         parts = [
-            Part(name, type_, span, width, weights)
-            for name, type_, span in zip((LOW, HIGH), fits, ranges, strict=True)
+            Part(name, type_, span, width, weights, factor)
+            for name, type_, span in zip(SPLITS[spec.kind], fits, ranges, strict=True)
         ]
-    return Outline("r1", None, tuple(parts), None, before, False, width, tokens, swapped)
+    return Outline(spec.kind, None, tuple(parts), None, before, False, width, tokens, swapped)

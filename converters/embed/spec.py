@@ -2,6 +2,8 @@
 
 tt:ratio=2.0
 tt:dims=32x64,ranks=10,cores=f16|q8_0,head=keep|cores
+type=q4_k
+split=8192:q5_k/q3_k
 r1
 r1,type=q4_k
 r1,split=8192:q5_k/q3_k
@@ -25,7 +27,7 @@ FEWEST, MOST = 2, 11  # cores of a token
 CORES = {"f16": Q.F16, "q8_0": Q.Q8_0}
 HEADS = ("keep", "cores")
 RATIO = 2.0  # where neither a ratio nor ranks are given: what the papers call safe
-RESIDUALS = {
+TYPES = {
     name: GGMLQuantizationType[name.upper()]
     for name in ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q4_0", "iq4_nl", "q5_0", "q8_0")
 }
@@ -131,22 +133,31 @@ class TensorTrain:
 
 
 @dataclass(frozen=True)
-class RankOne:
-    """`r1`, as a person asked for it.
+class Quantised:
+    """`type`, `split` and `r1`, as a person asked for it: rows in types of ggml.
 
     Attributes:
-        type: of what the rank-1 part leaves over.
+        type: of the rows, or of what a rank-1 part leaves over of them.
         split: the first token of those whose rows have the type `high`; None: all have `type`.
         share: instead, the percentage of a text's tokens that shall be below the split.
+        pair: a rank-1 part is taken off first.
     """
 
     type: GGMLQuantizationType = Q.Q4_K
     split: int | None = None
     high: GGMLQuantizationType | None = None
     share: int | None = None
+    pair: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What it is called: r1, split, or type."""
+        if self.pair:
+            return "r1"
+        return "type" if self.high is None else "split"
 
 
-Spec = TensorTrain | RankOne
+Spec = TensorTrain | Quantised
 
 
 def parse(text: str) -> Spec:
@@ -156,6 +167,8 @@ def parse(text: str) -> Spec:
         PlmEdgeError: it cannot be (code USAGE).
     """
     kind, rest = [*re.split("[:,]", text.strip(), maxsplit=1), ""][:2]
+    if "=" in kind:
+        kind, rest = "", text.strip()
     options: dict[str, str] = {}
     for part in filter(None, rest.split(",")):
         name, equals, value = part.partition("=")
@@ -164,9 +177,9 @@ def parse(text: str) -> Spec:
         options[name] = value
     if kind == "tt":
         return _tensor_train(text, options)
-    if kind == "r1":
-        return _rank_one(text, options)
-    raise _wrong(text, f"{kind!r} is neither tt nor r1")
+    if kind == "r1" or (not kind and options):
+        return _quantised(text, options, pair=kind == "r1")
+    raise _wrong(text, f"{kind!r} is none of type=…, split=…, r1 and tt")
 
 
 def fitting(type_: GGMLQuantizationType, width: int) -> GGMLQuantizationType:
@@ -211,10 +224,11 @@ def _tensor_train(text: str, options: dict[str, str]) -> TensorTrain:
     )
 
 
-def _rank_one(text: str, options: dict[str, str]) -> RankOne:
+def _quantised(text: str, options: dict[str, str], *, pair: bool) -> Quantised:
     _known(text, options, ("type", "split"))
     if "split" not in options:
-        return RankOne(_one_of(text, "type", options.get("type", "q4_k"), RESIDUALS))
+        type_ = _one_of(text, "type", options.get("type", "q4_k"), TYPES)
+        return Quantised(type_, pair=pair)
     if "type" in options:
         raise _wrong(text, "split names the types of both parts; leave type out")
     match = re.fullmatch(r"(\d+)(%?):(\w+)/(\w+)", options["split"])
@@ -222,9 +236,10 @@ def _rank_one(text: str, options: dict[str, str]) -> RankOne:
         raise _wrong(
             text, "split should be TOKEN:TYPE/TYPE or SHARE%:TYPE/TYPE, as in split=8192:q5_k/q3_k"
         )
-    low, high = (_one_of(text, "split", name, RESIDUALS) for name in match.groups()[2:])
+    low, high = (_one_of(text, "split", name, TYPES) for name in match.groups()[2:])
     at = int(match[1])
-    return RankOne(low, None, high, at) if match[2] else RankOne(low, at, high)
+    split, share = (None, at) if match[2] else (at, None)
+    return Quantised(low, split, high, share, pair)
 
 
 def _known(text: str, options: dict[str, str], names: tuple[str, ...]) -> None:

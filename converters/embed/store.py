@@ -24,12 +24,14 @@ from plm_edge.base.progress import Progress
 from plm_edge.converters.embed.rank_one import Pair
 from plm_edge.converters.embed.spec import Train
 from plm_edge.converters.embed.tensor_train import decompose, rebuild
+from plm_edge.converters.gptq import grids, solve
 from plm_edge.converters.tensors import Bytes, Floats, Rows
 from plm_edge.converters.write.amend import NewTensor
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.rows import floats
 
 ROWS = 256  # computed at once by one thread
+_ROUNDED = 1024  # of rows that are rounded by a text
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Part:
         tokens: whose rows it has.
         row: values of a row.
         weights: [row] the importance of each column, or None.
+        factor: [row, row] by which rows are rounded (`gptq.solve`) if the type has a grid, or None.
     """
 
     name: str
@@ -47,6 +50,12 @@ class Part:
     tokens: range
     row: int
     weights: Floats | None = None
+    factor: Floats | None = None
+
+    @property
+    def rounded(self) -> bool:
+        """Whether rows are rounded by a text."""
+        return self.factor is not None and self.type in grids.TYPES
 
     @property
     def size(self) -> int:
@@ -83,6 +92,20 @@ class Trains:
         """See `Form`."""
         del first
         return rebuild(stored, self.train)
+
+
+class Plain:
+    """A `Form`: the rows themselves."""
+
+    def apart(self, rows: Floats, first: int) -> Floats:
+        """See `Form`."""
+        del first
+        return rows
+
+    def together(self, stored: Floats, first: int) -> Floats:
+        """See `Form`."""
+        del first
+        return stored
 
 
 class Rests:
@@ -156,13 +179,14 @@ def store(
     over = of = 0.0
     with ThreadPoolExecutor(workers, "embed") as pool:
         for part in parts:
+            step = _ROUNDED if part.rounded else ROWS
 
-            def work(first: int, part: Part = part) -> _Block:
-                count = min(ROWS, part.tokens.stop - first)
+            def work(first: int, part: Part = part, step: int = step) -> _Block:
+                count = min(step, part.tokens.stop - first)
                 return _block(source, form, part, first, count, quantizer, head)
 
             spool = _Spool(folder)
-            starts = range(part.tokens.start, part.tokens.stop, ROWS)
+            starts = range(part.tokens.start, part.tokens.stop, step)
             for block in _in_order(pool, work, starts, 3 * workers):
                 spool.append(block.data)
                 if head_file and block.head is not None:
@@ -204,8 +228,15 @@ def _encode(part: Part, values: Floats, quantizer: Quantizer) -> Bytes:
     Raises:
         PlmEdgeError: a block of it is no finite number.
     """
-    data = np.empty(part.size // len(part.tokens) * len(values), np.uint8)
     whole = np.ascontiguousarray(values)
+    if part.factor is not None and part.rounded:
+        blocks = np.ascontiguousarray(
+            solve.quantise(whole, part.factor, part.type, quantizer)
+        ).reshape(-1)
+        if not quantizer.is_finite(part.type, blocks):
+            raise _no_number(part.name, 0)
+        return blocks
+    data = np.empty(part.size // len(part.tokens) * len(values), np.uint8)
     if not quantizer.encode(part.type, whole, part.row, data, part.weights):
         raise _no_number(part.name, 0)
     return data

@@ -42,6 +42,25 @@ def _ones(bits: Bytes) -> Bytes:
     return packed
 
 
+def _halves(codes: Bytes) -> Bytes:
+    """16 bytes a block: the lower four bits of its first 16 values, and those of the others."""
+    packed: Bytes = (codes[:, :16] & _FOUR_BITS) | (codes[:, 16:] & _FOUR_BITS) << _FOUR
+    return packed
+
+
+def _q4_0(raw: Bytes, codes: Bytes) -> None:
+    raw[:, 2:] = _halves(codes)
+
+
+def _q5_0(raw: Bytes, codes: Bytes) -> None:
+    raw[:, 2:6] = np.packbits(codes >> _FOUR, axis=1, bitorder="little")
+    raw[:, 6:] = _halves(codes)
+
+
+def _q2_k(raw: Bytes, codes: Bytes) -> None:
+    raw[:, 16:80] = _twos(codes)
+
+
 def _q3_k(raw: Bytes, codes: Bytes) -> None:
     raw[:, :32], raw[:, 32:96] = _ones(codes >> _TWO), _twos(codes)
 
@@ -72,6 +91,9 @@ class _Form:
 
 
 _FORMS = {
+    Q.Q4_0: _Form(0, 15, _q4_0),
+    Q.Q5_0: _Form(0, 31, _q5_0),
+    Q.Q2_K: _Form(0, 3, _q2_k),
     Q.Q3_K: _Form(0, 7, _q3_k),
     Q.Q4_K: _Form(0, 15, _q4_k),
     Q.Q5_K: _Form(0, 31, _q5_k),

@@ -20,19 +20,23 @@ Doubles = NDArray[np.float64]
 # A share of H's mean diagonal is added to it: of directions that the text hardly has, some thousand
 # tokens say too little.
 DAMPING = 0.01
+# A row of the embedding is a token's vector at the input, too, where all columns count alike
+# (docs/lab/calibration.md).
+OF_EMBEDDING = 0.1
 BLOCK = 256  # columns whose scales are found together: a block of the K-quants
 _STRIP = 32  # columns that are made up for one by one; the others by products of matrices
 
 
-def factor(hessian: Floats) -> Floats:
+def factor(hessian: Floats, damping: float = DAMPING) -> Floats:
     """Returns U, upper triangular, with (H + damping)^-1 = U^T U.
 
     Args:
         hessian: H, [n, n].
+        damping: see `DAMPING`.
     """
     h = hessian.astype(np.float64)
     mean = float(np.trace(h)) / len(h)
-    h[np.diag_indices_from(h)] += max(DAMPING * mean, 1e-12)
+    h[np.diag_indices_from(h)] += max(damping * mean, 1e-12)
     # H = R R^T with R upper triangular: the factor of H turned round, turned round
     upper = np.linalg.cholesky(h[::-1, ::-1])[::-1, ::-1].astype(np.float64, copy=False)
     return _inverse(upper).astype(np.float32)
@@ -69,16 +73,20 @@ def quantise(matrix: Floats, u: Floats, type_: GGMLQuantizationType, quantizer: 
         end = start + block
         now = left[start:end]
         grid = grids.find(type_, np.ascontiguousarray(now.T), costs[start:end], quantizer)
-        codes, errors = _round(now, grid, u[start:end, start:end])
+        codes, errors = round_block(now, grid, u[start:end, start:end])
         grid.take(np.ascontiguousarray(codes.T))
         made.append(grid.raw)
         left[end:] -= u[start:end, end:].T @ errors
     return np.concatenate(made, axis=1)
 
 
-def _round(left: Floats, grid: grids.Grid, u: Floats) -> tuple[Bytes, Floats]:
-    """Rounds the columns of a block; returns codes and e_j / U_jj, [columns, rows] both. `left`,
-    [columns, rows], is used up."""
+def round_block(left: Floats, grid: grids.Grid, u: Floats) -> tuple[Bytes, Floats]:
+    """Round the columns of a block, whose grid is known; returns codes and e_j / U_jj, [columns,
+    rows] both.
+
+    Args:
+        left: the block, [columns, rows]; it is used up.
+    """
     zero, step = np.ascontiguousarray(grid.zero.T), np.ascontiguousarray(grid.step.T)
     per_step = np.divide(1, step, out=np.zeros_like(step), where=step != 0)
     codes, errors = np.empty(left.shape, np.uint8), np.empty_like(left)

@@ -57,8 +57,14 @@ def goes_on(words: str | None) -> Iterator[None]:
         raise
 
 
-def rounding(words: str, threads: int | None, display: Progress) -> RoundingByText:
-    """Returns how the matrices of a model are quantised by a text, shown on `display`."""
+def rounding(
+    words: str, threads: int | None, display: Progress, *, embedding: bool
+) -> RoundingByText:
+    """Returns how the matrices of a model are quantised by a text, shown on `display`.
+
+    Args:
+        embedding: its embedding, too.
+    """
     from plm_edge.cli.bar import Bar
     from plm_edge.engine.options import Options
     from plm_edge.quality.rounding import RoundingByText, Watchers
@@ -68,7 +74,8 @@ def rounding(words: str, threads: int | None, display: Progress) -> RoundingByTe
         Bar(display, "reading chunks of text"),
         Bar(display, "rounding rows"),
     )
-    return RoundingByText(words, Options(kv="f32", threads=threads), watchers)
+    options = Options(kv="f32", threads=threads)
+    return RoundingByText(words, options, watchers, embedding=embedding)
 
 
 def run(model: Path, words: str, out: Path, threads: int | None) -> Calibrated:

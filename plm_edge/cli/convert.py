@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,9 +64,9 @@ def convert(
         str | None,
         typer.Option(
             metavar="FORM",
-            help="Store the token embedding in parts (docs/embeddings.md): r1, "
-            "r1,split=8192:q5_k/q3_k, tt:ratio=2.0, or tt:dims=32x64,ranks=10,cores=q8_0. Of a "
-            "GGUF, of any model, nothing else changes.",
+            help="Store the token embedding in another way (docs/embeddings.md): type=q4_k, "
+            "split=8192:q5_k/q3_k, r1, r1,split=8192:q5_k/q3_k, tt:ratio=2.0, or "
+            "tt:dims=32x64,ranks=10,cores=q8_0. Of a GGUF, of any model, nothing else changes.",
         ),
     ] = None,
     layout: Annotated[
@@ -116,20 +117,25 @@ def convert(
         )
     thread_count(threads)  # what cannot be is said before anything is done
     form = check_layout(layout)
-    spec = None if embed is None else embedding.read(embed, calibrate)
+    spec = None if embed is None else embedding.read(embed)
     words = None if calibrate is None else calibration.read(calibrate)
     plain = quant is None and recipe is None
     # a PLM in the other layout is a conversion of all matrices
     stays = form == "edge" or _is_of_others(checkpoint)
     if spec is not None and plain and is_gguf(checkpoint) and stays:
-        _embed_only(checkpoint, spec, imatrix, words, out, threads, json=json)
+        wish = _Wish(spec, None, imatrix, words, form == "edge", threads)
+        _embed_only(checkpoint, wish, embedding.kind(spec), out, json=json)
         return
     if words is not None and plain and imatrix is None and _is_of_others(checkpoint):
         _calibrate_only(checkpoint, words, out, threads, json=json)
         return
     with embedding.rows(checkpoint, revision, spec) as rows:
         with calibration.goes_on(words), console.progress(in_bytes=words is None) as display:
-            rounding = None if words is None else calibration.rounding(words, threads, display)
+            rounding = (
+                None
+                if words is None
+                else calibration.rounding(words, threads, display, embedding=spec is None)
+            )
             report = run(
                 checkpoint,
                 quant=quant,
@@ -157,9 +163,10 @@ def convert(
         if rounding is not None:
             calibration.show_rounding(rounding.matrices, report.layout)
         # Other programs, which the stock layout is for, know no coarse form.
-        further = None if report.layout == "stock" else words
+        coarse = report.layout != "stock"
         try:
-            made = _further(report.out, report.out, spec, rows, imatrix, further, threads)
+            further = _Wish(spec, rows, imatrix, words, coarse, threads)
+            made = further.run(report.out, report.out)
         except BaseException:
             console.note(f"{report.out} is written, and no more was done to it")
             raise
@@ -196,39 +203,54 @@ class _Further:
             calibration.show(self.calibrated)
 
 
-def _further(
-    model: Path,
-    target: Path,
-    spec: Spec | None,
-    rows: Rows | None,
-    imatrix: Path | None,
-    words: str | None,
-    threads: int | None,
-) -> _Further:
-    embedded = spec and embedding.run(model, spec, target, rows, imatrix, threads)
-    ready = target if embedded else model
-    return _Further(
-        embedded or None,
-        None if words is None else calibration.run(ready, words, target, threads),
-    )
+@dataclass(frozen=True)
+class _Wish:
+    """What is to be done to a file that is there.
+
+    Attributes:
+        spec: of `--embed`.
+        rows: the embedding of the checkpoint, where there is one.
+        words: of `--calibrate`.
+        coarse: the output matrix gets a coarse form by them.
+    """
+
+    spec: Spec | None
+    rows: Rows | None
+    imatrix: Path | None
+    words: str | None
+    coarse: bool
+    threads: int | None
+
+    def run(self, model: Path, target: Path) -> _Further:
+        """Do it; the target stays what it is until all is done."""
+        words = self.words if self.coarse else None
+        if self.spec is None or words is None:
+            return _Further(self._embed(model, target), self._calibrate(model, target, words))
+        with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=".embed-") as folder:
+            beside = Path(folder) / target.name
+            embedded = self._embed(model, beside)
+            calibrated = self._calibrate(beside, target, words)
+        assert embedded is not None
+        assert calibrated is not None
+        return _Further(replace(embedded, out=target, size=calibrated.size), calibrated)
+
+    def _embed(self, model: Path, target: Path) -> Embedded | None:
+        if self.spec is None:
+            return None
+        given = self.rows, self.imatrix, self.words
+        return embedding.run(model, self.spec, target, *given, self.threads)
+
+    def _calibrate(self, model: Path, target: Path, words: str | None) -> Calibrated | None:
+        return None if words is None else calibration.run(model, words, target, self.threads)
 
 
-def _embed_only(
-    model: Path,
-    spec: Spec,
-    imatrix: Path | None,
-    words: str | None,
-    out: Path | None,
-    threads: int | None,
-    *,
-    json: bool,
-) -> None:
+def _embed_only(model: Path, wish: _Wish, kind: str, out: Path | None, *, json: bool) -> None:
     from plm_edge.converters.convert import check_is_other
 
-    target = out or Path(f"{model.stem}-{embedding.kind(spec)}.gguf")
+    target = out or Path(f"{model.stem}-{kind}.gguf")
     check_is_other(target, model)
     calibration.check_place(target)
-    made = _further(model, target, spec, None, imatrix, words, threads)
+    made = wish.run(model, target)
     with contextlib.suppress(OSError):
         registry.add_model(target, model.absolute(), "")
     if json:

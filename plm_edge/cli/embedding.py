@@ -4,44 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plm_edge.base import console
-from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import calibration
 
 if TYPE_CHECKING:
     from plm_edge.converters.embed.outline import Outline
     from plm_edge.converters.embed.spec import Spec
     from plm_edge.converters.tensors import Floats, Rows
-    from plm_edge.quality.embedding import Embedded
+    from plm_edge.model.gguf_file import GGUFFile
+    from plm_edge.quality.embedding import Embedded, Parts
 
 
-def read(chosen: str, calibrate: str | None) -> Spec:
+def read(chosen: str) -> Spec:
     """Returns what `--embed` asks for.
 
     Raises:
-        PlmEdgeError: it cannot be, or not together with `--calibrate`.
+        PlmEdgeError: it cannot be.
     """
-    from plm_edge.converters.embed.spec import RankOne, parse
+    from plm_edge.converters.embed.spec import parse
 
-    spec = parse(chosen)
-    if calibrate is not None and isinstance(spec, RankOne):
-        raise PlmEdgeError(
-            "--embed r1 and --calibrate do not go together",
-            "the output matrix would be in two parts, and a coarse form is of one matrix",
-            "leave one of them out, or take --embed tt",
-            ExitCode.USAGE,
-        )
-    return spec
+    return parse(chosen)
 
 
 def kind(spec: Spec) -> str:
-    """Returns tt or r1."""
-    from plm_edge.converters.embed.spec import RankOne
+    """Returns tt, r1, split or type."""
+    from plm_edge.converters.embed.spec import Quantised
 
-    return "r1" if isinstance(spec, RankOne) else "tt"
+    return spec.kind if isinstance(spec, Quantised) else "tt"
 
 
 @contextmanager
@@ -71,24 +64,27 @@ def run(
     out: Path,
     source: Rows | None,
     imatrix: Path | None,
+    words: str | None,
     threads: int | None,
 ) -> Embedded:
     """Take the embedding of a GGUF apart, say first what comes of it, and how far it is.
+
+    Args:
+        words: the text that rows are rounded by; None: a text of ours says which columns count.
 
     Raises:
         PlmEdgeError: it cannot be made, read or written.
         KeyboardInterrupt: the person said so.
     """
     from plm_edge.cli.bar import Bar
-    from plm_edge.quality.embedding import Parts, embed
+    from plm_edge.quality.embedding import embed
 
-    spec = _measured(model, spec)
-    weights = _weights(model, spec, imatrix, threads)
+    parts = replace(_seen(model, _measured(model, spec), imatrix, words, threads), source=source)
     with console.progress(in_bytes=False) as counts:
         return embed(
             model,
             out,
-            Parts(spec, source, weights, threads),
+            parts,
             _tell,
             Bar(counts, "taking embeddings apart"),
             Bar(counts, "writing bytes"),
@@ -98,49 +94,59 @@ def run(
 
 def _measured(model: Path, spec: Spec) -> Spec:
     """With a split by a share of a text's tokens where the text puts it."""
-    from plm_edge.converters.embed.spec import RankOne
+    from plm_edge.converters.embed.spec import Quantised
     from plm_edge.quality import embedding, text
 
-    if not isinstance(spec, RankOne) or spec.share is None:
+    if not isinstance(spec, Quantised) or spec.share is None:
         return spec
     return embedding.measured(model, spec, text.for_calibration())
 
 
-def _weights(model: Path, spec: Spec, imatrix: Path | None, threads: int | None) -> Floats | None:
-    """The importance of the columns of an output matrix that is to be quantised."""
+def _seen(
+    model: Path, spec: Spec, imatrix: Path | None, words: str | None, threads: int | None
+) -> Parts:
+    """With what counts in an output matrix that is to be quantised."""
     from plm_edge.cli.bar import Bar
-    from plm_edge.converters.embed.outline import EMBEDDING, OUTPUT
-    from plm_edge.converters.embed.spec import RankOne
-    from plm_edge.converters.plan.imatrix import read_imatrix
+    from plm_edge.converters.embed.spec import Quantised
     from plm_edge.engine.interrupt import Interrupt
     from plm_edge.engine.options import Options
     from plm_edge.model import gguf_file
     from plm_edge.quality import embedding, text
 
     content = gguf_file.read(model)
-    embedding.plan(content, spec)  # what cannot be is said before a text is read
-    if not isinstance(spec, RankOne) or not embedding.is_tied(content):
-        return None
-    if imatrix is not None:
-        matrix = read_imatrix(imatrix)
-        width = next(t.shape[0] for t in content.tensors if t.name == EMBEDDING)
-        found = matrix.weights(EMBEDDING, width)
-        if found is None:
-            found = matrix.weights(OUTPUT, width)
+    parts = embedding.Parts(spec, workers=threads)
+    embedding.plan(content, parts)  # what cannot be is said before a text is read
+    if not isinstance(spec, Quantised) or not embedding.is_tied(content):
+        return parts
+    if words is None and imatrix is not None:
+        found = _in(imatrix, content)
         if found is not None:
-            return found
+            return replace(parts, weights=found)
+    chosen = text.for_calibration() if words is None else words
+    counting = console.progress(in_bytes=False)
+    with calibration.goes_on(chosen), Interrupt() as stop, counting as counts:
+        bar = Bar(counts, "reading chunks of text")
+        options = Options(kv="f32", threads=threads, stop=stop)
+        if words is None:
+            return replace(parts, weights=embedding.importance(model, chosen, options, bar))
+        return replace(parts, products=embedding.products(model, chosen, options, bar))
+
+
+def _in(imatrix: Path, content: GGUFFile) -> Floats | None:
+    """The importance of the columns of a tied embedding in a matrix that a person gave."""
+    from plm_edge.converters.embed.outline import EMBEDDING, OUTPUT
+    from plm_edge.converters.plan.imatrix import read_imatrix
+
+    matrix = read_imatrix(imatrix)
+    width = next(t.shape[0] for t in content.tensors if t.name == EMBEDDING)
+    found = matrix.weights(EMBEDDING, width)
+    if found is None:
+        found = matrix.weights(OUTPUT, width)
+    if found is None:
         console.warn(
             f"{imatrix} has no entry for {EMBEDDING} (llama-imatrix leaves it out); collecting one"
         )
-    words = text.for_calibration()
-    counting = console.progress(in_bytes=False)
-    with calibration.goes_on(words), Interrupt() as stop, counting as counts:
-        return embedding.importance(
-            model,
-            words,
-            Options(kv="f32", threads=threads, stop=stop),
-            Bar(counts, "reading chunks of text"),
-        )
+    return found
 
 
 def _tell(made: Outline) -> None:
@@ -169,9 +175,9 @@ def describe(made: Outline) -> str:
     if made.train:
         dims, ranks = ("x".join(map(str, n)) for n in (made.train.dims, made.train.ranks))
         return f"tensor trains of {dims} values with ranks {ranks}"
-    if len(made.parts) > 1:
-        return f"rank 1 and what it leaves over, apart from token {made.parts[1].tokens.start:,} on"
-    return "rank 1 and what it leaves over"
+    at = f", apart from token {made.parts[-1].tokens.start:,} on" if len(made.parts) > 1 else ""
+    rounded = ", rounded by the text" if any(part.rounded for part in made.parts) else ""
+    return ("rank 1 and what it leaves over" if made.kind == "r1" else "rows") + at + rounded
 
 
 def show(made: Embedded) -> None:
@@ -184,7 +190,8 @@ def show(made: Embedded) -> None:
         }
     )
     console.note(f"what it changes: plm-edge eval {made.out} --reference MODEL")
-    console.note("other programs based on llama.cpp cannot read such a file")
+    if made.outline.kind != "type":
+        console.note("other programs based on llama.cpp cannot read such a file")
 
 
 def as_dict(made: Embedded) -> dict[str, Any]:
@@ -195,6 +202,7 @@ def as_dict(made: Embedded) -> dict[str, Any]:
         "dims": list(outline.train.dims) if outline.train else None,
         "ranks": list(outline.train.ranks) if outline.train else None,
         "types": [part.type.name.lower() for part in outline.parts],
+        "rounded": any(part.rounded for part in outline.parts),
         "element_ratio": outline.ratio,
         "embedding_bytes_before": outline.before,
         "embedding_bytes": outline.size,

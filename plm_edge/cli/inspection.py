@@ -12,6 +12,7 @@ from plm_edge.cli import options
 
 _EMBEDDINGS = {
     "tt": "tensor trains (convert --embed tt)",
+    "split": "rows of two types (convert --embed split)",
     "r1": "rank 1 and what it leaves over (convert --embed r1)",
 }
 LONGEST_VALUE = 90  # characters of a key's value

@@ -21,7 +21,7 @@ MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 _EPSILONS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
 _MULTIPLIED = re.compile(
-    r"(token_embd(\.tt|\.r1\.(low|high))?|output|output_norm|blk\.\d+\.(attn_\w+|ffn_(norm|up|down|gate)))\.weight$"
+    r"(token_embd(\.tt|\.(r1|split)\.(low|high))?|output|output_norm|blk\.\d+\.(attn_\w+|ffn_(norm|up|down|gate)))\.weight$"
 )
 _NORM_TYPES = ("f32", "f16", "bf16")
 _MATRIX_TYPES = (

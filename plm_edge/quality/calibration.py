@@ -14,47 +14,68 @@ import numpy as np
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress, Progress
-from plm_edge.converters.head import form, states
+from plm_edge.converters.embed.outline import EMBEDDING, OUTPUT, SPLITS
+from plm_edge.converters.embed.whole import Whole
+from plm_edge.converters.head import form
 from plm_edge.converters.head.states import States
+from plm_edge.converters.head.states import Sums as Moments
 from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.tensors import Floats
 from plm_edge.converters.write import amend
 from plm_edge.converters.write.quantize import Quantizer
-from plm_edge.converters.write.rows import floats
 from plm_edge.engine import library
 from plm_edge.engine.options import Options
-from plm_edge.model.description import describe
 from plm_edge.model.gguf_file import COARSE
 from plm_edge.quality import calibration_reading
 from plm_edge.quality.activations import Inputs
 from plm_edge.quality.sums import State, Sums
 
-_MATRICES = ("output.weight", "token_embd.weight")  # its own, or the embedding
+# its own, or the embedding, of whose two parts both are multiplied by the same
+_MATRICES = (OUTPUT, EMBEDDING, *(low for low, _ in SPLITS.values()))
 
 
 class HiddenStates(Sums):
-    """Moments of what the output matrix is multiplied by."""
+    """Moments of what the output matrix is multiplied by.
+
+    Attributes:
+        sums: what came so far; None where nothing did.
+    """
 
     what = "states"
 
     def __init__(self, model: Path) -> None:
         super().__init__(model)
-        self._sums: states.Sums | None = None
+        self.sums: Moments | None = None
 
     def states(self) -> States:
-        """Returns what was collected; call it once a text was read."""
-        assert self._sums is not None
-        return self._sums.states()
+        """Returns what was collected, once a text was read.
+
+        Raises:
+            PlmEdgeError: nothing was.
+        """
+        return self.collected().states()
+
+    def collected(self) -> Moments:
+        """Returns the sums, once a text was read.
+
+        Raises:
+            PlmEdgeError: the model multiplied by no output matrix.
+        """
+        if self.sums is None:
+            raise no_output(self._model)
+        return self.sums
 
     def state(self) -> State:
         """See `Sums`."""
-        assert self._sums is not None
-        tokens = np.array(self._sums.tokens)
-        return {"tokens": tokens, "sum": self._sums.sum, "products": self._sums.products}
+        if self.sums is None:
+            return {}
+        tokens = np.array(self.sums.tokens)
+        return {"tokens": tokens, "sum": self.sums.sum, "products": self.sums.products}
 
     def restore(self, state: State) -> None:
         """See `Sums`."""
-        self._sums = states.Sums(int(state["tokens"]), state["sum"], state["products"])
+        if state:
+            self.sums = Moments(int(state["tokens"]), state["sum"], state["products"])
 
     def wants_input(self, weight: str) -> bool:
         """See `Activations`."""
@@ -72,9 +93,9 @@ class HiddenStates(Sums):
                 "its input has values that are infinite or no numbers",
                 "calibrate a model that was made from a sound checkpoint",
             )
-        if self._sums is None:
-            self._sums = states.Sums.none(inputs.shape[1])
-        self._sums.add(inputs)
+        if self.sums is None:
+            self.sums = Moments.none(inputs.shape[1])
+        self.sums.add(inputs)
 
 
 @dataclass(frozen=True)
@@ -124,13 +145,14 @@ def calibrate(
     chosen = options or Options(kv="f32")
     chunks = calibration_reading.read(model, words, chosen, seen, reading or NoProgress())
     with gguf_source.open_tensors(model) as (content, tensors):
-        matrix = next(tensors[name] for name in _MATRICES if name in tensors)
-        rows = matrix.shape[0]
+        matrix = Whole((tensors[OUTPUT],)) if OUTPUT in tensors else Whole.of(tensors)
+        assert matrix is not None
+        rows = matrix.tokens
         quantizer = Quantizer(library.load().ggml)
 
         def blocks() -> Iterator[Floats]:
             for first in range(0, rows, form.ROWS):
-                yield floats(matrix, first, min(form.ROWS, rows - first), quantizer)
+                yield matrix.rows(first, min(form.ROWS, rows - first), quantizer)
 
         coarse = form.make(blocks, rows, seen.states(), making or NoProgress())
         kept_tensors = [t for name, t in tensors.items() if not name.startswith(COARSE)]
@@ -150,7 +172,7 @@ def calibrate(
         len(chunks) * chunks.n_ctx,
         seen.resumed,
         coarse.deviation,
-        stored[matrix.name],
+        sum(stored[table.name] for table in matrix.tables),
         sum(t.data.nbytes for t in coarse.tensors),
         size,
     )
@@ -159,20 +181,18 @@ def calibrate(
 def _check(model: Path) -> None:
     """
     Raises:
-        PlmEdgeError: the file is one of several, or has no output matrix, or has it in parts, which
-            a coarse form does not go with.
+        PlmEdgeError: the file is one of several, or has no output matrix.
     """
-    with gguf_source.open_tensors(model) as (content, tensors):
-        said = describe(content)
-    if not any(name in tensors for name in _MATRICES) and not said.embedding:
-        raise PlmEdgeError(
-            f"{model.name} cannot be calibrated",
-            "it has no output matrix, of which a coarse form would be made",
-            "use a model that writes text",
-        )
-    if said.embedding == "r1" and _MATRICES[0] not in tensors:
-        raise PlmEdgeError(
-            f"{model.name} cannot be calibrated",
-            "its output matrix is in two parts (--embed r1), and a coarse form is of one matrix",
-            "calibrate the model without --embed r1, or use it as it is",
-        )
+    with gguf_source.open_tensors(model) as (_, tensors):
+        if OUTPUT in tensors or Whole.of(tensors):
+            return
+    raise no_output(model)
+
+
+def no_output(model: Path) -> PlmEdgeError:
+    """Returns the error of a model that computes no logits."""
+    return PlmEdgeError(
+        f"{model.name} has no output matrix",
+        "what counts in its rows is told by what they are multiplied by, while a text is read",
+        "use a model that writes text",
+    )

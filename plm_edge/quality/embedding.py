@@ -19,8 +19,9 @@ from plm_edge.converters.convert import thread_count
 from plm_edge.converters.embed import outline as outlines
 from plm_edge.converters.embed.outline import EMBEDDING, OUTPUT, Outline
 from plm_edge.converters.embed.rank_one import Pair
-from plm_edge.converters.embed.spec import RankOne, Spec
-from plm_edge.converters.embed.store import Form, Rests, Trains, store
+from plm_edge.converters.embed.spec import Quantised, Spec
+from plm_edge.converters.embed.store import Form, Plain, Rests, Trains, store
+from plm_edge.converters.gptq import solve
 from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.sources.gguf_source import GgufTensor
 from plm_edge.converters.tensors import Floats, Renamed, Rows, Tensor
@@ -33,6 +34,8 @@ from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.model.description import EMBED_KEY, describe
 from plm_edge.model.gguf_file import COARSE, GGUFFile
+from plm_edge.quality import calibration_reading
+from plm_edge.quality.calibration import HiddenStates, no_output
 from plm_edge.quality.imatrix import Statistics
 from plm_edge.quality.sums import Reading
 
@@ -42,12 +45,26 @@ _ROWS = 2048  # of a pass that only sums
 
 @dataclass(frozen=True)
 class Parts:
-    """What is to be done, and how; see `embed`."""
+    """What is to be done, and how; see `embed`.
+
+    Attributes:
+        source: the rows to take apart, where they are known better than the file has them.
+        weights: [width] the importance of columns.
+        products: [width, width] sums of h h^T over what the output matrix is multiplied by: rows
+            are rounded by them (`converters.gptq`); `weights` are then left aside.
+        workers: threads.
+    """
 
     spec: Spec
     source: Rows | None = None
     weights: Floats | None = None
+    products: Floats | None = None
     workers: int | None = None
+
+    @property
+    def importance(self) -> Floats | None:
+        """The importance of columns, wherever it is from."""
+        return self.weights if self.products is None else np.diag(self.products).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -90,17 +107,28 @@ def importance(
     seen.read(words, Reading(N_CTX, None, options, progress or NoProgress()))
     seen.kept.forget()
     if not seen.entries:
-        raise PlmEdgeError(
-            f"{model.name} multiplies by no output matrix",
-            "the importance of its columns is of what the matrix is multiplied by",
-            "use a model that writes text, or --embed tt",
-        )
+        raise no_output(model)
     [entry] = seen.entries.values()
     found: Floats = (entry.sums / entry.tokens).astype(np.float32)
     return found
 
 
-def measured(model: Path, spec: RankOne, words: str) -> RankOne:
+def products(model: Path, words: str, options: Options, progress: Progress | None = None) -> Floats:
+    """Returns the sum of h h^T, [width, width], over what a model's output matrix is multiplied by,
+    h, while it reads a text.
+
+    Raises:
+        PlmEdgeError: it cannot be computed, or the text is too short.
+        KeyboardInterrupt: `options.stop` said so; the same again goes on.
+    """
+    seen = HiddenStates(model)
+    calibration_reading.read(model, words, options, seen, progress or NoProgress())
+    seen.kept.forget()
+    found: Floats = seen.collected().products.astype(np.float32)
+    return found
+
+
+def measured(model: Path, spec: Quantised, words: str) -> Quantised:
     """Returns what was asked for, with its split where the tokens of a text put it: the smallest
     multiple of 256 below which its share of them is.
 
@@ -122,7 +150,7 @@ def is_tied(content: GGUFFile) -> bool:
     return all(tensor.name != OUTPUT for tensor in content.tensors)
 
 
-def plan(content: GGUFFile, spec: Spec, weights: Floats | None = None) -> Outline:
+def plan(content: GGUFFile, parts: Parts) -> Outline:
     """Returns what would be made of a GGUF.
 
     Raises:
@@ -138,8 +166,10 @@ def plan(content: GGUFFile, spec: Spec, weights: Floats | None = None) -> Outlin
         raise _unfit(content.path, f"{EMBEDDING} is no matrix", "get the file again")
     width, tokens = entry.shape
     type_ = GGMLQuantizationType[entry.type.upper()]
+    factor = None if parts.products is None else solve.factor(parts.products, solve.OF_EMBEDDING)
     made = outlines.outline(
-        spec, (tokens, width), (type_, entry.n_bytes), is_tied(content), weights
+        *(parts.spec, (tokens, width), (type_, entry.n_bytes), is_tied(content)),
+        *(parts.importance, factor),
     )
     coarse = any(name.startswith(COARSE) for name in stored)
     if coarse and is_tied(content) and not made.keeps:
@@ -164,8 +194,7 @@ def embed(
 
     Args:
         out: the file to write; it may be the model itself.
-        parts: the form; the rows to take apart, where they are known better than the file has them;
-            the importance of columns; threads.
+        parts: the form, and of what it is made.
         tell, found: given the plan and the error, before anything is written.
         making, writing: told of rows and bytes.
 
@@ -176,14 +205,14 @@ def embed(
     making = making or NoProgress()
     workers = thread_count(parts.workers)
     with gguf_source.open_tensors(model) as (content, tensors):
-        made = plan(content, parts.spec, parts.weights)
+        made = plan(content, parts)
         source = parts.source or tensors[EMBEDDING]
         if source.shape != (made.tokens, made.width):
             raise _unfit(model, "its embedding is of another shape than the checkpoint's", "")
         if tell:
             tell(made)
-        making.begin(made.tokens * (1 if made.kind == "tt" else 2))
-        form = _form(made, source, quantizer, parts.weights, making)
+        making.begin(made.tokens * (2 if made.kind == "r1" else 1))
+        form = _form(made, source, quantizer, parts.importance, making)
         stored = store(
             *(source, form, made.parts, quantizer),
             *(out.resolve().parent, workers, making, made.head),
@@ -212,6 +241,8 @@ def _form(
 ) -> Form:
     if made.train:
         return Trains(made.train, made.parts[0].row)
+    if made.kind != "r1":
+        return Plain()
 
     def blocks() -> Iterator[Floats]:
         for first in range(0, made.tokens, _ROWS):

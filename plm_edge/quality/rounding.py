@@ -8,7 +8,7 @@ taken it, so that an interrupted run goes on where it was, to the same bytes.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,9 +35,10 @@ from plm_edge.quality.products import InputProducts
 from plm_edge.quality.text import TooLittleText
 
 # Not W_down, which has as many columns as neurons: its products would take longer than all else
-# together, and of it a token reads a tenth. Not the embedding: as an input every row counts alike
-# (docs/lab/calibration.md).
-KINDS = (Kind.ATTN_Q, Kind.ATTN_KV_A, Kind.ATTN_KV_B, Kind.ATTN_OUT, Kind.FFN_UP)
+# together, and of it a token reads a tenth.
+KINDS = (
+    *(Kind.EMBEDDING, Kind.ATTN_Q, Kind.ATTN_KV_A, Kind.ATTN_KV_B, Kind.ATTN_OUT, Kind.FFN_UP),
+)
 READER = "q8_0"  # the type of the model that reads: its inputs are those of the original
 _SHARE = 3  # the products of as many layers as take a third of the free memory are summed at once
 _MOST = 4 << 30
@@ -64,21 +65,28 @@ class RoundingByText:
         words: the text.
         options: how the model that reads is computed.
         watchers: told how far it is.
+        embedding: it is quantised, too; without it another step does that.
     """
 
     name = "gptq"
 
     def __init__(
-        self, words: str, options: Options | None = None, watchers: Watchers | None = None
+        self,
+        words: str,
+        options: Options | None = None,
+        watchers: Watchers | None = None,
+        *,
+        embedding: bool = True,
     ) -> None:
         self.matrices = self.resumed = 0
+        self._kinds = [kind for kind in KINDS if embedding or kind is not Kind.EMBEDDING]
         self._words, self._watchers = words, watchers or Watchers()
         self._options = options or Options(kv="f32")
         self._folder: Path | None = None
 
     def takes(self, spec: TensorSpec, type_: GGMLQuantizationType) -> bool:
         """See `Rounding`."""
-        return spec.kind in KINDS and type_ in grids.TYPES
+        return spec.kind in self._kinds and type_ in grids.TYPES
 
     def round(self, source: Path, wanted: Sequence[Wanted]) -> Mapping[str, Rows]:
         """See `Rounding`.
@@ -112,10 +120,11 @@ class RoundingByText:
             seen = InputProducts(reader, {_input_of(one.spec) for one in group}, key)
             self._read(reader, seen)
             for name, matrices in _by_input(left).items():
-                factor = solve.factor(seen.sums.pop(name))
+                tied = matrices[0].spec.kind is Kind.EMBEDDING
+                damping = solve.OF_EMBEDDING if tied else solve.DAMPING
+                factor = solve.factor(seen.sums.pop(name), damping)
                 for one in matrices:
-                    _keep(made[one.spec.name].path, self._codes(one, factor, quantizer))
-                    self._watchers.rounding.advance(rows(one.source.shape))
+                    self._keep(one, made[one.spec.name].path, factor, quantizer)
             seen.kept.forget()
         return made
 
@@ -128,16 +137,26 @@ class RoundingByText:
             self.forget()  # nobody gives this text again
             raise
 
-    def _codes(self, one: Wanted, factor: Floats, quantizer: Quantizer) -> list[Bytes]:
-        """The blocks of a matrix, some rows after the other."""
+    def _keep(self, one: Wanted, path: Path, factor: Floats, quantizer: Quantizer) -> None:
+        """Write the blocks of a matrix, some rows after the other.
+
+        Raises:
+            PlmEdgeError: they cannot be written (code ENVIRONMENT).
+        """
         total = rows(one.source.shape)
 
         def some(first: int) -> Bytes:
             values = floats(one.source, first, min(_ROWS, total - first), quantizer)
             return solve.quantise(values, factor, one.type, quantizer)
 
+        def watched(blocks: Iterable[Bytes]) -> Iterator[memoryview]:
+            for block in blocks:
+                self._watchers.rounding.advance(len(block))
+                yield block.data
+
         with ThreadPoolExecutor(self._options.threads or default_jobs(), "round") as pool:
-            return list(pool.map(some, range(0, total, _ROWS)))
+            blocks = pool.map(some, range(0, total, _ROWS))
+            kept.write(path, lambda file: file.writelines(watched(blocks)))
 
     def forget(self) -> None:
         """Remove what is kept on disk, once a conversion has taken it."""
@@ -180,11 +199,3 @@ def _groups(wanted: Sequence[Wanted], limit: int) -> Iterator[list[Wanted]]:
         taken += size
     if group:
         yield group
-
-
-def _keep(path: Path, codes: Sequence[Bytes]) -> None:
-    """
-    Raises:
-        PlmEdgeError: it cannot be written (code ENVIRONMENT).
-    """
-    kept.write(path, lambda file: file.writelines(part.data for part in codes))

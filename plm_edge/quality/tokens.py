@@ -17,10 +17,11 @@ from gguf import GGMLQuantizationType, GGUFValue, GGUFValueType, TokenType
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.base.progress import NoProgress, Progress
-from plm_edge.converters.embed.outline import EMBEDDING, HIGH, LOW, OUTPUT, TRAINS, U, V
+from plm_edge.converters.embed.outline import OUTPUT, TRAINS, U, V
 from plm_edge.converters.embed.rank_one import Pair
 from plm_edge.converters.embed.spec import FEWEST, MOST, Train
 from plm_edge.converters.embed.tensor_train import decompose, rebuild
+from plm_edge.converters.embed.whole import Whole
 from plm_edge.converters.keys import array
 from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.sources.gguf_source import GgufTensor
@@ -64,33 +65,27 @@ class _Matrix:
     ) -> None:
         self._tensors, self._quantizer = tensors, quantizer
         self.kind = describe(content).embedding
-        self._weights: Floats | None = None
-        for name in self._names():
-            if name not in tensors:
-                raise _unfit(content.path, f"it has no {name}")
+        whole = Whole.of(tensors)
         if self.kind == "tt":
+            if TRAINS not in tensors:
+                raise _unfit(content.path, f"it has no {TRAINS}")
             self._train = _train(content, tensors[TRAINS].shape[-1])
-        elif self.kind == "r1":
-            v = self._read(V, 0)
-            self._weights = _importance(content, len(v))
-            self._pair = Pair(v, self._weights)
-
-    def _names(self) -> tuple[str, ...]:
-        """The tensors that the embedding is in."""
-        if self.kind == "tt":
-            return (TRAINS,)
-        rests = (LOW, HIGH) if LOW in self._tensors else (EMBEDDING,)
-        return (U, V, *rests) if self.kind == "r1" else rests
+            return
+        if whole is None or (whole.pair is None and self.kind == "r1"):
+            raise _unfit(content.path, "its embedding, or a part of it, is missing")
+        self._whole = whole
+        self._weights = _importance(content, whole.tables[0].shape[-1])
+        if self.kind == "r1":
+            self._pair = Pair(self._read(V, 0), self._weights)
 
     def row(self, token: int) -> Floats:
         """Returns a token's vector at the input, [width]."""
         if self.kind == "tt":
             [vector] = rebuild(self._read(TRAINS, token)[None], self._train)
-            found: Floats = vector
-            return found
-        name, at = self._place(token)
-        rest = self._read(name, at)
-        return rest + self._read(U, token) * self._pair.v if self.kind == "r1" else rest
+        else:
+            [vector] = self._whole.rows(token, 1, self._quantizer)
+        found: Floats = vector
+        return found
 
     def output_row(self, token: int) -> Floats | None:
         """Returns a token's row of an output matrix of its own, [width]; None where there is
@@ -103,32 +98,27 @@ class _Matrix:
         if self.kind == "tt":
             [cores] = decompose(vector[None], self._train, self._tensors[TRAINS].shape[-1])
             made.append(self._written(TRAINS, token, cores))
-        elif self.kind == "r1":
-            u = self._pair.u(vector[None])
-            [rest] = self._pair.rest(vector[None], u)
-            name, at = self._place(token)
-            made += [self._written(name, at, rest), self._written(U, token, u)]
         else:
-            made.append(self._written(EMBEDDING, token, vector))
+            table, at = self._whole.place(token)
+            if self.kind == "r1":
+                u = self._pair.u(vector[None])
+                [vector] = self._pair.rest(vector[None], u)
+                made.append(self._written(U, token, u))
+            made.append(self._written(table.name, at, vector, self._weights))
         if output is not None:
             made.append(self._written(OUTPUT, token, output))
         return made
-
-    def _place(self, token: int) -> tuple[str, int]:
-        if LOW not in self._tensors:
-            return EMBEDDING, token
-        split = self._tensors[LOW].shape[0]
-        return (LOW, token) if token < split else (HIGH, token - split)
 
     def _read(self, name: str, row: int) -> Floats:
         [values] = floats(self._tensors[name], row, 1, self._quantizer)
         found: Floats = values
         return found
 
-    def _written(self, name: str, row: int, values: Floats) -> WithRow:
+    def _written(
+        self, name: str, row: int, values: Floats, weights: Floats | None = None
+    ) -> WithRow:
         tensor = self._tensors[name]
         data: Bytes = np.empty(tensor.row_bytes, np.uint8)
-        weights = self._weights if name in (EMBEDDING, LOW, HIGH) else None
         whole = np.ascontiguousarray(values, np.float32)
         if not self._quantizer.encode(tensor.type, whole, whole.size, data, weights):
             raise _unfit(tensor.path, "its vector has a value that is infinite or no number")

@@ -117,9 +117,13 @@ def test_hwmon_power(device: Device) -> None:
 # As a Raspberry Pi 5 prints it, some rails left out; EXT5V and BATT have no current.
 PMIC = """     3V7_WL_SW_A current(0)=0.10000000A
        3V3_SYS_A current(1)=0.20000000A
+        DDR_VDD2_A current(3)=0.30000000A
+        DDR_VDDQ_A current(4)=0.10000000A
         VDD_CORE_A current(7)=2.00000000A
      3V7_WL_SW_V volt(8)=3.70000000V
        3V3_SYS_V volt(9)=3.30000000V
+        DDR_VDD2_V volt(11)=1.10000000V
+        DDR_VDDQ_V volt(12)=0.60000000V
         VDD_CORE_V volt(15)=0.75000000V
            EXT5V_V volt(24)=5.14950000V
             BATT_V volt(25)=0.00195360V
@@ -128,8 +132,14 @@ PMIC = """     3V7_WL_SW_A current(0)=0.10000000A
 
 def test_pi5_pmic_sums_the_rails(device: Device) -> None:
     device.commands["vcgencmd pmic_read_adc"] = PMIC
-    (meter,) = boards.Pi5Pmic.find(device).meters
-    assert meter.read() == pytest.approx(0.1 * 3.7 + 0.2 * 3.3 + 2 * 0.75)
+    whole, cpu, dram = boards.Pi5Pmic.find(device).meters
+    assert whole.read() == pytest.approx(0.1 * 3.7 + 0.2 * 3.3 + 2 * 0.75 + 0.3 * 1.1 + 0.1 * 0.6)
+    assert (cpu.name, dram.name) == ("pmic-cpu", "pmic-dram")
+    assert cpu.read() == pytest.approx(2 * 0.75)
+    assert dram.read() == pytest.approx(0.3 * 1.1 + 0.1 * 0.6)
+    assert dram.covers == "the rails DDR_VDD2 + DDR_VDDQ"
+    device.commands["vcgencmd pmic_read_adc"] = PMIC.replace("DDR_VDDQ", "DDR_OTHER")
+    assert [meter.name for meter in boards.Pi5Pmic.find(device).meters] == ["pmic", "pmic-cpu"]
 
 
 def test_a_pi4_has_no_pmic(device: Device) -> None:

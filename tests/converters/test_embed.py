@@ -11,7 +11,7 @@ from gguf import GGMLQuantizationType
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.converters.embed.rank_one import Pair
-from plm_edge.converters.embed.spec import RankOne, TensorTrain, Train, parse
+from plm_edge.converters.embed.spec import Quantised, TensorTrain, Train, parse
 from plm_edge.converters.embed.tensor_train import decompose, rebuild
 from plm_edge.converters.tensors import Floats
 from plm_edge.converters.write.quantize import Quantizer
@@ -49,11 +49,14 @@ def test_the_papers_shapes_and_ratios() -> None:
 
 
 def test_what_is_asked_for() -> None:
-    assert parse("r1") == RankOne(Q.Q4_K)
-    assert parse("r1,type=q3_k") == parse("r1:type=q3_k") == RankOne(Q.Q3_K)
-    assert parse("r1,split=8192:q5_k/q3_k") == RankOne(Q.Q5_K, 8192, Q.Q3_K)
-    assert parse("r1:split=8192:q5_k/q3_k") == RankOne(Q.Q5_K, 8192, Q.Q3_K)
-    assert parse("r1,split=95%:q5_k/q3_k") == RankOne(Q.Q5_K, None, Q.Q3_K, 95)
+    assert parse("r1") == Quantised(Q.Q4_K, pair=True)
+    assert parse("r1,type=q3_k") == parse("r1:type=q3_k") == Quantised(Q.Q3_K, pair=True)
+    assert parse("r1,split=8192:q5_k/q3_k") == Quantised(Q.Q5_K, 8192, Q.Q3_K, pair=True)
+    assert parse("r1:split=8192:q5_k/q3_k") == Quantised(Q.Q5_K, 8192, Q.Q3_K, pair=True)
+    assert parse("r1,split=95%:q5_k/q3_k") == Quantised(Q.Q5_K, None, Q.Q3_K, 95, pair=True)
+    assert parse("type=q5_k") == Quantised(Q.Q5_K)
+    assert parse("split=8192:q5_k/q3_k") == Quantised(Q.Q5_K, 8192, Q.Q3_K)
+    assert parse("split=95%:q5_k/q3_k") == Quantised(Q.Q5_K, None, Q.Q3_K, 95)
     assert parse("tt:dims=32x64,ranks=10,cores=q8_0,head=cores") == TensorTrain(
         (32, 64), (10,), None, Q.Q8_0, "cores"
     )
@@ -72,6 +75,8 @@ def test_what_is_asked_for() -> None:
             "r1,split=1:q5_k/q3_k,type=q4_k",
             "r1,ratio=2",
         ),
+        *("type", "type=", "type=q4_k,ratio=2", "split=8192", "split=8192:q5_k/f64"),
+        *("split=1:q5_k/q3_k,type=q4_k", "ratio=2"),
         *("tt:dims=24x25", "tt:dims=24x24,ranks=25", "tt:ranks=6x5", "tt:ratio=13"),
         *("tt:dims=8x8x9,ranks=9x5", "tt:dims=8x8x9,ranks=1x9"),
     ],

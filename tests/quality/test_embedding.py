@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.base.progress import NoProgress
 from plm_edge.converters.convert import convert
-from plm_edge.converters.embed.spec import RankOne, parse
+from plm_edge.converters.embed.spec import Quantised, parse
 from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.tensors import Floats
 from plm_edge.converters.write import amend
@@ -26,11 +27,13 @@ from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.verify import verify_file
 from plm_edge.engine import library
 from plm_edge.engine.observe import Node
+from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
 from plm_edge.quality.calibration import calibrate
-from plm_edge.quality.embedding import Parts, embed, importance, measured, plan
+from plm_edge.quality.divergence import log_softmax
+from plm_edge.quality.embedding import Parts, embed, importance, measured, plan, products
 from plm_edge.quality.figures import Values
 from testkit import reference
 from tests.quality.conftest import ONE_THREAD
@@ -47,6 +50,8 @@ FORMS = [
     "r1",
     "r1,type=q3_k",
     "r1,split=1024:q5_k/q3_k",
+    "split=1024:q5_k/q3_k",
+    "type=q4_k",
 ]
 
 
@@ -56,18 +61,26 @@ def made(tmp_path: Path, model: Path, form: str, weights: Floats | None = None) 
     return out
 
 
-def rows_of(path: Path) -> tuple[Values, Values]:
-    """The embedding at the input and in the head, in float64, by the format's description alone."""
+def rows_of(
+    path: Path, value: Callable[[Values], Values] = lambda values: values
+) -> tuple[Values, Values]:
+    """The embedding at the input and in the head, in float64, by the format's description alone.
+
+    Args:
+        value: made of what is stored; np.abs gives how large the sums could be.
+    """
     reader = gguf.GGUFReader(path)
     stored = {
-        t.name: gguf.dequantize(t.data, t.tensor_type).astype(np.float64)
+        t.name: value(gguf.dequantize(t.data, t.tensor_type).astype(np.float64))
         for t in reader.tensors
         if t.name.startswith(("token_embd", "output.weight"))
     }
     if "token_embd.tt.weight" not in stored:
-        names = ("token_embd.weight", "token_embd.r1.low.weight", "token_embd.r1.high.weight")
-        rest = np.concatenate([stored[name] for name in names if name in stored])
-        whole = rest + stored["token_embd.r1.u"] * stored["token_embd.r1.v"]
+        kinds = (("r1", "low"), ("r1", "high"), ("split", "low"), ("split", "high"))
+        names = ("token_embd.weight", *(f"token_embd.{a}.{b}.weight" for a, b in kinds))
+        whole = np.concatenate([stored[name] for name in names if name in stored])
+        if "token_embd.r1.u" in stored:
+            whole += stored["token_embd.r1.u"] * stored["token_embd.r1.v"]
         return whole, whole
     dims, ranks = (reader.fields[f"plm_edge.embed.{name}"].contents() for name in ("dims", "ranks"))
     cores, at = stored["token_embd.tt.weight"], 0
@@ -115,12 +128,12 @@ def test_the_engine_computes_what_torch_does(
             batch.extend([token], len(TOKENS) + at, wanted="all")
             session.context.decode(batch)
             alone.append(seen.rows[0])
-    sizes = np.abs(at_input[TOKENS]) + 1e-3 * np.abs(at_input).max()
-    np.testing.assert_array_less(np.abs(together - at_input[TOKENS]), 2**-18 * 64 * sizes)
+    sizes = rows_of(path, np.abs)[0][TOKENS]
+    assert (np.abs(together - at_input[TOKENS]) <= 2**-20 * sizes).all()
     np.testing.assert_array_equal(np.stack(alone), together[:4])
     # the head's own type rounds its input to 8 bits in products of quantised rows
     scale = np.abs(expected).max()
-    quantised = "r1" in form
+    quantised = not form.startswith("tt")
     assert np.abs(logits - expected).max() < (0.02 if quantised else 1e-4) * scale
 
 
@@ -142,14 +155,14 @@ def test_another_architecture(tmp_path: Path, chat_gguf: Path) -> None:
 
 
 def test_rows_that_are_no_whole_blocks_take_another_type(chat_gguf: Path) -> None:
-    found = plan(gguf_file.read(chat_gguf), parse("r1,split=8192:q5_k/q3_k"))
+    found = plan(gguf_file.read(chat_gguf), Parts(parse("r1,split=8192:q5_k/q3_k")))
     assert [part.type.name for part in found.parts] == ["Q5_0", "IQ4_NL"]
     assert [(a.name, b.name) for a, b in found.swapped] == [("Q5_K", "Q5_0"), ("Q3_K", "IQ4_NL")]
 
 
 def test_a_split_by_a_share_of_a_text(tiny_gguf: Path, words: str) -> None:
     spec = parse("r1,split=90%:q5_k/q3_k")
-    assert isinstance(spec, RankOne)
+    assert isinstance(spec, Quantised)
     found = measured(tiny_gguf, spec, words)
     assert found.split is not None
     assert found.split % 256 == 0
@@ -217,27 +230,110 @@ def test_interrupted_the_importance_goes_on(tiny_f32: Path, words: str) -> None:
     np.testing.assert_array_equal(importance(tiny_f32, words, ONE_THREAD), whole)
 
 
-def test_a_coarse_form_goes_with_trains_and_not_with_rank_one(
-    tmp_path: Path, tiny_gguf: Path, words: str
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory, tiny_f32: Path, words: str) -> Floats:
+    """What tiny-plm's output matrix is multiplied by while it reads: sums of h h^T."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path_factory.mktemp("seen")))
+        return products(tiny_f32, words, ONE_THREAD)
+
+
+def logits_of(path: Path, options: Options) -> Floats:
+    """Of some tokens, one by one."""
+    with Session.open(path, replace(options, n_ctx=64)) as session:
+        rows = []
+        for token in TOKENS:
+            session.context.append([token])
+            rows.append(np.array(session.context.logits())[-1])
+        return np.stack(rows)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("tt:ratio=1.5", "r1,split=1000:q5_k/q3_k", "split=1000:q8_0/q3_k"),
+        *(pytest.param(form, marks=pytest.mark.full) for form in ("r1", "type=q4_k")),
+    ],
+)
+def test_logits_in_two_stages(
+    tmp_path: Path, tiny_gguf: Path, words: str, seen: Floats, form: str
 ) -> None:
-    trains, coarse = made(tmp_path, tiny_gguf, "tt:ratio=1.5"), tmp_path / "coarse.gguf"
-    calibrate(trains, words, coarse, ONE_THREAD)
+    """Likely ones are those of the model without a coarse form, whatever parts they are made of."""
+    path, coarse = tmp_path / "embedded.gguf", tmp_path / "coarse.gguf"
+    embed(tiny_gguf, path, Parts(parse(form), products=seen, workers=2))
+    calibrate(path, words, coarse, ONE_THREAD)
     said = describe(gguf_file.read(coarse))
     assert said.two_stages
-    assert said.embedding == "tt"
-    with Session.open(coarse, replace(ONE_THREAD, n_ctx=64, full_logits=False)) as session:
+    assert said.embedding == describe(gguf_file.read(path)).embedding
+    expected = logits_of(path, ONE_THREAD)
+    # a product and a sum may be rounded at once; without a coarse form q4_k is laid out anew
+    slack = 2e-5 if form in ("r1", "r1,split=1000:q5_k/q3_k", "type=q4_k") else 0.0
+    np.testing.assert_allclose(logits_of(coarse, ONE_THREAD), expected, 0, slack)
+    two_stages = replace(ONE_THREAD, full_logits=False)
+    np.testing.assert_allclose(
+        logits_of(coarse, replace(two_stages, exact=True)),
+        logits_of(path, replace(two_stages, exact=True)),
+        *(0, slack),
+    )
+    found = logits_of(coarse, two_stages)
+    likely = expected > expected.max(1, keepdims=True) - 1
+    np.testing.assert_allclose(found[likely], expected[likely], 0, slack)
+    chances = np.exp(log_softmax(expected))
+    assert 0 < (chances * (log_softmax(expected) - log_softmax(found))).sum(1).mean() < 0.003
+    with Session.open(coarse, replace(two_stages, n_ctx=64)) as session:
         session.rows.reset()
         session.context.append([5])
         rows, read = session.rows.head()
-        assert rows == 4096
-        assert 0 < read < rows
+    assert rows == 4096
+    assert 0 < read < rows
+
+
+def test_a_calibrated_embedding_is_not_taken_apart(
+    tmp_path: Path, tiny_gguf: Path, words: str
+) -> None:
+    coarse = tmp_path / "coarse.gguf"
     calibrate(tiny_gguf, words, coarse, ONE_THREAD)
     with pytest.raises(PlmEdgeError, match="it is calibrated"):
         embed(coarse, tmp_path / "no.gguf", Parts(parse("r1")))
-    rests = made(tmp_path, tiny_gguf, "r1")
-    with pytest.raises(PlmEdgeError, match="cannot be calibrated"):
-        calibrate(rests, words, tmp_path / "no.gguf", ONE_THREAD)
     assert not (tmp_path / "no.gguf").exists()
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory, tiny_f32: Path) -> Floats:
+    """As `seen`, of another text."""
+    words = Path(__file__).read_text(encoding="utf-8")[:8000]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path_factory.mktemp("judge")))
+        return products(tiny_f32, words, ONE_THREAD)
+
+
+@pytest.mark.parametrize("form", ["type=q4_k", "r1,split=1024:q5_k/q3_k"])
+def test_rows_are_rounded_by_a_text(
+    tmp_path: Path, tiny_f32: Path, seen: Floats, judge: Floats, form: str
+) -> None:
+    """Logits are off by less than where columns are but weighed, also of another text."""
+    weighed, rounded = tmp_path / "weighed.gguf", tmp_path / "rounded.gguf"
+    embed(tiny_f32, weighed, Parts(parse(form), weights=np.diag(seen).copy(), workers=2))
+    embed(tiny_f32, rounded, Parts(parse(form), products=seen, workers=2))
+    one, other = gguf_file.read(weighed), gguf_file.read(rounded)
+    assert [(t.name, t.type) for t in one.tensors] == [(t.name, t.type) for t in other.tensors]
+    exact = rows_of(tiny_f32)[1]
+
+    def lost(path: Path) -> float:
+        error = rows_of(path)[1] - exact
+        return float(np.einsum("ij,ij->", error @ judge, error))
+
+    assert lost(rounded) < 0.85 * lost(weighed)
+
+
+def test_a_plain_embedding_is_of_no_form(tmp_path: Path, tiny_f32: Path, seen: Floats) -> None:
+    """Any program reads it."""
+    path = tmp_path / "plain.gguf"
+    found = embed(tiny_f32, path, Parts(parse("type=q5_k"), products=seen))
+    assert found.outline.size == 4096 * 176
+    keys = gguf_file.read(path).keys
+    assert [key for key in keys if "embed." in key] == ["plm_edge.embed.importance"]
+    assert describe(gguf_file.read(path)).embedding == ""
 
 
 def test_parts_are_not_taken_apart_again_nor_converted(tmp_path: Path, tiny_gguf: Path) -> None:
@@ -294,7 +390,7 @@ def test_keys_that_cannot_be_are_refused(
         Session.open(tmp_path / "bad.gguf", ONE_THREAD).close()
 
 
-@pytest.mark.parametrize("form", ["tt:dims=16x16,ranks=4", "r1"])
+@pytest.mark.parametrize("form", ["tt:dims=16x16,ranks=4", "r1", "split=1024:q5_k/q3_k"])
 def test_an_engine_that_does_not_know_the_keys_refuses_the_file(
     tmp_path: Path, tiny_gguf: Path, form: str
 ) -> None:
@@ -326,7 +422,6 @@ def test_the_command_of_a_model(
     assert "this file grows by" in capsys.readouterr().err
     assert cli.main([*command, "--embed", "tt:dims=16x17"]) == ExitCode.USAGE
     assert "256" in capsys.readouterr().err
-    assert cli.main([*command, "--embed", "r1", "--calibrate", "default"]) == ExitCode.USAGE
     for slip in (["--threads", "-1"], ["--layout", "square"]):
         capsys.readouterr()
         assert cli.main([*command, "--embed", "tt", *slip]) == ExitCode.USAGE
@@ -334,6 +429,37 @@ def test_the_command_of_a_model(
     # the other layout is not passed over: W_down would be quantised a second time
     assert cli.main([*command, "--embed", "tt", "--layout", "stock"]) != 0
     assert "--allow-requantize" in capsys.readouterr().err
+
+
+def test_the_command_with_a_text(
+    tmp_path: Path,
+    tiny_gguf: Path,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The file is there when it is calibrated, too, or not at all."""
+    out, text = tmp_path / "out.gguf", tmp_path / "words.txt"
+    text.write_text(words)
+    command = ["convert", str(tiny_gguf), "--out", str(out), "--embed", "split=1024:q5_k/q3_k"]
+    command += ["--calibrate", str(text), "--json"]
+
+    def fails(*_: object) -> None:
+        raise PlmEdgeError("no", "it should not", "see the test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("plm_edge.quality.calibration.calibrate", fails)
+        assert cli.main(command) != 0
+    assert sorted(path.name for path in tmp_path.glob("*")) == ["cache", "words.txt"]
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["embedding"]["rounded"]
+    assert said["embedding"]["types"] == ["q5_k", "q3_k"]
+    assert said["embedding"]["size"] == said["calibration"]["size"] == out.stat().st_size
+    found = describe(gguf_file.read(out))
+    assert (found.embedding, found.two_stages) == ("split", True)
+    assert sorted(path.name for path in tmp_path.glob("*")) == ["cache", "out.gguf", "words.txt"]
 
 
 def test_the_command_of_a_checkpoint(
@@ -353,3 +479,19 @@ def test_the_command_of_a_checkpoint(
     own = reference.Plm(tiny_checkpoint).embedding.numpy()
     assert np.abs(at_input - own).max() < 1e-3 * np.abs(own).max()
     assert np.abs(in_head - own).max() > 1e-2 * np.abs(own).max()
+
+
+@pytest.mark.full
+def test_the_command_for_other_programs(
+    tmp_path: Path, tiny_checkpoint: Path, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, text = tmp_path / "out.gguf", tmp_path / "words.txt"
+    text.write_text(words)
+    command = ["convert", str(tiny_checkpoint), "--out", str(out), "--layout", "stock"]
+    command += ["--embed", "type=q4_k", "--calibrate", str(text), "--json"]
+    assert cli.main(command) == 0
+    said = json.loads(capsys.readouterr().out)["embedding"]
+    assert (said["kind"], said["types"], said["rounded"]) == ("type", ["q4_k"], True)
+    found = describe(gguf_file.read(out))
+    assert (found.layout, found.embedding, found.two_stages) == ("stock", "", False)
+    logits_of(out, ONE_THREAD)

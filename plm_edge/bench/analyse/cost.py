@@ -92,7 +92,7 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
     down = [t for t in used if ".ffn_down." in t.name] if sparse else []
     said = describe(header)
     in_planes = said.planes if sparse else frozenset()
-    head = "token_embd.weight" if tied else "output.weight"
+    head = "token_embd." if tied else "output.weight"
     two_stages = sparse and said.two_stages
     weights = [tensor for tensor in used if not tensor.name.startswith(COARSE)]
     low = sum(LOW_SHARE * tensor.n_bytes for tensor in used if tensor.name in in_planes)
@@ -114,7 +114,7 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
         params=sum(tensor.n_values for tensor in weights),
         down_params=sum(tensor.n_values for tensor in down),
         low_bytes=round(low),
-        head_bytes=sum(t.n_bytes for t in weights if two_stages and t.name == head),
+        head_bytes=sum(t.n_bytes for t in weights if two_stages and t.name.startswith(head)),
         kv_bytes=shape.bytes_per_token(kv) if shape else 0,
         attention_products=products,
         nodes=NODES_A_LAYER * (said.n_layers or 0) + NODES_BESIDES,

@@ -10,30 +10,37 @@ from plm_edge.bench.meters.meter import Finding, Meter
 _ADC = re.compile(r"(\w+)_([AV]) (?:current|volt)\(\d+\)=([\d.]+)[AV]")
 
 
+# Rails of a Raspberry Pi 5's PMIC whose power is shown apart.
+_RAILS = {"pmic-cpu": ("VDD_CORE",), "pmic-dram": ("DDR_VDD2", "DDR_VDDQ")}
+
+
 class Pi5Pmic(Meter):
-    """Sum over the PMIC's rails of current times voltage; without what hangs on the 5 V rail."""
+    """Sum over rails of the PMIC of current times voltage: of all, or of some of them."""
 
     quantity = "power"
-    covers = "the PMIC's rails, without USB and what else hangs on 5 V"
 
-    def __init__(self, host: Host) -> None:
-        super().__init__("pmic", "vcgencmd pmic_read_adc")
-        self._host = host
+    def __init__(self, host: Host, name: str = "pmic", rails: tuple[str, ...] = ()) -> None:
+        super().__init__(name, "vcgencmd pmic_read_adc")
+        all_of_them = "the PMIC's rails, without USB and what else hangs on 5 V"
+        self.covers = f"the rails {' + '.join(rails)}" if rails else all_of_them
+        self._host, self._rails = host, rails
 
     @classmethod
     def find(cls, host: Host) -> Finding:
-        meter = cls(host)
-        if meter.read() is None:
-            return Finding([], [("Raspberry Pi 5 PMIC", "no `vcgencmd pmic_read_adc`")])
-        return Finding([meter])
+        found = [cls(host), *(cls(host, name, rails) for name, rails in _RAILS.items())]
+        there: list[Meter] = [meter for meter in found if meter.read() is not None]
+        lacking = [("Raspberry Pi 5 PMIC", "no `vcgencmd pmic_read_adc`")]
+        return Finding(there, [] if there else lacking)
 
     def read(self) -> float | None:
         text = self._host.run("vcgencmd", "pmic_read_adc")
         rails: dict[str, dict[str, float]] = {}
         for rail, kind, value in _ADC.findall(text or ""):
             rails.setdefault(rail, {})[kind] = float(value)
-        powers = [both["A"] * both["V"] for both in rails.values() if len(both) == 2]
-        return sum(powers) if powers else None
+        powers = {name: both["A"] * both["V"] for name, both in rails.items() if len(both) == 2}
+        wanted = self._rails or tuple(powers)
+        found = [powers[name] for name in wanted if name in powers]
+        return sum(found) if found and len(found) == len(wanted) else None
 
 
 class JetsonRails(Meter):

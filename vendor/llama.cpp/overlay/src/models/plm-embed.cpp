@@ -91,7 +91,6 @@ ggml_tensor * outer(ggml_context * ctx, ggml_tensor * u, ggml_tensor * s) {
 }
 
 ggml_tensor * named(ggml_tensor * t) { return ggml_set_name(t, OURS); }
-
 } // namespace
 
 void plm_embed::read(const llama_model_loader & file) {
@@ -112,10 +111,13 @@ void plm_embed::read(const llama_model_loader & file) {
         if (dims.size() < 2 || dims.size() > MOST_CORES || ranks.size() != dims.size() - 1) {
             refuse("dims and ranks do not fit each other");
         }
-    } else if (said == "r1") {
-        kind = KIND_R1;
-        if (gguf_find_key(keys, KEY "split") >= 0) {
+    } else if (said == "r1" || said == "split") {
+        kind = said == "r1" ? KIND_R1 : KIND_SPLIT;
+        if (kind == KIND_SPLIT || gguf_find_key(keys, KEY "split") >= 0) {
             split = gguf_get_val_u32(keys, find(keys, KEY "split", GGUF_TYPE_UINT32));
+        }
+        if (kind == KIND_SPLIT && split == 0) {
+            refuse("split is before the first token");
         }
     } else {
         refuse("the file's embedding is of the kind '" + said + "', which this program does not know");
@@ -162,10 +164,14 @@ ggml_tensor * plm_embed::create(
         // as the architecture would have it: not by way of this function again
         to.table = model.create_tensor(file, tn, { n, n_vocab }, flags);
     } else if (split < n_vocab) {
-        to.table = model.create_tensor(name(LLM_TENSOR_TOKEN_EMBD, "r1.low.weight"), { n, split }, flags);
-        to.high = model.create_tensor(name(LLM_TENSOR_TOKEN_EMBD, "r1.high.weight"), { n, n_vocab - split }, flags);
+        const bool pair = kind == KIND_R1;
+        to.table = model.create_tensor(name(LLM_TENSOR_TOKEN_EMBD, pair ? "r1.low.weight" : "split.low.weight"), { n, split }, flags);
+        to.high = model.create_tensor(name(LLM_TENSOR_TOKEN_EMBD, pair ? "r1.high.weight" : "split.high.weight"), { n, n_vocab - split }, flags);
     } else {
         refuse("split is beyond the last token");
+    }
+    if (kind == KIND_SPLIT) {
+        return to.table;
     }
     to.u = model.create_tensor(name(LLM_TENSOR_TOKEN_EMBD, "r1.u"), { 1, n_vocab }, flags);
     to.v = model.create_tensor(name(LLM_TENSOR_TOKEN_EMBD, "r1.v"), { n }, flags);
@@ -177,7 +183,7 @@ ggml_tensor * plm_embed::create(
     return to.table;
 }
 
-void plm_embed::check(llama_model_loader & file) const {
+void plm_embed::check() const {
     if (!any()) {
         return;
     }
@@ -185,11 +191,8 @@ void plm_embed::check(llama_model_loader & file) const {
         refuse("the architecture has no token embedding");
     }
     // what an architecture can do without is null where the file lacks it
-    if (kind == KIND_R1 && (!in.u || !in.v || (split > 0 && !in.high))) {
+    if ((kind == KIND_R1 && (!in.u || !in.v)) || (split > 0 && !in.high)) {
         refuse("a part of the token embedding is missing");
-    }
-    if (kind == KIND_R1 && out.table && file.get_tensor_meta(PLM_HEAD_CODES)) {
-        refuse("an output matrix of two parts cannot have a coarse form");
     }
 }
 
@@ -228,16 +231,23 @@ ggml_tensor * plm_embed::rows(ggml_context * ctx, llm_graph_result * res, ggml_t
         rest = ggml_add(ctx, low, high);
         res->add_input(std::move(which));
     }
+    if (kind == KIND_SPLIT) {
+        ggml_build_forward_expand(res->get_gf(), tokens); // which is filled, though nothing reads it
+        return rest;
+    }
     ggml_tensor * factor = named(ggml_get_rows(ctx, in.u, tokens)); // {1, tokens}
     return ggml_add(ctx, rest, ggml_mul_mat(ctx, ggml_reshape_2d(ctx, in.v, 1, n_embd), factor));
 }
 
 ggml_tensor * plm_embed::logits(ggml_context * ctx, ggml_tensor * product, ggml_tensor * weight, ggml_tensor * hidden) const {
-    if (kind != KIND_R1 || (weight != out.table && weight != in.table)) {
+    if (!any() || kind == KIND_TT || (weight != out.table && weight != in.table) || plm_head::is_attached(product)) {
         return product;
     }
     const parts & of = weight == out.table ? out : in;
     named(product);
+    if (kind == KIND_SPLIT) {
+        return ggml_concat(ctx, product, named(ggml_mul_mat(ctx, of.high, hidden)), 0);
+    }
     ggml_tensor * factor = ggml_mul_mat(ctx, ggml_reshape_2d(ctx, of.v, n_embd, 1), hidden); // {1, tokens}
     ggml_tensor * all = outer(ctx, of.u, factor);                                            // {n_vocab, tokens}
     if (split == 0) {
@@ -256,7 +266,7 @@ void plm_embed::check(ggml_cgraph * graph) const {
         const ggml_tensor * node = ggml_graph_node(graph, i);
         for (const ggml_tensor * source : node->src) {
             const bool part = source && (source == in.table || source == in.high || source == out.table || source == out.high);
-            if (part && strcmp(ggml_get_name(node), OURS) != 0) {
+            if (part && strcmp(ggml_get_name(node), OURS) != 0 && !plm_head::is_attached(node)) {
                 refuse("this architecture takes its embedding apart in a way of its own; convert the model without --embed");
             }
         }

@@ -12,6 +12,7 @@
 //   r1   E = R + v u^T: token_embd.r1.u {1, n_vocab}, token_embd.r1.v {n}, and R, which is token_embd.weight {n, n_vocab};
 //        or, where plm_edge.embed.split is S, token_embd.r1.low.weight {n, S} for the tokens below S, and
 //        token_embd.r1.high.weight for the others. A tied output matrix multiplies as R h + u (v h).
+//   split  the same without u and v: token_embd.split.low.weight and token_embd.split.high.weight.
 
 #include "ggml-backend.h"
 
@@ -31,10 +32,21 @@ struct plm_embed {
     // Throws where the file's keys cannot be.
     ggml_tensor * create(llama_model_base & model, llama_model_loader & file, const LLM_TN_IMPL & tn, int64_t n, int64_t n_vocab, int flags);
 
-    // Throws where what was created does not go with what else is in the file.
-    void check(llama_model_loader & file) const;
+    // as it lies for one use; both are the same tensors where input and output layers share a device
+    struct parts {
+        ggml_tensor * table = nullptr; // cores, R, or its rows below S
+        ggml_tensor * high = nullptr;  // its other rows
+        ggml_tensor * u = nullptr;     // {1, n_vocab}
+        ggml_tensor * v = nullptr;     // {n}
+    };
+
+    // Throws where something is missing.
+    void check() const;
 
     bool any() const { return kind != KIND_NONE; }
+
+    // the parts of a tied output matrix, or null
+    const parts * output() const { return out.table ? &out : nullptr; }
 
     // whether `table` is what this stands for
     bool is(const ggml_tensor * table) const { return any() && table == in.table; }
@@ -51,15 +63,8 @@ struct plm_embed {
   private:
     enum kind_t { KIND_NONE,
                   KIND_TT,
-                  KIND_R1 };
-
-    // as it lies for one use; both are the same tensors where input and output layers share a device
-    struct parts {
-        ggml_tensor * table = nullptr; // cores, R, or its rows below S
-        ggml_tensor * high = nullptr;  // its other rows
-        ggml_tensor * u = nullptr;     // {1, n_vocab}
-        ggml_tensor * v = nullptr;     // {n}
-    };
+                  KIND_R1,
+                  KIND_SPLIT };
 
     bool known = false; // the keys were read
     kind_t kind = KIND_NONE;

@@ -23,7 +23,13 @@ void plm_head::load(llama_model_base & model, llama_model_loader & file, ggml_ba
         return;
     }
     const ggml_tensor * which = file.get_tensor_meta("output.coarse.columns");
-    const int64_t n = model.output ? model.output->ne[0] : 0, n_rows = model.output ? model.output->ne[1] : 0;
+    weight = model.output;
+    if (const plm_embed::parts * parts = model.embed.output()) {
+        high = parts->high;
+        u = parts->u;
+        v = parts->v;
+    }
+    const int64_t n = weight ? weight->ne[0] : 0, n_rows = (weight ? weight->ne[1] : 0) + (high ? high->ne[1] : 0);
     const int64_t n_columns = which ? which->ne[0] : 0;
     if (n == 0 || n_columns <= 0 || n_columns % PLM_HEAD_COLUMNS != 0) {
         throw std::runtime_error("output.coarse.columns fits no output matrix");
@@ -43,22 +49,32 @@ void plm_head::load(llama_model_base & model, llama_model_loader & file, ggml_ba
     bias = take("bias", { n_rows }, { GGML_TYPE_F32 });
     columns = take("columns", { n_columns, 2 }, { GGML_TYPE_F32 });
     moments = take("moments", { n, 3 }, { GGML_TYPE_F32 });
-    weight = model.output;
 }
 
-void plm_head::attach(ggml_context * ctx, ggml_tensor * product) const {
+ggml_tensor * plm_head::attach(ggml_context * ctx, ggml_tensor * product) const {
     ggml_tensor * hidden = product->src[1];
     if (!codes || product->src[0] != weight || hidden->ne[1] > PLM_ALONE || !ggml_is_matrix(hidden) || !ggml_is_contiguous(hidden)) {
-        return;
+        return product;
     }
-    for (const ggml_tensor * t : std::initializer_list<const ggml_tensor *>{ weight, codes, bias, columns, moments }) {
-        if (!is_plain(t)) {
-            return;
+    for (const ggml_tensor * t : { weight, high, u, codes, bias, columns, moments }) {
+        if (t && !is_plain(t)) {
+            return product;
         }
+    }
+    if (high) { // no product of ggml's: it has the rows of both
+        ggml_tensor * all = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, bias->ne[0], hidden->ne[1]);
+        all->op = GGML_OP_MUL_MAT;
+        all->src[0] = weight;
+        all->src[1] = hidden;
+        product = all;
     }
     ggml_mul_mat_set_hint(product, GGML_HINT_TWO_STAGES);
     int i = 2;
-    for (ggml_tensor * t : { ggml_mul_mat(ctx, basis, hidden), codes, bias, columns, moments }) {
+    for (ggml_tensor * t : { ggml_mul_mat(ctx, basis, hidden), codes, bias, columns, moments, high, u }) {
         product->src[i++] = t;
     }
+    product->src[i] = v ? ggml_mul_mat(ctx, ggml_reshape_2d(ctx, v, v->ne[0], 1), hidden) : nullptr;
+    return product;
 }
+
+bool plm_head::is_attached(const ggml_tensor * product) { return product->op == GGML_OP_MUL_MAT && product->op_params[1] == GGML_HINT_TWO_STAGES; }

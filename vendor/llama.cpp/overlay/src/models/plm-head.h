@@ -12,7 +12,9 @@ struct llama_model_loader;
 
 // The tensors "output.coarse.…" of a file; all are there, or none is.
 struct plm_head {
-    const ggml_tensor * weight = nullptr; // E {n, n_vocab}
+    ggml_tensor * weight = nullptr;         // E {n, n_vocab}; of one in parts (plm-embed.h) R, or its rows below the split
+    ggml_tensor * high = nullptr;           // its other rows
+    ggml_tensor *u = nullptr, *v = nullptr; // E = R + v u^T
 
     ggml_tensor * basis = nullptr;   // P {n, n}
     ggml_tensor * codes = nullptr;   // {bytes of a group, groups}
@@ -24,7 +26,10 @@ struct plm_head {
     // Throws where they do not fit each other or the matrix.
     void load(llama_model_base & model, llama_model_loader & file, ggml_backend_dev_t device);
 
-    // Lets `product`, of `weight` and hidden states, be computed in two stages, if it is of few tokens and in this machine's
-    // memory; does nothing to other products.
-    void attach(ggml_context * ctx, ggml_tensor * product) const;
+    // Returns what computes all logits in two stages instead of `product`, of `weight` and hidden states, if that is of few
+    // tokens and in this machine's memory; other products as they are.
+    ggml_tensor * attach(ggml_context * ctx, ggml_tensor * product) const;
+
+    // whether it is what attach returned instead of a product
+    static bool is_attached(const ggml_tensor * product);
 };

@@ -40,25 +40,28 @@ struct part {
 
 // where things lie in the work memory
 struct layout {
-    int64_t n, n_rows, n_tokens, n_columns, n_blocks;
-    size_t hidden_bytes; // of a token's h, as the rows' type is multiplied with it
+    int64_t n, n_rows, n_low, n_tokens, n_columns, n_blocks;
+    size_t low_bytes, high_bytes; // of a token's h, as the rows' types are multiplied with it; no high_bytes: as src[0]'s
 
     explicit layout(const ggml_tensor * op)
-        : n(op->src[0]->ne[0]), n_rows(op->src[0]->ne[1]), n_tokens(op->src[1]->ne[1]), n_columns(op->src[5]->ne[0]), n_blocks(n_columns / PLM_HEAD_COLUMNS),
-          hidden_bytes(padded(ggml_row_size(ggml_get_type_traits_cpu(op->src[0]->type)->vec_dot_type, n))) {}
+        : n(op->src[0]->ne[0]), n_rows(op->ne[0]), n_low(op->src[0]->ne[1]), n_tokens(op->src[1]->ne[1]), n_columns(op->src[5]->ne[0]), n_blocks(n_columns / PLM_HEAD_COLUMNS),
+          low_bytes(hidden_bytes(op->src[0])), high_bytes(!op->src[7] || multiplied_as(op->src[7]) == multiplied_as(op->src[0]) ? 0 : hidden_bytes(op->src[7])) {}
 
+    static ggml_type multiplied_as(const ggml_tensor * rows) { return ggml_get_type_traits_cpu(rows->type)->vec_dot_type; }
+    size_t hidden_bytes(const ggml_tensor * rows) const { return padded(ggml_row_size(multiplied_as(rows), n)); }
+    size_t hidden_bytes() const { return low_bytes + high_bytes; }
     size_t blocks_bytes() const { return padded(n_blocks * sizeof(block_q8_K)); }
     size_t offsets_bytes() const { return padded(n_blocks * sizeof(float)); }
     size_t floats_bytes() const { return padded(n_columns * sizeof(float)); }
-    size_t token_bytes() const { return padded(sizeof(token) + sizeof(float)) + hidden_bytes + blocks_bytes() + offsets_bytes() + floats_bytes(); }
+    size_t token_bytes() const { return padded(sizeof(token) + sizeof(float)) + hidden_bytes() + blocks_bytes() + offsets_bytes() + floats_bytes(); }
     size_t part_bytes() const { return padded(n_tokens * sizeof(part)); }
 };
 
 // one token, prepared
 struct prepared {
     token * of;
-    float * variance; // of an error of its coarse logits
-    char * hidden;
+    float * variance;           // of an error of its coarse logits
+    char *hidden, *hidden_high; // for rows of src[0], and of src[7]
     block_q8_K * blocks;
     float * offsets;
     float * floats; // scratch memory
@@ -67,11 +70,21 @@ struct prepared {
         of = (token *) memory;
         variance = (float *) (of + 1);
         hidden = memory + padded(sizeof(token) + sizeof(float));
-        blocks = (block_q8_K *) (hidden + l.hidden_bytes);
+        hidden_high = l.high_bytes ? hidden + l.low_bytes : hidden;
+        blocks = (block_q8_K *) (hidden + l.hidden_bytes());
         offsets = (float *) ((char *) blocks + l.blocks_bytes());
         floats = (float *) ((char *) offsets + l.offsets_bytes());
     }
 };
+
+// h, as it is multiplied
+void convert(const float * h, int64_t n, ggml_type type, char * to) {
+    if (type == GGML_TYPE_F32) {
+        memcpy(to, h, n * sizeof(float));
+    } else {
+        ggml_get_type_traits_cpu(type)->from_float(h, to, n);
+    }
+}
 
 void prepare(const ggml_tensor * op, const layout & l, int64_t t, const prepared & to) {
     const float * h = (const float *) ((const char *) op->src[1]->data + t * op->src[1]->nb[1]);
@@ -103,24 +116,31 @@ void prepare(const ggml_tensor * op, const layout & l, int64_t t, const prepared
     *to.of = { to.blocks, to.offsets, float(base) };
     *to.variance = float(variance);
 
-    const ggml_type type = ggml_get_type_traits_cpu(op->src[0]->type)->vec_dot_type;
-    if (type == GGML_TYPE_F32) {
-        memcpy(to.hidden, h, l.n * sizeof(float));
-    } else {
-        ggml_get_type_traits_cpu(type)->from_float(h, to.hidden, l.n);
+    convert(h, l.n, layout::multiplied_as(op->src[0]), to.hidden);
+    if (l.high_bytes) {
+        convert(h, l.n, layout::multiplied_as(op->src[7]), to.hidden_high);
     }
 }
 
-// Computes those of rows [first, last) exactly whose coarse logit is `least` or more; returns how many.
-int64_t make_exact(const ggml_tensor * w, int64_t first, int64_t last, const char * hidden, float least, float * y) {
+// a table of rows, the logit of its first one, and h as these rows are multiplied with it
+struct table {
+    const ggml_tensor * rows;
+    int64_t begin;
+    const char * hidden;
+};
+
+// Computes those of logits [first, last), of rows of one table, exactly whose coarse one in y is `least` or more; logit i
+// has u_i times `shared` more where there is a u. Returns how many.
+int64_t make_exact(const table & of, int64_t first, int64_t last, const float * u, float shared, float least, float * y) {
     int32_t rows[ROWS];
     int64_t n = 0;
     for (int64_t r = first; r < last; r++) {
         rows[n] = int32_t(r);
         n += !(y[r] < least); // also what is no number
     }
+    const ggml_tensor * w = of.rows;
     const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(w->type)->vec_dot;
-    const auto row = [&](int64_t i) { return (const char *) w->data + rows[i] * w->nb[1]; };
+    const auto row = [&](int64_t i) { return (const char *) w->data + (rows[i] - of.begin) * w->nb[1]; };
     const auto ask = [&](int64_t i) {
         for (size_t at = 0; i < n && at < w->nb[1]; at += 64) {
             simd::prefetch(row(i) + at);
@@ -131,7 +151,10 @@ int64_t make_exact(const ggml_tensor * w, int64_t first, int64_t last, const cha
     }
     for (int64_t i = 0; i < n; i++) {
         ask(i + AHEAD);
-        dot(int(w->ne[0]), y + rows[i], 0, row(i), 0, hidden, 0, 1);
+        dot(int(w->ne[0]), y + rows[i], 0, row(i), 0, of.hidden, 0, 1);
+    }
+    for (int64_t i = 0; u && i < n; i++) {
+        y[rows[i]] += u[rows[i]] * shared;
     }
     return n;
 }
@@ -148,7 +171,7 @@ bool is_matrix_of_floats(const ggml_tensor * t) { return t && t->type == GGML_TY
 } // namespace
 
 bool plm_head_applies(const ggml_tensor * op) {
-    return op->op == GGML_OP_MUL_MAT && ggml_get_op_params_i32(op, 1) == GGML_HINT_TWO_STAGES && op->src[6] && op->src[1]->ne[1] <= PLM_ALONE && !plm_is_exact();
+    return op->op == GGML_OP_MUL_MAT && ggml_get_op_params_i32(op, 1) == GGML_HINT_TWO_STAGES && op->src[6] && op->src[1]->ne[1] <= PLM_ALONE && (!plm_is_exact() || op->src[7] || op->src[8]);
 }
 
 size_t plm_head_work_size(const ggml_tensor * op, int n_threads) {
@@ -210,7 +233,10 @@ void plm_compute_forward_head(const ggml_compute_params * params, ggml_tensor * 
     next();
 
     float least[PLM_ALONE];
-    for (int64_t t = 0; t < l.n_tokens; t++) {
+    for (int64_t t = 0; t < l.n_tokens && plm_is_exact(); t++) {
+        least[t] = -INFINITY;
+    }
+    for (int64_t t = 0; t < l.n_tokens && !plm_is_exact(); t++) {
         histogram all = {};
         for (int i = 0; i < nth; i++) {
             for (int bin = 0; bin < histogram::BINS; bin++) {
@@ -220,9 +246,15 @@ void plm_compute_forward_head(const ggml_compute_params * params, ggml_tensor * 
         least[t] = most[t] - all.reach(*token_at(t).variance, divergence_);
     }
     int64_t read = 0;
+    const float * u = op->src[8] ? (const float *) op->src[8]->data : nullptr;
     share(params, l.n_rows, [&](int64_t first, int64_t last) {
+        const int64_t end = std::min(last, l.n_low), start = std::max(first, l.n_low);
         for (int64_t t = 0; t < l.n_tokens; t++) {
-            read += make_exact(op->src[0], first, last, token_at(t).hidden, least[t], y + t * stride);
+            const float shared = u ? ((const float *) op->src[9]->data)[t] : 0.0f;
+            read += make_exact({ op->src[0], 0, token_at(t).hidden }, first, end, u, shared, least[t], y + t * stride);
+            if (start < last) {
+                read += make_exact({ op->src[7], l.n_low, token_at(t).hidden_high }, start, last, u, shared, least[t], y + t * stride);
+            }
         }
     });
     plm_edge_head_add(ith == 0 ? l.n_tokens * l.n_rows : 0, read);

@@ -8,6 +8,11 @@
 //   src[4]  bias [n_rows]                              src[5]  columns [2][n_columns]: j of each column; its s
 //   src[6]  [3][n]: P mean; m; of each z_j the mean square over rows of what its columns leave over
 //
+// or of a matrix in parts (plm-embed.h), whose products have no other way:
+//
+//   src[7]  the rows from src[0]'s number of rows on, of any type, or null
+//   src[8]  u [n_rows], and src[9] v h [n_tokens]: logit i has u_i (v h) more; or null
+//
 // First all logits are computed by the codes. Then those that may count are computed exactly: as many of the likeliest as
 // it takes for the others' error to cost less than a certain divergence (rule.h). An exact logit has the bits that MUL_MAT
 // gives it without the hint.
@@ -20,7 +25,8 @@ extern "C" {
 
 struct ggml_compute_params;
 
-// whether the hint is followed for this product; where exact.h says that nothing is approximated it is not
+// whether the hint is followed for this product; where exact.h says that nothing is approximated it is not, and all rows of a
+// matrix in parts are made exact
 bool plm_head_applies(const struct ggml_tensor * op);
 size_t plm_head_work_size(const struct ggml_tensor * op, int n_threads);
 void plm_compute_forward_head(const struct ggml_compute_params * params, struct ggml_tensor * op);
