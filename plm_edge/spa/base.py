@@ -77,10 +77,14 @@ class Base:
             PlmEdgeError: the engine cannot.
             KeyboardInterrupt: `Options.stop` said so.
         """
-        assert self.codec is not None
         states, logits = self.compute(rows)
+        return self.shown(states, logits), logits
+
+    def shown(self, states: NDArray[np.float32], logits: NDArray[np.float32]) -> Rows:
+        """Returns what the device gets of computed rows. The engine is not asked."""
+        assert self.codec is not None
         codes, scales = self.codec.encode(states)
-        return Rows(codes, scales, *likeliest(logits)), logits
+        return Rows(codes, scales, *likeliest(logits))
 
     def fill(self, tokens: Sequence[int], position: int, sequence: int) -> None:
         """Compute tokens of which nothing is read: a part of a prompt.

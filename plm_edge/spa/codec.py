@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +80,18 @@ class Codec:
         Args:
             states: [rows, states, n_embd], as `engine.states.States` reads them.
         """
-        centred = _normed(states) - self.means.astype(np.float32)
-        values = np.einsum("rse,swe->rsw", centred, self.bases.astype(np.float32), optimize=True)
+        means, bases = self._exact
+        centred = _normed(states) - means
+        values = np.matmul(centred.transpose(1, 0, 2), bases).transpose(1, 0, 2)
         scales = (np.abs(values).max(-1) / 127).astype(np.float16)
         safe = np.maximum(scales.astype(np.float32), 1e-8)[..., None]
         return np.clip(np.rint(values / safe), -127, 127).astype(np.int8), scales
+
+    @cached_property
+    def _exact(self) -> tuple[Values, Values]:
+        """Means, and bases [states, n_embd, WIDTH], in float32: each token is encoded."""
+        bases = np.ascontiguousarray(self.bases.transpose(0, 2, 1), np.float32)
+        return self.means.astype(np.float32), bases
 
     def write(self, path: Path, base: str) -> None:
         """Write it to a file.

@@ -47,10 +47,17 @@ class Rows:
 
     def log_probabilities(self) -> NDArray[np.float32]:
         """Returns [rows, TOP]: natural logarithms of the base's probabilities of `ids`."""
-        logits = self.logits.astype(np.float32)
-        known = np.log(np.exp(logits).sum(-1)) - np.log1p(-np.exp(np.minimum(self.rest, -1e-7)))
-        made: NDArray[np.float32] = logits - known[:, None]
-        return made
+        return log_probabilities(self.logits, self.rest)
+
+
+def log_probabilities(
+    logits: NDArray[np.float16], rest: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Returns what `Rows.log_probabilities` does, of `Rows.logits` and `Rows.rest`."""
+    values = logits.astype(np.float32)
+    known = np.log(np.exp(values).sum(-1)) - np.log1p(-np.exp(np.minimum(rest, -1e-7)))
+    made: NDArray[np.float32] = values - known[:, None]
+    return made
 
 
 def join(parts: list[Rows]) -> Rows:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from plm_edge.spa.base import TOGETHER, Base
 from plm_edge.spa.choosing import pick
-from plm_edge.spa.frame import Rows
+from plm_edge.spa.frame import Rows, likeliest, log_probabilities
 from plm_edge.spa.wire import Frame
 
 
@@ -57,13 +61,21 @@ class Served:
         """Whether the base chose to end the text."""
         return self._base.session.vocabulary.is_end(self.tokens[-1])
 
-    def advance(self, row: Rows) -> Frame:
-        """Append the base's choice, and return the frame."""
+    def advance(self, logits: NDArray[np.float32]) -> Callable[[Rows], Frame]:
+        """Append the base's choice, and return what makes the frame of what the device gets.
+
+        Args:
+            logits: [n_vocab], of `next_row`.
+        """
         position = len(self.tokens)
-        logs = row.log_probabilities()[0]
-        token = pick(row.ids[0], logs, self._temperature, self._seed, position)
+        if self._temperature <= 0:
+            token = int(np.argmax(logits))  # of equal ones the first, as in `likeliest`
+        else:
+            ids, short, rest = likeliest(logits[None])
+            logs = log_probabilities(short, rest)[0]
+            token = pick(ids[0], logs, self._temperature, self._seed, position)
         self.tokens.append(token)
-        return Frame(position, self.epoch, token, row)
+        return partial(Frame, position, self.epoch, token)
 
     def allows(self, position: int, token: int) -> bool:
         """Whether there is such a position in what was computed, and such a token."""

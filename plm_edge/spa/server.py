@@ -1,7 +1,8 @@
 """The server of a base: WebSockets, many texts at once, each computed ahead of its device.
 
-One task drives the engine, all texts in one batch, a row each. A device that says nothing takes the
-base's tokens. Its credit bounds what is computed, and what waits to be sent, beyond what it has.
+A thread drives the engine, all texts in one batch, a row each; frames are made and sent beside it,
+while it computes the next rows. A device that says nothing takes the base's tokens. Its credit
+bounds what is computed, and what waits to be sent, beyond what it has.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import http
 import secrets
 import ssl
 import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -22,13 +26,17 @@ from websockets.http11 import Request, Response
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.spa import wire
 from plm_edge.spa.base import TOGETHER, Base
+from plm_edge.spa.frame import Rows
 from plm_edge.spa.served import Served
+from plm_edge.spa.wire import Frame
 
 KEPT_S = 120.0
 """Seconds for which a session outlives its link."""
 FIRST_S = 30.0
 """Seconds after which a link on which nothing was said is ended."""
 WINDOWS = (4, 64)
+MOST_ROWS = 64
+"""Rows of a text after which the driver looks at what else there is."""
 
 
 @dataclass
@@ -76,6 +84,7 @@ class SpaServer:
         self._sessions: dict[bytes, Session] = {}
         self._work = asyncio.Event()
         self._engine = asyncio.Lock()
+        self._wanting = 0  # who waits for the engine, the driver not counted
         self._server: Server | None = None
         self._driver: asyncio.Task[None] | None = None
         self.port = 0
@@ -116,7 +125,7 @@ class SpaServer:
             self._server.close()
             await self._server.wait_closed()
         if self._driver is not None:
-            async with self._engine:  # no thread computes now
+            async with self._alone():  # no thread computes now
                 self._driver.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._driver
@@ -199,7 +208,7 @@ class SpaServer:
         try:
             more = True
             while more:  # a part at a time: the other texts go on in between
-                async with self._engine:
+                async with self._alone():
                     more = await asyncio.to_thread(text.fill)
         except BaseException:
             self._free.append(text.sequence)
@@ -221,7 +230,7 @@ class SpaServer:
         return session
 
     async def _rewind(self, session: Session, said: wire.Resume, link: ServerConnection) -> None:
-        async with self._engine:
+        async with self._alone():
             if session.link is not link:
                 raise wire.WireError("the session was taken up by another link")
             self._apply(session)
@@ -244,7 +253,7 @@ class SpaServer:
 
     async def _forget(self, session: Session) -> None:
         if self._sessions.pop(session.name, None) is not None:
-            async with self._engine:
+            async with self._alone():
                 session.text.close()
             self._free.append(session.text.sequence)
 
@@ -257,28 +266,66 @@ class SpaServer:
                 if session.link is None and now - session.lost > KEPT_S:
                     await self._forget(session)
             async with self._engine:
-                worked = await self._step()
+                worked = await self._run()
             if not worked:
                 self._work.clear()
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._work.wait(), 1.0)
 
-    async def _step(self) -> bool:
-        """Compute a row of each text that has credit. False: there was none."""
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Have the engine for something else than rows: the driver gives it up after its next."""
+        self._wanting += 1
+        try:
+            await self._engine.acquire()
+        finally:
+            self._wanting -= 1
+        try:
+            yield
+        finally:
+            self._engine.release()
+
+    async def _run(self) -> bool:
+        """Compute rows of the texts that have credit. False: there was none."""
         for session in self._sessions.values():
             self._apply(session)
-        ready = [session for session in self._sessions.values() if self._is_ready(session)]
-        ready = ready[:TOGETHER]
-        if not ready:
+        if not self._ready():
             return False
-        rows = [session.text.next_row for session in ready]
-        made, _ = await asyncio.to_thread(self._base.read, rows)
-        self.computed += len(rows)
-        for index, session in enumerate(ready):
-            # Of an override that came meanwhile the device has the epoch: it drops this frame.
-            frame = session.text.advance(made[index : index + 1])
-            session.outbox.put_nowait(frame.pack())
+        await asyncio.to_thread(self._compute, asyncio.get_running_loop())
         return True
+
+    def _ready(self) -> list[Session]:
+        return [session for session in list(self._sessions.values()) if self._is_ready(session)]
+
+    def _compute(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In a thread: row after row, until nothing has credit, or there is something else to do.
+
+        Between two rows there is as little as can be; the loop makes the frames meanwhile.
+        """
+        for _ in range(MOST_ROWS):
+            ready = self._ready()[:TOGETHER]
+            if not ready or any(session.orders for session in list(self._sessions.values())):
+                return
+            states, logits = self._base.compute([session.text.next_row for session in ready])
+            logits = logits.copy()  # the engine's own are of the next rows soon
+            frames = [each.text.advance(row) for each, row in zip(ready, logits, strict=True)]
+            self.computed += len(ready)
+            loop.call_soon_threadsafe(self._made, ready, frames, states, logits)
+            if self._wanting:
+                return
+
+    def _made(
+        self,
+        sessions: list[Session],
+        frames: list[Callable[[Rows], Frame]],
+        states: NDArray[np.float32],
+        logits: NDArray[np.float32],
+    ) -> None:
+        """Send frames. Of an override that came meanwhile the device has the epoch, and drops
+        them."""
+        rows = self._base.shown(states, logits)
+        for index, (session, frame) in enumerate(zip(sessions, frames, strict=True)):
+            session.outbox.put_nowait(frame(rows[index : index + 1]).pack())
 
     def _is_ready(self, session: Session) -> bool:
         tokens = len(session.text.tokens)

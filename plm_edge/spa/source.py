@@ -143,8 +143,8 @@ class Here:
         """See `Source`."""
         assert self._text is not None
         assert position == len(self._text.tokens)
-        row, _ = self._base.read([self._text.next_row])
-        return self._text.advance(row)
+        states, logits = self._base.compute([self._text.next_row])
+        return self._text.advance(logits[0])(self._base.shown(states, logits))
 
     def override(self, position: int, token: int) -> None:
         """See `Source`."""

@@ -15,15 +15,13 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.engine.options import Options
 from plm_edge.spa import tls, wire
 from plm_edge.spa.choosing import BaseChooser, Chooser, PluginChooser
-from plm_edge.spa.device import Generation, public_part, shown
+from plm_edge.spa.device import Generation
 from plm_edge.spa.making import Made, Texts
-from plm_edge.spa.mixture import Gates
 from plm_edge.spa.plugin import Plugin
 from plm_edge.spa.server import SpaServer
 from plm_edge.spa.source import Here, Remote
 from plm_edge.spa.standby import Standby
 from testkit.relay import Relay
-from tests.spa.conftest import WORDS
 from tests.spa.serving import KEY, Scripted, served, wait_for, written
 
 OPTIONS = Options(threads=1, kv="f32", n_ctx=512)
@@ -240,72 +238,6 @@ def test_a_certificate_is_known_by_its_fingerprint(
             tokens(generation(bad, BaseChooser(), made.plugin))
         assert len(relay.up) == 1  # a handshake, and no second link
         assert server.computed > 0
-
-
-def sent(server: SpaServer, made: Generation, relay: Relay, prompt: str = PROMPT) -> list[bytes]:
-    tokens(made, prompt)
-    messages = relay.messages()
-    for message in messages:
-        wire.parse_up(message)
-    return messages
-
-
-def test_nothing_but_messages_goes_up_and_no_canary(
-    server: SpaServer, made: Made, read_texts: Texts
-) -> None:
-    plugin = made.plugin
-    with Relay(server.port) as relay:
-        source = remote(relay.port, plugin)
-        messages = sent(server, generation(source, PluginChooser(plugin), plugin), relay)
-        assert sum(map(len, messages)) == source.up
-        raw = b"".join(bytes(link) for link in relay.up)
-    data = b"".join(messages)
-    # of the corpus: the texts' words, and any four tokens in a row; a prompt is compressed
-    stream = plugin.stream
-    prompts = [said.text for said in map(wire.parse_up, messages) if isinstance(said, wire.Open)]
-    assert prompts == [PROMPT]
-    for name in ("alpha", "beta", "gamma", "ZorbleError"):
-        assert name.encode() not in raw + data
-    for at in range(len(stream) - 4):
-        assert stream[at : at + 4].tobytes() not in data
-    # of the plugin: any 16 bytes of side, matrix, gates
-    windows = {data[at : at + 16] for at in range(len(data) - 15)}
-    for array in (plugin.matrix, plugin.weights.d, plugin.gates.side, plugin.gates.memory):
-        own = np.ascontiguousarray(array).tobytes()
-        assert not any(own[at : at + 16] in windows for at in range(0, len(own) - 15))
-
-
-def test_with_shut_gates_two_plugins_send_the_same(server: SpaServer, made: Made) -> None:
-    size = len(made.plugin.gates.side)
-    shut = np.zeros(size, np.float32)
-    shut[0] = -30
-    first = replace(made.plugin, gates=Gates(shut, shut))
-    other = replace(first, stream=first.stream[::-1].copy(), matrix=-first.matrix)
-    found = []
-    for plugin in (first, other):
-        with Relay(server.port) as relay:
-            source = remote(relay.port, plugin)
-            found.append(sent(server, generation(source, PluginChooser(plugin), plugin), relay))
-    assert found[0] == found[1]
-    assert len(found[0]) == 1 + COUNT // 16
-
-
-def test_in_shadow_no_personal_token_goes_up(server: SpaServer, made: Made) -> None:
-    plugin = made.plugin
-    prompt = "def {{zorble_eta|name_one}}(quux):\n    frobnicate = quux"
-    with Relay(server.port) as relay:
-        found = generation(remote(relay.port, plugin), PluginChooser(plugin), plugin)
-        found.mode = "shadow"
-        messages = sent(server, found, relay, prompt)
-    assert found.overrides > 0
-    kinds = [type(wire.parse_up(message)) for message in messages]
-    assert set(kinds) == {wire.Open, wire.Credit}
-    opened = wire.parse_up(messages[0])
-    assert isinstance(opened, wire.Open)
-    assert opened.text == public_part(prompt)
-    assert "zorble" not in opened.text
-    assert "zorble_eta" in shown(prompt)
-    assert all(word not in opened.text for words in WORDS for word in words.split()[1:2])
 
 
 # The messages
