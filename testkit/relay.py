@@ -129,7 +129,7 @@ class Relay:
         self.up.append(link.up)
         self.down = 0
         self._links |= {writer, back}
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             await asyncio.gather(
                 self._pump(reader, back, link, down=False),
                 self._pump(there, writer, link, down=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from plm_edge.engine.options import Options, never
 from plm_edge.engine.session import Session
 from plm_edge.engine.states import States
+from plm_edge.generate.prompt import Prompt, encode
 from plm_edge.spa.codec import Codec, choose_layers
 from plm_edge.spa.frame import Rows, likeliest
+from plm_edge.spa.wire import MESSAGES, RAW
 
 TOGETHER = 64
 """Most rows that are read at once."""
@@ -85,6 +88,19 @@ class Base:
         assert self.codec is not None
         codes, scales = self.codec.encode(states)
         return Rows(codes, scales, *likeliest(logits))
+
+    def encode(self, what: int, text: str) -> Prompt:
+        """Returns the tokens of a text; what it is, `wire.Encode` says.
+
+        Raises:
+            PlmEdgeError: the chat template is broken, or there is none for a conversation.
+            ValueError: it is no conversation in JSON.
+        """
+        session = self.session
+        template = None if what == RAW else session.model.chat_template
+        bos, eos = session.vocabulary.bos_eos
+        said = json.loads(text) if what == MESSAGES else text
+        return encode(said, session.tokenize, template, bos=bos, eos=eos)
 
     def fill(self, tokens: Sequence[int], position: int, sequence: int) -> None:
         """Compute tokens of which nothing is read: a part of a prompt.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -70,23 +70,28 @@ class Generation:
     full: bool = False
     first: int = 0
     _server: list[int] = field(default_factory=list)  # as the server has them
-    _prompt: str = ""
+    _prompt: tuple[str, Sequence[int]] = ("", ())
 
-    def steps(self, prompt: str, count: int) -> Iterator[Step]:
+    def steps(self, prompt: str | Sequence[int], count: int) -> Iterator[Step]:
         """Yields up to `count` tokens, fewer where the text ends.
 
         Args:
-            prompt: in mode shadow, {{this|that}} is this for the person, and that for the server.
+            prompt: a text; in mode shadow {{this|that}} is this for the person, and that for the
+                server. Or its tokens, as the server gets them.
 
         Raises:
             PlmEdgeError: the server refuses, or is lost and there is no base here (DEVICE).
         """
-        self._prompt = public_part(prompt) if self.mode == "shadow" else prompt
+        if not isinstance(prompt, str):
+            self._prompt = "", prompt
+        else:
+            self._prompt = public_part(prompt) if self.mode == "shadow" else prompt, ()
         try:
-            self._server = self.source.open(self._prompt, ())
+            self._server = self.source.open(*self._prompt)
         except LinkLost as error:
             self._move(error)
-        self._follow(self._server)
+        if self.fallback is not None:
+            self.fallback.begin(self._server, self.source.drawing)
         self.first = len(self._server)
         self.tokens = list(self._server)
         stops = set(self.vocabulary.stops.tolist())
@@ -100,7 +105,8 @@ class Generation:
             personal = token != frame.token
             self.tokens.append(token)
             self._server.append(token if self.mode != "shadow" else frame.token)
-            self._follow(self._server[-1:])
+            if self.fallback is not None:
+                self.fallback.follow(self._server[-1:])
             if personal:
                 self.personal.append(position)
             if personal and self.mode != "shadow":
@@ -114,6 +120,11 @@ class Generation:
                 yield Step(token, self.vocabulary.piece(token), personal)
             if self.ended:
                 return
+
+    @property
+    def public(self) -> list[int]:
+        """The tokens as the server has them, the prompt's included."""
+        return list(self._server)
 
     @property
     def overrides(self) -> int:
@@ -164,19 +175,17 @@ class Generation:
                     wait = min(2 * wait, 5.0)
         raise self._lost(error)
 
-    def _follow(self, tokens: list[int]) -> None:
-        if self.fallback is not None:
-            self.fallback.follow(tokens)
-
     def _move(self, error: LinkLost) -> None:
         if self.fallback is None:
             raise self._lost(error) from error
+        drawing = self.source.drawing
         self.source.close()
-        self.source, known = self.fallback.take()
-        self.fallback = None
+        here = self.fallback.take()
+        self.source, self.fallback = here, None
         self.moved = len(self.tokens)
-        if not known:  # the server was never there
-            self._server = self.source.open(self._prompt, ())
+        if not self._server:  # the server was not there to begin with
+            here.drawing = drawing
+            self._server = here.open(*self._prompt)
 
     def _lost(self, error: LinkLost) -> PlmEdgeError:
         return PlmEdgeError(

@@ -17,6 +17,9 @@ from plm_edge.spa.wire import Frame
 class Served:
     """A text in one sequence of a base's cache.
 
+    Args:
+        known: the text that the sequence had before: what both begin with is not computed again.
+
     Attributes:
         tokens: of the text, the base's own choices ahead of the device included.
         epoch: how many overrides it has.
@@ -24,12 +27,24 @@ class Served:
     """
 
     def __init__(
-        self, base: Base, sequence: int, tokens: Sequence[int], temperature: float, seed: int
+        self,
+        base: Base,
+        sequence: int,
+        tokens: Sequence[int],
+        temperature: float,
+        seed: int,
+        known: Sequence[int] = (),
     ) -> None:
         self._base, self.sequence = base, sequence
         self._temperature, self._seed = temperature, seed
         self.tokens, self.epoch, self.first = list(tokens), 0, len(tokens)
-        self._filled = 0  # tokens of the prompt that are in the cache
+        # Tokens of the prompt that are in the cache. The last one of either text is not: it was
+        # chosen, and its row makes the next frame.
+        shorter = min(len(known), len(tokens)) - 1
+        pairs = zip(tokens, known, strict=False)
+        same = next((at for at, (one, two) in enumerate(pairs) if one != two), shorter)
+        self._filled = max(0, min(same, shorter))
+        self._begun = False
 
     def fill(self) -> bool:
         """Compute some more of the prompt. False: all but its last token, whose row makes the first
@@ -38,8 +53,9 @@ class Served:
         Raises:
             PlmEdgeError: the engine cannot.
         """
-        if not self._filled:
-            self._base.session.context.remove(self.sequence)
+        if not self._begun:
+            self._base.session.context.remove(self.sequence, self._filled)
+            self._begun = True
         part = self.tokens[self._filled : self.first - 1][:TOGETHER]
         if part:
             self._base.fill(part, self._filled, self.sequence)

@@ -144,12 +144,15 @@ class SpaServer:
         session: Session | None = None
         sender: asyncio.Task[None] | None = None
         try:
-            first = wire.parse_up(_binary(await asyncio.wait_for(link.recv(), FIRST_S)))
-            if isinstance(first, wire.Open):
-                session = await self._open(first, link)
-            elif isinstance(first, wire.Resume):
-                session = self._take_up(first, link)
-                await self._rewind(session, first, link)
+            said = wire.parse_up(_binary(await asyncio.wait_for(link.recv(), FIRST_S)))
+            while isinstance(said, wire.Encode):
+                await link.send(self._encode(said).pack())
+                said = wire.parse_up(_binary(await link.recv()))
+            if isinstance(said, wire.Open):
+                session = await self._open(said, link)
+            elif isinstance(said, wire.Resume):
+                session = self._take_up(said, link)
+                await self._rewind(session, said, link)
             else:
                 raise wire.WireError("a text must be opened first")
             sender = asyncio.create_task(_send(link, session.outbox))
@@ -157,7 +160,13 @@ class SpaServer:
             async for message in link:
                 if session.link is not link:  # what waited here was said before it was lost
                     break
-                self._obey(session, wire.parse_up(_binary(message)))
+                said = wire.parse_up(_binary(message))
+                if isinstance(said, wire.Encode):
+                    await link.send(self._encode(said).pack())
+                elif isinstance(said, wire.Open):
+                    await self._begin_again(session, said)
+                else:
+                    self._obey(session, said)
         except (wire.WireError, PlmEdgeError) as error:
             why = error.why if isinstance(error, PlmEdgeError) else str(error)
             with contextlib.suppress(ConnectionClosed):
@@ -188,23 +197,54 @@ class SpaServer:
             raise wire.WireError("this link has a text already")
         self._work.set()
 
-    async def _open(self, said: wire.Open, link: ServerConnection) -> Session:
+    def _require_same(self, said: wire.Open | wire.Encode) -> None:
         if said.base != self._base_name:
             raise wire.WireError("the plugin is for another base than this server's")
         if said.codec != self._codec_name:
             raise wire.WireError("the plugin was made with another codec than this server's")
+
+    def _encode(self, said: wire.Encode) -> wire.Encoded:
+        self._require_same(said)
+        try:
+            found = self._base.encode(said.what, said.text)
+        except ValueError as error:
+            raise wire.WireError(f"a conversation that is none: {error}") from error
+        return wire.Encoded(found.templated, self._length, tuple(found.tokens))
+
+    def _prompt(self, said: wire.Open) -> list[int]:
+        self._require_same(said)
         own = self._base.session.vocabulary
-        prompt = [*own.tokenize(said.text), *said.tokens]
+        prompt = list(said.tokens)
+        if said.text or not prompt:
+            prompt = [*own.tokenize(said.text), *prompt]
         if not prompt or len(prompt) >= self._length:
             raise wire.WireError(
                 f"the prompt has {len(prompt)} tokens, and a text has 1 to {self._length - 1}"
             )
         if not all(0 <= token < own.n_tokens for token in said.tokens):
             raise wire.WireError("a token that the base does not have")
+        return prompt
+
+    async def _open(self, said: wire.Open, link: ServerConnection) -> Session:
+        prompt = self._prompt(said)
         await self._make_room()
         text = Served(self._base, self._free.pop(), prompt, said.temperature, said.seed)
-        session = Session(secrets.token_bytes(wire.SESSION), text, _window(said.window), 0, link)
-        session.credit(len(prompt))
+        session = Session(b"", text, 0, 0, link)
+        await self._begin(session, text, said)
+        return session
+
+    async def _begin_again(self, session: Session, said: wire.Open) -> None:
+        """Put another text in the place of a session's, which its device has done with."""
+        prompt, old = self._prompt(said), session.text
+        del self._sessions[session.name]  # nobody computes or resumes it meanwhile
+        text = Served(
+            self._base, old.sequence, prompt, said.temperature, said.seed, known=old.tokens
+        )
+        await self._begin(session, text, said)
+        self._work.set()
+
+    async def _begin(self, session: Session, text: Served, said: wire.Open) -> None:
+        """Compute a text's prompt, and make it a session's."""
         try:
             more = True
             while more:  # a part at a time: the other texts go on in between
@@ -213,10 +253,14 @@ class SpaServer:
         except BaseException:
             self._free.append(text.sequence)
             raise
-        self._sessions[session.name] = session
-        opened = wire.Opened(len(prompt), 0, self._length, session.name, tuple(prompt))
+        session.name, session.text = secrets.token_bytes(wire.SESSION), text
+        session.window, session.allowed = _window(said.window), 0
+        session.credit(text.first)
+        self._drop_frames(session)
+        session.orders.clear()
+        opened = wire.Opened(text.first, 0, self._length, session.name, tuple(text.tokens))
         session.outbox.put_nowait(opened.pack())
-        return session
+        self._sessions[session.name] = session
 
     def _take_up(self, said: wire.Resume, link: ServerConnection) -> Session:
         """Give a session another link. There is no wait in it: nobody forgets the session between
@@ -338,12 +382,15 @@ class SpaServer:
     def _apply(self, session: Session) -> None:
         orders, session.orders = session.orders, []
         if orders:  # frames that were not sent yet are void
-            waiting = [session.outbox.get_nowait() for _ in range(session.outbox.qsize())]
-            for message in waiting:
-                if message[0] != wire.FRAME:
-                    session.outbox.put_nowait(message)
+            self._drop_frames(session)
         for order in orders:  # one that an earlier one made void is no order any more
             session.text.override(order.position, order.token)
+
+    def _drop_frames(self, session: Session) -> None:
+        waiting = [session.outbox.get_nowait() for _ in range(session.outbox.qsize())]
+        for message in waiting:
+            if message[0] != wire.FRAME:
+                session.outbox.put_nowait(message)
 
 
 def _window(wanted: int) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
@@ -17,6 +17,7 @@ from websockets.uri import WebSocketURI, parse_uri
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.options import Options
+from plm_edge.generate.prompt import Prompt
 from plm_edge.serve import network
 from plm_edge.spa import tls, wire
 from plm_edge.spa.base import Base
@@ -35,6 +36,9 @@ _WAITING = 128  # messages: more than credit allows, so that the end of a link d
 _MOST = 1 << 18  # bytes of a message: a prompt of 65,000 tokens
 
 
+Answer = TypeVar("Answer", wire.Opened, wire.Encoded)
+
+
 class LinkLost(Exception):
     """The server does not answer any more."""
 
@@ -43,17 +47,28 @@ class Source(Protocol):
     """Frames of a text, one position after the other.
 
     Attributes:
-        length: most tokens of the text, once it is open.
+        length: most tokens of a text, once one is open or encoded.
+        drawing: temperature and seed of the base's choices in texts that are opened from now on.
     """
 
     length: int
+    drawing: tuple[float, int]
+
+    def encode(self, what: int, text: str) -> Prompt:
+        """Returns the tokens of a text; what it is, `wire.Encode` says.
+
+        Raises:
+            LinkLost: the server cannot be reached.
+            PlmEdgeError: it is none for this base.
+        """
+        ...
 
     def open(self, text: str, made: Sequence[int]) -> list[int]:
-        """Begin a text.
+        """Begin a text; the one before is over.
 
         Args:
             text: the prompt.
-            made: tokens after it that were made before.
+            made: tokens that follow it; without a text all of the prompt.
 
         Returns:
             All its tokens.
@@ -108,12 +123,18 @@ class Here:
     ) -> None:
         self._base = Base(path, plugin.codec, options)
         self.length = self._base.session.n_ctx
-        self._drawing = temperature, seed
+        self.drawing = temperature, seed
         self._text: Served | None = None
+
+    def encode(self, what: int, text: str) -> Prompt:
+        """See `Source`."""
+        return self._base.encode(what, text)
 
     def open(self, text: str, made: Sequence[int]) -> list[int]:
         """See `Source`."""
-        tokens = [*self._base.session.tokenize(text), *made]
+        tokens = list(made)
+        if text or not tokens:
+            tokens = [*self._base.session.tokenize(text), *tokens]
         if not tokens or len(tokens) >= self.length:
             raise PlmEdgeError(
                 "the prompt does not fit",
@@ -121,17 +142,20 @@ class Here:
                 "give another prompt, or a larger --ctx",
                 ExitCode.USAGE,
             )
-        self._text = Served(self._base, 0, tokens, *self._drawing)
-        self._fill()
+        self.begin(tokens)
         return tokens
 
+    def begin(self, tokens: Sequence[int]) -> None:
+        """Begin a text with these tokens. What it has in common with the last one is not computed
+        again."""
+        known = self._text.tokens if self._text else ()
+        self._text = Served(self._base, 0, tokens, *self.drawing, known=known)
+        self._fill()
+
     def follow(self, tokens: Sequence[int]) -> None:
-        """Compute tokens that go on with the text, and were chosen elsewhere. The first ones
-        begin it."""
-        if self._text is None:
-            self._text = Served(self._base, 0, tokens, *self._drawing)
-        else:
-            self._text.extend(tokens)
+        """Go on with tokens that were chosen elsewhere."""
+        assert self._text is not None
+        self._text.extend(tokens)
         self._fill()
 
     def _fill(self) -> None:
@@ -190,9 +214,10 @@ class Remote:
         self._shape = plugin.codec.n_states, plugin.codec.width
         self._n_vocab = len(plugin.vocabulary.ends)
         self._names = bytes.fromhex(plugin.base)[:16], bytes.fromhex(plugin.codec.sha256())[:16]
-        self._window, self._drawing = window, (temperature, seed)
+        self._window, self.drawing = window, (temperature, seed)
         self._context: ssl.SSLContext | None = None
         self._link: ClientConnection | None = None
+        self._lives = False  # the link, as far as is known
         self._links = ExitStack()
         self._session, self._text, self._first = b"", "", 0
         self._overrides: list[wire.Override] = []
@@ -201,6 +226,21 @@ class Remote:
         self.length = self.up = self.down = 0
         self.rtt_s = 0.0
 
+    def encode(self, what: int, text: str) -> Prompt:
+        """See `Source`."""
+        asked = wire.Encode(what, *self._names, text).pack()
+        if self._lives:
+            with suppress(LinkLost):  # as may be seen only now
+                return self._encode(asked)
+        self._connect()
+        return self._encode(asked)
+
+    def _encode(self, asked: bytes) -> Prompt:
+        self._send(asked)
+        found = self._answer(wire.Encoded)
+        self.length = found.length
+        return Prompt(list(found.tokens), found.templated)
+
     def open(self, text: str, made: Sequence[int]) -> list[int]:
         """See `Source`.
 
@@ -208,10 +248,16 @@ class Remote:
             LinkLost: the server cannot be reached.
             PlmEdgeError: it refuses.
         """
+        if self._lives:
+            with suppress(LinkLost):
+                return self._open(text, made)
         self._connect()
+        return self._open(text, made)
+
+    def _open(self, text: str, made: Sequence[int]) -> list[int]:
         self._overrides.clear()
         self._text = text
-        self._send(wire.Open(self._window, *self._drawing, *self._names, text, tuple(made)).pack())
+        self._send(wire.Open(self._window, *self.drawing, *self._names, text, tuple(made)).pack())
         opened = self._opened()
         self._session, self._tokens = opened.session, list(opened.tokens)
         self.length, self._credited = opened.length, len(self._tokens)
@@ -231,6 +277,7 @@ class Remote:
         try:
             opened = self._opened()
         except PlmEdgeError:
+            self._lives = False  # who refuses ends the link
             if self.open(self._text, known[self._first :]) != known:
                 raise
             return
@@ -272,6 +319,7 @@ class Remote:
             self._link.close_timeout = 0.1
             self._link.close(1001)
             self._links.close()
+        self._lives = False
         try:
             if self._fingerprint and self._context is None:
                 place = self._place
@@ -284,6 +332,7 @@ class Remote:
             self._link = self._links.enter_context(opening)
             if not self.rtt_s:
                 self.rtt_s = self._round_trip(self._link)
+            self._lives = True
         except ssl.SSLCertVerificationError as error:
             self._context = None  # the next time it is asked for anew, and refused in words
             raise LinkLost(str(error)) from error
@@ -306,11 +355,15 @@ class Remote:
         return time.perf_counter() - started
 
     def _opened(self) -> wire.Opened:
+        return self._answer(wire.Opened)
+
+    def _answer(self, kind: type[Answer]) -> Answer:
+        """Returns the next message of a kind. Frames before it are of a text that is over."""
         while True:
             found = self._receive(OPENING_S)
             if isinstance(found, wire.Refused):
                 raise _refused(found.why)
-            if isinstance(found, wire.Opened):
+            if isinstance(found, kind):
                 if max(found.tokens, default=0) >= self._n_vocab:
                     raise _refused("it sends a token that the base does not have")
                 return found
@@ -330,13 +383,13 @@ class Remote:
         Args:
             patience: seconds for which it may not come, while the server lives.
         """
-        assert self._link is not None
         until = time.monotonic() + patience
         try:
             while (message := self._message()) is None:
                 if time.monotonic() > until:
                     raise LinkLost(f"nothing came for {patience:g} s")
-        except (ConnectionClosed, OSError) as error:
+        except (ConnectionClosed, OSError, LinkLost) as error:
+            self._lives = False
             raise LinkLost(str(error)) from error
         self.down += len(message)
         if isinstance(message, str):
@@ -365,6 +418,7 @@ class Remote:
         try:
             self._link.send(message)
         except (ConnectionClosed, OSError) as error:
+            self._lives = False
             raise LinkLost(str(error)) from error
         self.up += len(message)
 

@@ -16,6 +16,9 @@ class Standby:
 
     Args:
         load: loads the base.
+
+    Attributes:
+        filled: tokens of the text that the base has.
     """
 
     def __init__(self, load: Callable[[], Here]) -> None:
@@ -23,21 +26,33 @@ class Standby:
         self._here: Here | None = None
         self._error: Exception | None = None
         self._tokens: list[int] = []
-        self.filled = 0  # of them
+        self._drawing = 0.0, 0
+        self._text = 0  # counts the texts
+        self.filled = 0
         self._changed = threading.Condition()
         self._over = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def begin(self, tokens: Sequence[int], drawing: tuple[float, int]) -> None:
+        """Another text begins.
+
+        Args:
+            drawing: as `Source.drawing`.
+        """
+        with self._changed:
+            self._tokens, self.filled, self._drawing = list(tokens), 0, drawing
+            self._text += 1
+            self._changed.notify()
+
     def follow(self, tokens: Sequence[int]) -> None:
-        """Some more tokens of the text; the first ones begin it."""
+        """The text goes on."""
         with self._changed:
             self._tokens += tokens
             self._changed.notify()
 
-    def take(self) -> tuple[Here, int]:
-        """Returns the base, and how many tokens of the text it has; 0: none was begun. The caller
-        closes it.
+    def take(self) -> Here:
+        """Returns the base, which has all of the text, if one was begun. The caller closes it.
 
         Raises:
             PlmEdgeError: it cannot be loaded, or cannot compute the text.
@@ -47,9 +62,9 @@ class Standby:
             raise self._error
         assert self._here is not None
         if self.filled < len(self._tokens):
-            self._here.follow(self._tokens[self.filled :])
+            self._compute(self._here, self._tokens[self.filled :])
         taken, self._here = self._here, None
-        return taken, len(self._tokens)
+        return taken
 
     def close(self) -> None:
         """Free the base. Safe to call twice, and after `take`."""
@@ -67,16 +82,27 @@ class Standby:
     def _run(self) -> None:
         try:
             self._here = self._load()
-            while part := self._next():
-                self._here.follow(part)
-                self.filled += len(part)
+            while job := self._next():
+                text, part = job
+                self._compute(self._here, part)
+                with self._changed:
+                    if text == self._text:
+                        self.filled += len(part)
         except Exception as error:  # whatever it is, who takes the base is told
             self._error = error
 
-    def _next(self) -> list[int]:
-        """Waits for a batch; empty when it is over."""
+    def _compute(self, here: Here, part: list[int]) -> None:
+        if self.filled:
+            here.follow(part)
+        else:
+            here.drawing = self._drawing
+            here.begin(part)
+
+    def _next(self) -> tuple[int, list[int]] | None:
+        """Waits for a batch, and returns which text it is of, and its tokens; None: it is over."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._over or len(self._tokens) - self.filled >= TOGETHER
             )
-            return [] if self._over else self._tokens[self.filled : self.filled + TOGETHER]
+            part = self._tokens[self.filled : self.filled + TOGETHER]
+            return None if self._over else (self._text, part)

@@ -1,7 +1,8 @@
 """The messages between device and server, each one binary message of a WebSocket.
 
-Up, from the device: `Open`, `Resume`, `Override`, `Credit`, and nothing else. `parse_up` refuses
-any byte that is not part of one. Down: `Opened`, `Frame`, `Refused`. All numbers are little-endian.
+Up, from the device: `Open`, `Resume`, `Override`, `Credit`, of chats also `Encode`, and nothing
+else. `parse_up` refuses any byte that is not part of one. Down: `Opened`, `Frame`, `Refused`,
+`Encoded`. All numbers are little-endian.
 
 An epoch counts the overrides of a session. The server marks its frames with it, so that the device
 knows those that were computed before its override arrived.
@@ -28,10 +29,15 @@ _OPEN = struct.Struct("<BBHfI16s16sI")
 _RESUME = struct.Struct("<BxHI16sI")
 _OVERRIDE = struct.Struct("<BxxxII")
 _CREDIT = struct.Struct("<BxxxI")
+_ENCODE = struct.Struct("<BBB16s16s")
 _OPENED = struct.Struct("<BxxxIII16s")
 _FRAME = struct.Struct("<BBBxIIIf")
-OPEN, RESUME, OVERRIDE, CREDIT = 1, 2, 3, 4
-OPENED, FRAME, REFUSED = 17, 18, 19
+_ENCODED = struct.Struct("<B?xxI")
+OPEN, RESUME, OVERRIDE, CREDIT, ENCODE = 1, 2, 3, 4, 5
+OPENED, FRAME, REFUSED, ENCODED = 17, 18, 19, 20
+RAW, SAID, MESSAGES = 0, 1, 2
+"""What a text is whose tokens are asked for: one to go on with; what a person says, to be put into
+the base's chat template; a conversation, in JSON a list of objects with role and content."""
 
 
 class WireError(Exception):
@@ -47,7 +53,8 @@ class Open:
         temperature, seed: of the base's own choices (choosing.pick).
         base, codec: the first 16 bytes of their SHA-256.
         text: the prompt; sent compressed.
-        tokens: what was made after it before, when a text goes on that another session began.
+        tokens: that follow it: what was made before, when a text goes on that another session
+            began. Of a chat all of the prompt, and the text is empty.
     """
 
     window: int
@@ -65,8 +72,7 @@ class Open:
             len(self.tokens),
         )  # fmt: skip
         tokens = np.array(self.tokens, "<u4").tobytes()
-        raw = zlib.compressobj(9, zlib.DEFLATED, -15)
-        return head + tokens + raw.compress(self.text.encode()) + raw.flush()
+        return head + tokens + _deflate(self.text)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,27 @@ class Credit:
         return _CREDIT.pack(CREDIT, self.position)
 
 
-Up = Open | Resume | Override | Credit
+@dataclass(frozen=True)
+class Encode:
+    """Ask for a text's tokens. The conversation of a chat must fit the base's room.
+
+    Attributes:
+        what: RAW, SAID or MESSAGES.
+        base, codec: as `Open`'s.
+        text: sent compressed.
+    """
+
+    what: int
+    base: bytes
+    codec: bytes
+    text: str
+
+    def pack(self) -> bytes:
+        """Returns the message."""
+        return _ENCODE.pack(ENCODE, VERSION, self.what, self.base, self.codec) + _deflate(self.text)
+
+
+Up = Open | Resume | Override | Credit | Encode
 
 
 def parse_up(message: bytes) -> Up:
@@ -127,32 +153,50 @@ def parse_up(message: bytes) -> Up:
             made = Resume(window, position, session, epoch)
         elif kind == OPEN:
             made = _parse_open(message)
+        elif kind == ENCODE:
+            _, version, what, base, codec = _ENCODE.unpack_from(message)
+            _require_version(version)
+            if what not in (RAW, SAID, MESSAGES):
+                raise WireError(f"a text of kind {what}")
+            made = Encode(what, base, codec, _inflate(message[_ENCODE.size :]))
         else:
             raise WireError(f"a message of kind {kind}")
     except (struct.error, zlib.error, UnicodeDecodeError) as error:
         raise WireError(f"a message of kind {kind}: {error}") from error
-    if kind != OPEN and made.pack() != message:
+    if kind not in (OPEN, ENCODE) and made.pack() != message:
         raise WireError(f"bytes that mean nothing in a message of kind {kind}")
     return made
 
 
 def _parse_open(message: bytes) -> Open:
     _, version, window, temperature, seed, base, codec, count = _OPEN.unpack_from(message)
-    if version != VERSION:
-        raise WireError(f"version {version} of the protocol; this is {VERSION}")
+    _require_version(version)
     if not math.isfinite(temperature):
         raise WireError("a temperature that is no number")
     end = _OPEN.size + 4 * count
     if end > len(message):
         raise WireError("fewer tokens than it says")
     tokens = np.frombuffer(message[_OPEN.size : end], "<u4")
+    text = _inflate(message[end:])
+    return Open(window, temperature, seed, base, codec, text, tuple(int(t) for t in tokens))
+
+
+def _require_version(version: int) -> None:
+    if version != VERSION:
+        raise WireError(f"version {version} of the protocol; this is {VERSION}")
+
+
+def _deflate(text: str) -> bytes:
+    raw = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return raw.compress(text.encode()) + raw.flush()
+
+
+def _inflate(data: bytes) -> str:
     raw = zlib.decompressobj(-15)
-    text = raw.decompress(message[end:], MOST_TEXT)
+    text = raw.decompress(data, MOST_TEXT)
     if raw.unconsumed_tail or not raw.eof or raw.unused_data:
         raise WireError("a prompt that is too long, or does not end where it should")
-    return Open(
-        window, temperature, seed, base, codec, text.decode(), tuple(int(t) for t in tokens)
-    )
+    return text.decode()
 
 
 @dataclass(frozen=True)
@@ -215,7 +259,26 @@ class Frame:
         return head + b"".join(part.tobytes() for part in parts)
 
 
-Down = Opened | Refused | Frame
+@dataclass(frozen=True)
+class Encoded:
+    """A text's tokens.
+
+    Attributes:
+        templated: the base's chat template is around it.
+        length: most tokens of a text.
+    """
+
+    templated: bool
+    length: int
+    tokens: tuple[int, ...]
+
+    def pack(self) -> bytes:
+        """Returns the message."""
+        head = _ENCODED.pack(ENCODED, self.templated, self.length)
+        return head + np.array(self.tokens, "<u4").tobytes()
+
+
+Down = Opened | Refused | Frame | Encoded
 
 
 def parse_down(message: bytes) -> Down:
@@ -232,6 +295,10 @@ def parse_down(message: bytes) -> Down:
             _, position, epoch, length, session = _OPENED.unpack_from(message)
             tokens = np.frombuffer(message[_OPENED.size :], "<u4")
             return Opened(position, epoch, length, session, tuple(int(t) for t in tokens))
+        if kind == ENCODED:
+            _, templated, length = _ENCODED.unpack_from(message)
+            tokens = np.frombuffer(message[_ENCODED.size :], "<u4")
+            return Encoded(templated, length, tuple(int(t) for t in tokens))
         if kind == REFUSED:
             return Refused(message[1:].decode("utf-8", "replace"))
     except (struct.error, ValueError) as error:

@@ -7,6 +7,7 @@ another text changes what follows.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -14,7 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from plm_edge.spa import side
+from plm_edge.generate.prompt import Prompt
+from plm_edge.spa import side, wire
 from plm_edge.spa.base import Base
 from plm_edge.spa.codec import Codec
 from plm_edge.spa.frame import TOP, Rows, join
@@ -91,6 +93,12 @@ class Arithmetic:
         self.cache[sequence] += tokens
         self.filled.append(len(tokens))
 
+    def encode(self, what: int, text: str) -> Prompt:
+        """See `Base`: a template of one byte around each text."""
+        said = [each["content"] for each in json.loads(text)] if what == wire.MESSAGES else [text]
+        edge = "" if what == wire.RAW else "|"
+        return Prompt(list((edge + edge.join(said) + edge).encode()), bool(edge))
+
     def compute(self, rows: Sequence[tuple[int, int, int]]) -> tuple[Rows, Any]:
         """See `Base`: here the states are what the device gets."""
         self.slow()
@@ -129,5 +137,5 @@ def here(base: Arithmetic) -> Here:
     """A `Here` of such a base."""
     made = Here.__new__(Here)
     made._base, made.length = base.as_base(), base.session.n_ctx
-    made._drawing, made._text = (0.0, 0), None
+    made.drawing, made._text = (0.0, 0), None
     return made

@@ -115,7 +115,7 @@ def test_nothing_stays_of_texts_that_ended(base: Arithmetic, server: SpaServer) 
     wait_for(lambda: not server._sessions)
     wait_for(lambda: len(server._free) == 2)
     assert sorted(server._free) == [0, 1]
-    assert not any(base.cache.values())
+    wait_for(lambda: not any(base.cache.values()))
 
 
 def test_one_context_has_many_texts() -> None:

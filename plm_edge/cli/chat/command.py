@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from plm_edge.base.errors import ExitCode
+from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
+from plm_edge.cli.spa import shared
 
 LAST = ""  # what -c has without a name
 _CONTINUE = ("-c", "--continue")
@@ -29,8 +31,6 @@ def with_names(arguments: list[str]) -> list[str]:
     What follows -c is the name of a chat, unless it looks like a model: a path, a file, or
     USER/REPO:QUANT.
     """
-    from pathlib import Path
-
     changed: list[str] = []
     rest = list(arguments)
     while rest:
@@ -109,6 +109,15 @@ def chat(
     ] = False,
     device: options.OnDevice = None,
     emulate: options.Emulate = False,
+    spa: Annotated[
+        Path | None,
+        typer.Option(help="A personal plugin (docs/spa.md); MODEL is its base here, if there is."),
+    ] = None,
+    server: shared.Server = None,
+    fingerprint: shared.Fingerprint = None,
+    key_file: shared.KeyFile = None,
+    mode: shared.Mode = shared.ModeName.open,
+    show: shared.Show = False,
     json: Annotated[
         bool,
         typer.Option("--json", help="With --list: one JSON object on stdout."),
@@ -127,9 +136,17 @@ def chat(
         return
     if json:
         raise listing.json_alone()
+    if spa is None and server is not None:
+        raise PlmEdgeError(
+            "--server without --spa",
+            "it is where the base of a personal plugin is",
+            "give --spa PLUGIN, or leave --server out",
+            ExitCode.USAGE,
+        )
     from plm_edge.chat.chat import Setting
     from plm_edge.cli.chat import once, opening, talk
     from plm_edge.cli.run.place import setting_of
+    from plm_edge.cli.spa import place as beside
     from plm_edge.engine.log import engine_log
     from plm_edge.generate.sampling import Sampling
 
@@ -150,7 +167,14 @@ def chat(
     )
     reason = None
     alone = alone or no_prompt_cache  # a server may keep prompts
-    with opening.opened(resume, where, alone=alone) as start, start.place(device, emulate) as place:
+    with (
+        opening.opened(resume, where, alone=alone) as start,
+        beside.open_place(
+            spa, beside.Where(server, fingerprint, key_file, mode, model, threads, ctx), show=show
+        )
+        if spa is not None
+        else start.place(device, emulate) as place,
+    ):
         talking = opening.begin(start, place, setting, system=system, keep=keep, raw=raw)
         if question is None:
             talk.Talk(talking, place, stats=stats, raw=raw).run()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
-from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,18 +12,10 @@ import typer
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
+from plm_edge.cli.spa import place, shared
 
 if TYPE_CHECKING:
-    from plm_edge.spa.plugin import Plugin
-    from plm_edge.spa.source import Here, Source
-
-
-class Mode(str, Enum):
-    """What the server gets."""
-
-    open = "open"
-    shadow = "shadow"
-    local = "local"
+    pass
 
 
 def run(
@@ -37,22 +26,10 @@ def run(
             help="What spa train made.", show_default="with --device: what was deployed last"
         ),
     ] = None,
-    server: Annotated[
-        str | None, typer.Option(help="What spa serve printed: wss://HOST:PORT, or ws://…")
-    ] = None,
-    fingerprint: Annotated[
-        str | None, typer.Option(help="Of the server's certificate; spa serve printed it.")
-    ] = None,
-    key_file: Annotated[
-        Path | None, typer.Option(help="The server's key; else it is in PLM_EDGE_API_KEY.")
-    ] = None,
-    mode: Annotated[
-        Mode,
-        typer.Option(
-            help="open: the server gets the text. shadow: no personal token, and of {{this|that}} "
-            "in the prompt only that. local: there is no server."
-        ),
-    ] = Mode.open,
+    server: shared.Server = None,
+    fingerprint: shared.Fingerprint = None,
+    key_file: shared.KeyFile = None,
+    mode: shared.Mode = shared.ModeName.open,
     base: Annotated[
         str | None,
         typer.Option(
@@ -66,14 +43,9 @@ def run(
     ] = 128,
     temp: options.Temp = 0.0,
     seed: options.Seed = None,
-    window: Annotated[
-        int, typer.Option(min=4, max=64, help="Tokens that the server computes ahead.")
-    ] = 16,
+    window: shared.Window = 16,
     device: options.OnDevice = None,
-    show: Annotated[
-        bool,
-        typer.Option("--show", help="Show which tokens were personal (in colour, or in brackets)."),
-    ] = False,
+    show: shared.Show = False,
     threads: options.Threads = None,
     ctx: options.Ctx = None,
     json: options.Json = False,
@@ -86,28 +58,20 @@ def run(
     --device it is decided there, and the device asks the server itself. The server sees the tokens
     that it goes on with; docs/spa.md says what that means.
     """
+    shared.spare_threads()
     from plm_edge.cli.spa import showing, there
     from plm_edge.generate.text import TextDecoder
-    from plm_edge.serve import keys
     from plm_edge.spa import account
     from plm_edge.spa import plugin as plugins
     from plm_edge.spa.choosing import PluginChooser
     from plm_edge.spa.device import Generation, shown
-    from plm_edge.spa.source import Remote
-    from plm_edge.spa.standby import Standby
 
-    if (server is None) != (mode is Mode.local):
-        raise PlmEdgeError(
-            "it is not clear where the base is",
-            "--server and --mode local exclude each other" if server else "no --server is given",
-            "give --server URL, or --mode local --base MODEL",
-            ExitCode.USAGE,
-        )
+    where = place.Where(server, fingerprint, key_file, mode, base, threads, ctx, window)
+    where.check()
     prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     chosen = secrets.randbelow(1 << 32) if seed is None else seed % (1 << 32)
-    key = keys.read(key_file) if key_file else os.environ.get(keys.VARIABLE, "").strip()
     if device is not None:
-        if mode is Mode.local or base is not None:
+        if mode is shared.ModeName.local or base is not None:
             raise PlmEdgeError(
                 f"{device} has no base that a plugin can use",
                 "its engine shows no states, so that it goes on with a server or not at all",
@@ -115,7 +79,7 @@ def run(
                 ExitCode.USAGE,
             )
         asked = {
-            "server": server, "key": key, "fingerprint": fingerprint, "mode": mode.value,
+            "server": server, "key": where.key(), "fingerprint": fingerprint, "mode": mode.value,
             "prompt": prompt, "n_predict": n_predict, "temperature": temp, "seed": chosen,
             "window": window,
         }  # fmt: skip
@@ -129,21 +93,13 @@ def run(
             ExitCode.USAGE,
         )
     own = plugins.read(plugin)
-    source: Source
-    standby = None
-    load = _here(base, own, threads, ctx, temp, chosen) if server is None or base else None
-    if server is None:
-        assert load is not None
-        source = load()
-    else:
-        source = Remote(server, key, fingerprint, own, window=window, temperature=temp, seed=chosen)
-        standby = Standby(load) if load else None
+    source, standby = place.open_source(own, where, temp, chosen)
     made = Generation(source, PluginChooser(own, temp, chosen), own.vocabulary, mode.value, standby)
     started = time.perf_counter()
     text, decoder = "", TextDecoder()
     broken: PlmEdgeError | KeyboardInterrupt | None = None
     if not json:
-        console.echo(shown(prompt) if mode is Mode.shadow else prompt)
+        console.echo(shown(prompt) if mode is shared.ModeName.shadow else prompt)
     try:
         for step in made.steps(prompt, n_predict):
             part = decoder.feed(step.piece)
@@ -166,23 +122,3 @@ def run(
             showing.report(known)
     if broken is not None:
         raise broken
-
-
-def _here(
-    base: str | None,
-    plugin: Plugin,
-    threads: int | None,
-    ctx: int | None,
-    temperature: float,
-    seed: int,
-) -> Callable[[], Here]:
-    """Returns what loads the base. That it is the plugin's is seen to now, before anything is
-    sent."""
-    from plm_edge.engine.options import Options
-    from plm_edge.spa.source import Here, require_base
-    from plm_edge.store import choice
-
-    path = choice.choose(base).path
-    require_base(path, plugin)
-    options = Options(threads=threads, n_ctx=ctx)
-    return lambda: Here(path, plugin, options, temperature, seed)

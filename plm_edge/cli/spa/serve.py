@@ -42,6 +42,7 @@ def serve(
     The server sees what it goes on with: the prompt, and in mode open the text. It gets neither
     plugin nor personal texts (docs/spa.md). Ends with Ctrl-C.
     """
+    shared.spare_threads()
     from plm_edge.cli.bar import Bar
     from plm_edge.cli.model import say_which
     from plm_edge.engine.options import AUTO, Options

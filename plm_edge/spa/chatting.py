@@ -1,0 +1,187 @@
+"""A plugin and a base, on a server or here, as `generate.protocol` has a model: for chats."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.generate.prompt import Prompt
+from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
+from plm_edge.generate.stats import Stats
+from plm_edge.generate.text import TextDecoder
+from plm_edge.machine import memory
+from plm_edge.spa.choosing import PluginChooser
+from plm_edge.spa.device import Generation, Mode, public_part
+from plm_edge.spa.plugin import Plugin
+from plm_edge.spa.source import LinkLost, Source
+from plm_edge.spa.standby import Standby
+from plm_edge.spa.wire import MESSAGES, RAW, SAID
+
+ENDLESS = 1 << 30
+
+
+class SpaGenerator:
+    """A `generate.protocol.Generator`.
+
+    Of `Request.sampling`, temperature and seed count.
+
+    Args:
+        source: the base.
+        standby: the base here, for when a server is lost; None: there is none.
+        stop: is called between tokens; True interrupts.
+        after: is told of each text that was made, whatever ended it.
+    """
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        source: Source,
+        mode: Mode,
+        standby: Standby | None,
+        stop: Callable[[], bool],
+        after: Callable[[Generation], None] = lambda made: None,
+    ) -> None:
+        self.plugin, self.source, self.mode, self.standby = plugin, source, mode, standby
+        self.stop, self._after = stop, after
+        # Answers as the person has them, and as the server has: in mode shadow these are two.
+        self._public: dict[str, str] = {}
+
+    def encode(self, prompt: str | Sequence[Message], *, raw: bool = False) -> Prompt:
+        """Returns a prompt's tokens, as the server gets them.
+
+        Raises:
+            PlmEdgeError: the template is broken, or there is none for a conversation; the server
+                is lost; or, in mode shadow, an answer is of another process.
+        """
+        if isinstance(prompt, str):
+            what, text = RAW if raw else SAID, self._public.get(prompt, self._of_person(prompt))
+        else:
+            what, text = MESSAGES, json.dumps([self._of_message(each) for each in prompt])
+        try:
+            return self.source.encode(what, text)
+        except LinkLost as error:
+            if self.standby is None:
+                raise _lost(error) from error
+            self.source.close()
+            self.source, self.standby = self.standby.take(), None
+            return self.source.encode(what, text)
+
+    def _of_person(self, text: str) -> str:
+        return public_part(text) if self.mode == "shadow" else text
+
+    def _of_message(self, said: Message) -> Message:
+        if self.mode != "shadow" or said["role"] != "assistant":
+            return {"role": said["role"], "content": self._of_person(said["content"])}
+        if said["content"] not in self._public:
+            raise PlmEdgeError(
+                "this chat cannot go on in mode shadow",
+                "what of its earlier answers was personal is not kept, and the server would get it",
+                "begin a new chat, or go on with --mode open or --mode local",
+                ExitCode.USAGE,
+            )
+        return {"role": "assistant", "content": self._public[said["content"]]}
+
+    def generate(self, request: Request) -> SpaGeneration:
+        """Start a generation; iterate it for the text.
+
+        Raises:
+            PlmEdgeError: as `Request.checked`.
+        """
+        return SpaGeneration(self, request.checked(self.source.length, None))
+
+    def ended(self, made: Generation, text: str) -> None:
+        """A text ended, as far as `text` was shown of it."""
+        self.source, self.standby = made.source, made.fallback
+        if self.mode == "shadow":
+            pieces = map(self.plugin.vocabulary.piece, made.public[made.first :])
+            self._public[text] = b"".join(pieces).decode("utf-8", "replace")
+        self._after(made)
+
+    def close(self) -> None:
+        """End the link, and free what it took."""
+        self.source.close()
+        if self.standby is not None:
+            self.standby.close()
+
+
+class SpaGeneration:
+    """A `generate.protocol.Generation`."""
+
+    def __init__(self, owner: SpaGenerator, request: Request) -> None:
+        self.request = request
+        self.tokens: list[int] = []
+        self.stop_reason: StopReason | None = None
+        self.logprobs: list[ChosenLogprob] = []
+        self._owner = owner
+        self._times: list[float] = []
+
+    def __iter__(self) -> Iterator[str]:
+        owner, request = self._owner, self.request
+        sampling = request.sampling
+        drawing = sampling.temp, sampling.seed or 0
+        owner.source.drawing = drawing
+        chooser = PluginChooser(owner.plugin, *drawing)
+        made = Generation(owner.source, chooser, owner.plugin.vocabulary, owner.mode, owner.standby)
+        decoder, text = TextDecoder(request.stop), ""
+        count = ENDLESS if request.n_predict is None else request.n_predict
+        self._times = [time.perf_counter()]
+        try:
+            for step in made.steps(request.prompt, count):
+                self._times.append(time.perf_counter())
+                self.tokens.append(step.token)
+                if part := decoder.feed(step.piece):
+                    text += part
+                    yield part
+                if decoder.stopped or owner.stop():
+                    self.stop_reason = "stop" if decoder.stopped else "interrupted"
+                    break
+            else:
+                self.stop_reason = "end" if made.ended else "context" if made.full else "length"
+            if part := decoder.finish():
+                text += part
+                yield part
+        finally:
+            owner.ended(made, text)
+
+    def whole(self) -> str:
+        """Run it to its end and return all of the text.
+
+        Raises:
+            PlmEdgeError: the server refuses, or is lost.
+        """
+        return "".join(self)
+
+    @property
+    def stats(self) -> Stats:
+        """What it has taken so far. The server's memory is not known here."""
+        times = self._times
+        ttft = times[1] - times[0] if len(times) > 1 else None
+        n_prompt = len(self.request.prompt)
+        return Stats.of(
+            load_s=0.0,
+            ttft_s=ttft,
+            n_prompt=n_prompt,
+            prefill_s=ttft or 0.0,
+            n_generated=len(self.tokens),
+            n_steps=max(0, len(self.tokens) - 1),
+            decode_s=times[-1] - times[1] if len(times) > 2 else 0.0,
+            n_cached=n_prompt + len(self.tokens),
+            kv=None,
+            kv_type="the base's",
+            compute_bytes=0,
+            peak_rss_bytes=memory.peak_rss(),
+            n_ctx=self._owner.source.length,
+            threads=0,
+            zeros_by_layer=[],
+        )
+
+
+def _lost(error: LinkLost) -> PlmEdgeError:
+    return PlmEdgeError(
+        "the server was lost",
+        str(error),
+        "try again, or have the base here too: it goes on without a server",
+        ExitCode.DEVICE,
+    )
