@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("part", choices=["states", "worth", "compared", "link", "loss", "device"])
     parser.add_argument("given", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--threads", type=int, default=1)
     if sys.argv[1:2] == ["lockstep"]:
         spa_link.lockstep()

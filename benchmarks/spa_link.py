@@ -45,7 +45,7 @@ PING_PONG = -1.0  # in place of a rate
 ROUNDS = 3
 KEY = "benchmark"
 CTX = 512
-PROMPT = "The engine reads the file, and then it"
+PROMPT = "One, two, three, four, five, six, seven,"  # SmolLM2 goes on for long
 # The plugin decides as it always does, and a script says otherwise: its texts do not matter.
 PERSONAL, PUBLIC = "The person writes a text, and then another one.", "A text that is public."
 HOWS: tuple[How, ...] = ("reset", "blackhole", "stall")
@@ -72,7 +72,6 @@ class Scripted:
 def link(model: Path, threads: int, count: int) -> dict[str, Any]:
     """Tokens a second by round trip and share of overrides, and of the base alone, in turns."""
     kinds = [(rtt, rate) for rtt in ROUND_TRIPS_MS for rate in (*RATES, PING_PONG)]
-    direct: list[float] = []
     points: dict[tuple[int, float], list[dict[str, Any]]] = {kind: [] for kind in kinds}
     with (
         _given(model, threads) as given,
@@ -80,13 +79,15 @@ def link(model: Path, threads: int, count: int) -> dict[str, Any]:
         _serving("lockstep", model, given, threads) as in_step,
     ):
         for _ in range(ROUNDS):
-            direct.append(_direct(model, threads, count))
             for rtt, rate in kinds:
                 port = in_step if rate == PING_PONG else ahead
+                # right before it, since the machine's own speed changes
+                direct = _direct(model, threads, count) if rate == 0 else None
                 with Relay(port, rtt / 2000) as relay:
-                    points[rtt, rate].append(_device(relay.port, given.plugin, rate, count))
+                    found = _device(relay.port, given.plugin, rate, count)
+                points[rtt, rate].append(found | {"direct_tps": direct})
     return {
-        "direct_tps": direct, "tokens": count,
+        "tokens": count,
         "points": [
             {"rtt_ms": rtt, "rate": max(rate, 0.0), "ping_pong": rate == PING_PONG, "rounds": found}
             for (rtt, rate), found in points.items()

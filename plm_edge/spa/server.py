@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.spa import wire
@@ -84,6 +85,7 @@ class SpaServer:
         self._sessions: dict[bytes, Session] = {}
         self._work = asyncio.Event()
         self._engine = asyncio.Lock()
+        self._ending = 0  # sessions that are forgotten, and hold their sequence still
         self._wanting = 0  # who waits for the engine, the driver not counted
         self._server: Server | None = None
         self._driver: asyncio.Task[None] | None = None
@@ -291,15 +293,28 @@ class SpaServer:
         """Have a free sequence: of lost sessions the one that was lost first gives way."""
         while not self._free:
             lost = [s for s in self._sessions.values() if s.link is None]
-            if not lost:
+            if lost:
+                await self._forget(min(lost, key=lambda session: session.lost))
+            elif self._is_one_ending():
+                await asyncio.sleep(0.01)
+            else:
                 raise wire.WireError("the server has as many texts as it can")
-            await self._forget(min(lost, key=lambda session: session.lost))
+
+    def _is_one_ending(self) -> bool:
+        """Whether a device has just said that it has what it wanted."""
+        links = [session.link for session in self._sessions.values()]
+        return self._ending > 0 or any(link and link.state is not State.OPEN for link in links)
 
     async def _forget(self, session: Session) -> None:
-        if self._sessions.pop(session.name, None) is not None:
+        if self._sessions.pop(session.name, None) is None:
+            return
+        self._ending += 1
+        try:
             async with self._alone():
                 session.text.close()
             self._free.append(session.text.sequence)
+        finally:
+            self._ending -= 1
 
     # The engine
 

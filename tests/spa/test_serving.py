@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,23 @@ def test_any_overrides_give_the_text_of_one_process(
         expected = tokens(generation(here(), Scripted(script), plugin))
         found = generation(remote(server.port, plugin), Scripted(script), plugin)
         assert tokens(found) == expected
+
+
+def test_two_texts_at_once_are_those_of_two_processes(
+    server: SpaServer, here: Callable[[], Here], made: Made
+) -> None:
+    """Rows of both in one batch, and each truncated by its own overrides."""
+    plugin = made.plugin
+    both = list(zip([PROMPT, "import os\n"], scripts(2, len(plugin.vocabulary.ends)), strict=True))
+    expected = [tokens(generation(here(), Scripted(s), plugin), prompt) for prompt, s in both]
+
+    def one(given: tuple[str, dict[int, int]]) -> list[int]:
+        found = generation(remote(server.port, plugin), Scripted(given[1]), plugin)
+        return tokens(found, given[0])
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(3):
+            assert list(pool.map(one, both)) == expected
 
 
 def test_a_plugin_writes_what_it_learned(

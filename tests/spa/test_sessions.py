@@ -118,6 +118,14 @@ def test_nothing_stays_of_texts_that_ended(base: Arithmetic, server: SpaServer) 
     wait_for(lambda: not any(base.cache.values()))
 
 
+def test_a_text_follows_one_that_has_just_ended() -> None:
+    """The server has one place, and its device is back before that is free."""
+    base = Arithmetic(seconds=0.002)
+    with running(base.as_base(), "ab" * 32, texts=1, length=256) as server:
+        for _ in range(20):
+            made(Generation(remote(server.port), Scripted({}), OWN.vocabulary), count=3)
+
+
 def test_one_context_has_many_texts() -> None:
     base = Arithmetic(seconds=0.001)
     scripts = [{number: number, 2 * number: 9} for number in range(12)]
