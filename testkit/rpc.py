@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +45,41 @@ def two() -> Iterator[list[Server]]:
         server.process.wait(10)
 
 
+_OF_GPU = """
+import sys
+from plm_edge.engine import accelerators, library, rpc
+engine = library.load()
+(gpu,) = accelerators.gpus(engine)
+accelerators.cpu = lambda _: gpu.handle
+rpc.serve(engine, "127.0.0.1", int(sys.argv[1]), 1)
+"""
+
+
+@contextmanager
+def of_gpu(variables: Mapping[str, str]) -> Iterator[Server]:
+    """One that lends the GPU which a program with these variables finds."""
+    port = free_port()
+    server = _listening(port, [sys.executable, "-c", _OF_GPU, str(port)], variables)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait(10)
+
+
 def _serve(port: int) -> Server:
     command = [sys.executable, "-m", "plm_edge", "rpc", "--threads", "1", "--port", str(port)]
+    return _listening(port, command, {})
+
+
+def _listening(port: int, command: list[str], variables: Mapping[str, str]) -> Server:
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert process.stdout is not None
     for line in process.stdout:

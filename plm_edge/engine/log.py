@@ -19,8 +19,11 @@ _KV = re.compile(
     r"size = +(?P<mib>[\d.]+) MiB \( *(?P<cells>\d+) cells, +(?P<layers>\d+) layers, .*"
     r"K \((?P<type>\w+)\): +(?P<k>[\d.]+) MiB, V \(\w+\): +(?P<v>[\d.]+) MiB"
 )
-_WEIGHTS = re.compile(r"(\w+) model buffer size = +([\d.]+) MiB")
-_COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
+_WEIGHTS = re.compile(r"(\S+) model buffer size = +([\d.]+) MiB")
+_KV_BUFFER = re.compile(r"(\S+) KV buffer size = +([\d.]+) MiB")
+_COMPUTE = re.compile(r"(\S+) compute buffer size = +([\d.]+) MiB")
+_COPIES = re.compile(r"(\S+) lacks MUL_MAT_SPARSE_T: transposed weights take +([\d.]+) MiB")
+_SPLITS = re.compile(r"graph.*: nodes = .*, splits = (\d+)(?: / (\d+))?,")
 
 
 @dataclass(frozen=True)
@@ -112,15 +115,38 @@ class EngineLog:
 
     def weight_bytes(self) -> dict[str, int]:
         """Returns the bytes of the weights in each kind of buffer, such as CPU and CPU_REPACK."""
-        found: dict[str, int] = {}
-        for _, line in self._lines:
-            if match := _WEIGHTS.search(line):
-                found[match[1]] = found.get(match[1], 0) + _bytes(match[2])
-        return found
+        return self._by_buffer(_WEIGHTS)
+
+    def copies_by_buffer(self) -> dict[str, int]:
+        """Returns the bytes of transposed weights beside the file's, by kind of buffer: on devices
+        without the sparse product."""
+        return self._by_buffer(_COPIES)
+
+    def kv_by_buffer(self) -> dict[str, int]:
+        """Returns the bytes of the cache in each kind of buffer."""
+        return self._by_buffer(_KV_BUFFER)
+
+    def compute_by_buffer(self) -> dict[str, int]:
+        """Returns the bytes of the compute buffers of each device."""
+        return self._by_buffer(_COMPUTE)
 
     def compute_bytes(self) -> int:
         """Returns the bytes of the compute buffers on all devices."""
-        return sum(_bytes(match[1]) for _, line in self._lines if (match := _COMPUTE.search(line)))
+        return sum(self.compute_by_buffer().values())
+
+    def splits(self) -> tuple[int, int] | None:
+        """Returns into how many parts the graph is cut, each on one device: of a micro-batch and of
+        one token; of the last context. None where nothing was said."""
+        found = [match for _, line in self._lines if (match := _SPLITS.search(line))]
+        return (int(found[-1][1]), int(found[-1][2] or found[-1][1])) if found else None
+
+    def _by_buffer(self, pattern: re.Pattern[str]) -> dict[str, int]:
+        """The sums of a figure by the name in front of it."""
+        found: dict[str, int] = {}
+        for _, line in self._lines:
+            if match := pattern.search(line):
+                found[match[1]] = found.get(match[1], 0) + _bytes(match[2])
+        return found
 
 
 def _bytes(mib: str) -> int:

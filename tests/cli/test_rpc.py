@@ -15,11 +15,18 @@ import testkit.rpc
 from plm_edge import Model
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine import accelerators, library, rpc
+from plm_edge.engine.greedy import greedy
+from plm_edge.engine.log import engine_log
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 from testkit.checkout import ROOT
 from testkit.cli import Cli
 from testkit.rpc import Server, endpoints, free_port
+from tests.parity import fake_gpu
+from tests.parity.fake_gpu import Lacks
 
 PROMPT = "def add(a, b):\n"
+OF_CUDA = Lacks.K_QUANT_CASTS | Lacks.EXPANDED
 
 
 @pytest.fixture
@@ -40,6 +47,23 @@ def test_two_servers_give_the_same_text(
     assert text_of(cli, tiny_gguf, "--rpc", endpoints(servers), "--gpu", layers) == alone
     # the servers serve the next one
     assert text_of(cli, tiny_gguf, "--rpc", endpoints(servers)) == alone
+
+
+@pytest.mark.parametrize("lacks", [Lacks.NOTHING, OF_CUDA, OF_CUDA | Lacks.SPARSE_T])
+def test_a_servers_device_says_what_it_computes(tiny_gguf: Path, lacks: Lacks) -> None:
+    """A GPU behind a server, that refuses what it lacks and would end both programs over it: all
+    layers run there, as they would on a GPU here."""
+    with Session.open(tiny_gguf, Options(n_ctx=512, threads=1, gpu_layers=0)) as session:
+        prompt = session.tokenize(PROMPT * 20)  # enough for the expanded form
+        expected = [step.token for step in greedy(session, prompt, 8)]
+    with testkit.rpc.of_gpu(fake_gpu.preloaded(lacks)) as server:
+        about = rpc.ask(server.endpoint, library.read_pin().tree)
+        assert about.sparse == (Lacks.SPARSE_T not in lacks)
+        options = Options(n_ctx=512, threads=1, rpc=(server.endpoint,), gpu_layers=accelerators.ALL)
+        with Session.open(tiny_gguf, options) as session:
+            assert engine_log.splits() == (2, 2)  # the embedding's lookup, and the rest
+            assert bool(session.copies) == (Lacks.SPARSE_T in lacks)
+            assert [step.token for step in greedy(session, prompt, 8)] == expected
 
 
 def test_from_python(tiny_gguf: Path, servers: list[Server]) -> None:

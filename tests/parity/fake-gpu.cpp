@@ -5,11 +5,14 @@
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"
 #include "ggml.h"
+#include "llama-ext.h"
 
 #include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+
+#pragma weak llama_get_memory_breakdown // programs that have the device preloaded may lack it
 
 namespace {
 
@@ -22,6 +25,8 @@ enum lack : unsigned {
     N_DEVICES = 32,
 };
 
+constexpr size_t MEMORY = size_t(4) << 30;
+
 struct fake {
     unsigned lacks;
     ggml_backend_device device;
@@ -29,6 +34,7 @@ struct fake {
     ggml_backend_reg reg;
     uint64_t up, down; // bytes
     int computed;      // graphs
+    size_t taken;      // bytes of its memory, by others
 };
 
 std::array<fake, N_DEVICES> fakes;
@@ -76,8 +82,15 @@ void free_backend(ggml_backend_t backend) {
     delete backend;
 }
 
+bool supports(ggml_backend_dev_t dev, const ggml_tensor * op);
+
 ggml_status compute(ggml_backend_t backend, ggml_cgraph * graph) {
     of(backend->device).computed++;
+    for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
+        if (!supports(backend->device, ggml_graph_node(graph, i))) {
+            return GGML_STATUS_FAILED;
+        }
+    }
     return ggml_backend_graph_compute((ggml_backend_t) backend->context, graph);
 }
 
@@ -97,7 +110,10 @@ ggml_backend_t init(ggml_backend_dev_t dev, const char *) {
 
 const char * name(ggml_backend_dev_t) { return "Fake0"; }
 const char * description(ggml_backend_dev_t) { return "a device for tests"; }
-void memory(ggml_backend_dev_t, size_t * available, size_t * total) { *available = *total = size_t(4) << 30; }
+void memory(ggml_backend_dev_t dev, size_t * available, size_t * total) {
+    *available = MEMORY - of(dev).taken;
+    *total = MEMORY;
+}
 enum ggml_backend_dev_type type(ggml_backend_dev_t) { return GGML_BACKEND_DEVICE_TYPE_GPU; }
 ggml_backend_buffer_type_t buffer_type(ggml_backend_dev_t dev) { return &of(dev).buft; }
 bool reads(ggml_backend_dev_t dev, ggml_backend_buffer_type_t buft) { return buft == &of(dev).buft; }
@@ -170,6 +186,28 @@ extern "C" ggml_backend_dev_t fake_gpu(unsigned lacks) {
     iface.offload_op = wants;
     f.device = { iface, &f.reg, &f };
     return &f.device;
+}
+
+// bytes of a context's model on the device, as llama.cpp counts them to see what fits
+extern "C" uint64_t fake_gpu_model_bytes(ggml_backend_dev_t dev, const llama_context * ctx) {
+    const llama_memory_breakdown found = llama_get_memory_breakdown(ctx);
+    const auto here = found.find(&of(dev).buft);
+    return here == found.end() ? 0 : here->second.model;
+}
+
+// what the device says from now on that it has free, in bytes
+extern "C" void fake_gpu_available(ggml_backend_dev_t dev, size_t bytes) { of(dev).taken = MEMORY - bytes; }
+
+// A program that is started with this library preloaded has the device: FAKE_GPU says what it lacks, FAKE_GPU_FREE how many
+// bytes it has free.
+__attribute__((constructor)) static void preloaded() {
+    if (const char * lacks = getenv("FAKE_GPU")) {
+        ggml_backend_dev_t dev = fake_gpu(atoi(lacks));
+        if (const char * bytes = getenv("FAKE_GPU_FREE")) {
+            fake_gpu_available(dev, strtoull(bytes, nullptr, 10));
+        }
+        ggml_backend_register(dev->reg);
+    }
 }
 
 // bytes that went to the device and came from it, and graphs that it computed, since this was last asked

@@ -25,11 +25,15 @@ ggml_backend_dev_t device_of(const llama_model & model, const ggml_tensor * weig
     return ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
 }
 
-// An RPC device says yes to every operation but ours, which the CPUs of servers of this tree have (plm-rpc.h). What else a
-// GPU behind it lacks cannot be asked.
+// A device of a stock RPC server says yes to every operation but ours: what a GPU behind it lacks cannot be asked. Servers of
+// this tree answer (plm-rpc-supports.h).
 bool says_yes_to_all(ggml_backend_dev_t device) {
     ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(device);
-    return reg && strcmp(ggml_backend_reg_name(reg), "RPC") == 0;
+    if (!reg || strcmp(ggml_backend_reg_name(reg), "RPC") != 0) {
+        return false;
+    }
+    const auto answers = (bool (*)(ggml_backend_dev_t)) ggml_backend_reg_get_proc_address(reg, "plm_rpc_answers");
+    return !answers || !answers(device);
 }
 
 // the questions, asked with tensors that have no data
@@ -107,8 +111,7 @@ void plm_devices::load(const llama_model & model, bool no_alloc) {
         for (ggml_type cache : CACHES) {
             here.sums_cache[cache] = ask.sums(device, cache, n_lora + hp.n_rot(), n_lora, n_head);
         }
-        const bool is_known = !says_yes_to_all(device) || here.sums_cache[GGML_TYPE_F16];
-        here.expands = is_known && ask.expanded(device, n_k, n_v, n_head);
+        here.expands = !says_yes_to_all(device) && ask.expanded(device, n_k, n_v, n_head);
         const int64_t stride = n_nope + n_v;
         if (!ask.sparse_t(device_of(model, weights.wkv_b), weights.wkv_b, n_head, stride, n_nope, false)) {
             here.w_kb_t = transposed(weights.wkv_b, n_head, stride, n_nope, no_alloc);
@@ -119,13 +122,9 @@ void plm_devices::load(const llama_model & model, bool no_alloc) {
             here.w_down_t = transposed(weights.ffn_down, 1, n_ff, n_ff, no_alloc);
         }
     }
-    size_t size = 0;
-    for (const auto & buffer : buffers) {
-        size += ggml_backend_buffer_get_size(buffer.get());
-    }
-    if (size > 0) {
-        LLAMA_LOG_INFO("%s: %s lacks MUL_MAT_SPARSE_T: transposed weights take %.2f MiB more\n", __func__,
-                       ggml_backend_buffer_name(buffers.front().get()), size / 1024.0 / 1024.0);
+    for (const auto & [buft, size] : copied) {
+        LLAMA_LOG_INFO("%s: %s lacks MUL_MAT_SPARSE_T: transposed weights take %.2f MiB more\n", __func__, ggml_backend_buft_name(buft),
+                       size / 1024.0 / 1024.0);
     }
 }
 
@@ -136,11 +135,13 @@ ggml_tensor * plm_devices::transposed(const ggml_tensor * rows, int64_t n_head, 
     ggml_format_name(copy, "%s (transposed)", rows->name);
 
     ggml_backend_buffer_type_t buft = ggml_backend_buffer_get_type(rows->buffer);
-    ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(buft, no_alloc ? 0 : ggml_backend_buft_get_alloc_size(buft, copy));
+    const size_t size = ggml_backend_buft_get_alloc_size(buft, copy);
+    ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(buft, no_alloc ? 0 : size);
     if (!buffer) {
         throw std::runtime_error(std::string("no memory of the device for ") + copy->name);
     }
     buffers.emplace_back(buffer);
+    copied[buft] += size;
     ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     if (no_alloc) {
         copy->buffer = buffer;

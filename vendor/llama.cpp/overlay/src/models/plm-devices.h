@@ -8,6 +8,7 @@
 #include "ggml-cpp.h"
 
 #include <bitset>
+#include <map>
 #include <vector>
 
 struct llama_model;
@@ -27,6 +28,8 @@ struct plm_devices {
     // Asks the devices of a model whose weights are loaded, and transposes. With `no_alloc` the copies have shapes alone.
     // Throws std::runtime_error if a copy does not fit its device.
     void load(const llama_model & model, bool no_alloc);
+
+    std::map<ggml_backend_buffer_type_t, size_t> copied; // bytes of transposed weights
 
   private:
     ggml_context_ptr copies;

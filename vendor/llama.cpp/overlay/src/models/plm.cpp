@@ -347,6 +347,14 @@ ggml_tensor * feed_forward(const llm_graph_context & g, const llama_layer & laye
 
 llama_model * plm_new_model(const llama_model_params & params) { return new plm_model(params); }
 
+void plm_add_copies(const llama_model & model, std::map<ggml_backend_buffer_type_t, size_t> & sizes) {
+    if (model.arch == LLM_ARCH_PLM) {
+        for (const auto & [buft, size] : static_cast<const plm_model &>(model).can.copied) {
+            sizes[buft] += size;
+        }
+    }
+}
+
 llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params & params) : llm_graph_context(params) {
     ggml_tensor * inpL = build_inp_embd(model.tok_embd); // {n_embd, n_tokens}
 
