@@ -46,7 +46,8 @@ class Model:
         threads: most that compute, fewer while that is faster; None: one a big core.
         kv: type of the KV cache: "f16", "q8_0" or "q4_0"; "auto": f16, a smaller one where memory
             is short. `notes` say what was given up.
-        gpu_layers: layers on a GPU, counted from the last; None: all, if the engine has one.
+        gpu_layers: layers on a GPU, counted from the end: the output first. None: as many as fit
+            its free memory, if the engine has one.
         rpc: other machines that compute layers, "HOST:PORT" each, as a list or with
             commas between them (docs/machines.md).
         mlock: keep the weights in memory, never swapped out.

@@ -71,7 +71,10 @@ def convert(
     ] = None,
     layout: Annotated[
         str,
-        typer.Option(help="edge for plm-edge, stock for every program based on llama.cpp."),
+        typer.Option(
+            help="edge for plm-edge, stock for every program based on llama.cpp, and for GPUs by "
+            "Metal or OpenCL, which lack the sparse product."
+        ),
     ] = "edge",
     out: Annotated[
         Path | None,

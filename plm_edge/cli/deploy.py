@@ -27,6 +27,7 @@ def deploy(
             show_default="the device's, built if there is none",
         ),
     ] = None,
+    gpu: options.GpuThere = "auto",
     emulate: options.Emulate = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -42,11 +43,13 @@ def deploy(
     from plm_edge.cli.spa import there
     from plm_edge.deploy import device_engine, install
     from plm_edge.devices import connect
+    from plm_edge.engine import accelerators
     from plm_edge.engine.log import engine_log
     from plm_edge.model import gguf_file
     from plm_edge.store import choice as model_choice
 
     engine_log.echo = options.debug_wanted
+    gpu_layers = accelerators.parse_layers(gpu)
     choice = model_choice.choose(model)
     if gguf_file.read(choice.path).keys.get("adapter.type") == "spa":
         there.deploy(device, choice.path, other=emulate or engine is not None, json=json)
@@ -62,7 +65,7 @@ def deploy(
         with console.progress() as display:
             done = install.deploy(
                 opened, built, choice.path, facts, progress=sending.bars(display),
-                step=console.note,
+                step=console.note, gpu_layers=gpu_layers,
             )  # fmt: skip
     if not emulate:
         sending.remember(device)

@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from plm_edge.model.fit import Fit
+    from plm_edge.model.offload import Offload
     from plm_edge.store.places import Place
 
 
-def show(fit: Fit) -> None:
-    """Print on stderr what weights, cache, compute and program need, against what is free."""
+def show(fit: Fit, offload: Offload | None = None) -> None:
+    """Print on stderr what weights, cache, compute and program need, against what is free; and what
+    goes to GPUs."""
     console.err.print()
-    console.err.print(table(here=fit))
+    console.err.print(table(here=fit, offload=offload))
 
 
-def table(*, here: Fit, devices: Sequence[Place] = ()) -> Table:
-    """What weights, cache, compute and program need here, against what is free; and on devices."""
+def table(*, here: Fit, devices: Sequence[Place] = (), offload: Offload | None = None) -> Table:
+    """What weights, cache, compute and program need here, against what is free; what goes to GPUs;
+    and on devices."""
     need = here.need
     rows = [
         ("memory", "weights", need.weights, ""),
@@ -33,6 +36,9 @@ def table(*, here: Fit, devices: Sequence[Place] = ()) -> Table:
         ("", "needed", need.total, _shortage(here)),
         ("", "available", here.room.bytes, f"to {here.room.bound_by}"),
     ]
+    if offload is not None:
+        rows.append(("GPU", "needed", offload.needed, f"estimated, for {offload.what}"))
+        rows.append(("", "available", offload.free, f"to {offload.where}"))
     for place in devices:
         fit = place.fit
         detail = _shortage(fit) or f"for {fit.n_ctx:,} tokens in {fit.kv}"
@@ -67,4 +73,18 @@ def as_json(fit: Fit) -> dict[str, Any]:
         "bound_by": fit.room.bound_by,
         "n_ctx": fit.n_ctx,
         "kv_type": fit.kv,
+    }
+
+
+def of_gpus(offload: Offload) -> dict[str, Any]:
+    """What goes to GPUs, in bytes."""
+    return {
+        "gpus": [gpu.name for gpu in offload.gpus],
+        "layers": offload.layers,
+        "n_layers": offload.n_layers,
+        "weights": offload.weights,
+        "kv": offload.kv,
+        "compute_estimate": offload.compute,
+        "needed": offload.needed,
+        "available": offload.free,
     }

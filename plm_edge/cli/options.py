@@ -34,7 +34,7 @@ def without_device(mode: str, instead: str) -> PlmEdgeError:
 def not_on_device(device: str) -> PlmEdgeError:
     """The error for an option about how this machine computes, where a device does."""
     return PlmEdgeError(
-        "--gpu, --rpc, --mlock and --prompt-cache are for this machine",
+        "--rpc, --mlock and --prompt-cache are for this machine",
         f"{device} computes by itself what was deployed there, and keeps no prompts",
         "leave them out, or leave --device out",
         ExitCode.USAGE,
@@ -152,8 +152,18 @@ Gpu = Annotated[
         "--gpu",
         "-ngl",
         metavar="auto|off|all|N",
-        help="Layers on the GPU, counted from the last. auto: all, if the engine has one; all or N "
-        "also look for a kept build of the engine that has.",
+        help="Layers on the GPU, counted from the end: the output first. auto: as many as fit its "
+        "free memory, if the engine has one; all or N also look for a kept build that has.",
+    ),
+]
+GpuThere = Annotated[
+    str,
+    typer.Option(
+        "--gpu",
+        "-ngl",
+        metavar="auto|off|all|N",
+        help="Layers on the device's GPU, where its engine has a backend for one. run and serve "
+        "then take as many, unless they are told otherwise.",
     ),
 ]
 Rpc = Annotated[

@@ -9,7 +9,7 @@ from pathlib import Path
 from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building.cache import KeptBuild
-from plm_edge.deploy import device_engine, proof, record, trouble
+from plm_edge.deploy import device_engine, gpu, proof, record, trouble
 from plm_edge.deploy.place import INCOMING, Place
 from plm_edge.deploy.record import DeployedEngine, DeployedFile, DeployedModel, Record
 from plm_edge.deploy.server import Server, Settings
@@ -71,6 +71,7 @@ def deploy(
     *,
     progress: Progress,
     step: Step,
+    gpu_layers: int | None = None,
 ) -> DeployResult:
     """Put an engine and a model on a device.
 
@@ -80,6 +81,7 @@ def deploy(
         facts: what the device reports of itself.
         progress: is called while a file is sent: its path, bytes done, bytes in all.
         step: is called with what happens next, in words for a person.
+        gpu_layers: layers on its GPU, as the engine counts them; None: as many as fit.
 
     Raises:
         DiskFull: there is no room; this is checked before anything is sent.
@@ -97,7 +99,7 @@ def deploy(
     ready = {u for u in units if all(there[i.place] == i.sha256 for i in items if i.unit == u)}
     missing = [item for item in items if item.unit not in ready]
     kept = _proven(before, build, items[-1])
-    if not missing and before and kept:
+    if not missing and before and kept and before.gpu_layers == gpu_layers:
         return DeployResult(before, [], 0, trouble.throttling_reason(device.transport))
     _require_room(place, missing)
     step("computing the reference here")
@@ -107,11 +109,18 @@ def deploy(
     threads = threads_for(device, facts)
     step("proving it there")
     where = {item.place: item.place if item.unit in ready else item.staged for item in items}
+    program = place.path(where[_program(build)])
+    there_gpu = gpu.choose(
+        place, program, build.manifest.backend, expected.header, proof.CTX, "f16", gpu_layers
+    )
+    if there_gpu:
+        step(there_gpu.note)
     settings = Settings(
-        program=place.path(where[_program(build)]),
+        program=program,
         model=place.path(where[items[-1].place]),
         n_ctx=proof.CTX,
         threads=threads,
+        more=gpu.words(there_gpu, gpu_layers),
     )
     with Server(place, settings) as server:
         shown = proof.prove(server, expected, build.manifest.key)
@@ -120,7 +129,7 @@ def deploy(
             place.move(f"{INCOMING}/{unit}", unit)
     # Parts of another version that began to arrive are useless now.
     place.drop(INCOMING)
-    after = _record(device, build, items, before, threads)
+    after = _record(device, build, items, before, threads, gpu_layers)
     after.models.pop(items[-1].sha256, None)  # so that the newest becomes the last
     after.models[items[-1].sha256] = DeployedModel(
         name=model.name,
@@ -258,15 +267,16 @@ def _record(
     items: list[PlannedFile],
     before: Record | None,
     threads: int,
+    gpu_layers: int | None,
 ) -> Record:
     """The new manifest, with the models that the device had before."""
     what = build.manifest
     engine = DeployedEngine(
         key=what.key, tree=what.tree, pin=what.pin, arch=what.arch, version=what.version,
         files=[DeployedFile(item.place, item.size, item.sha256) for item in items[:-1]],
-        when=record.now(),
+        when=record.now(), backend=what.backend,
     )  # fmt: skip
     if before and before.engine.key == engine.key:
         engine = replace(engine, when=before.engine.when)
     models = dict(before.models) if before else {}
-    return Record(device.name, device.profile.name, threads, engine, models)
+    return Record(device.name, device.profile.name, threads, engine, models, gpu_layers=gpu_layers)

@@ -19,7 +19,7 @@ from plm_edge.engine.greedy import greedy
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.generate.remote.api import BrokenAnswer
-from plm_edge.model import sizes
+from plm_edge.model import offload, sizes
 from plm_edge.model.description import describe
 
 MARGIN = 0.2  # nats
@@ -72,6 +72,7 @@ def reference(model: Path) -> Reference:
             architecture=about.architecture,
             description=session.description,
             sizes=sizes.of(session.header),
+            parts=offload.parts(session.header),
             chat_template=session.model.chat_template,
             bos=bos,
             eos=eos,

@@ -12,6 +12,7 @@ from typing import Any
 import plm_edge
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.deploy.place import MANIFEST, Place
+from plm_edge.model.offload import Parts
 from plm_edge.model.sizes import Sizes
 
 SCHEMA = "plm-edge/deployed/2"
@@ -43,7 +44,8 @@ class Proof:
 
 @dataclass(frozen=True)
 class DeployedEngine:
-    """The engine on a device. `key`, `tree` and so on are its build's (`building.manifest`)."""
+    """The engine on a device. `key`, `tree` and so on are its build's (`building.manifest`);
+    `backend` is its GPU backend, or empty."""
 
     key: str
     tree: str
@@ -52,6 +54,7 @@ class DeployedEngine:
     version: str
     files: list[DeployedFile]
     when: str
+    backend: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,8 @@ class ModelHeader:
     """The part of a model's header that running it on a device needs.
 
     `sizes` are those that its need of memory follows from. `chat_template` is None if the model
-    has none. `synthetic` says that its weights are random, not trained.
+    has none. `synthetic` says that its weights are random, not trained. `parts` says where its
+    bytes are; None: an older plm-edge deployed it.
     """
 
     architecture: str
@@ -69,6 +73,7 @@ class ModelHeader:
     bos: str
     eos: str
     synthetic: bool = False
+    parts: Parts | None = None
 
     @property
     def n_ctx_train(self) -> int | None:
@@ -90,7 +95,8 @@ class DeployedModel(ModelHeader):
 class Record:
     """The manifest: engine and models on a device.
 
-    `models` is by SHA-256, the newest last; `threads` is how many suit the device.
+    `models` is by SHA-256, the newest last; `threads` is how many suit the device; `gpu_layers` go
+    to its GPU, as the engine counts them (None: as many as fit).
     """
 
     device: str
@@ -101,6 +107,7 @@ class Record:
     when: str = ""
     sender: str = ""
     version: str = ""
+    gpu_layers: int | None = None
 
     @property
     def current(self) -> DeployedModel:
@@ -145,8 +152,14 @@ def _parse(data: dict[str, Any]) -> Record:
     models = {}
     for sha256, item in data.pop("models").items():
         file, proof = DeployedFile(**item.pop("file")), Proof(**item.pop("proof"))
-        sizes = Sizes.from_json(item.pop("sizes"))
-        models[sha256] = DeployedModel(file=file, proof=proof, sizes=sizes, **item)
+        sizes, where = Sizes.from_json(item.pop("sizes")), item.pop("parts", None)
+        models[sha256] = DeployedModel(
+            file=file,
+            proof=proof,
+            sizes=sizes,
+            parts=Parts.from_json(where) if where else None,
+            **item,
+        )
     if not models:
         raise ValueError("it names no model")
     data["sender"] = data.pop("from")

@@ -8,7 +8,7 @@ from typing import Any
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.deploy import record
+from plm_edge.deploy import gpu, record
 from plm_edge.deploy.place import MANIFEST, SERVING, Place
 from plm_edge.deploy.record import DeployedModel, Record
 from plm_edge.deploy.server import Settings, program_of, serving_pid
@@ -17,6 +17,7 @@ from plm_edge.devices.connect import OpenDevice
 from plm_edge.devices.transports.words import quote
 from plm_edge.model import fit
 from plm_edge.model.fit import Fit
+from plm_edge.model.offload import Offload
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ def settings(
     threads: int | None = None,
     kv: str | None = None,
     force: bool = False,
+    gpu_layers: int | None = None,
     **more: Any,
-) -> tuple[Settings, Fit | None]:
+) -> tuple[Settings, Fit | None, Offload | None]:
     """How to run a deployed model. None lets the device's memory, its record and the model choose.
 
     A device that does not say how much memory it has is trusted.
@@ -108,30 +110,39 @@ def settings(
         threads: threads on the device.
         kv: type of the KV cache.
         force: run it even if memory is short.
+        gpu_layers: layers on its GPU, as the engine counts them; None: as the deployment says.
         more: other fields of `Settings`.
 
     Returns:
-        The settings; and what was chosen for the device's memory, None where that is not known.
+        The settings; what was chosen for the device's memory, None where that is not known; and
+        for its GPU, None without one.
 
     Raises:
         PlmEdgeError: it will not fit (code RESOURCES).
     """
     room = facts.memory_available(deployment.place.transport)
-    model = deployment.model.sizes
-    chosen = None if room is None else fit.choose(model, n_ctx, kv, room=room, force=force)
+    model, known = deployment.model.sizes, deployment.record
     preferred = n_ctx or fit.preferred_ctx(model), kv or fit.PREFERRED_KV
+    program = deployment.place.path(program_of([item.path for item in known.engine.files]))
+    wanted = known.gpu_layers if gpu_layers is None else gpu_layers
+    there = gpu.choose(
+        deployment.place, program, known.engine.backend, deployment.model, *preferred, wanted
+    )
+    share = there.share_here if there else 1.0
+    chosen = (
+        None if room is None else fit.choose(model, n_ctx, kv, room=room, force=force, share=share)
+    )
     n_ctx, kv = (chosen.n_ctx, chosen.kv) if chosen else preferred
     found = Settings(
-        program=deployment.place.path(
-            program_of([item.path for item in deployment.record.engine.files])
-        ),
+        program=program,
         model=deployment.place.path(deployment.model.file.path),
         n_ctx=n_ctx,
         threads=threads or deployment.record.threads,
         kv=kv,
+        more=gpu.words(there, wanted),
         **more,
     )
-    return found, chosen
+    return found, chosen, there
 
 
 def require_no_server(deployment: Deployment) -> None:

@@ -58,7 +58,8 @@ class Settings:
     `program` and `model` are paths there, `n_ctx` is in tokens, `kv` the type of the cache. `port`
     is there; 0 takes any that is free. Each request must send `key`, unless it is empty. `serving`
     writes the server's process number to a file, so that another plm-edge can stop it. After
-    `sleep_after` seconds without a request the model leaves the memory; 0 keeps it.
+    `sleep_after` seconds without a request the model leaves the memory; 0 keeps it. `more` are
+    further words for llama-server.
     """
 
     program: str
@@ -70,6 +71,7 @@ class Settings:
     key: str = ""
     serving: bool = False
     sleep_after: int = 0
+    more: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
         """The command line, word by word."""
@@ -81,6 +83,7 @@ class Settings:
             "--no-warmup", "--cache-ram", "0", "--ctx-checkpoints", "0", "--no-ui", "--offline",
             "--log-colors", "off", "--verbosity", "4",
             "--cors-origins", "localhost", "--sleep-idle-seconds", str(self.sleep_after or -1),
+            *self.more,
         ]  # fmt: skip
 
 

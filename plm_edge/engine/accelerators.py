@@ -4,6 +4,7 @@ there."""
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,30 +12,29 @@ from pathlib import Path
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.library import Engine
-from plm_edge.model.gguf_file import GGUFFile
+from plm_edge.model.need import MIB
+from plm_edge.model.offload import Gpu
 
 CPU, GPU, IGPU = 0, 1, 2  # enum ggml_backend_dev_type
 BACKENDS = ("cuda", "vulkan", "metal")
 ALL = 1 << 16  # layers: more than any model has
+_LISTED = re.compile(
+    r"^  (?P<name>\w+): (?P<about>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)$", re.MULTILINE
+)
+_NO_GPU = "there is no GPU to compute with"
 
 
-@dataclass(frozen=True)
-class Accelerator:
+@dataclass(frozen=True, kw_only=True)
+class Accelerator(Gpu):
     """A GPU that the loaded engine can use.
 
     Attributes:
         handle: address of its ggml_backend_dev.
-        name: as the backend counts it, "CUDA0", "Vulkan0".
-        description: of the chip.
-        free: bytes of its memory that are free.
-        total: bytes of its memory.
+        card: it has memory of its own, and is no part of the processor's chip.
     """
 
     handle: int
-    name: str
-    description: str
-    free: int
-    total: int
+    card: bool = True
 
 
 def library(engine: Engine, name: str) -> ctypes.CDLL:
@@ -53,27 +53,49 @@ def cpu(engine: Engine) -> int:
 
 
 def gpus(engine: Engine) -> list[Accelerator]:
-    """Returns the GPUs that the loaded engine has found, in its order; RPC servers are none."""
-    registry, base = library(engine, "ggml"), engine.ggml
+    """Returns the GPUs that the loaded engine has found, in its order; RPC servers are none.
+
+    A chip's own GPU is taken where there is no other, as llama.cpp does.
+    """
+    registry = library(engine, "ggml")
     registry.ggml_backend_dev_count.restype = ctypes.c_size_t
     registry.ggml_backend_dev_get.restype = ctypes.c_void_p
     registry.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    devices = map(registry.ggml_backend_dev_get, range(registry.ggml_backend_dev_count()))
+    found = [gpu for device in devices if (gpu := gpu_of(engine, device)) is not None]
+    cards = [gpu for gpu in found if gpu.card]
+    return cards or found
+
+
+def gpu_of(engine: Engine, device: int) -> Accelerator | None:
+    """Returns what a device says of itself now; None if it is no GPU of this machine.
+
+    Args:
+        device: address of a ggml_backend_dev.
+    """
+    base = engine.ggml
     for function in (base.ggml_backend_dev_name, base.ggml_backend_dev_description):
         function.restype = ctypes.c_char_p
         function.argtypes = [ctypes.c_void_p]
     base.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
     sizes = ctypes.POINTER(ctypes.c_size_t)
     base.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, sizes, sizes]
-    found = []
-    for at in range(registry.ggml_backend_dev_count()):
-        device = registry.ggml_backend_dev_get(at)
-        name = base.ggml_backend_dev_name(device).decode(errors="replace")
-        if base.ggml_backend_dev_type(device) in (GPU, IGPU) and not name.startswith("RPC"):
-            free, total = ctypes.c_size_t(), ctypes.c_size_t()
-            base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-            about = base.ggml_backend_dev_description(device).decode(errors="replace")
-            found.append(Accelerator(device, name, about, free.value, total.value))
-    return found
+    name = base.ggml_backend_dev_name(device).decode(errors="replace")
+    kind = base.ggml_backend_dev_type(device)
+    if kind not in (GPU, IGPU) or name.startswith("RPC"):
+        return None
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+    about = base.ggml_backend_dev_description(device).decode(errors="replace")
+    return Accelerator(name, about, free.value, total.value, handle=device, card=kind == GPU)
+
+
+def listed(text: str) -> tuple[Gpu, ...]:
+    """Returns the GPUs in what `llama-server --list-devices` prints."""
+    return tuple(
+        Gpu(one["name"], one["about"], int(one["free"]) * MIB, int(one["total"]) * MIB)
+        for one in _LISTED.finditer(text)
+    )
 
 
 def require_gpu(engine: Engine) -> list[Accelerator]:
@@ -90,17 +112,31 @@ def require_gpu(engine: Engine) -> list[Accelerator]:
 
 def missing(folder: Path) -> PlmEdgeError:
     """The error for a GPU that is wanted, where the engine in `folder` has none."""
-    with_backend = has_backend(folder)
-    return PlmEdgeError(
-        "there is no GPU to compute with",
-        f"the engine in {folder} was built with a GPU backend, and that finds no GPU here"
-        if with_backend
-        else f"the engine in {folder} was built for the CPU alone",
-        "see that the GPU's driver is installed (vulkaninfo or nvidia-smi names the GPU), or leave "
-        "--gpu out"
-        if with_backend
-        else "build one with the GPU's backend: plm-edge engine build --device host; then --gpu "
+    if has_backend(folder):
+        return none_found(f"the engine in {folder}")
+    return for_cpu(
+        f"the engine in {folder}",
+        "build one with the GPU's backend: plm-edge engine build --device host; then --gpu "
         "finds it",
+    )
+
+
+def for_cpu(engine: str, fix: str) -> PlmEdgeError:
+    """The error for a GPU that is wanted of an engine, named in words, that knows none."""
+    return PlmEdgeError(_NO_GPU, f"{engine} was built for the CPU alone", fix, ExitCode.ENVIRONMENT)
+
+
+def none_found(engine: str) -> PlmEdgeError:
+    """The error for a GPU that is wanted, where an engine with a backend for one finds none.
+
+    Args:
+        engine: it, in words.
+    """
+    return PlmEdgeError(
+        _NO_GPU,
+        f"{engine} was built with a GPU backend, and that finds no GPU here",
+        "see that the GPU's driver is installed (plm-edge doctor says what is missing), or leave "
+        "--gpu out",
         ExitCode.ENVIRONMENT,
     )
 
@@ -124,7 +160,7 @@ def parse_layers(text: str) -> int | None:
     raise PlmEdgeError(
         f"--gpu {text} says nothing",
         "it takes auto, off, all, or a number of layers",
-        "leave it out for auto: all layers where the engine has a GPU",
+        "leave it out for auto: as many layers as fit the GPU, where the engine has one",
         ExitCode.USAGE,
     )
 
@@ -151,20 +187,3 @@ def layers_for(n_layers: int, here: int, there: Sequence[int]) -> int:
     """
     away = n_layers * sum(there) / max(1, here + sum(there))
     return min(n_layers, max(len(there), round(away)))
-
-
-def remark(header: GGUFFile, found: Sequence[Accelerator]) -> str | None:
-    """A sentence about what this model does not do well on these GPUs; None if nothing is known."""
-    transposed = [
-        tensor.type
-        for tensor in header.tensors
-        if tensor.name.endswith(("attn_kv_b.weight", "ffn_down.weight"))
-    ]
-    if header.architecture != "plm" or not any("_k" in name.lower() for name in transposed):
-        return None
-    name = found[0].name.rstrip("0123456789") if found else "a GPU"
-    return (
-        f"{name} has no sparse product, and turns K-quants over on the CPU for each token: a "
-        "q8_0 or q4_0 file in the stock layout is faster there (convert --quant q8_0 --layout "
-        "stock)"
-    )

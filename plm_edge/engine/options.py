@@ -35,9 +35,9 @@ class Options:
             where memory is short.
         n_ubatch: tokens computed at once in prefill.
         flash_attn: auto, on, off.
-        gpu_layers: layers to offload to a GPU or to other machines, counted from the last; one
-            more than the model has offloads the output as well. None: the engine's default with a
-            GPU, else a share by memory.
+        gpu_layers: layers that go to a GPU or to other machines, counted from the end: the output
+            is the first, the last layer the second. None: as many as fit a GPU's free memory
+            (model/offload.py), of other machines a share by memory.
         rpc: other machines that compute layers, each HOST:PORT of an RPC server (engine/rpc.py).
         mlock: keep the weights in memory, never swapped out.
         max_outputs: most tokens in a batch whose logits are wanted. So few save a logits buffer of

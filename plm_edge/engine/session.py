@@ -31,6 +31,8 @@ from plm_edge.engine.vocabulary import Vocabulary
 from plm_edge.machine import locking
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import fit, gguf_file, loadable
+from plm_edge.model import need as needs
+from plm_edge.model.description import describe
 from plm_edge.model.fit import Fit
 from plm_edge.model.gguf_file import GGUFFile
 
@@ -49,6 +51,7 @@ class Session:
         rows: counters of the rows of W_down that were read.
         prompts: what is kept of prompts on disk; None if none are.
         load_s: seconds that loading took.
+        copies: bytes of transposed weights on devices without the sparse product, by buffer.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Session:
             self.model.close()
             raise
         self.load_s = time.perf_counter() - started
+        self.copies = engine_log.copies_by_buffer()
         self.approximations = Approximations(engine.folder)
         if not options.skip_zeros:
             self.rows.skip(False)
@@ -128,9 +132,17 @@ class Session:
     @property
     def notes(self) -> list[str]:
         """Sentences that say what was chosen for want of memory, and what is computed where."""
-        placement = self.placement
-        slow = accelerators.remark(self.header, placement.gpus) if placement.gpus else None
-        return [note for note in (self.fit.note, placement.note, slow) if note]
+        return [note for note in (self.fit.note, self.placement.note, self._twice()) if note]
+
+    def _twice(self) -> str | None:
+        """What devices without the sparse product hold twice of a file in the edge layout."""
+        if not self.copies or describe(self.header).layout != "edge":
+            return None
+        size = needs.mib(sum(self.copies.values()))
+        return (
+            f"{', '.join(self.copies)} has no sparse product: transposed weights take {size} MiB "
+            "more there; of a file in the stock layout (convert --layout stock) far less"
+        )
 
     @property
     def batches_are_exact(self) -> bool:

@@ -83,18 +83,24 @@ def of(
 
 
 def check(
-    model: GGUFFile | Sizes, n_ctx: int, kv_type: str, n_ubatch: int = 512, room: int | None = None
+    model: GGUFFile | Sizes,
+    n_ctx: int,
+    kv_type: str,
+    n_ubatch: int = 512,
+    room: int | None = None,
+    share: float = 1.0,
 ) -> Need:
     """Refuse in advance a model that will not fit.
 
     Args:
         room: bytes available; measured when None.
+        share: of weights and cache that is here, the rest being on other devices.
 
     Raises:
         PlmEdgeError: it will not fit; names the numbers and what to lower (code RESOURCES).
     """
     known = sizes.of(model)
-    wanted = of(known, n_ctx, kv_type, n_ubatch)
+    wanted = of(known, n_ctx, kv_type, n_ubatch).of_share(share)
     found = memory.available() if room is None else Room(room, "this machine")
     if wanted.total <= found.bytes:
         return wanted

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from plm_edge.building import gpu_engine
 from plm_edge.engine import accelerators, library
+from plm_edge.model.offload import Gpu
 from plm_edge.serve import program
 
-_LINE = re.compile(r"^  (?P<name>\w+): .*\(\d+ MiB, \d+ MiB free\)$", re.MULTILINE)
 _WITHIN = 60  # seconds for the program to find them
 
 
@@ -21,11 +20,11 @@ class Gpus:
 
     Attributes:
         server: the llama-server that has them; None: the one that is used anyway.
-        names: as the backend counts them, "CUDA0"; empty: it computes on the CPU.
+        found: those that it listed; empty: it computes on the CPU.
     """
 
     server: Path | None = None
-    names: tuple[str, ...] = ()
+    found: tuple[Gpu, ...] = ()
 
 
 def find(layers: int | None) -> Gpus:
@@ -44,17 +43,17 @@ def find(layers: int | None) -> Gpus:
     if server is None or not accelerators.has_backend(server.parent):
         kept = gpu_engine.find() if layers else None
         server = kept / program.NAME if kept else None
-    names = _list(server) if server else ()
-    if layers and not names:
+    found = _list(server) if server else ()
+    if layers and not found:
         raise accelerators.missing(server.parent if server else library.find())
-    return Gpus(server if names else None, names)
+    return Gpus(server if found else None, found)
 
 
-def _list(server: Path) -> tuple[str, ...]:
+def _list(server: Path) -> tuple[Gpu, ...]:
     if program.why_not(server):
         return ()
     done = subprocess.run(
         [server, "--list-devices"], capture_output=True, text=True, errors="replace",
         stdin=subprocess.DEVNULL, timeout=_WITHIN,
     )  # fmt: skip
-    return tuple(found["name"] for found in _LINE.finditer(done.stdout))
+    return accelerators.listed(done.stdout)

@@ -12,6 +12,7 @@ from plm_edge.machine import memory
 
 PORT = 7560
 LOOPBACK = "127.0.0.1"
+N_BATCH = 512  # tokens computed at once, whose logits llama-server may want all
 SLEEP_AFTER = 900  # seconds without a request until the model leaves the memory
 _CACHE_SHARE = 20  # of the RAM, at most 1/20 keeps earlier prompts
 _MIB = 1 << 20
@@ -71,7 +72,7 @@ class Settings:
             "--ctx-size", str(self.n_ctx * self.parallel), "--parallel", str(self.parallel),
             "--threads", str(self.threads), "--poll", "0", "--threads-http", "4",
             "--cache-type-k", self.kv, "--cache-type-v", self.kv,
-            "--batch-size", "512", "--ubatch-size", "512", "--no-warmup",
+            "--batch-size", str(N_BATCH), "--ubatch-size", str(N_BATCH), "--no-warmup",
             "--load-mode", "mlock" if self.mlock else "none",
             "--cache-ram", str(cache_ram()), "--sleep-idle-seconds", str(self.sleep_after or -1),
             "--metrics", "--offline", "--log-colors", "off", "--verbosity", "3",

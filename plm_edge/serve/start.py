@@ -13,10 +13,11 @@ from plm_edge.engine.prompt_cache import PromptFolder
 from plm_edge.generate.speculation import MOST
 from plm_edge.machine import locking, memory
 from plm_edge.machine.threads import default_threads
-from plm_edge.model import fit, gguf_file, loadable
+from plm_edge.model import fit, gguf_file, loadable, offload
 from plm_edge.model.gguf_file import GGUFFile
+from plm_edge.model.offload import Gpu
 from plm_edge.serve import keys, network
-from plm_edge.serve.settings import LOOPBACK, PORT, SLEEP_AFTER, Settings
+from plm_edge.serve.settings import LOOPBACK, N_BATCH, PORT, SLEEP_AFTER, Settings
 
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/,\s]+")
 
@@ -62,14 +63,20 @@ class Wish:
     speculate: bool = False
 
 
-def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) -> Settings:
+def settings(
+    wish: Wish,
+    note: Callable[[str], None],
+    gpus: Sequence[Gpu] = (),
+    tell: Callable[[str], None] | None = None,
+) -> Settings:
     """The settings for a wish. Its port is free, and the model fits the memory.
 
     Where other machines can reach the server there is always a key.
 
     Args:
         note: gets a sentence on what was given up because memory is short.
-        gpus: names of those that the server has.
+        gpus: those that the server has.
+        tell: gets a sentence on what goes to them; None: `note` does.
 
     Raises:
         PlmEdgeError: the port is taken, the model does not fit or cannot be loaded, a key cannot be
@@ -88,7 +95,7 @@ def settings(wish: Wish, note: Callable[[str], None], gpus: Sequence[str] = ()) 
     loadable.check(header)  # in three lines here, and not by a server that ends
     if not header.keys.get("tokenizer.chat_template"):
         note(f"{wish.name} has no chat template of its own: requests for a chat get ChatML")
-    away, share = _elsewhere(header, wish, gpus)
+    away, share = _elsewhere(header, wish, gpus, tell or note)
     if wish.speculate:
         require_exact_batches(wish.parallel, share)
     chosen = fit.choose(
@@ -147,10 +154,12 @@ def require_exact_batches(parallel: int, share: float = 1) -> None:
     )
 
 
-def _elsewhere(header: GGUFFile, wish: Wish, gpus: Sequence[str]) -> tuple[tuple[str, ...], float]:
+def _elsewhere(
+    header: GGUFFile, wish: Wish, gpus: Sequence[Gpu], tell: Callable[[str], None]
+) -> tuple[tuple[str, ...], float]:
     """The words that send layers elsewhere, and the share of layers that stays here."""
     if not wish.rpc:
-        return _on_gpu(header, wish.gpu_layers, gpus)
+        return _on_gpu(header, wish, gpus, tell)
     servers = [rpc.ask(endpoint, library.read_pin().tree) for endpoint in wish.rpc]
     there = [free for server in servers for free in server.free]
     n_layers = placement.layers_of(header)
@@ -162,15 +171,22 @@ def _elsewhere(header: GGUFFile, wish: Wish, gpus: Sequence[str]) -> tuple[tuple
 
 
 def _on_gpu(
-    header: GGUFFile, layers: int | None, gpus: Sequence[str]
+    header: GGUFFile, wish: Wish, gpus: Sequence[Gpu], tell: Callable[[str], None]
 ) -> tuple[tuple[str, ...], float]:
-    if layers == 0:
+    if wish.gpu_layers == 0:
         return ("--device", "none"), 1.0
     if not gpus:
         return (), 1.0
-    layers = accelerators.ALL if layers is None else layers
-    words = ("--device", ",".join(gpus), "--n-gpu-layers", str(layers))
-    return words, accelerators.share_here(placement.layers_of(header), layers)
+    chosen = offload.reckon(
+        header,
+        gpus,
+        (wish.n_ctx or fit.preferred_ctx(header)) * wish.parallel,
+        wish.kv or fit.PREFERRED_KV,
+        n_outputs=N_BATCH,
+        wanted=wish.gpu_layers,
+    )
+    tell(chosen.note)
+    return chosen.words, chosen.share_here
 
 
 def check_names(aliases: Sequence[str], origins: Sequence[str]) -> None:

@@ -12,13 +12,10 @@ import pytest
 from plm_edge.base.errors import ExitCode
 from plm_edge.building import gpu_engine
 from plm_edge.engine import accelerators, library
-from plm_edge.engine.accelerators import Accelerator
 from plm_edge.machine import locking
 from plm_edge.model import gguf_file
 from testkit import manifests
 from testkit.cli import Cli
-
-GPU = Accelerator(1, "Vulkan0", "a GPU", 1 << 30, 1 << 31)
 
 
 def test_stats_show_what_is_needed(cli: Cli, tiny_gguf: Path) -> None:
@@ -78,12 +75,6 @@ def test_a_kept_build_with_a_gpu_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert gpu_engine.find() is None
     folder = manifests.kept(tmp_path, device="host", key="c" * 16, backend="vulkan")
     assert gpu_engine.find() == folder / "bin"
-
-
-def test_k_quants_on_a_gpu_are_warned_of(tiny_gguf: Path) -> None:
-    note = accelerators.remark(gguf_file.read(tiny_gguf), [GPU])
-    assert note is not None
-    assert note.startswith("Vulkan has no sparse product")
 
 
 def test_mlock_that_is_not_allowed(cli: Cli, tiny_gguf: Path) -> None:

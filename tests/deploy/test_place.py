@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from plm_edge.deploy.place import MANIFEST, Place
 from plm_edge.devices.transports import failures
 from plm_edge.devices.transports.local import LocalTransport
 from plm_edge.devices.transports.transport import CommandResult
+from plm_edge.model.offload import Parts
 from plm_edge.model.sizes import KVShape, Sizes
 
 MIB = 1 << 20
@@ -117,6 +119,19 @@ def a_record() -> record.Record:
     return record.Record("pi", "rpi5", 4, engine, {"g": model})
 
 
+def test_a_manifest_with_a_gpu_comes_back_as_it_was(place: Place) -> None:
+    place.announce([])
+    wanted = a_record()
+    parts = Parts((3, 4), 5, 5, (1, 1), 12)
+    wanted.models["g"] = replace(wanted.models["g"], parts=parts)
+    engine = replace(wanted.engine, backend="vulkan")
+    record.write(place, replace(wanted, engine=engine, gpu_layers=2))
+    found = record.read(place)
+    assert found is not None
+    assert found.models["g"].parts == parts
+    assert (found.engine.backend, found.gpu_layers) == ("vulkan", 2)
+
+
 def test_a_manifest_comes_back_as_it_was(place: Place) -> None:
     place.announce([])
     wanted = a_record()
@@ -132,7 +147,7 @@ def test_a_manifest_comes_back_as_it_was(place: Place) -> None:
     assert written["from"] == found.sender
     assert set(written["models"]["g"]) == {
         "name", "file", "when", "architecture", "description", "sizes",
-        "chat_template", "bos", "eos", "proof", "synthetic",
+        "chat_template", "bos", "eos", "proof", "synthetic", "parts",
     }  # fmt: skip
 
 

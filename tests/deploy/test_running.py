@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from plm_edge.deploy.place import Place
 from plm_edge.deploy.running import Deployment
 from plm_edge.devices.transports.local import LocalTransport
 from plm_edge.model import need
+from plm_edge.model.offload import Parts
 from tests.deploy.test_place import MIB, SIZES, a_record
 
 
@@ -34,7 +36,7 @@ def settings(
     known = a_record()
     with LocalTransport(folder) as device:
         deployment = Deployment(Place(device, "plm-edge"), known, known.current, "pi")
-        found, fit = running.settings(deployment, n_ctx=n_ctx, force=force)
+        found, fit, _ = running.settings(deployment, n_ctx=n_ctx, force=force)
     return found.n_ctx, found.kv, fit.note if fit else None
 
 
@@ -62,3 +64,50 @@ def test_what_does_not_fit_is_refused_and_can_be_insisted_on(tmp_path: Path, bin
 
 def test_a_device_that_does_not_say_is_trusted(tmp_path: Path, bin: Path) -> None:
     assert settings(tmp_path, bin, "") == (4096, "f16", None)
+
+
+LISTED = "  Vulkan0: a phone's GPU (8192 MiB, {} MiB free)"
+PARTS = Parts((10 * MIB,) * 4, 10 * MIB, 0, (0,) * 4, 50 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "deployed", "asked", "words"),
+    [
+        (8000, None, None, ("--device", "Vulkan0", "--n-gpu-layers", "5")),
+        (8000, 2, None, ("--device", "Vulkan0", "--n-gpu-layers", "2")),
+        (8000, 2, 3, ("--device", "Vulkan0", "--n-gpu-layers", "3")),
+        (100, None, None, ("--device", "none")),
+        (8000, None, 0, ("--device", "none")),
+    ],
+)
+def test_layers_go_to_the_devices_gpu(
+    tmp_path: Path,
+    free_mib: int,
+    deployed: int | None,
+    asked: int | None,
+    words: tuple[str, ...],
+) -> None:
+    """By what llama-server there says is free: as the deployment wanted it, or as the call does."""
+    known = a_record()
+    known.models["g"] = replace(known.models["g"], parts=PARTS)
+    known = replace(known, engine=replace(known.engine, backend="vulkan"), gpu_layers=deployed)
+    program = tmp_path / "plm-edge/bin/llama-server"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\necho "{LISTED.format(free_mib)}"\n')
+    program.chmod(0o755)
+    with LocalTransport(tmp_path) as device:
+        deployment = Deployment(Place(device, "plm-edge"), known, known.current, "pi")
+        found, _, chosen = running.settings(deployment, n_ctx=512, force=True, gpu_layers=asked)
+    assert found.more == words
+    assert found.words()[-len(words) :] == list(words)
+    assert (chosen is None) == (asked == 0)
+
+
+def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
+    known = a_record()
+    with LocalTransport(tmp_path) as device:
+        deployment = Deployment(Place(device, "plm-edge"), known, known.current, "pi")
+        with pytest.raises(PlmEdgeError, match="there is no GPU") as caught:
+            running.settings(deployment, gpu_layers=4)
+    assert caught.value.code is ExitCode.ENVIRONMENT
+    assert "for the CPU alone" in caught.value.why

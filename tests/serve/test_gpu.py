@@ -12,6 +12,7 @@ from plm_edge.engine import accelerators, library
 from plm_edge.machine import locking, memory
 from plm_edge.machine.memory import Room
 from plm_edge.model import gguf_file, need
+from plm_edge.model.offload import Gpu
 from plm_edge.serve import gpu, program
 from plm_edge.serve.settings import Settings
 from plm_edge.serve.start import Wish, settings
@@ -37,14 +38,20 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return server
 
 
+VULKAN = (
+    Gpu("Vulkan0", "AMD Radeon (RADV NAVI31)", 23100 << 20, 24560 << 20),
+    Gpu("Vulkan1", "llvmpipe (LLVM 15)", 15000 << 20, 16000 << 20),
+)
+
+
 def test_a_kept_build_with_a_gpu_is_found_when_one_is_wanted(kept: Path) -> None:
-    assert gpu.find(accelerators.ALL) == gpu.Gpus(kept, ("Vulkan0", "Vulkan1"))
+    assert gpu.find(accelerators.ALL) == gpu.Gpus(kept, VULKAN)
     assert gpu.find(None) == gpu.find(0) == gpu.Gpus()
 
 
 def test_the_gpu_of_the_server_in_use_is_taken(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(program.VARIABLE, str(kept))
-    assert gpu.find(None) == gpu.Gpus(kept, ("Vulkan0", "Vulkan1"))
+    assert gpu.find(None) == gpu.Gpus(kept, VULKAN)
     assert gpu.find(0) == gpu.Gpus()
 
 
@@ -62,12 +69,20 @@ def test_layers_on_a_gpu_take_nothing_here(
     whole = need.of(gguf_file.read(tiny_gguf), 2048, "f16")
     monkeypatch.setattr(memory, "available", lambda: Room(whole.of_share(0.6).total, "a test"))
 
-    def words(layers: int | None, *gpus: str) -> Settings:
-        wish = Wish(tiny_gguf, "tiny", n_ctx=2048, kv="f16", port=0, gpu_layers=layers)
-        return settings(wish, lambda _: None, gpus)
+    said: list[str] = []
 
-    assert words(None, "Vulkan0").more == ("--device", "Vulkan0", "--n-gpu-layers", "65536")
+    def words(layers: int | None, *gpus: str, free: int = 8 << 30) -> Settings:
+        wish = Wish(tiny_gguf, "tiny", n_ctx=2048, kv="f16", port=0, gpu_layers=layers)
+        found = [Gpu(name, "a GPU", free, 8 << 30) for name in gpus]
+        return settings(wish, lambda _: None, found, said.append)
+
+    assert words(None, "Vulkan0").more == ("--device", "Vulkan0", "--n-gpu-layers", "7")
+    assert "all 6 layers and the output on Vulkan0 (a GPU)" in said[-1]
     assert words(6, "CUDA0", "CUDA1").more == ("--device", "CUDA0,CUDA1", "--n-gpu-layers", "6")
+    monkeypatch.setattr(memory, "available", lambda: Room(1 << 40, "a test"))
+    assert words(None, "CUDA0", free=1 << 28).more == ("--device", "none")
+    assert "no layers on CUDA0" in said[-1]
+    monkeypatch.setattr(memory, "available", lambda: Room(whole.of_share(0.6).total, "a test"))
     for layers, gpus in ((None, ()), (0, ("Vulkan0",)), (1, ("Vulkan0",))):
         with pytest.raises(PlmEdgeError, match="not enough memory") as caught:
             words(layers, *gpus)
@@ -102,7 +117,7 @@ def test_what_may_not_be_locked_is_refused(
 
 @pytest.mark.parametrize(
     "more",
-    [("--gpu", "all"), ("--mlock",), ("--rpc", "192.0.2.1"), ("--prompt-cache", "1GB")],
+    [("--mlock",), ("--rpc", "192.0.2.1"), ("--prompt-cache", "1GB")],
 )
 def test_devices_compute_by_themselves(cli: Cli, more: tuple[str, ...]) -> None:
     what, _, fix = cli.fails("serve", "--device", "rpi5@192.0.2.1", *more, code=2)

@@ -36,6 +36,6 @@ def serve(
         on_device.stop(name, emulate=emulate, json=json)
         return
     on_device.serve(
-        name, model, port=port, ctx=ctx, threads=threads, kv=None, idle=SLEEP_AFTER,
-        emulate=emulate, force=force, detach=False, json=json,
+        name, model, port=port, ctx=ctx, threads=threads, kv=None, gpu_layers=None,
+        idle=SLEEP_AFTER, emulate=emulate, force=force, detach=False, json=json,
     )  # fmt: skip

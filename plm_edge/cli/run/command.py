@@ -140,7 +140,7 @@ def run(
         said = [{"role": "system", "content": system}, {"role": "user", "content": text}]
     with opened as place:
         if stats and place.fit:
-            memory.show(place.fit)
+            memory.show(place.fit, place.offload)
         encoded = place.generator.encode(said, raw=raw)
         with output.reading() as on_prefill:
             generation = place.generator.generate(

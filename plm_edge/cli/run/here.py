@@ -65,6 +65,7 @@ def open_place(setting: Setting) -> Iterator[Place]:
                 model,
                 session.engine,
                 fit=session.fit,
+                offload=session.placement.offload,
             )
 
 

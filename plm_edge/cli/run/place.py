@@ -12,6 +12,7 @@ from plm_edge.engine.interrupt import Interrupt
 from plm_edge.engine.options import AUTO
 from plm_edge.generate.protocol import Generator
 from plm_edge.model.fit import Fit
+from plm_edge.model.offload import Offload
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Place:
         device: name, address and profile; and throttled, once the place is closed. None on this
             machine.
         fit: what was chosen for the memory there; None where that is not known.
+        offload: what was reckoned for its GPUs; None without one.
     """
 
     generator: Generator
@@ -93,3 +95,4 @@ class Place:
     engine: dict[str, str]
     device: dict[str, Any] | None = None
     fit: Fit | None = None
+    offload: Offload | None = None

@@ -115,6 +115,7 @@ def write_json(
         "stop_reason": generation.stop_reason,
         "stats": asdict(generation.stats),
         **({"memory": memory.as_json(place.fit)} if place.fit else {}),
+        **({"gpu": memory.of_gpus(place.offload)} if place.offload else {}),
     }
     console.emit_json(result)
 

@@ -33,7 +33,7 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
         PlmEdgeError: nothing is deployed there, or it cannot be run.
     """
     keeps = setting.prompts not in (None, "off")
-    if setting.gpu_layers or setting.rpc or setting.mlock or keeps:
+    if setting.rpc or setting.mlock or keeps:
         raise options.not_on_device(device)
     wanted = None if setting.model is None else model_choice.choose(setting.model).path
     reached = connect.open_device(device, emulate=emulate)
@@ -42,13 +42,16 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
         model = deployment.model
         if wanted is None:
             console.note(f"model: {model.name} (deployed on {device} last)")
-        settings, fit = running.settings(
+        settings, fit, placed = running.settings(
             deployment,
             n_ctx=setting.ctx,
             threads=setting.threads,
             kv=None if setting.kv == AUTO else setting.kv,
             force=setting.force,
+            gpu_layers=setting.gpu_layers,
         )
+        if placed:
+            console.note(placed.note)
         if fit and fit.note:
             console.note(fit.note)
         began = time.perf_counter()
@@ -79,6 +82,7 @@ def open_place(device: str, emulate: bool, setting: Setting) -> Iterator[Place]:
                     {"version": engine.version, "pin": engine.pin, "tree": engine.tree},
                     about,
                     fit,
+                    placed,
                 )
             about["throttled"] = trouble.throttling_reason(transport)
         if about["throttled"]:

@@ -96,13 +96,14 @@ def serve(
 
         check_on_device(
             device,
-            {"lan": lan, "host": host, "origin": origin, "alias": alias, "rpc": rpc, "gpu": gpu,
+            {"lan": lan, "host": host, "origin": origin, "alias": alias, "rpc": rpc,
              "api_key_file": api_key_file, "parallel": parallel, "speculate": speculate,
              "mlock": mlock, "prompts": prompts},
         )  # fmt: skip
         on_device.serve(
             device, model, port=port, ctx=ctx, threads=threads, kv=kv.value if kv else None,
-            idle=idle, emulate=emulate, force=force, detach=detach, json=json,
+            gpu_layers=accelerators.parse_layers(gpu), idle=idle, emulate=emulate, force=force,
+            detach=detach, json=json,
         )  # fmt: skip
         return
     if emulate:
@@ -150,7 +151,6 @@ def check_on_device(device: str, given: Mapping[str, Any]) -> None:
     Raises:
         PlmEdgeError: one of them is given (code USAGE).
     """
-    from plm_edge.engine import accelerators
 
     if any(given[name] for name in _FOR_HERE) or given["parallel"] != 1:
         raise PlmEdgeError(
@@ -160,6 +160,6 @@ def check_on_device(device: str, given: Mapping[str, Any]) -> None:
             "leave them out, or run plm-edge serve on that machine itself",
             ExitCode.USAGE,
         )
-    computed = accelerators.parse_layers(given["gpu"]) or given["rpc"] or given["mlock"]
+    computed = given["rpc"] or given["mlock"]
     if computed or given["prompts"] not in (None, "off"):
         raise options.not_on_device(device)

@@ -35,9 +35,7 @@ def serve(wish: Wish, *, detach: bool, json: bool) -> None:
         PlmEdgeError: it cannot be served, or its server crashed twice within ten minutes.
     """
     gpus = gpu.Gpus() if wish.rpc else gpu.find(wish.gpu_layers)
-    chosen = settings(wish, console.warn, gpus.names)
-    if gpus.names:
-        console.note(f"computes on {', '.join(gpus.names)}")
+    chosen = settings(wish, console.warn, gpus.found, console.note)
     found = gpus.server or find_program()
     with Interrupt() as pressed, ends_with_it(pressed):
         console.note(f"loading {chosen.name}")

@@ -32,6 +32,7 @@ def serve(
     ctx: int | None,
     threads: int | None,
     kv: str | None,
+    gpu_layers: int | None,
     idle: int,
     emulate: bool,
     force: bool,
@@ -43,6 +44,7 @@ def serve(
     Args:
         name: the device, as the person named it.
         port: on this machine; 0 takes any that is free.
+        gpu_layers: on the device's GPU; None: as it was deployed.
         idle: seconds without a request until the model leaves the memory there; 0: never.
 
     Raises:
@@ -58,10 +60,12 @@ def serve(
         deployment = deployed.find(opened, path)
         deployed.require_no_server(deployment)
         key = os.environ.get(keys.VARIABLE, "").strip()
-        settings, fit = deployed.settings(
-            deployment, n_ctx=ctx, threads=threads, kv=kv, force=force, key=key,
-            port=port if transport.here else 0, serving=True, sleep_after=idle,
+        settings, fit, placed = deployed.settings(
+            deployment, n_ctx=ctx, threads=threads, kv=kv, force=force, gpu_layers=gpu_layers,
+            key=key, port=port if transport.here else 0, serving=True, sleep_after=idle,
         )  # fmt: skip
+        if placed:
+            console.note(placed.note)
         if fit and fit.note:
             console.warn(fit.note)
         runs = there.Server(deployment.place, settings, local_port=port)
