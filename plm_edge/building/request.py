@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.building.target import COMPILERS, Target, target_of
+from plm_edge.building.target import BACKENDS, COMPILERS, Target, target_of
 from plm_edge.devices import connect
 from plm_edge.devices.profiles.profile import Profile
 
@@ -17,17 +17,24 @@ def profile_for(device: str) -> Profile:
     return connect.describe(device)[0]
 
 
-def target_for(device: str, compiler: str | None = None, *, gpu: bool = True) -> Target:
+def target_for(device: str, compiler: str | None = None, *, gpu: bool | str = True) -> Target:
     """What to build for a device, by name.
 
     Args:
         device: a profile, or a device that was added.
         compiler: zig, gcc, or None for the one that suits.
-        gpu: whether to build for the GPU that the profile names as well.
+        gpu: whether to build for the GPU that the profile names as well; or a backend's name.
 
     Raises:
-        PlmEdgeError: no such device or compiler.
+        PlmEdgeError: no such device, compiler or backend.
     """
+    if isinstance(gpu, str) and gpu not in BACKENDS:
+        raise PlmEdgeError(
+            f"there is no GPU backend {gpu!r} to choose",
+            f"known are {', '.join(BACKENDS)}; auto takes the device's, off none",
+            "leave --gpu out for the one that the device has",
+            ExitCode.USAGE,
+        )
     if compiler is not None and compiler not in COMPILERS:
         raise PlmEdgeError(
             f"there is no compiler {compiler!r} to choose",

@@ -59,20 +59,28 @@ def machine() -> str:
     return {"arm64": "aarch64", "amd64": "x86_64"}.get(found, found)
 
 
-def target_of(profile: Profile, compiler: str | None = None, *, gpu: bool = True) -> Target:
+def target_of(profile: Profile, compiler: str | None = None, *, gpu: bool | str = True) -> Target:
     """The build that a profile asks for.
 
     Args:
         profile: a device's. The host's must have been detected (`detect.profile_by_name`).
         compiler: "zig" or "gcc". None takes zig for a static build, else the system's compiler.
-        gpu: False leaves the profile's GPU backend out.
+        gpu: False leaves the profile's GPU backend out; a name of BACKENDS takes that one.
 
     Raises:
         PlmEdgeError: the compiler cannot make what the profile asks for.
     """
     build, host = profile.section("build"), profile.detected or profile.name == "host"
-    backend = str(profile.section("gpu").get("backend", "")) if gpu else ""
+    named = gpu if isinstance(gpu, str) else ""
+    backend = named or (str(profile.section("gpu").get("backend", "")) if gpu else "")
     static = build["linkage"] == "static" or (not gpu and not host)
+    if named and static and not host:
+        raise PlmEdgeError(
+            f"an engine for {profile.name} cannot have a GPU's backend",
+            "its programs carry all they need, and a backend needs the libraries of its driver",
+            "build it on the device itself: plm-edge engine build --device host",
+            ExitCode.USAGE,
+        )
     family = profile.arch == "x86_64" and not profile.clusters and compiler == "gcc"
     shared = host or family or not static
     compiler = compiler or ("gcc" if shared else "zig")

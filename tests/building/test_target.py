@@ -10,6 +10,7 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import toolchain
 from plm_edge.building.march import gcc_march
+from plm_edge.building.request import target_for
 from plm_edge.building.target import Target, machine, require_buildable, target_of
 from plm_edge.devices.detect import profile_by_name
 from plm_edge.devices.profiles.profile import find
@@ -21,7 +22,7 @@ LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 CUDA = ("a100", "h200", "jetson-agx-orin", "jetson-orin-nano", "rtx3060", "rtx4090")
 
 
-def target(name: str, compiler: str | None = None, *, gpu: bool = True) -> Target:
+def target(name: str, compiler: str | None = None, *, gpu: bool | str = True) -> Target:
     return target_of(profile_by_name(name), compiler, gpu=gpu)
 
 
@@ -51,6 +52,17 @@ def test_cuda_by_the_systems_compiler(name: str) -> None:
         assert found["GGML_BACKEND_DL"] == found["GGML_CPU_ALL_VARIANTS"] == "ON"
     else:
         assert found["GGML_CPU_ARM_ARCH"].startswith("armv8.2-a+dotprod+fp16")
+
+
+def test_a_backend_by_its_name() -> None:
+    made = target("host", gpu="vulkan")
+    assert (made.backend, dict(made.settings)["GGML_VULKAN"]) == ("vulkan", "ON")
+    assert target("rtx4090", gpu="vulkan").backend == "vulkan"
+    assert "GGML_CUDA" not in dict(target("rtx4090", gpu="vulkan").settings)
+    with pytest.raises(PlmEdgeError, match="cannot have a GPU's backend"):
+        target("rpi5", gpu="vulkan")
+    with pytest.raises(PlmEdgeError, match="no GPU backend 'rocm'"):
+        target_for("host", gpu="rocm")
 
 
 def test_without_its_gpu() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from plm_edge import doctor
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.doctor.check import Check
 from plm_edge.engine import library
 from plm_edge.machine import cpu
 from testkit.cli import Cli
@@ -30,7 +31,7 @@ def test_all_is_well_here(cli: Cli) -> None:
     assert checks["compiler"]["status"] == "ok"
     assert set(checks) == {
         "python", "engine", "compiler", "cmake", "build tool", "cpu", "cpu features", "cores",
-        "other programs", "memory", "folders", "models", "tiny model",
+        "other programs", "memory", "gpu", "folders", "models", "tiny model",
     }  # fmt: skip
     # on a busy machine it is a note, not an error
     assert checks["other programs"]["status"] in ("ok", "note")
@@ -99,7 +100,7 @@ def test_an_old_cmake(monkeypatch: pytest.MonkeyPatch) -> None:
         return "cmake version 3.5.1"
 
     monkeypatch.setattr(doctor, "_first_line", first_line)
-    assert doctor._cmake("missing") == doctor.Check(
+    assert doctor._cmake("missing") == Check(
         "cmake",
         "missing",
         "cmake version 3.5.1 is too old",

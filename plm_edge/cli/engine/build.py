@@ -24,8 +24,14 @@ def build(
         ),
     ] = None,
     gpu: Annotated[
-        bool, typer.Option("--gpu/--no-gpu", help="With the GPU that the profile names.")
-    ] = True,
+        str,
+        typer.Option(
+            metavar="auto|off|cuda|vulkan|metal",
+            help="The GPU's backend. auto: the one that the profile names, if any; Vulkan is for "
+            "the GPUs of AMD, Intel and others, and is asked for by name.",
+        ),
+    ] = "auto",
+    no_gpu: Annotated[bool, typer.Option("--no-gpu", help="The same as --gpu off.")] = False,
     jobs: Annotated[
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Compilers at a time.", show_default="one a CPU"),
@@ -42,7 +48,8 @@ def build(
     from plm_edge.building.build import build as build_engine
     from plm_edge.building.request import target_for
 
-    target = target_for(device, compiler, gpu=gpu)
+    named: bool | str = {"auto": True, "off": False}.get(gpu, gpu)
+    target = target_for(device, compiler, gpu=False if no_gpu else named)
     try:
         with console.progress(in_bytes=False) as display:
             task = display.add_task(f"engine for {target.device}: preparing", total=None)

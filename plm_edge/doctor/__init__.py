@@ -11,33 +11,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from plm_edge import __version__
 from plm_edge.base import console, folders
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.building import tools
+from plm_edge.doctor import gpus
+from plm_edge.doctor.check import Check, Status
 from plm_edge.machine import cores, cpu, load, memory, threads
 from plm_edge.store import bundled, registry
 
 SCHEMA = "plm-edge/doctor/1"
-Status = Literal["ok", "note", "missing"]
 
 OLDEST_PYTHON = (3, 10)
 _LOOK = 0.5  # seconds for which other programs are watched
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line. `missing` is something needed; `note` something that only some commands want."""
-
-    name: str
-    status: Status
-    value: str
-    why: str = ""
-    fix: str = ""
 
 
 def examine() -> dict[str, Any]:
@@ -65,6 +54,7 @@ def _checks() -> Iterator[Check]:
     yield _cores()
     yield _load()
     yield _memory()
+    yield from gpus.checks(engine_is_there=library.status == "ok")
     yield _folders()
     yield _models()
     yield _bundled_model()
