@@ -19,6 +19,8 @@ static void answer(const json & request) {
         { "greedy", greedy },
         { "products", products },
         { "attention", attention },
+        { "gpus", gpus },
+        { "sparse", sparse },
     };
     const std::string name = request.at("do");
     const auto found = known.find(name);

@@ -46,6 +46,9 @@ class Emulated(Device):
         except counting.NotCounted as reason:
             self._why_not = str(reason)
 
+    def offload(self, n_ctx: int, n_outputs: int) -> None:
+        """Nothing: no GPU is emulated."""
+
     def head(self) -> Head:
         return replace(super().head(), emulation=self._emulation())
 

@@ -45,6 +45,7 @@ def setting_of(result: Result) -> str:
             result.model.sha256, result.machine.device, result.machine.cpu, result.engine.name,
             how.threads, how.kv, how.flash_attn, how.n_ubatch, how.tokens,
             *(["exact"] if how.exact else []),  # as it was before there was such a setting
+            *(["gpu", how.gpu_layers] if how.gpu_layers else []),
         ]
     )  # fmt: skip
 

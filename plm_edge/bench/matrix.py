@@ -131,7 +131,10 @@ def measure(
             head = head or said
             for kv, threads in itertools.product(wanted.kvs, wanted.threads):
                 step(f"{quant}, KV {kv}, {threads} threads")
-                site.setting = replace(site.setting, kv=kv, threads=threads)
+                site.setting = replace(
+                    site.setting, kv=kv, threads=threads, gpu_layers=setting.gpu_layers
+                )
+                site.offload(max(DECODE.n_ctx, PREFILL.n_ctx), 1)
                 cells.append(_cell(site, workload, quant, kl[kv]))
     assert head
     best = front([_values(cell) for cell in cells])

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.bench import capability, environment, kernels
+from plm_edge.bench import capability, environment, kernels, placing
 from plm_edge.bench.meters.host import Host, RemoteHost
 from plm_edge.bench.result.shape import Capability, Engine, Machine
 from plm_edge.bench.site import Head, OnSample
@@ -26,7 +26,7 @@ from plm_edge.bench.worker.client import (
     encode,
     point_request,
 )
-from plm_edge.bench.worker.events import Measured
+from plm_edge.bench.worker.events import Event, Measured
 from plm_edge.bench.workload import Point, Workload
 from plm_edge.building.cache import KeptBuild
 from plm_edge.deploy import install
@@ -38,6 +38,7 @@ from plm_edge.devices.transports.failures import CommandFailed
 from plm_edge.devices.transports.transport import CommandResult
 from plm_edge.model import gguf_file
 from plm_edge.model import need as needs
+from plm_edge.model.offload import Offload
 
 # A reading is a way there and back; twice a second would be work for a small board.
 REMOTE_INTERVAL = 2.0
@@ -217,6 +218,7 @@ class Device:
             return
         header = gguf_file.read(self.setting.model)
         need = needs.of(header, point.n_ctx, self.setting.kv, self.setting.n_ubatch)
+        need = need.of_share(self.setting.share_here)
         if need.total > room:
             raise PlmEdgeError(
                 f"{self.setting.model.name} does not fit the memory of {self.opened.name}",
@@ -225,6 +227,18 @@ class Device:
                 f"{SMALLER}, or insist with --force",
                 ExitCode.RESOURCES,
             )
+
+    def offload(self, n_ctx: int, n_outputs: int) -> Offload | None:
+        if not self.built.manifest.backend:
+            return None
+
+        def ask() -> list[Event]:
+            answers = Answers()
+            self.ask([placing.REQUEST], answers, "looking for GPUs")
+            return answers.events
+
+        self.setting, found = placing.place(self.setting, ask, n_ctx, n_outputs)
+        return found
 
     def capability(self, threads: int) -> Capability | None:
         unknown = 8 * kernels.LARGEST * threads  # then as much as is wanted

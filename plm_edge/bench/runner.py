@@ -66,7 +66,7 @@ def _require_memory(setting: Setting, point: Point) -> None:
     if not setting.check_memory:
         return
     try:
-        needs.check(header, point.n_ctx, setting.kv, setting.n_ubatch)
+        needs.check(header, point.n_ctx, setting.kv, setting.n_ubatch, share=setting.share_here)
     except PlmEdgeError as error:
         if error.code != ExitCode.RESOURCES:
             raise

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from msgspec import structs
@@ -24,6 +25,7 @@ from plm_edge.bench.workload import Point, Workload
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
+from plm_edge.model.offload import Offload
 
 
 class Display(Protocol):
@@ -43,6 +45,7 @@ class Display(Protocol):
 
 
 CAPABILITY_S = 3.0
+ZEROS = Point("decode", 16)  # for the share of zeros, where a GPU computes
 
 
 @dataclass
@@ -82,12 +85,14 @@ class Bench:
         measured: list[Measured],
         power: Power,
         capability: Capability | None,
+        offload: shape.Offload | None,
     ) -> Result:
         """The result: what was known before the first point, the points, their energy and bounds.
 
         Args:
             began: when, as `gather.now` says it.
             head: as `Site.head` gives it.
+            offload: what went to GPUs.
         """
         points = [power.of_point(gather.point(one)) for one in measured]
         price = self.price if capability else None
@@ -112,7 +117,19 @@ class Bench:
                 else None
             ),
             emulation=head.emulation,
+            offload=offload,
         )
+
+    def zeros(self) -> float | None:
+        """The share of W_down's rows that are zero, which GPUs do not count: a few tokens on the
+        CPU. None where the model has no such rows."""
+        setting = replace(self.site.setting, gpu_layers=0, share_here=1.0, check_memory=False)
+        on_cpu = copy.copy(self.site)
+        on_cpu.setting = setting
+        self.display.step("rows that are zero, on the CPU" + self.label)
+        shortly = replace(self.workload, min_repeats=1, max_repeats=1, budget_s=0.0)
+        done = on_cpu.measure(shortly, ZEROS, self.display.sample).done
+        return done.zeros if done else None
 
 
 def _bound(point: shape.Point, price: cost.Cost, capability: Capability) -> shape.Point:
@@ -166,17 +183,25 @@ def run_in_turns(benches: list[Bench]) -> list[Result]:
     first = benches[0]
     workload, display, site = first.workload, first.display, first.site
     points = list(workload.points())
+    placed = [
+        bench.site.offload(
+            max((point.n_ctx for point in points), default=0),
+            max((point.n_seq for point in points), default=1),
+        )
+        for bench in benches
+    ]
     steps = [(point, bench) for point in points for bench in benches]
     clock = duration.Clock(
         [duration.point_seconds(point, workload, bench.price) for point, bench in steps]
     )
-    display.begin(len(steps) + 2, clock.total + workload.idle_s + CAPABILITY_S)
+    on_gpu = [offload for offload in placed if offload and offload.layers]
+    display.begin(len(steps) + 2 + len(on_gpu), clock.total + workload.idle_s + CAPABILITY_S)
     display.step("reading the model, idle power" + first.label)
     heads = [(gather.now(), bench.site.head()) for bench in benches]
     found = meters.find(site.host) if site.host else Finding()
     measured: list[list[Measured]] = [[] for _ in benches]
     with Recorder(found.meters, max(workload.sample_s, site.sample_s)) as recorder:
-        power = Power(found, recorder, energy.main_meters(found))
+        power = Power(found, recorder, energy.main_meters(found, on_gpu=bool(on_gpu)))
         power.measure_idle(workload.idle_s)
         for (point, bench), those in zip(steps, itertools.cycle(measured)):
             began = time.monotonic()
@@ -186,9 +211,32 @@ def run_in_turns(benches: list[Bench]) -> list[Result]:
     display.step("memory bandwidth and arithmetic" + first.label)
     capability = site.capability(_threads(measured[0], site.setting))
     return [
-        bench.finish(began, head, those, power, capability)
-        for bench, (began, head), those in zip(benches, heads, measured, strict=True)
+        bench.finish(began, head, those, power, capability, _offload(bench, offload))
+        for bench, (began, head), those, offload in zip(
+            benches, heads, measured, placed, strict=True
+        )
     ]
+
+
+def _offload(bench: Bench, found: Offload | None) -> shape.Offload | None:
+    """What went to GPUs, for a result."""
+    if found is None:
+        return None
+    return shape.Offload(
+        gpus=[
+            shape.Gpu(
+                name=gpu.name,
+                description=gpu.description,
+                total_bytes=gpu.total,
+                free_bytes=gpu.free,
+            )
+            for gpu in found.gpus
+        ],
+        layers=found.layers,
+        n_layers=found.n_layers,
+        why=found.note,
+        zeros=bench.zeros() if found.layers else None,
+    )
 
 
 def run_side_by_side(benches: list[Bench]) -> list[Result]:

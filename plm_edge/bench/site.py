@@ -6,15 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from plm_edge.bench import capability, environment, runner
+from plm_edge.bench import capability, environment, placing, runner
 from plm_edge.bench.meters.host import Host, LocalHost
 from plm_edge.bench.result import gather
 from plm_edge.bench.result.shape import Capability, Emulation, Engine, Machine, Model
+from plm_edge.bench.worker import process
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.worker.events import Measured
 from plm_edge.bench.workload import Point, Workload
+from plm_edge.engine import accelerators, library
 from plm_edge.engine.approximations import is_exact
 from plm_edge.machine.threads import default_threads
+from plm_edge.model.offload import Offload
 
 OnSample = Callable[[int, float | None], None]
 
@@ -49,6 +52,17 @@ class Site(Protocol):
     def head(self) -> Head:
         """Which engine runs which model there; reads all of the model for its SHA-256."""
 
+    def offload(self, n_ctx: int, n_outputs: int) -> Offload | None:
+        """Decide which layers go to GPUs, and keep that in `setting`; None where none is at hand.
+
+        Args:
+            n_ctx: the most tokens of context that a point takes.
+            n_outputs: the most sequences of a point.
+
+        Raises:
+            PlmEdgeError: layers were asked to go to a GPU, and there is none (code ENVIRONMENT).
+        """
+
     def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
         """One point, in a process of its own.
 
@@ -75,6 +89,19 @@ class Here:
             environment.machine(),
             environment.model(self.setting.model),
         )
+
+    def offload(self, n_ctx: int, n_outputs: int) -> Offload | None:
+        if self.setting.engine is not None or self.setting.gpu_layers == 0:
+            return None
+        folder = library.find()
+        if not accelerators.has_backend(folder):
+            if self.setting.gpu_layers is None:
+                return None
+            raise accelerators.missing(folder)
+        self.setting, found = placing.place(
+            self.setting, lambda: process.ask([placing.REQUEST]), n_ctx, n_outputs
+        )
+        return found
 
     def measure(self, workload: Workload, point: Point, on_sample: OnSample) -> Measured:
         return runner.measure(self.setting, workload, point, on_sample)

@@ -13,6 +13,7 @@ from plm_edge.bench.meters.host import LocalHost, RemoteHost
 from plm_edge.bench.meters.meter import UNITS, Meter
 from plm_edge.bench.meters.recorder import Recorder, of_window
 from plm_edge.devices.transports.local import LocalTransport
+from testkit import nvml as simulated
 
 
 class Device(LocalHost):
@@ -21,6 +22,7 @@ class Device(LocalHost):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self._top = root
+        self.here = False  # no library of this machine
         self.commands: dict[str, str] = {}
 
     def write(self, path: str, text: object) -> None:
@@ -213,6 +215,34 @@ def test_nvidia(device: Device) -> None:
     (heat,) = thermal.NvidiaTemperature.find(device).meters
     assert power.read() == pytest.approx(131.5)
     assert heat.read() == 41
+
+
+def test_nvml_counts_what_nvidia_smi_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its counter where there is one; power.draw on cards from before Volta."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 71.3\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr("plm_edge.machine.nvml.NAMES", [str(simulated.library(tmp_path))])
+    (counter,) = nvidia.NvidiaEnergy.find(LocalHost()).meters
+    assert (counter.name, counter.quantity) == ("nvidia", "energy")
+    first, second = counter.read(), counter.read()
+    assert first is not None
+    assert second is not None
+    assert 0 < first <= second
+    monkeypatch.setenv("NVML_SIMULATED_OLD", "1")
+    (power,) = nvidia.NvidiaEnergy.find(LocalHost()).meters
+    assert (power.name, power.quantity, power.read()) == ("nvidia", "power", 71.3)
+
+
+def test_a_gpus_counter_goes_before_a_sensor_where_it_computes(device: Device) -> None:
+    device.write(f"{HWMON}/hwmon0/name", "nvme")
+    device.write(f"{HWMON}/hwmon0/power1_average", 3_000_000)
+    device.commands[SMI.format("power.draw")] = "50\n"
+    found = meters.find(device)
+    assert energy.main_meters(found) == ["nvme"]
+    assert energy.main_meters(found, on_gpu=True) == ["nvidia"]
 
 
 def test_temperatures_and_clocks(device: Device) -> None:

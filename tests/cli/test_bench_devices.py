@@ -50,7 +50,7 @@ def test_several_ways_out_are_named(cli: Cli, models: Path) -> None:
         (("compare", "stock", "--device", "rpi5@x", "--device", "rpi4@y"), "one device"),
         (("--device", "rpi5", "--estimate", "--html", "x.html"), "--html"),
         (("--device", "rpi5", "--emulate", "--threads", "2"), "--threads"),
-        (("--device", "rpi5", "--estimate", "--gpu-layers", "0"), "--gpu-layers"),
+        (("--device", "rpi5", "--estimate", "--gpu-layers", "0"), "--gpu"),
         (("--device", "rpi5", "--emulate", "--csv"), "--csv"),
         (("--device", "rpi5@x", "--exact"), "--exact"),
         (("--device", "rpi5@x", "--compare", "stock"), "compare stock"),

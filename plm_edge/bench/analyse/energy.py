@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from plm_edge.bench.meters.counters import HwmonPower
 from plm_edge.bench.meters.meter import Finding
+from plm_edge.bench.meters.nvidia import NVIDIA
 from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.bench.result.shape import Energy, PointPower
 
 
-def main_meters(finding: Finding) -> list[str]:
+def main_meters(finding: Finding, *, on_gpu: bool = False) -> list[str]:
     """Names of the meters whose sum is shown as the device's power.
 
     The order of `meters.find`: a whole board or battery, else the CPU packages, else one sensor.
     GPUs are added to CPU packages: those two do not overlap.
+
+    Args:
+        on_gpu: a GPU computes. Of NVIDIA's boards the meter then goes before a sensor that may be
+            of anything.
     """
     power = finding.of("energy", "power")
     if not power:
         return []
+    boards = [meter.name for meter in power if meter.name == NVIDIA]
     first = power[0]
-    chosen = [meter.name for meter in power if type(meter) is type(first)]
     if first.quantity == "energy":
-        chosen += [meter.name for meter in power if meter.name == "nvidia"]
-        return chosen
-    return chosen[:1]
+        packages = [
+            meter.name for meter in power if type(meter) is type(first) and meter.name != NVIDIA
+        ]
+        return packages + boards
+    if on_gpu and boards and isinstance(first, HwmonPower):
+        return boards
+    return [first.name]
 
 
 def of_point(

@@ -12,7 +12,7 @@ def find(host: Host) -> Finding:
 
     families = (
         boards.Pi5Pmic, boards.JetsonRails, battery.Battery, counters.Rapl,
-        counters.HwmonPower, nvidia.NvidiaPower,
+        counters.HwmonPower, nvidia.NvidiaEnergy,
         thermal.Zone, thermal.HwmonTemperature, thermal.NvidiaTemperature, thermal.CpuFrequency,
         thermal.PiThrottled, thermal.IntelThrottled, thermal.CoolingState,
     )  # fmt: skip

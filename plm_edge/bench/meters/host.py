@@ -15,7 +15,13 @@ PATIENCE = 5.0  # seconds for a command that reads a sensor
 
 
 class Host(Protocol):
-    """What a meter may ask of a machine."""
+    """What a meter may ask of a machine.
+
+    Attributes:
+        here: it is this machine, so that a library of its can be loaded.
+    """
+
+    here: bool
 
     def read(self, path: str) -> str | None:
         """A file's text without surrounding space; None when it is not there or not readable."""
@@ -29,6 +35,8 @@ class Host(Protocol):
 
 class LocalHost:
     """This machine. `root` is put before every path: a test's tree."""
+
+    here = True
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
@@ -57,6 +65,8 @@ class LocalHost:
 
 class RemoteHost:
     """A machine behind a transport of `plm_edge.devices`."""
+
+    here = False
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

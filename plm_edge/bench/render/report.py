@@ -50,6 +50,7 @@ def html(results: list[Result]) -> str:
                 "result": one,
                 "remarks": summary.remarks(one),
                 "lacking": summary.lacking_energy(one),
+                "on_gpu": summary.on_gpu(most) if (most := summary.most_on_gpu(one)) else [],
                 "points": [point for point in one.points if point.seconds],
                 "pictures": [item for item in _pictures(one) if item[1]],
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from plm_edge.base import console
-from plm_edge.bench.result.shape import LackingMeter, Point, Result
+from plm_edge.bench.result.shape import LackingMeter, Memory, Point, Result, is_gpu
 
 BUSY = 0.5  # load average by logical core from which other programs spoil the figures
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -51,6 +51,29 @@ def _median(result: Result, name: str) -> str:
 def lacking_energy(result: Result) -> list[LackingMeter]:
     """The meters of energy that are not here."""
     return [item for item in result.power.lacking if item.what not in _NO_ENERGY]
+
+
+def most_on_gpu(result: Result) -> Memory | None:
+    """The memory of the point that took most of GPUs'; None where none did."""
+    found = [point.memory for point in result.points if point.memory and point.offloaded]
+    return max(found, key=lambda one: sum(size for _, size, _ in on_gpu(one)), default=None)
+
+
+def on_gpu(memory: Memory) -> list[tuple[str, int, str]]:
+    """What lies in GPUs' memory: name, bytes, and of which kinds of buffers."""
+    kinds = [
+        ("weights", memory.weights_bytes),
+        ("transposed", memory.copies_by_buffer or {}),
+        ("KV cache", memory.kv_by_buffer or {}),
+        ("compute", memory.compute_by_buffer or {}),
+    ]
+    found = []
+    for name, sizes in kinds:
+        there = {kind: size for kind, size in sizes.items() if is_gpu(kind)}
+        if there:
+            detail = ", ".join(f"{kind} {console.size(size)}" for kind, size in there.items())
+            found.append((name, sum(there.values()), detail))
+    return found
 
 
 def milliseconds(seconds: float) -> str:

@@ -9,8 +9,15 @@ from rich.text import Text
 from plm_edge.base import console
 from plm_edge.bench.analyse.estimate import DeviceEstimate
 from plm_edge.bench.analyse.machines import Machine as RooflineMachine
-from plm_edge.bench.render.summary import lacking_energy, medians, milliseconds, remarks
-from plm_edge.bench.result.shape import Comparison, Machine, Point, Result
+from plm_edge.bench.render.summary import (
+    lacking_energy,
+    medians,
+    milliseconds,
+    most_on_gpu,
+    on_gpu,
+    remarks,
+)
+from plm_edge.bench.result.shape import Comparison, Machine, Offload, Point, Result
 
 
 def show(result: Result) -> None:
@@ -26,6 +33,9 @@ def show(result: Result) -> None:
     console.out.print()
     if any(point.memory for point in result.points):
         console.out.print(memory_table(result))
+        console.out.print()
+    if result.offload:
+        console.out.print(offload_table(result, result.offload))
         console.out.print()
     if result.capability:
         console.out.print(bounds_table(result))
@@ -203,6 +213,32 @@ def memory_table(result: Result) -> Any:
     ]
     for name, size, detail in rows:
         table.add_row(name, Text(console.size(size), "bold"), console.cell(detail, "dim"))
+    return table
+
+
+def offload_table(result: Result, found: Offload) -> Any:
+    """What went to GPUs, what it takes of their memory, and in how many parts the graph is."""
+    table = console.table("GPU", "", "", right=(1,))
+    for gpu in found.gpus:
+        table.add_row(
+            console.cell(gpu.name),
+            Text(console.size(gpu.free_bytes), "bold"),
+            console.cell(f"free of {console.size(gpu.total_bytes)}, {gpu.description}", "dim"),
+        )
+    count = f"{found.layers} of {found.n_layers + 1}"
+    table.add_row("layers", Text(count, "bold"), console.cell(found.why, "dim"))
+    memory = most_on_gpu(result)
+    for name, size, detail in on_gpu(memory) if memory else ():
+        table.add_row(
+            f"VRAM: {name}", Text(console.size(size), "bold"), console.cell(detail, "dim")
+        )
+    if memory and memory.splits:
+        prompt, token = memory.splits
+        detail = "parts of the graph, of a micro-batch and of a token: 2 / 2 is the least"
+        table.add_row("splits", Text(f"{prompt} / {token}", "bold"), Text(detail, "dim"))
+    if found.zeros is not None:
+        detail = "of W_down's rows, counted on the CPU"
+        table.add_row("zeros", Text(f"{100 * found.zeros:.0f} %", "bold"), Text(detail, "dim"))
     return table
 
 

@@ -23,6 +23,11 @@ Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
 
 
+def is_gpu(buffer: str) -> bool:
+    """Whether a kind of buffer, by the engine's name for it, is a GPU's own memory."""
+    return not buffer.startswith(("CPU", "AMX", "RPC")) and not buffer.endswith("_Host")
+
+
 class Part(Struct, frozen=True, omit_defaults=True):
     """The base of all parts of a result: frozen, and without what is not there."""
 
@@ -107,6 +112,16 @@ class Memory(Part, frozen=True, kw_only=True):
     kv_bytes_per_token: float
     kv_type: str | UnsetType = UNSET
     compute_bytes: Count
+    kv_by_buffer: dict[str, Count] | None = None
+    compute_by_buffer: dict[str, Count] | None = None
+    copies_by_buffer: Annotated[
+        dict[str, Count] | None,
+        Meta(description="transposed weights beside the file's, for devices that lack our product"),
+    ] = None
+    splits: Annotated[
+        tuple[int, int] | None,
+        Meta(description="parts of the graph, each on one device: of a micro-batch, of a token"),
+    ] = None
 
 
 class LayerRows(Part, frozen=True, kw_only=True):
@@ -211,7 +226,7 @@ class Point(Part, frozen=True, kw_only=True):
     def offloaded(self) -> bool:
         """Whether weights lie elsewhere than in the CPU's memory."""
         places = self.memory.weights_bytes if self.memory else {}
-        return any(not name.startswith(("CPU", "AMX", "RPC")) for name in places)
+        return any(map(is_gpu, places))
 
     @property
     def known(self) -> Summary | None:
@@ -306,6 +321,30 @@ class Comparison(Part, frozen=True, kw_only=True):
     points: list[ComparedPoint]
 
 
+class Gpu(Part, frozen=True, kw_only=True):
+    """A GPU, before the model was loaded."""
+
+    name: Annotated[str, Meta(description="as the backend counts it, such as CUDA0")]
+    description: str
+    total_bytes: Count
+    free_bytes: Count
+
+
+class Offload(Part, frozen=True, kw_only=True):
+    """What went to GPUs."""
+
+    gpus: list[Gpu]
+    layers: Annotated[
+        int, Meta(description="as the engine counts: the output is the first, the last layer next")
+    ]
+    n_layers: int
+    why: str
+    zeros: Annotated[
+        float | None,
+        Meta(description="share of W_down rows that are zero, counted on the CPU; null: nothing"),
+    ]
+
+
 class Tokens(Part, frozen=True, kw_only=True):
     """Greedy tokens here and on the emulated device."""
 
@@ -345,6 +384,7 @@ class Result(Part, frozen=True, kw_only=True):
         dict[str, int] | None,
         Meta(description="bytes and parameters a token uses (plm_edge/bench/analyse/cost.py)"),
     ] = None
+    offload: Offload | None = None
     sustained: Sustained | None = None
     comparison: Comparison | None = None
     emulation: Emulation | None = None

@@ -40,6 +40,9 @@ class Setting:
 
     Attributes:
         engine: a folder with stock llama.cpp's libraries; None: ours.
+        gpu_layers: as the engine counts them (model/offload.py); None: as many as fit a GPU, where
+            the engine has one.
+        share_here: of the weights and the cache, what stays in this machine's own memory.
         exact: the environment told ours to approximate nothing (engine/approximations.py).
     """
 
@@ -50,6 +53,7 @@ class Setting:
     flash_attn: str = "auto"
     n_ubatch: int = 512
     gpu_layers: int | None = None
+    share_here: float = 1.0
     check_memory: bool = True
     text: str | None = None
     exact: bool = False
@@ -218,4 +222,8 @@ def buffers(log: EngineLog, kv: KVReport | None) -> dict[str, Any]:
         "kv_bytes_per_token": kv.n_bytes / kv.cells if kv and kv.cells else 0,
         "kv_type": kv.type if kv else "",
         "compute_bytes": log.compute_bytes(),
+        "kv_by_buffer": log.kv_by_buffer(),
+        "compute_by_buffer": log.compute_by_buffer(),
+        "copies_by_buffer": log.copies_by_buffer(),
+        "splits": log.splits(),
     }

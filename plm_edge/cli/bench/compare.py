@@ -23,7 +23,7 @@ def compare(
     workload: ours.Workload = None,
     threads: options.Threads = None,
     kv: options.KV = options.KVType.f16,
-    gpu_layers: ours.GpuLayers = None,
+    gpu: ours.GpuLayers = None,
     budget: ours.Budget = None,
     text: ours.Text = None,
     sustained: ours.Sustained = None,
@@ -45,8 +45,6 @@ def compare(
     from plm_edge.cli.bench import measure
     from plm_edge.cli.bench.request import Output, Places, Request
 
-    request = Request(
-        model, threads, kv.value, gpu_layers, budget, text, force, workload, sustained
-    )
+    request = Request(model, threads, kv.value, gpu, budget, text, force, workload, sustained)
     places = Places.of(device, host, engine)
     measure.compare(other, request, places, Output(json, csv, html), history)

@@ -19,7 +19,7 @@ def matrix(
             show_default=False,
         ),
     ] = None,
-    gpu_layers: ours.GpuLayers = None,
+    gpu: ours.GpuLayers = None,
     budget: ours.Budget = None,
     text: ours.Text = None,
     device: ours.Devices = None,
@@ -35,6 +35,6 @@ def matrix(
     from plm_edge.cli.bench import suites
     from plm_edge.cli.bench.request import Output, Places, Request
 
-    request = Request(model, gpu_layers=gpu_layers, budget=budget, text=text, force=force)
+    request = Request(model, gpu=gpu, budget=budget, text=text, force=force)
     places = Places.of(device, host, engine)
     suites.run_matrix(tuple(sweep or ()), request, places, Output(json, html=html))

@@ -16,6 +16,7 @@ from plm_edge.bench.result.shape import Comparison, Result, as_json
 from plm_edge.bench.site import Here
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import Workload, find
+from plm_edge.building import gpu_engine
 from plm_edge.cli.bench import progress
 from plm_edge.cli.bench.request import Output, Places, Request, no_effect
 
@@ -92,7 +93,7 @@ def _check_mode(request: Request, places: Places, output: Output) -> None:
     """
     given: dict[str, object] = {
         "--sustained": request.sustained, "--html": output.html, "--csv": output.csv,
-        "--budget": request.budget, "--gpu-layers": request.gpu_layers,
+        "--budget": request.budget, "--gpu": request.gpu,
     }  # fmt: skip
     if places.estimate:
         mode, why = "--estimate", "it is reckoned, and checked by a short run here"
@@ -105,12 +106,14 @@ def _check_mode(request: Request, places: Places, output: Output) -> None:
     else:
         return
     for option, value in given.items():
-        if value is not None and value is not False:  # --gpu-layers 0 was given as well
+        if value is not None and value is not False:
             raise no_effect(option, mode, why)
 
 
 def measure_here(setting: Setting, workload: Workload, beside_stock: bool = False) -> list[Result]:
     """The result on this machine; then that of stock llama.cpp, measured in turns with it."""
+    if setting.gpu_layers:
+        gpu_engine.use()
     with progress.display() as display:
         benches = [session.Bench(Here(setting), workload, display)]
         if beside_stock:

@@ -27,8 +27,17 @@ Workload = Annotated[
     ),
 ]
 GpuLayers = Annotated[
-    int | None,
-    typer.Option(min=0, max=1000, help="Layers on the GPU.", show_default="the engine's"),
+    str | None,
+    typer.Option(
+        "--gpu",
+        "-ngl",
+        "--gpu-layers",
+        metavar="auto|off|all|N",
+        help="Layers on the GPU, counted from the end: the output first. auto: as many as fit its "
+        "free memory. On this machine, all or N also look for a kept build of the engine that has "
+        "a GPU.",
+        show_default="auto",
+    ),
 ]
 Budget = Annotated[
     float | None,

@@ -10,7 +10,7 @@ def paper(
     model: ours.Source = None,
     threads: options.Threads = None,
     kv: options.KV = options.KVType.f16,
-    gpu_layers: ours.GpuLayers = None,
+    gpu: ours.GpuLayers = None,
     budget: ours.Budget = None,
     text: ours.Text = None,
     device: ours.Devices = None,
@@ -26,6 +26,6 @@ def paper(
     from plm_edge.cli.bench import suites
     from plm_edge.cli.bench.request import Output, Places, Request
 
-    request = Request(model, threads, kv.value, gpu_layers, budget, text, force)
+    request = Request(model, threads, kv.value, gpu, budget, text, force)
     places = Places.of(device, host, engine)
     suites.run_paper(request, places, Output(json, html=html))

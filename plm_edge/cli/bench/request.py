@@ -9,6 +9,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.worker.client import Setting
 from plm_edge.cli import options
 from plm_edge.cli.model import say_which
+from plm_edge.engine import accelerators
 from plm_edge.quality import text as texts
 from plm_edge.store import choice as model_choice
 
@@ -18,8 +19,9 @@ class Request:
     """The options that say what is measured.
 
     Attributes:
-        budget: seconds a point; None: the workload's.
         model: a GGUF, or the name of a model.
+        gpu: what --gpu says; None where it was not given.
+        budget: seconds a point; None: the workload's.
         text: a file whose tokens are taken; None: random ones.
         sustained: how long to decode without a pause, in words such as 5m.
     """
@@ -27,7 +29,7 @@ class Request:
     model: str | None
     threads: int | None = None
     kv: str = "f16"
-    gpu_layers: int | None = None
+    gpu: str | None = None
     budget: float | None = None
     text: Path | None = None
     force: bool = False
@@ -48,13 +50,13 @@ class Request:
         """How `model` is run.
 
         Raises:
-            PlmEdgeError: the text cannot be read.
+            PlmEdgeError: the text cannot be read, or --gpu says nothing.
         """
         return Setting(
             model,
             threads=self.threads,
             kv=self.kv,
-            gpu_layers=self.gpu_layers,
+            gpu_layers=accelerators.parse_layers(self.gpu or "auto"),
             check_memory=not self.force,
             text=None if self.text is None else texts.read(self.text),
         )

@@ -17,7 +17,7 @@ def run(
     workload: ours.Workload = None,
     threads: options.Threads = None,
     kv: options.KV = options.KVType.f16,
-    gpu_layers: ours.GpuLayers = None,
+    gpu: ours.GpuLayers = None,
     budget: ours.Budget = None,
     text: ours.Text = None,
     sustained: ours.Sustained = None,
@@ -58,9 +58,7 @@ def run(
 
     if exact and device:
         raise _exact_there()
-    request = Request(
-        model, threads, kv.value, gpu_layers, budget, text, force, workload, sustained
-    )
+    request = Request(model, threads, kv.value, gpu, budget, text, force, workload, sustained)
     places = Places.of(device, host, engine, estimate, emulate)
     measure.run(request, places, Output(json, csv, html), history)
 
