@@ -2,82 +2,55 @@
 
     python -m benchmarks.gpu_check --device rtx4090 --prepare
     python -m benchmarks.gpu_check --device rtx4090 --edge GGUF --stock GGUF [--minutes 8]
+    python -m benchmarks.gpu_check --dry FOLDER --backend DEVICE --edge GGUF --stock GGUF --out FILE
 
-The first builds the engine for a profile's GPU and keeps it; it needs CUDA's compiler and no GPU,
-so that a rented one waits for nothing. The second, in this order, as far as the minutes reach:
+The first builds the engine for a profile's GPU, stock llama.cpp beside it, and a model for step 4,
+and keeps them; it needs CUDA's compiler and no GPU, so that a rented one waits for nothing. The
+second, in this order, as far as the minutes reach:
 
-1. ggml's own comparison of our operation with the CPU's, on the GPU;
-2. greedy tokens of both files, three times on the GPU, once without CUDA graphs, and on the CPU;
-3. llama-bench: prompts of 512 and 2048 tokens, 128 tokens of generation, after 0, 4096 and 16384
-   tokens, with caches of f16 and q8_0, for both files; energy by the board's counter beside each.
+1. ggml's own comparison with the CPU, of our operation and of attention over a latent cache;
+2. the down projection standalone, sparse and dense, with 0, 50, 90 and 95 % zeros;
+3. greedy tokens of both files, three times on the GPU, once without CUDA graphs, and on the CPU;
+4. logits of a model whose neurons are above what f16 holds;
+5. `plm-edge bench` of both files: the GPU's memory, splits, zeros, energy by the board's counter;
+6. llama-bench: prompts of 512 and 2048 tokens, 128 tokens of generation, after 0, 4096 and 16384
+   tokens, with caches of f16 and q8_0, for both files, and of stock llama.cpp.
 
-Writes benchmarks/results/gpu-NAME.json. A step that was not reached is null there.
+It writes benchmarks/results/gpu-NAME.json, and the section of BENCHMARKS.md that is made of it. A
+step that was not reached is null there. The third tries all of it in small, with the programs in a
+folder and on any device that ggml knows; its result is no figure, and belongs in no page.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
-from plm_edge.base import files
+from benchmarks import gpu_logits, gpu_steps, machine, report
+from benchmarks.gpu_steps import SMALL, Bench, Clock
+from benchmarks.refusal import three_lines
+from plm_edge.base import files, folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
-from plm_edge.building import build
-from plm_edge.building.cache import KeptBuild
-from plm_edge.building.target import target_of
+from plm_edge.bench import stock
+from plm_edge.building import build, gpu
+from plm_edge.building.target import Target, target_of
 from plm_edge.devices.profiles.profile import find
-from plm_edge.engine.library import LIB_DIR_VARIABLE
 
-SCHEMA = "plm-edge/benchmark-gpu/1"
+SCHEMA = "plm-edge/benchmark-gpu/2"
 ROOT = machine.ROOT
-PROMPT = "def fibonacci(n):"
-TOKENS = 64
-DEPTHS = (0, 4096, 16384)
-CACHES = ("f16", "q8_0")
 PROGRAMS = (*build.PROGRAMS, "test-backend-ops")
 ASKED = "name,driver_version,memory.total,compute_cap"
-LEAST_S = 5.0  # a step with less time left is not begun
 
 
-@dataclass(frozen=True)
-class Clock:
-    """The time that is left of the minutes that were given."""
-
-    ends: float
-
-    def left(self) -> float:
-        """Seconds."""
-        return self.ends - time.monotonic()
-
-    def run(
-        self, command: Sequence[str], **variables: str
-    ) -> subprocess.CompletedProcess[str] | None:
-        """Runs a command with its output caught; None if the time did not suffice."""
-        if self.left() < LEAST_S:
-            return None
-        try:
-            return subprocess.run(
-                [*command],
-                env=os.environ | variables,
-                capture_output=True,
-                text=True,
-                timeout=self.left(),
-            )
-        except subprocess.TimeoutExpired:
-            return None
-
-
-def gpu() -> dict[str, str]:
+def board() -> dict[str, str]:
     """What the driver says of the first GPU.
 
     Raises:
@@ -105,120 +78,104 @@ def _no_gpu(why: str) -> PlmEdgeError:
     )
 
 
-def energy_mj() -> int | None:
-    """The board's counter of energy in mJ, since its driver was loaded; None before Volta, or where
-    the driver does not answer."""
-    code = (
-        "import ctypes; n = ctypes.CDLL('libnvidia-ml.so.1'); n.nvmlInit_v2(); "
-        "d = ctypes.c_void_p(); n.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(d)); "
-        "e = ctypes.c_ulonglong(); "
-        "assert n.nvmlDeviceGetTotalEnergyConsumption(d, ctypes.byref(e)) == 0; print(e.value)"
-    )
-    command = [sys.executable, "-c", code]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    except subprocess.TimeoutExpired:
-        return None
-    return int(done.stdout) if done.returncode == 0 else None
+def kept() -> Path:
+    """Where the model of step 4 is kept."""
+    return folders.cache() / "gpu-check"
 
 
-def operations(clock: Clock, programs: Path) -> dict[str, Any] | None:
-    """test-backend-ops of our operation: how many cases, and which failed."""
-    program = str(programs / "test-backend-ops")
-    done = clock.run([program, "test", "-o", "MUL_MAT_SPARSE_T", "-b", "CUDA0"])
-    if done is None:
-        return None
-    text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
-    # a case is OP(…): OK; what else ends so is the verdict on all of them
-    lines = [line.strip() for line in text.splitlines()]
-    failed = [line for line in lines if "FAIL" in line]
-    cases = sum(line.endswith("): OK") for line in lines)
-    return {"exit": done.returncode, "cases": cases, "failed": failed[:20]}
+def stock_folder(device: str) -> Path:
+    """Where stock llama.cpp for a device is kept."""
+    return folders.cache() / f"stock-{device}"
 
 
-def answers(clock: Clock, model: Path, libraries: Path) -> dict[str, Any]:
-    """The greedy text of each way to compute; null where the time did not suffice."""
-    ask = [sys.executable, "-m", "plm_edge", "run", str(model), "--prompt", PROMPT, "--json"]
-    ask += ["-n", str(TOKENS), "--temp", "0"]
-    on_gpu = {LIB_DIR_VARIABLE: str(libraries)}
-    ways = {
-        "cpu": (["--gpu", "off"], {}),
-        **{f"gpu {n}": (["--gpu", "all"], on_gpu) for n in (1, 2, 3)},
-        "gpu without graphs": (["--gpu", "all"], on_gpu | {"GGML_CUDA_DISABLE_GRAPHS": "1"}),
-    }
-    found: dict[str, Any] = {}
-    for name, (options, variables) in ways.items():
-        done = clock.run([*ask, *options], **variables)
-        found[name] = None if done is None else done.stdout if done.returncode == 0 else done.stderr
-    return found
+def prepare(device: str) -> Path:
+    """Builds all that the check needs, or finds it; the folder of our programs.
+
+    Raises:
+        PlmEdgeError: there is no such profile, or something cannot be built.
+    """
+    target = target_of(find(device))
+    ours, _ = build.build(target, PROGRAMS)
+    stock.build_stock(stock_folder(device), _cuda(target))
+    gpu_logits.large(kept())
+    return ours.programs
 
 
-def speeds(clock: Clock, model: Path, programs: Path) -> list[dict[str, Any]]:
-    """llama-bench's results, a call for each cache and depth, with the energy that it took."""
-    found: list[dict[str, Any]] = []
-    for depth in DEPTHS:
-        for kept in CACHES:
-            before = energy_mj()
-            done = clock.run(
-                [
-                    *(str(programs / "llama-bench"), "-m", str(model), "-ngl", "99", "-o", "json"),
-                    *("-p", "512,2048" if depth == 0 else "512", "-n", "128", "-d", str(depth)),
-                    *("-ctk", kept, "-ctv", kept, "-fa", "1", "-r", "3"),
-                ]
-            )
-            if done is None:
-                return found
-            after = energy_mj()
-            results = json.loads(done.stdout) if done.returncode == 0 else done.stderr[-2000:]
-            taken = None if before is None or after is None else after - before
-            found.append(
-                {"depth": depth, "cache": kept, "energy_mj": taken, "llama_bench": results}
-            )
-    return found
+def _cuda(target: Target) -> dict[str, str]:
+    """cmake's settings for stock llama.cpp with a target's CUDA. Its CPU has the embedding's lookup
+    alone to compute, so it is built for any: not for the machine that compiles it."""
+    names = ("GGML_CUDA", "CMAKE_CUDA")
+    found = {name: value for name, value in target.settings if name.startswith(names)}
+    return {**found, **gpu.settings(target), "GGML_NATIVE": "OFF"}
 
 
 def check(
-    board: dict[str, str], kept: KeptBuild, models: dict[str, Path], minutes: float
+    bench: Bench, models: dict[str, Path], stock_programs: Path | None, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that the result file holds, as far as the minutes reach."""
-    clock = Clock(time.monotonic() + 60 * minutes)
+    """Everything that the result file holds, as far as the minutes reach.
+
+    Args:
+        models: by layout.
+        stock_programs: a folder with stock llama.cpp's llama-bench; None: there is none.
+        about: the GPU.
+    """
     return {
         "schema": SCHEMA,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "gpu": board,
+        "dry": bench.size is SMALL,
+        "gpu": about,
         "machine": machine.facts(0),
         "source": machine.revision(),
-        "operations": operations(clock, kept.programs),
-        "answers": {name: answers(clock, path, kept.programs) for name, path in models.items()},
-        "speeds": {name: speeds(clock, path, kept.programs) for name, path in models.items()},
+        "bytes": {name: path.stat().st_size for name, path in models.items()},
+        "operations": gpu_steps.operations(bench),
+        "products": gpu_steps.products(bench),
+        "answers": {name: gpu_steps.answers(bench, path) for name, path in models.items()},
+        "logits": gpu_steps.logits(bench, gpu_logits.large(kept())),
+        "tool": {name: gpu_steps.tool(bench, path) for name, path in models.items()},
+        "speeds": gpu_steps.speeds(bench, models, stock_programs),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", required=True, help="the profile of the GPU: devices/*.toml")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--device", help="the profile of the GPU: devices/*.toml")
+    where.add_argument("--dry", type=Path, help="a folder of programs: try all of it in small")
     parser.add_argument("--prepare", action="store_true", help="build for it, and nothing else")
+    parser.add_argument("--backend", default="CUDA0", help="the device, as ggml counts it")
     parser.add_argument("--edge", type=Path, help="a GGUF in the edge layout")
     parser.add_argument("--stock", type=Path, help="the same in the stock layout")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/gpu-NAME.json")
     given = parser.parse_args(arguments)
+    if given.prepare and given.dry:
+        parser.error("--prepare is for --device")
     if not given.prepare and not (given.edge and given.stock):
         parser.error("--edge and --stock, or --prepare")
-    try:
-        kept, _ = build.build(target_of(find(given.device)), PROGRAMS)
-        if given.prepare:
-            print(kept.folder)
+    if given.dry and not given.out:
+        parser.error("--dry wants --out: it is no result")
+    with three_lines():
+        models = {"edge": given.edge, "stock": given.stock}
+        if given.dry:
+            clock = Clock(time.monotonic() + 60 * given.minutes)
+            bench = Bench(clock, given.dry.resolve(), given.backend, SMALL)
+            result = check(bench, models, None, {"name": given.backend})
+            files.write_text(given.out, json.dumps(result, indent=1) + "\n")
+            print(given.out)
             return 0
-        result = check(gpu(), kept, {"edge": given.edge, "stock": given.stock}, given.minutes)
-    except PlmEdgeError as error:
-        print(f"error: {error.what}\n  why: {error.why}\n  fix: {error.fix}", file=sys.stderr)
-        return int(error.code)
-    board = result["gpu"]
-    name = re.sub(r"[^a-z0-9]+", "-", board["name"].lower()).strip("-")
-    out = given.out or ROOT / f"benchmarks/results/gpu-{name}.json"
-    files.write_text(out, json.dumps(result, indent=1) + "\n")
-    print(out)
+        programs = prepare(given.device)
+        if given.prepare:
+            print(programs)
+            return 0
+        about = board()
+        bench = Bench(Clock(time.monotonic() + 60 * given.minutes), programs, given.backend)
+        result = check(bench, models, stock_folder(given.device) / "build/bin", about)
+        name = re.sub(r"[^a-z0-9]+", "-", about["name"].lower()).strip("-")
+        out = given.out or report.RESULTS / f"gpu-{name}.json"
+        files.write_text(out, json.dumps(result, indent=1) + "\n")
+        print(out)
+        if out.parent == report.RESULTS:
+            report.write()
     return 0
 
 
