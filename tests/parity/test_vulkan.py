@@ -20,8 +20,10 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.convert import convert
-from plm_edge.engine import library
+from plm_edge.engine import accelerators, library
 from plm_edge.engine.log import engine_log
+from plm_edge.engine.options import Options
+from plm_edge.engine.session import Session
 from testkit import engines, needs
 from testkit.checkout import Upstream
 from tests.kernels import compile
@@ -112,6 +114,30 @@ def test_generation_equals_the_cpus(
         found = context.decode(rows(text))
     within(nmse(found, expected), BOUNDS[quant])
     assert quant != "f32" or found[PROMPT - 1 : -1].argmax(-1).tolist() == text[PROMPT:]
+
+
+@pytest.mark.parametrize("layers", [None, 4])
+def test_layers_by_its_free_memory(
+    device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int | None
+) -> None:
+    """What a session reckons for the real backend, against what that then takes."""
+    path = tmp_path / "model.gguf"
+    convert(TINY, quant="q4_k_m", layout="edge", out=path)
+    gpu = accelerators.gpu_of(library.load(), device)
+    assert gpu is not None
+    assert 0 < gpu.free <= gpu.total
+    monkeypatch.setattr(accelerators, "gpus", lambda _: [gpu])
+    monkeypatch.setattr(accelerators, "has_backend", lambda _: True)
+    with Session.open(path, Options(n_ctx=2048, threads=1, gpu_layers=layers)) as session:
+        chosen = session.placement.offload
+        assert chosen is not None
+        assert chosen.layers == (layers or 7)
+        assert session.notes[0] == chosen.note
+        within = 1 << 16  # alignment, and two decimals of a MiB in the log
+        assert engine_log.weight_bytes()["Vulkan0"] == pytest.approx(chosen.weights, abs=within)
+        assert engine_log.kv_by_buffer()["Vulkan0"] == pytest.approx(chosen.kv, abs=within)
+        assert 0 < engine_log.compute_by_buffer()["Vulkan0"] <= chosen.compute
+        assert layers or engine_log.splits() == TWO
 
 
 def test_backend_ops(device: Any, upstream: Upstream, tmp_path: Path) -> None:
