@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.model.description import describe
 from plm_edge.model.ggml_types import NUMBERS, type_bytes
 from plm_edge.model.gguf_file import GGUFFile, Tensor
 
@@ -22,9 +23,15 @@ def tensor(header: GGUFFile) -> Tensor:
     """Returns the output matrix's entry, which may be the embedding's.
 
     Raises:
-        PlmEdgeError: there is none.
+        PlmEdgeError: there is none, or it is in parts.
     """
     found = {entry.name: entry for entry in header.tensors}
+    if "output.weight" not in found and describe(header).embedding:
+        raise PlmEdgeError(
+            f"the output matrix of {header.path.name} is in parts",
+            "it was made by convert --embed, and its rows are read from one matrix here",
+            "give the model as it is without --embed, or with --embed type=…",
+        )
     for name in ("output.weight", "token_embd.weight"):
         if name in found:
             return found[name]

@@ -18,6 +18,7 @@ from plm_edge import cli
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.base.progress import NoProgress
+from plm_edge.bench.analyse import cost
 from plm_edge.converters.convert import convert
 from plm_edge.converters.embed.spec import Quantised, parse
 from plm_edge.converters.sources import gguf_source
@@ -35,6 +36,7 @@ from plm_edge.quality.calibration import calibrate
 from plm_edge.quality.divergence import log_softmax
 from plm_edge.quality.embedding import Parts, embed, importance, measured, plan, products
 from plm_edge.quality.figures import Values
+from plm_edge.spa import head
 from testkit import reference
 from tests.quality.conftest import ONE_THREAD
 from tests.store.splitting import split
@@ -286,6 +288,10 @@ def test_logits_in_two_stages(
         rows, read = session.rows.head()
     assert rows == 4096
     assert 0 < read < rows
+    header = gguf_file.read(coarse)
+    of_head = "output.weight" if form.startswith("tt") else "token_embd."
+    expected_bytes = sum(t.n_bytes for t in header.tensors if t.name.startswith(of_head))
+    assert cost.of(header, "f32", sparse=True).head_bytes == expected_bytes
 
 
 def test_a_calibrated_embedding_is_not_taken_apart(
@@ -343,6 +349,8 @@ def test_parts_are_not_taken_apart_again_nor_converted(tmp_path: Path, tiny_gguf
     assert len(str(error.value).split("\n")) == 3
     with pytest.raises(PlmEdgeError, match="in parts"):
         convert(path, quant="q4_k", out=tmp_path / "no.gguf", allow_requantize=True)
+    with pytest.raises(PlmEdgeError, match="in parts"):
+        head.tensor(gguf_file.read(path))
 
 
 def test_one_of_several_files_is_refused_before_any_work(
