@@ -17,6 +17,7 @@ from plm_edge.machine.cores import Core
 # are shown are as often whole cores (llama.cpp draws the same line).
 SMALL_MACHINE = 4
 _SYSFS = Path("/sys")
+_OWN_GROUP = Path("/proc/self/cgroup")
 
 
 def default_threads(sysfs: Path = _SYSFS) -> int:
@@ -73,13 +74,27 @@ def _physical(cpus: set[int], sysfs: Path) -> int:
 
 
 def _cpu_quota(cgroup: Path) -> float | None:
-    """CPUs' worth of time that the container may use; None without a limit."""
-    words = _read(cgroup / "cpu.max").split()
-    if len(words) == 2 and words[0].isdigit():
-        return int(words[0]) / int(words[1])
+    """CPUs' worth of time that the container or the service may use; None without a limit."""
+    limits = [_limit_of(_read(place / "cpu.max").split()) for place in _own_groups(cgroup)]
     quota, period = _read(cgroup / "cpu/cpu.cfs_quota_us"), _read(cgroup / "cpu/cpu.cfs_period_us")
-    if quota.isdigit() and period.isdigit() and int(period):
-        return int(quota) / int(period)
+    limits.append(_limit_of([quota, period]))
+    return min((limit for limit in limits if limit), default=None)
+
+
+def _own_groups(cgroup: Path) -> list[Path]:
+    """The group of this process and all that it lies in: the least of their limits counts.
+
+    In a container the mounted folder is its own group; elsewhere it is the root of all.
+    """
+    found = [line[3:] for line in _read(_OWN_GROUP).splitlines() if line.startswith("0::")]
+    own = Path(*[part for part in Path(found[0]).parts if part not in ("/", "..")] if found else [])
+    return [cgroup / place for place in (own, *own.parents)]
+
+
+def _limit_of(words: list[str]) -> float | None:
+    """CPUs by a quota and its period, of as many microseconds as the words say."""
+    if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]):
+        return int(words[0]) / int(words[1])
     return None
 
 

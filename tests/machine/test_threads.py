@@ -89,7 +89,35 @@ def test_an_x86_hybrid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_containers_quota(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
 ) -> None:
+    monkeypatch.setattr(threads, "_OWN_GROUP", tmp_path / "none")
     root = machine(tmp_path, monkeypatch, cpus=8, files=files)
+    assert threads.default_threads(root) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        # as systemd-run -p CPUQuota=200% makes it
+        ("0::/user.slice/run.scope", {"user.slice/run.scope/cpu.max": "200000 100000"}, 2),
+        ("0::/user.slice/run.scope", {"user.slice/cpu.max": "300000 100000"}, 3),
+        ("0::/a/b", {"a/cpu.max": "max 100000", "a/b/cpu.max": "max 100000"}, 8),
+        ("0::/a/b", {"a/cpu.max": "400000 100000", "a/b/cpu.max": "500000 100000"}, 4),
+        # of a container whose group lies beside what is mounted
+        ("0::/../other", {"other/cpu.max": "max 100000", "cpu.max": "100000 100000"}, 1),
+        ("1:cpu:/a", {"a/cpu.max": "100000 100000"}, 8),
+    ],
+)
+def test_the_quota_of_a_service(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own: str,
+    files: dict[str, str],
+    expected: int,
+) -> None:
+    files = {f"fs/cgroup/{name}": text for name, text in files.items()}
+    root = machine(tmp_path, monkeypatch, cpus=8, files=files)
+    (tmp_path / "own").write_text(f"{own}\n")
+    monkeypatch.setattr(threads, "_OWN_GROUP", tmp_path / "own")
     assert threads.default_threads(root) == expected
 
 
