@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
-from .compile import ROOT, run
+import pytest
+
+from .compile import ROOT, TREE, run
 
 OVERLAY = ROOT / "vendor/llama.cpp/overlay"
 
@@ -23,3 +26,17 @@ def test_threads_are_counted_and_wait(tmp_path: Path) -> None:
     run([cxx, "-pthread", str(main), str(count), "-o", str(made)])
     done = subprocess.run([made], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "all good\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["aarch64-macos", "x86_64-macos", "x86_64-windows-gnu"])
+def test_the_barrier_compiles_for(system: str, tmp_path: Path) -> None:
+    """The patched ggml-cpu.c and the count, for systems that no test runs on. Android has whole
+    engines in tests/building/test_cross.py."""
+    ggml = TREE / "ggml"
+    folders = [ggml / part for part in ("include", "src", "src/ggml-cpu")]
+    flags = ["-target", system, "-c", "-o", str(tmp_path / "out.o"), "-D_DARWIN_C_SOURCE"]
+    flags += [f"-I{folder}" for folder in folders]
+    zig = [sys.executable, "-m", "ziglang"]
+    run([*zig, "cc", "-std=gnu11", *flags, str(ggml / "src/ggml-cpu/ggml-cpu.c")])
+    run([*zig, "c++", "-std=c++17", *flags, str(ggml / "src/ggml-cpu/plm/threads/count.cpp")])
