@@ -42,6 +42,21 @@ def test_all_is_well_here(cli: Cli) -> None:
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize(
+    ("cores", "status", "value"),
+    [(1.26, "note", "they use 1.3 of 2 cores"), (0.1, "ok", "they use 0.1 of 2 cores"),
+     (None, "ok", "the system does not say what they use")],
+)  # fmt: skip
+def test_a_busy_machine_is_noted(
+    cores: float | None, status: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plm_edge.machine.load.OtherPrograms.cores", lambda _: cores)
+    monkeypatch.setattr("plm_edge.machine.cores.logical", lambda: 2)
+    monkeypatch.setattr(doctor, "_LOOK", 0)
+    check = by_name(doctor.examine())["other programs"]
+    assert (check["status"], check["value"]) == (status, value)
+
+
 def test_a_folder_of_ours_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("PLM_EDGE_DATA_DIR", str(tmp_path / "file/data"))
