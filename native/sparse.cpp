@@ -29,13 +29,18 @@ std::vector<float> inputs(int64_t count, double zeros, std::mt19937 & random) {
     return made;
 }
 
-// the bytes of a matrix of random weights
+// the bytes of a matrix of random weights; the same rows again and again, for quantising takes seconds
 std::vector<char> weights(ggml_type type, int64_t columns, int64_t rows, std::mt19937 & random) {
+    const int64_t different = std::min<int64_t>(rows, 64);
     std::normal_distribution<float> normal(0, 0.02f);
-    std::vector<float> from(columns * rows);
+    std::vector<float> from(columns * different);
     std::generate(from.begin(), from.end(), [&] { return normal(random); });
-    std::vector<char> made(ggml_row_size(type, columns) * rows);
-    ggml_quantize_chunk(type, from.data(), made.data(), 0, rows, columns, nullptr);
+    const size_t size = ggml_row_size(type, columns);
+    std::vector<char> made(size * rows);
+    ggml_quantize_chunk(type, from.data(), made.data(), 0, different, columns, nullptr);
+    for (int64_t row = different; row < rows; row++) {
+        memcpy(made.data() + row * size, made.data() + row % different * size, size);
+    }
     return made;
 }
 

@@ -116,8 +116,8 @@ def missing(folder: Path) -> PlmEdgeError:
         return none_found(f"the engine in {folder}")
     return for_cpu(
         f"the engine in {folder}",
-        "build one with the GPU's backend: plm-edge engine build --device host; then --gpu "
-        "finds it",
+        "build one with the GPU's backend: plm-edge engine build --device host (for AMD, Intel and "
+        "others with --gpu vulkan); then --gpu finds it",
     )
 
 

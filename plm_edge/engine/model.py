@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from typing import Any
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
@@ -13,6 +14,8 @@ from plm_edge.engine.options import Options
 from plm_edge.engine.placement import Placement
 from plm_edge.engine.vocabulary import Vocabulary
 from plm_edge.model.gguf_file import GGUFFile
+
+_GPU = re.compile(r"\b(CUDA|Vulkan|Metal)\d*\b")  # in what the engine says of a buffer
 
 
 class Model:
@@ -119,10 +122,11 @@ def load_error(header: GGUFFile, what: str) -> PlmEdgeError:
     """
     reason = engine_log.reason()
     if "alloc" in reason or "out of memory" in reason:
+        fewer = ", take fewer layers on the GPU (--gpu auto)" if _GPU.search(reason) else ""
         return PlmEdgeError(
             f"not enough memory for {header.path.name}",
             reason,
-            "lower --ctx or --kv, convert to a smaller type, or close other programs",
+            f"lower --ctx or --kv{fewer}, convert to a smaller type, or close other programs",
             ExitCode.RESOURCES,
         )
     if "unknown model architecture" in reason:

@@ -28,6 +28,7 @@ from plm_edge.devices.profiles.profile import Profile
 from testkit.devices.sshd import Sshd, ssh
 from tests.bench import engines
 from tests.bench.conftest import SHORT, Silent, check
+from tests.parity import fake_gpu
 
 TEXT = "def main():\n    return 0\n"
 
@@ -221,6 +222,33 @@ def test_an_error_of_the_worker_comes_back(
 
 def event(name: str, **members: Any) -> bytes:
     return json.dumps({"event": name, "now": 1.0, **members}).encode() + b"\n"
+
+
+def test_layers_on_a_devices_gpu(
+    server: Sshd, built: KeptBuild, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    """The program there says which GPU there is, and what is free: here one that computes by the
+    CPU."""
+    with_gpu = KeptBuild(built.folder, replace(built.manifest, backend="vulkan"))
+    site = on(server, with_gpu, tmp_path / "device", Setting(tiny_gguf, threads=1))
+    try:
+        site.extra = fake_gpu.preloaded()
+        found = site.offload(512, 1)
+        assert found is not None
+        assert (found.layers, [str(gpu) for gpu in found.gpus]) == (
+            7, ["Fake0 (a device for tests)"],
+        )  # fmt: skip
+        assert site.setting.gpu_layers == 7
+        measured = site.measure(SHORT, Point("decode", 2), lambda n, interval: None)
+        assert measured.loaded is not None
+        assert measured.loaded.memory["splits"] == (2, 2)
+        assert measured.loaded.memory["kv_by_buffer"].keys() == {"Fake"}
+        site.extra = {}
+        site.setting = replace(site.setting, gpu_layers=4)
+        with pytest.raises(PlmEdgeError, match="there is no GPU"):
+            site.offload(512, 1)
+    finally:
+        site.transport.close()
 
 
 def test_events_may_come_in_pieces_and_from_another_thread() -> None:

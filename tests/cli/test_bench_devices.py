@@ -52,6 +52,7 @@ def test_several_ways_out_are_named(cli: Cli, models: Path) -> None:
         (("--device", "rpi5", "--emulate", "--threads", "2"), "--threads"),
         (("--device", "rpi5", "--estimate", "--gpu-layers", "0"), "--gpu"),
         (("--device", "rpi5", "--emulate", "--csv"), "--csv"),
+        (("compare", "stock", "--gpu", "all"), "--gpu"),
         (("--device", "rpi5@x", "--exact"), "--exact"),
         (("--device", "rpi5@x", "--compare", "stock"), "compare stock"),
         (("--estimate",), "--estimate"),

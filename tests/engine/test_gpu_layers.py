@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from plm_edge.base.errors import ExitCode
 from plm_edge.engine import accelerators, library
 from plm_edge.engine.greedy import greedy
-from plm_edge.engine.log import engine_log
+from plm_edge.engine.log import ERROR, engine_log
+from plm_edge.engine.model import load_error
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.model import gguf_file, offload
@@ -91,3 +93,13 @@ def test_a_number_is_taken_as_it_is(tiny_gguf: Path, gpu: FakeGpu) -> None:
         assert session.notes[0].startswith("2 of 6 layers and the output on Fake0")
         assert "offloaded 3/7 layers" in engine_log.text
         assert 0 < session.placement.share_here < 1
+
+
+@pytest.mark.parametrize(("where", "fewer"), [("CUDA0", True), ("CPU", False)])
+def test_too_little_memory_says_what_helps(tiny_gguf: Path, where: str, fewer: bool) -> None:
+    engine_log.clear()
+    engine_log._listen(ERROR, f"alloc: unable to allocate {where} buffer\n".encode(), None)
+    error = load_error(gguf_file.read(tiny_gguf), "the engine cannot load")
+    engine_log.clear()
+    assert error.code is ExitCode.RESOURCES
+    assert ("--gpu auto" in error.fix) == fewer

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
@@ -13,11 +14,13 @@ from plm_edge.machine import locking, memory
 from plm_edge.machine.memory import Room
 from plm_edge.model import gguf_file, need
 from plm_edge.model.offload import Gpu
-from plm_edge.serve import gpu, program
+from plm_edge.serve import gpu
+from plm_edge.serve.program import NAME, VARIABLE
 from plm_edge.serve.settings import Settings
 from plm_edge.serve.start import Wish, settings
 from testkit import manifests
 from testkit.cli import Cli
+from tests.parity import fake_gpu
 from tests.serve.conftest import Serve
 
 LIST = """Available devices:
@@ -29,10 +32,10 @@ LIST = """Available devices:
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """llama-server of a kept build with Vulkan; the one in use computes on the CPU alone."""
     monkeypatch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path))
-    monkeypatch.delenv(program.VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     folder = manifests.kept(tmp_path, device="host", key="c" * 16, backend="vulkan") / "bin"
     (folder / "libggml-vulkan.so").touch()
-    server = folder / program.NAME
+    server = folder / NAME
     server.write_text(f"#!/bin/sh\n#tree={library.read_pin().tree}\necho '{LIST}'\n")
     server.chmod(0o755)
     return server
@@ -50,7 +53,7 @@ def test_a_kept_build_with_a_gpu_is_found_when_one_is_wanted(kept: Path) -> None
 
 
 def test_the_gpu_of_the_server_in_use_is_taken(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(program.VARIABLE, str(kept))
+    monkeypatch.setenv(VARIABLE, str(kept))
     assert gpu.find(None) == gpu.Gpus(kept, VULKAN)
     assert gpu.find(0) == gpu.Gpus()
 
@@ -96,6 +99,25 @@ def test_without_a_gpu(cli: Cli, tiny_gguf: Path, program: Path) -> None:
     assert "no GPU" in what
     assert "for the CPU alone" in why
     assert "plm-edge engine build --device host" in fix
+
+
+def test_layers_go_to_a_gpu(serve: Serve, cli: Cli, program: Path, tmp_path: Path) -> None:
+    """A real server, with a GPU that computes by the CPU: it is told the layers that fit."""
+    folder = fake_gpu.engine_with_backend(tmp_path / "engine")
+    (folder / program.name).symlink_to(program)
+    cli.env |= {VARIABLE: str(folder / program.name), "LD_LIBRARY_PATH": str(folder)}
+    body = {"prompt": "def add(", "n_predict": 8, "temperature": 0}
+    texts = []
+    cli.env |= fake_gpu.preloaded()
+    for layers, words in (
+        ("off", "--device none"),
+        ("auto", "--device Fake0 --n-gpu-layers 7"),
+        ("4", "--device Fake0 --n-gpu-layers 4"),
+    ):
+        server = serve("--ctx", "512", "--gpu", layers)
+        assert words in " ".join(psutil.Process(server.about["pid"]).cmdline())
+        texts.append(server.http("/completion", body).json["content"])
+    assert texts[0] == texts[1] == texts[2]
 
 
 def test_weights_are_locked(serve: Serve) -> None:

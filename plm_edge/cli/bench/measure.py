@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from msgspec import structs
@@ -66,8 +67,16 @@ def compare(other: str, request: Request, places: Places, output: Output, rememb
             ExitCode.USAGE,
         )
     before = None if other == "stock" else comparing.read(Path(other))
+    if other == "stock" and request.gpu not in (None, "off", "0"):
+        raise no_effect(
+            "--gpu",
+            "compare stock",
+            "stock llama.cpp is built for the CPU here; make gpu-check compares the two on a GPU",
+        )
     workload = workload_of(request)
     setting = request.setting()
+    if other == "stock":
+        setting = replace(setting, gpu_layers=0)
     if places.names:
         (result,) = measure_there(places, setting, workload)
     else:
