@@ -1,8 +1,9 @@
 """What SPA costs and what it is worth: results/spa.json.
 
     python -m benchmarks.spa states [MODEL]     decoding with the states of 8 layers, and without
-    python -m benchmarks.spa worth [MODEL]      perplexities, as `plm-edge spa eval`
-    python -m benchmarks.spa compared [MODEL]   the same beside LoRA and the paper's form; slow
+    python -m benchmarks.spa worth [MODEL]      perplexities, as `plm-edge spa eval`; with LoRA and
+                                                the paper's form: an hour, unless --quick
+    python -m benchmarks.spa train [MODEL]      minutes of `plm-edge spa train` for 20,000 tokens
     python -m benchmarks.spa link [MODEL]       tokens a second by round trip and overrides
     python -m benchmarks.spa loss [MODEL]       seconds without a token where a link is harmed
 
@@ -19,13 +20,14 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, spa_link
+from benchmarks import machine, spa_link, spa_train
 from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
 from plm_edge.engine.options import Options, never
@@ -34,6 +36,7 @@ from plm_edge.engine.states import States
 from plm_edge.spa import evaluation, making
 from plm_edge.spa.codec import choose_layers
 from plm_edge.spa.training import Settings
+from plm_edge.store import bundled
 from testkit import chat_model
 
 RESULT = machine.ROOT / "benchmarks/results/spa.json"
@@ -67,10 +70,8 @@ def worth(model: Path, seeds: int, compared: bool, threads: int) -> dict[str, An
         given, general, Settings(), seeds, lambda _: NoProgress(), never,
         with_lora=compared, replace_logits=compared,
     )  # fmt: skip
-    rows = [{**vars(row), "personal": row.personal, "general": row.general} for row in figures.rows]
     return {
-        "rows": rows, "seeds": seeds, "trained": figures.trained, "personal": figures.personal,
-        "general": figures.general, "read_s": read_s, "commit": COMMIT,
+        **asdict(figures), "seeds": seeds, "read_s": read_s, "commit": COMMIT,
         "all_s": time.perf_counter() - started,
     }  # fmt: skip
 
@@ -106,9 +107,10 @@ def states(model: Path, threads: int, rounds: int = 5, count: int = 64) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["states", "worth", "compared", "link", "loss", "device"])
+    parser.add_argument("part", choices=["states", "worth", "train", "link", "loss", "device"])
     parser.add_argument("given", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="neither LoRA nor the paper's form")
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--threads", type=int, default=1)
     if sys.argv[1:2] == ["lockstep"]:
@@ -126,8 +128,12 @@ def main() -> None:
         found = spa_link.link(model, arguments.threads, arguments.tokens)
     elif arguments.part == "loss":
         found = spa_link.loss(model, arguments.threads, arguments.tokens)
+    elif arguments.part == "train":
+        # tiny-plm is small enough to be measured beside the model
+        models = (model, bundled.model())
+        found = {"models": [spa_train.train(m, personal(), arguments.threads) for m in models]}
     else:
-        found = worth(model, arguments.seeds, arguments.part == "compared", arguments.threads)
+        found = worth(model, arguments.seeds, not arguments.quick, arguments.threads)
     found |= {
         "model": model.name,
         "machine": machine.facts(arguments.threads),

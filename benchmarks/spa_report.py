@@ -13,7 +13,7 @@ def section(data: dict[str, Any]) -> str:
     parts = ["## A frozen base and a personal plugin\n"]
     for name, render in (
         ("worth", _worth),
-        ("compared", _worth),
+        ("train", _train),
         ("link", _link),
         ("loss", _loss),
         ("states", _states),
@@ -47,8 +47,58 @@ def _worth(part: dict[str, Any]) -> str:
     return (
         f"Personal: this project's pages at {part['commit']}, {part['trained']:,} tokens to learn "
         f"from, {part['personal']:,} of other pages to judge by. General: {part['general']:,} "
-        f"tokens of Python's help. {seeds.capitalize()}.\n\n" + "\n".join(lines) + "\n"
+        f"tokens of Python's help. {seeds.capitalize()}.{_lora(part)}\n\n"
+        + "\n".join(lines) + "\n" + _bars(part)
+    )  # fmt: skip
+
+
+def _lora(part: dict[str, Any]) -> str:
+    if not part.get("lora"):
+        return ""
+    steps = ", ".join(str(one["steps"]) for one in part["lora"])
+    kept = ", ".join(f"{one['best_epoch']} of {one['epochs']}" for one in part["lora"])
+    return (
+        f" LoRA has rank {part['rank']} on all queries and values; its trainings took {steps} "
+        f"steps of 512 tokens, and held-back text chose the passes {kept}."
     )
+
+
+def _bars(part: dict[str, Any]) -> str:
+    """The issue's bars for the whole plugin; empty where its row is not there."""
+    mean = {
+        (row["name"], kind): statistics.mean(row[kind])
+        for row in part["rows"] for kind in ("personal", "general")
+    }  # fmt: skip
+    whole = "side and memories"
+    if (whole, "personal") not in mean:
+        return ""
+    personal = mean[whole, "personal"]
+    bars = {
+        "at most 0.6 of the base's personal perplexity":
+            personal <= 0.6 * mean["base", "personal"],
+        "better than memory alone": personal < mean["both memories alone, gate", "personal"],
+        "general at most 1.05": mean[whole, "general"] <= 1.05 * mean["base", "general"],
+    }  # fmt: skip
+    for name in ("LoRA", "LoRA, soft gate"):
+        if (name, "personal") in mean:
+            bars[f"better than {name}"] = personal < mean[name, "personal"]
+    found = ", ".join(f"{bar}: {'met' if met else 'missed'}" for bar, met in bars.items())
+    return f"\nThe bars of side and memories: {found}.\n"
+
+
+def _train(part: dict[str, Any]) -> str:
+    lines = [
+        "| base | tokens | codec, once | reading | training | in all | plugin | memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one['name']} | {one['tokens']:,} | {one['codec_s'] / 60:.1f} min | "
+        f"{one['read_s'] / 60:.1f} min | {one['train_s'] / 60:.1f} min | "
+        f"{one['all_s'] / 60:.1f} min | {one['size'] / 1e6:.1f} MB | "
+        f"{one['peak_rss_bytes'] / 2**20:.0f} MiB |"
+        for one in part["models"]
+    ]
+    return "`plm-edge spa train`, nothing kept from before:\n\n" + "\n".join(lines) + "\n"
 
 
 def _spread(found: Sequence[float]) -> str:

@@ -36,7 +36,8 @@ def train(model: Path, pages: Sequence[str], threads: int) -> dict[str, Any]:
         out = str(folder / "plugin.gguf")
         made, all_s = _run(folder, "train", *given, *codec, "--text", str(texts), "--out", out)
         names = ("tokens", "epochs", "read_s", "train_s", "size", "peak_rss_bytes")
-        return {"codec_s": codec_s, "all_s": all_s, **{name: made[name] for name in names}}
+        kept = {name: made[name] for name in names}
+        return {"name": model.name, "codec_s": codec_s, "all_s": all_s, **kept}
 
 
 def _first(model: Path, pages: Sequence[str]) -> list[str]:

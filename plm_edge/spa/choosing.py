@@ -64,7 +64,7 @@ class BaseChooser:
 
 
 class PluginChooser:
-    """Asks side, memory and gates."""
+    """Asks side, memories and gates."""
 
     def __init__(self, plugin: Plugin, temperature: float = 0.0, seed: int = 0) -> None:
         self._plugin, self._temperature, self._seed = plugin, temperature, seed
@@ -77,20 +77,27 @@ class PluginChooser:
     def candidates(self, row: Rows, before: Sequence[int]) -> tuple[NDArray[np.int32], Values]:
         """Returns the tokens that may come next, and natural logarithms of their probabilities.
 
-        What the base says of a token that only the memory knows did not come here; it is less than
+        What the base says of a token that only memories know did not come here; it is less than
         of any that did, and counts as nothing.
         """
         plugin = self._plugin
-        recall = plugin.memory.recall(before)
+        recall, near = plugin.memory.recall(before), plugin.nearest.ask(row)
         changed, out = plugin.changed(row)
-        (g,), (w,) = plugin.gates.of(features(row, changed, out, [recall]))
+        (g,), (w,), (v,) = plugin.gates.of(features(row, changed, out, [recall], near))
         q = (1 - g) * np.exp(row.log_probabilities()[0]) + g * np.exp(changed.top[0])
         known = row.ids[0]
-        ids = np.concatenate([known, np.setdiff1d(recall.ids, known, assume_unique=True)])
+        others = np.setdiff1d(np.union1d(recall.ids, plugin.nearest.ids), known, assume_unique=True)
+        ids = np.concatenate([known, others])
         p = np.zeros(len(ids), np.float32)
-        p[: len(known)] = (1 - w + w * recall.escape) * q
-        at = np.searchsorted(recall.ids, ids)
-        inside = at < len(recall.ids)
-        inside[inside] = recall.ids[at[inside]] == ids[inside]
-        p[inside] += w * recall.mass[at[inside]]
+        p[: len(known)] = (1 - v) * (1 - w + w * recall.escape) * q
+        _add(p, ids, recall.ids, (1 - v) * w * recall.mass)
+        _add(p, ids, plugin.nearest.ids, v * near.mass[0])
         return ids.astype(np.int32), np.log(np.maximum(p, 1e-30)).astype(np.float32)
+
+
+def _add(p: Values, ids: NDArray[np.int32], some: NDArray[np.int32], mass: Values) -> None:
+    """Add the mass of `some` ids, ascending, where they stand in `ids`."""
+    at = np.searchsorted(some, ids)
+    inside = at < len(some)
+    inside[inside] = some[at[inside]] == ids[inside]
+    p[inside] += mass[at[inside]]

@@ -16,7 +16,7 @@ from plm_edge.base import files
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.model import gguf_file
 
-VERSION = 1
+VERSIONS = {"spa": 2, "spa-codec": 1}
 Tensors = dict[str, NDArray[Any]]
 _TYPES = {"f16": np.float16, "f32": np.float32, "i8": np.int8, "i32": np.int32}
 
@@ -43,7 +43,7 @@ def write(
         writer = GGUFWriter(beside, "spa")
         writer.add_type("adapter")
         writer.add_string("adapter.type", kind)
-        writer.add_uint32("spa.version", VERSION)
+        writer.add_uint32("spa.version", VERSIONS[kind])
         for name, value in keys.items():
             if isinstance(value, str):
                 writer.add_string(f"spa.{name}", value)
@@ -74,11 +74,10 @@ def read(path: Path, kind: str, what: str, fix: str) -> tuple[dict[str, Any], Te
         raise PlmEdgeError(
             f"{path.name} is no {what}", f"its architecture is {header.architecture!r}", fix
         )
-    if header.keys.get("spa.version") != VERSION:
-        found = header.keys.get("spa.version")
+    if (found := header.keys.get("spa.version")) != VERSIONS[kind]:
         raise PlmEdgeError(
             f"{path.name} is of another version",
-            f"it has version {found}, and this program reads {VERSION}",
+            f"it has version {found}, and this program reads {VERSIONS[kind]}",
             fix,
         )
     keys = {

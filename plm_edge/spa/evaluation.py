@@ -7,7 +7,7 @@ first weights, order, and which of the other texts choose the gates.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +17,9 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import Progress
 from plm_edge.spa import lora, lora_answers, making, mixture, texts
 from plm_edge.spa.making import Texts, hold_back, perplexity, without
-from plm_edge.spa.memory import BREAK, Memory
-from plm_edge.spa.mixture import Likelihoods
-from plm_edge.spa.plugin import recall_all
+from plm_edge.spa.memories import Memories
+from plm_edge.spa.memory import BREAK
+from plm_edge.spa.mixture import PARTS, Likelihoods
 from plm_edge.spa.reading import Reading
 from plm_edge.spa.replacing import replaced
 from plm_edge.spa.side import Changed
@@ -53,12 +53,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Figures:
-    """The table, and how much text it stands on: numbers of tokens."""
+    """The table, and what it stands on.
+
+    Attributes:
+        trained, personal, general: tokens to learn from, and to judge by.
+        rank, lora: of LoRA, and what its training did with each seed; 0 and empty without it.
+    """
 
     rows: tuple[Row, ...]
     trained: int
     personal: int
     general: int
+    rank: int = 0
+    lora: tuple[lora.Trained, ...] = ()
 
 
 def evaluate(
@@ -98,6 +105,7 @@ def evaluate(
     stream[test.places] = BREAK
     train = replace(own.take(~is_test), stream=stream)
     found: dict[str, list[tuple[int, float, float]]] = {}
+    asked: list[lora_answers.Answers] = []
 
     def note(name: str, size: int, personal: Values, other: Values) -> None:
         found.setdefault(name, []).append((size, perplexity(personal), perplexity(other)))
@@ -109,58 +117,61 @@ def evaluate(
         plugin, size = made.plugin, made.size
         held = hold_back(train, seed)
         text, rest = train.take(~held), train.take(held)
-        memory = without(train, rest)
-        fitted = [plugin.judge(rest, memory), plugin.judge(given.public, memory)]
+        held_memories = without(train, rest, given.codec)
+        fitted = [plugin.judge(part, held_memories) for part in (rest, given.public)]
         judged = [plugin.judge(test), plugin.judge(general)]
         note("base", 0, *(part.base for _, part in judged))
         note("side alone", size, *(part.side for _, part in judged))
-        gates = mixture.fit([(seen, _no_memory(part)) for seen, part in fitted])
-        soft = [_mixed(gates, (seen, _no_memory(part))) for seen, part in judged]
-        note("side, soft gate", size, *soft)
+        gates = mixture.fit(fitted, ("side",))
+        note("side, soft gate", size, *(_mixed(gates, part) for part in judged))
         note("side, hard gate", size, *(_hard(gates, part) for part in judged))
         for weight in (0.1, 0.3):
-            shut = [
-                part.mixed(np.zeros_like(part.base), np.full_like(part.base, weight))
+            fixed = [
+                np.outer(np.array([0, weight, 0], np.float32), np.ones_like(part.base))
                 for _, part in judged
             ]
-            note(f"memory alone, weight {weight}", 0, *shut)
-        gates = mixture.fit([(seen, _no_side(part)) for seen, part in fitted])
-        note("memory alone, gate", 0, *(_mixed(gates, (s, _no_side(p))) for s, p in judged))
-        note("side and memory", size, *(_mixed(plugin.gates, part) for part in judged))
+            mixed = [part.mixed(gate) for gate, (_, part) in zip(fixed, judged, strict=True)]
+            note(f"n-grams alone, weight {weight}", 0, *mixed)
+        for name, uses in (("n-grams", ("memory",)), ("nearest states", ("nearest",)),
+                           ("both memories", ("memory", "nearest"))):  # fmt: skip
+            gates = mixture.fit(fitted, uses)
+            note(f"{name} alone, gate", 0, *(_mixed(gates, part) for part in judged))
+        note("side and memories", size, *(_mixed(plugin.gates, part) for part in judged))
         if replace_logits:
             parts = replaced(
                 given.header, text, rest, [test, general], chosen, progress("replacing"), stop
             )
             note("replacing, as in the paper", parts.size, *parts.likelihoods)
         if with_lora:
-            _judge_lora(note, given, text, rest, test, general, plugin.memory, size, seed,
-                        progress, stop)  # fmt: skip
+            memories = [held_memories, held_memories, plugin.memories, plugin.memories]
+            parts_of = (text, rest, test, general)
+            asked.append(_judge_lora(note, given, parts_of, memories, size, seed, progress, stop))
     rows = [
         Row(name, of[0][0], tuple(x[1] for x in of), tuple(x[2] for x in of))
         for name, of in found.items()
     ]
-    return Figures(tuple(rows), len(train), len(test), len(general))
+    return Figures(
+        tuple(rows), len(train), len(test), len(general),
+        max((answers.rank for answers in asked), default=0),
+        tuple(answers.trained for answers in asked),
+    )  # fmt: skip
 
 
 def _judge_lora(
     note: Callable[[str, int, Values, Values], None],
     given: Texts,
-    text: Reading,
-    rest: Reading,
-    test: Reading,
-    general: Reading,
-    memory: Memory,
+    readings: tuple[Reading, Reading, Reading, Reading],
+    memories: Sequence[Memories],
     size: int,
     seed: int,
     progress: Callable[[str], Progress],
     stop: Callable[[], bool],
-) -> None:
-    held_memory = without(text, rest)
+) -> lora_answers.Answers:
+    text, rest, test, general = readings
     public = given.public.take(given.public.texts < _LORA_PUBLIC)
-    readings = [(rest, held_memory), (public, held_memory), (test, memory), (general, memory)]
+    wanted = (rest, public, test, general)
 
     def asked(settings: lora.Settings) -> lora_answers.Answers:
-        wanted = [reading for reading, _ in readings]
         return lora_answers.ask(given, text, rest, wanted, size, settings, progress, stop)
 
     if not seed:
@@ -168,41 +179,30 @@ def _judge_lora(
         note("base in torch, bfloat16", 0, *(np.exp(own) for own, _ in untrained))
     answers = asked(lora.Settings(seed=seed))
     parts = [
-        _seen(reading, *answer, recalled)
-        for (reading, recalled), answer in zip(readings, answers.of, strict=True)
+        _seen(reading, *answer, known)
+        for reading, answer, known in zip(wanted, answers.of, memories, strict=True)
     ]
     size = answers.size
     note("LoRA", size, *(part.side for _, part in parts[2:]))
-    gates = mixture.fit([(seen, _no_memory(part)) for seen, part in parts[:2]])
-    note("LoRA, soft gate", size,
-         *(_mixed(gates, (seen, _no_memory(part))) for seen, part in parts[2:]))  # fmt: skip
-    gates = mixture.fit(parts[:2])
-    note("LoRA, soft gate, and memory", size, *(_mixed(gates, part) for part in parts[2:]))
+    for name, uses in (("LoRA, soft gate", ("side",)), ("LoRA, soft gate, and memories", PARTS)):
+        gates = mixture.fit(parts[:2], uses)
+        note(name, size, *(_mixed(gates, part) for part in parts[2:]))
+    return answers
 
 
-def _seen(reading: Reading, logs: Values, top: Values, memory: Memory) -> Seen:
-    """What gates see of LoRA, and what it and the memory say."""
-    recalls = recall_all(memory, reading)
+def _seen(reading: Reading, logs: Values, top: Values, memories: Memories) -> Seen:
+    """What gates see of LoRA, and what it and the memories say."""
+    said = memories.judge(reading)
     changed = Changed(top, np.zeros(len(reading), np.float32))
-    seen = mixture.features(reading.rows, changed, np.zeros((len(reading), 0), np.float32), recalls)
-    heard = [r.of(int(t)) for r, t in zip(recalls, reading.targets, strict=True)]
-    return seen, Likelihoods(
-        np.exp(reading.base), np.exp(logs), np.array(heard), np.array([r.escape for r in recalls])
-    )
-
-
-def _no_memory(part: Likelihoods) -> Likelihoods:
-    return replace(part, memory=np.zeros_like(part.memory), escape=np.ones_like(part.escape))
-
-
-def _no_side(part: Likelihoods) -> Likelihoods:
-    return replace(part, side=part.base)
+    none = np.zeros((len(reading), 0), np.float32)
+    seen = mixture.features(reading.rows, changed, none, said.recalls, said.near)
+    return seen, said.beside(np.exp(reading.base), np.exp(logs))
 
 
 def _mixed(gates: mixture.Gates, part: Seen) -> Values:
-    return part[1].mixed(*gates.of(part[0]))
+    return part[1].mixed(gates.of(part[0]))
 
 
 def _hard(gates: mixture.Gates, part: Seen) -> Values:
-    g, _ = gates.of(part[0])
+    g = gates.of(part[0])[0]
     return np.where(g > 0.5, part[1].side, part[1].base)

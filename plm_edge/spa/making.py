@@ -1,4 +1,4 @@
-"""A plugin is made: codec, reading, side, gates, memory."""
+"""A plugin is made: codec, reading, side, gates, memories."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from plm_edge.spa import codec as codecs
 from plm_edge.spa import head, mixture, side, texts
 from plm_edge.spa.base import Base
 from plm_edge.spa.codec import Codec
+from plm_edge.spa.memories import Memories
 from plm_edge.spa.memory import BREAK, Memory
+from plm_edge.spa.nearest import Nearest, Places
 from plm_edge.spa.plugin import Plugin, Vocabulary
 from plm_edge.spa.reading import WINDOW, Reading, folder, public_codec, read
 from plm_edge.spa.training import Head, Settings, Trainer
@@ -190,7 +192,7 @@ def make(given: Texts, settings: Settings, progress: Progress, stop: Callable[[]
     kept.parent.mkdir(parents=True, exist_ok=True)
     weights = trainer.run(progress, kept, stop)
     plugin = assemble(given, weights)
-    gates, (base, mixed) = fit_gates(plugin, given, text, rest)
+    gates, (base, mixed) = fit_gates(plugin, given, rest)
     return Made(
         replace(plugin, gates=gates), weights.size, len(own), len(rest), trainer.best_epoch, base,
         mixed,
@@ -209,22 +211,23 @@ def hold_back(own: Reading, seed: int) -> NDArray[np.bool_]:
     return made
 
 
-def without(own: Reading, held: Reading) -> Memory:
-    """Returns the memory of a text without what was held back."""
+def without(own: Reading, held: Reading, codec: Codec) -> Memories:
+    """Returns the memories of a text without what was held back."""
     stream = own.stream.copy()
     stream[held.places] = BREAK
-    return Memory(stream)
+    rest = own.take(~np.isin(own.places, held.places))
+    return Memories(Memory(stream), Nearest(Places.of(rest), codec))
 
 
 def fit_gates(
-    plugin: Plugin, given: Texts, text: Reading, held: Reading
+    plugin: Plugin, given: Texts, held: Reading
 ) -> tuple[mixture.Gates, tuple[float, float]]:
-    """Returns gates that fit held-back and public text, with a memory that has seen neither; and
+    """Returns gates that fit held-back and public text, with memories that have seen neither; and
     the held-back text's perplexity under the base and under all together."""
-    memory = without(given.personal, held)
-    own = plugin.judge(held, memory)
-    gates = mixture.fit([own, plugin.judge(given.public, memory)])
-    mixed = own[1].mixed(*gates.of(own[0]))
+    memories = without(given.personal, held, given.codec)
+    own = plugin.judge(held, memories)
+    gates = mixture.fit([own, plugin.judge(given.public, memories)])
+    mixed = own[1].mixed(gates.of(own[0]))
     return gates, (perplexity(own[1].base), perplexity(mixed))
 
 
@@ -247,9 +250,8 @@ def assemble(given: Texts, weights: side.Weights) -> Plugin:
         name: array.astype(np.float16).astype(np.float32)
         for name, array in weights.arrays().items()
     }
-    shut = np.zeros(mixture.N_FEATURES, np.float32)
-    shut[0] = -30  # of the feature that is 1 everywhere
     return Plugin(
         given.base_hash, given.codec, side.Weights(**stored), np.concatenate(matrix),
-        np.concatenate(scales), mixture.Gates(shut, shut), given.personal.stream, given.vocabulary,
+        np.concatenate(scales), mixture.shut(), given.personal.stream,
+        Places.of(given.personal), given.vocabulary,
     )  # fmt: skip

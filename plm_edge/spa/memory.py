@@ -1,9 +1,9 @@
 """The memory: what followed the last one, two or three tokens in the personal text, counted.
 
 Nothing is trained. With c_k(t) the times that t followed the last k tokens, n_k their sum and u_k
-how many different ones there were, interpolated after Witten and Bell (1991):
+how many different ones there were, with absolute discounting (Ney, Essen and Kneser, 1994):
 
-    p_k(t) = (c_k(t) + u_k p_{k-1}(t)) / (n_k + u_k),    p_0 = what the base and the side say
+    p_k(t) = (max(0, c_k(t) - D) + D u_k p_{k-1}(t)) / n_k,    p_0 = what the base and the side say
 
 so that all of it is  m(t) + escape · p_0(t).
 """
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ORDER = 3
+DISCOUNT = 0.75  # D
 BREAK = (1 << 21) - 1
 """Stands between two texts in a stream of tokens, and is no token."""
 
@@ -81,12 +82,12 @@ class Memory:
                 break
             ids, counts = np.unique(self._followers[low:high], return_counts=True)
             n, different = int(high - low), len(ids)
-            mass = counts.astype(np.float32)
+            mass = counts.astype(np.float32) - np.float32(DISCOUNT)
+            left = DISCOUNT * different
             if length > 1:
                 # what followed a longer context followed a shorter one too
-                merged = different * found.mass
+                merged = np.float32(left) * found.mass
                 merged[np.searchsorted(found.ids, ids)] += mass
                 ids, mass = found.ids, merged
-            escape = found.escape * different / (n + different)
-            found = Recall(ids, mass / np.float32(n + different), escape, length, n)
+            found = Recall(ids, mass / np.float32(n), found.escape * left / n, length, n)
         return found

@@ -1,4 +1,4 @@
-"""A plugin is a file: codec, side, gates, memory, and the bytes of the base's tokens.
+"""A plugin is a file: codec, side, gates, memories, and the bytes of the base's tokens.
 
 It is personal: whoever has it can read much of the text that it was made of.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +19,10 @@ from plm_edge.base import files
 from plm_edge.spa import container, side
 from plm_edge.spa.codec import Codec
 from plm_edge.spa.frame import Rows
-from plm_edge.spa.memory import BREAK, Memory, Recall
-from plm_edge.spa.mixture import N_FEATURES, Gates, Likelihoods, features
+from plm_edge.spa.memories import Memories
+from plm_edge.spa.memory import BREAK, Memory
+from plm_edge.spa.mixture import N_FEATURES, PARTS, Gates, Likelihoods, features
+from plm_edge.spa.nearest import Nearest, Places
 from plm_edge.spa.reading import Reading
 
 Values = NDArray[np.float32]
@@ -61,8 +62,9 @@ class Plugin:
         weights: of the side; `up` is empty here, the matrix has it.
         matrix: [n_vocab, NARROW], int8: M by rows.
         row_scales: [n_vocab], float16.
-        gates: how much side and memory count.
+        gates: how much side and memories count.
         stream: the personal text's tokens (memory.Memory).
+        places: where the base was in it (nearest.Nearest).
         vocabulary: the base's tokens.
     """
 
@@ -73,12 +75,23 @@ class Plugin:
     row_scales: NDArray[np.float16]
     gates: Gates
     stream: NDArray[np.int32]
+    places: Places
     vocabulary: Vocabulary
 
     @cached_property
     def memory(self) -> Memory:
         """The memory of `stream`."""
         return Memory(self.stream)
+
+    @cached_property
+    def nearest(self) -> Nearest:
+        """The memory of `places`."""
+        return Nearest(self.places, self.codec)
+
+    @property
+    def memories(self) -> Memories:
+        """Both memories."""
+        return Memories(self.memory, self.nearest)
 
     def changed(self, rows: Rows) -> tuple[side.Changed, Values]:
         """Returns what the side makes of the likeliest tokens, and r of each row."""
@@ -88,30 +101,26 @@ class Plugin:
         added = np.einsum("rkn,rn->rk", chosen, out, optimize=True) * scales
         return side.change(rows, added), out
 
-    def judge(self, reading: Reading, memory: Memory | None = None) -> tuple[Values, Likelihoods]:
+    def judge(
+        self, reading: Reading, memories: Memories | None = None
+    ) -> tuple[Values, Likelihoods]:
         """Returns the gates' features of a reading's rows, and what each part says of its tokens.
 
         Args:
-            memory: in place of the plugin's own.
+            memories: in place of the plugin's own.
         """
-        recalls = recall_all(memory or self.memory, reading)
+        said = (memories or self.memories).judge(reading)
         seen, side_p = [], []
         for start in range(0, len(reading), 1024):
             part = slice(start, start + 1024)
             rows, targets = reading.rows[part], reading.targets[part]
             changed, out = self.changed(rows)
-            seen.append(features(rows, changed, out, recalls[part]))
+            seen.append(features(rows, changed, out, said.recalls[part], said.near[part]))
             is_target = rows.ids == targets[:, None]
             inside = np.where(is_target, changed.top, 0).sum(-1)
             outside = reading.base[part] + changed.others
             side_p.append(np.exp(np.where(is_target.any(-1), inside, outside)))
-        found = Likelihoods(
-            np.exp(reading.base),
-            np.concatenate(side_p),
-            np.array([r.of(int(t)) for r, t in zip(recalls, reading.targets, strict=True)]),
-            np.array([recall.escape for recall in recalls]),
-        )
-        return np.concatenate(seen), found
+        return np.concatenate(seen), said.beside(np.exp(reading.base), np.concatenate(side_p))
 
     def write(self, path: Path) -> None:
         """Write it to a file that its owner alone may read.
@@ -136,9 +145,10 @@ class Plugin:
         return {
             "codec.means": self.codec.means, "codec.bases": self.codec.bases, **half,
             "matrix": self.matrix, "row_scales": self.row_scales,
-            "gates": np.stack([self.gates.side, self.gates.memory]),
-            "stream": self.stream, "pieces": self.vocabulary.pieces.view(np.int8),
-            "ends": self.vocabulary.ends, "stops": self.vocabulary.stops,
+            "gates": self.gates.weights, "stream": self.stream,
+            "places.codes": self.places.codes, "places.scales": self.places.scales,
+            "places.tokens": self.places.tokens, "pieces": self.vocabulary.pieces.view(np.int8),
+            "lengths": _lengths(self.vocabulary.ends), "stops": self.vocabulary.stops,
         }  # fmt: skip
 
 
@@ -156,16 +166,18 @@ def read(path: Path) -> Plugin:
             for field in fields(side.Weights)
             if field.name != "up"
         }
-        gates = np.array(found["gates"])
         made = Plugin(
             keys["base.sha256"],
             Codec(tuple(keys["layers"]), found["codec.means"], found["codec.bases"]),
             side.Weights(**weights, up=np.empty((0, side.NARROW), np.float32)),
             found["matrix"],
             found["row_scales"],
-            Gates(gates[0], gates[1]),
+            Gates(np.array(found["gates"])),
             np.array(found["stream"]),
-            Vocabulary(found["pieces"].view(np.uint8), found["ends"], np.array(found["stops"])),
+            Places(*(np.array(found[f"places.{name}"]) for name in ("codes", "scales", "tokens"))),
+            Vocabulary(
+                found["pieces"].view(np.uint8), _ends(found["lengths"]), np.array(found["stops"])
+            ),
         )
         named = keys["codec.sha256"]
     except KeyError as error:
@@ -187,13 +199,15 @@ def _defect(made: Plugin) -> str:
     if why := made.codec.defect():
         return why
     states, width, tokens = made.codec.n_states, made.codec.width, len(made.vocabulary.ends)
-    texts = vars(made.vocabulary)
+    texts, count = vars(made.vocabulary), len(made.places.tokens)
     expected: dict[str, NDArray[Any]] = {
         **side.initial(states, width, 0, 0).arrays(),
         "matrix": np.empty((tokens, side.NARROW), np.int8),
         "row_scales": np.empty(tokens, np.float16),
-        "gates.side": np.empty(N_FEATURES, np.float32),
-        "gates.memory": np.empty(N_FEATURES, np.float32),
+        "gates": np.empty((len(PARTS), N_FEATURES), np.float32),
+        "places.codes": np.empty((count, width), np.int8),
+        "places.scales": np.empty(count, np.float16),
+        "places.tokens": np.empty(count, np.int32),
         "pieces": np.empty(len(texts["pieces"]), np.uint8),
         "ends": np.empty(tokens, np.int32),
         "stops": np.empty(len(texts["stops"]), np.int32),
@@ -201,7 +215,8 @@ def _defect(made: Plugin) -> str:
     }
     found: dict[str, NDArray[Any]] = {
         **made.weights.arrays(), "matrix": made.matrix, "row_scales": made.row_scales,
-        "gates.side": made.gates.side, "gates.memory": made.gates.memory,
+        "gates": made.gates.weights, "places.codes": made.places.codes,
+        "places.scales": made.places.scales, "places.tokens": made.places.tokens,
         "stream": made.stream, **texts,
     }  # fmt: skip
     for name, array in expected.items():
@@ -212,12 +227,22 @@ def _defect(made: Plugin) -> str:
         return "its tokens do not fill their text"
     if not ((stream >= 0) & (stream < tokens) | (stream == BREAK)).all():
         return "its memory has tokens that the base does not have"
+    followers = made.places.tokens
+    if not count or not ((followers >= 0) & (followers < tokens)).all():
+        return "its places have tokens that the base does not have, or there are none"
     if not re.fullmatch("[0-9a-f]{64}", str(made.base)):
         return "it names no base"
     return ""
 
 
-def recall_all(memory: Memory, reading: Reading) -> Sequence[Recall]:
-    """Returns what a memory says before each judged token."""
-    stream = reading.stream
-    return [memory.recall(stream[max(0, p - 3) : p].tolist()) for p in reading.places]
+def _lengths(ends: NDArray[np.int32]) -> NDArray[Any]:
+    """Returns how long each token is, as it is stored: in a byte where all fit in one."""
+    lengths = np.diff(ends, axis=0, prepend=np.zeros_like(ends[:1]))
+    fit = lengths.size and 0 <= lengths.min() <= lengths.max() < 256
+    return lengths.astype(np.uint8).view(np.int8) if fit else lengths
+
+
+def _ends(lengths: NDArray[Any]) -> NDArray[np.int32]:
+    if lengths.dtype == np.int8:
+        lengths = lengths.view(np.uint8)
+    return np.cumsum(lengths, axis=0, dtype=np.int32)

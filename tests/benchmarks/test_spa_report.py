@@ -66,11 +66,34 @@ def test_perplexities_are_shares_of_the_base() -> None:
     assert "| both | 9 | 25.0 ± 7.1 | 0.50 | 10.5 ± 0.7 | 1.05 |" in text
 
 
+def test_bars_of_a_plugin() -> None:
+    def row(name: str, personal: float, general: float) -> dict[str, object]:
+        return {"name": name, "size": 1, "personal": [personal], "general": [general]}
+
+    rows = [row("base", 50, 10), row("both memories alone, gate", 31, 10), row("LoRA", 29, 11),
+            row("side and memories", 30, 10.6)]  # fmt: skip
+    lora = {"rank": 2, "lora": [{"steps": 9, "epochs": 3, "best_epoch": 1}]}
+    part = {**WHERE, **lora, "rows": rows, "seeds": 1, "trained": 1, "personal": 2, "general": 3}
+    part["commit"] = "abc"
+    text = spa_report.section({"worth": part})
+    assert "perplexity: met, better than memory alone: met, general at most 1.05: missed" in text
+    assert "better than LoRA: missed" in text
+    assert "rank 2 on all queries and values; its trainings took 9 steps" in text
+
+
+def test_minutes_of_a_training() -> None:
+    one = {"name": "m.gguf", "tokens": 20000, "codec_s": 6.0, "read_s": 60.0, "train_s": 90.0,
+           "all_s": 156.0, "size": 2_500_000, "peak_rss_bytes": 2**28}  # fmt: skip
+    text = spa_report.section({"train": {**WHERE, "models": [one]}})
+    assert "| m.gguf | 20,000 | 0.1 min | 1.0 min | 1.5 min | 2.6 min | 2.5 MB | 256 MiB |" in text
+
+
 def test_the_results_in_the_tree() -> None:
     path = report.RESULTS / "spa.json"
     data = json.loads(path.read_text(encoding="utf-8"))
     assert data["schema"] == "plm-edge/benchmark-spa/1"
-    names = {row["name"]: row for row in data["worth"]["rows"]}
-    assert len(names["side and memory"]["personal"]) >= 3
-    base = names["base"]["personal"][0]
-    assert base == pytest.approx(names["base"]["personal"][1])
+    rows = data["worth"]["rows"]
+    assert {len(row["personal"]) for row in rows} == {data["worth"]["seeds"]}
+    assert data["worth"]["seeds"] >= 3
+    assert rows[0]["name"] == "base"
+    assert rows[0]["personal"][0] == pytest.approx(rows[0]["personal"][1])

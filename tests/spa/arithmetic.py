@@ -20,7 +20,8 @@ from plm_edge.spa import side, wire
 from plm_edge.spa.base import Base
 from plm_edge.spa.codec import Codec
 from plm_edge.spa.frame import TOP, Rows, join
-from plm_edge.spa.mixture import N_FEATURES, Gates
+from plm_edge.spa.mixture import N_FEATURES, PARTS, Gates
+from plm_edge.spa.nearest import Places
 from plm_edge.spa.plugin import Plugin, Vocabulary
 from plm_edge.spa.source import Here
 
@@ -44,11 +45,15 @@ def plugin() -> Plugin:
         np.arange(1, N_VOCAB + 1, dtype=np.int32),
         np.array([END], np.int32),
     )
-    gates = np.zeros(N_FEATURES, np.float32)
+    stream = np.arange(9, dtype=np.int32)
+    places = Places(
+        (37 * np.arange(8 * WIDTH) % 127).reshape(8, WIDTH).astype(np.int8), np.ones(8, np.float16),
+        stream[1:],
+    )  # fmt: skip
     return Plugin(
         HASH, codec(), side.initial(STATES, WIDTH, N_EMBD, 0),
         np.zeros((N_VOCAB, side.NARROW), np.int8), np.ones(N_VOCAB, np.float16),
-        Gates(gates, gates), np.arange(9, dtype=np.int32), vocabulary,
+        Gates(np.zeros((len(PARTS), N_FEATURES), np.float32)), stream, places, vocabulary,
     )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from plm_edge.spa import plugin as plugins
 from plm_edge.spa.choosing import PluginChooser
 from plm_edge.spa.codec import Codec
 from plm_edge.spa.frame import Rows, join
+from plm_edge.spa.mixture import Gates
+from plm_edge.spa.nearest import Places
 from plm_edge.spa.plugin import Plugin, Vocabulary
 from plm_edge.spa.training import Head, Settings, Trainer
 from tests.spa.arithmetic import HASH, Arithmetic, codec, plugin
@@ -32,6 +34,11 @@ def test_a_whole_one_is_read_and_decides(tmp_path: Path) -> None:
     base.cache[0] = []
     row, _ = base.read([(1, 0, 0)])
     assert 0 <= PluginChooser(plugins.read(path)).choose(row, 1, [0, 1, 2], 1) < 300
+
+
+def places(made: Plugin, **parts: Any) -> Plugin:
+    """A plugin with other places."""
+    return replace(made, places=replace(made.places, **parts))
 
 
 def tokens(made: Plugin, **changes: Any) -> Plugin:
@@ -48,8 +55,11 @@ def tokens(made: Plugin, **changes: Any) -> Plugin:
         lambda made: replace(made, stream=np.array([1, 300], np.int32)),
         lambda made: replace(made, stream=np.ones((2, 2), np.int32)),
         lambda made: replace(made, weights=replace(made.weights, p=made.weights.p[:3])),
-        lambda made: replace(made, gates=replace(made.gates, side=made.gates.side[:3],
-                                                 memory=made.gates.memory[:3])),
+        lambda made: replace(made, gates=Gates(made.gates.weights[:, :3])),
+        lambda made: places(made, codes=made.places.codes[:, 1:]),
+        lambda made: places(made, scales=made.places.scales[1:]),
+        lambda made: places(made, tokens=made.places.tokens + np.int32(300)),
+        lambda made: replace(made, places=Places(*(a[:0] for a in vars(made.places).values()))),
         lambda made: replace(made, base="no hash"),
         lambda made: replace(made, codec=replace(made.codec, layers=(1, 2))),
         lambda made: replace(made, codec=replace(made.codec, means=made.codec.means[:, 1:])),
@@ -130,6 +140,16 @@ def test_texts_of_which_nothing_is_here_are_not_held_back() -> None:
     assert texts.held_back([0, *[100] * 5], 0.2, 0).isdisjoint({0})
 
 
+def some_reading(of: Codec, stream: Any) -> reading.Reading:
+    """What a base said of a stream, after each token but the first."""
+    count = len(stream) - 1
+    codes = np.ones((count, of.n_states, of.width), np.int8)
+    none: Any = np.zeros((count, 1))
+    rows = Rows(codes, np.ones((count, of.n_states), np.float16), none, none, none)
+    numbers: Any = np.arange(count)
+    return reading.Reading(stream, rows, numbers + 1, none[:, 0], numbers * 0, ())
+
+
 def test_lora_reads_whole_windows() -> None:
     """Of few texts parts of windows are held back; then it would learn what it is judged by."""
     window = reading.Window(0, (1, 2, 3, 4), 0, 4)
@@ -160,14 +180,14 @@ def test_a_plugin_is_whole_before_its_gates_are_fitted(
     monkeypatch.setattr("plm_edge.spa.head.blocks", lambda _: [(0, np.ones((300, 8), np.float32))])
     given: Any = SimpleNamespace(
         header=None, base_hash=HASH, codec=own.codec, vocabulary=own.vocabulary,
-        personal=SimpleNamespace(stream=own.stream),
+        personal=some_reading(own.codec, own.stream),
     )  # fmt: skip
     made = making.assemble(given, side.initial(2, 4, 8, 0))
     made.write(tmp_path / "plugin.gguf")
     again = plugins.read(tmp_path / "plugin.gguf")
     seen = np.zeros((1, mixture.N_FEATURES), np.float32)
     seen[0, 0] = 1
-    assert max(float(gate[0]) for gate in again.gates.of(seen)) < 1e-9
+    assert again.gates.of(seen).max() < 1e-9
 
 
 def test_a_plugin_for_plm_1_8b_has_at_most_10_mb(
@@ -190,7 +210,7 @@ def test_a_plugin_for_plm_1_8b_has_at_most_10_mb(
             np.zeros(lengths.sum(), np.uint8), np.cumsum(lengths, dtype=np.int32),
             np.array([0], np.int32),
         ),
-        personal=SimpleNamespace(stream=np.arange(n_tokens, dtype=np.int32)),
+        personal=some_reading(public, np.arange(n_tokens, dtype=np.int32)),
     )  # fmt: skip
     made = making.assemble(given, side.initial(8, 64, n_embd, 0))
     made.write(tmp_path / "plugin.gguf")

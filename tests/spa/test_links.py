@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.spa import source, wire
+from plm_edge.spa import mixture, source, wire
 from plm_edge.spa.choosing import BaseChooser, PluginChooser
 from plm_edge.spa.device import Generation
-from plm_edge.spa.mixture import Gates
 from plm_edge.spa.server import SpaServer
 from plm_edge.spa.source import Remote
 from plm_edge.spa.standby import Standby
@@ -168,7 +167,8 @@ def test_a_server_that_says_nothing_is_given_up(
 
 def test_all_that_goes_up_is_the_prompt_and_what_the_person_sees(server: SpaServer) -> None:
     """Nothing else has a place in the messages: no byte of the plugin, no other text."""
-    memory = Gates(np.zeros_like(OWN.gates.side), 30 * np.eye(1, len(OWN.gates.side))[0])
+    memory = mixture.shut()
+    memory.weights[1, 0] = 30
     stream = np.resize(np.arange(END, dtype=np.int32), 2 * END)
     own = replace(OWN, gates=memory, stream=stream)
     with Relay(server.port) as relay:

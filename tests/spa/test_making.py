@@ -25,7 +25,7 @@ def test_the_personal_text_gets_likelier_and_the_public_one_stays(
 ) -> None:
     assert made.mixed < 0.5 * made.base
     seen, parts = made.plugin.judge(read_texts.public)
-    mixed = making.perplexity(parts.mixed(*made.plugin.gates.of(seen)))
+    mixed = making.perplexity(parts.mixed(made.plugin.gates.of(seen)))
     assert mixed < 1.05 * making.perplexity(parts.base)
 
 
@@ -90,6 +90,24 @@ def test_another_bases_codec_is_refused(tiny_gguf: Path, tmp_path: Path) -> None
     found.write(path, "0" * 64)
     with pytest.raises(PlmEdgeError, match="another base's codec"):
         making.codec_of(tiny_gguf, "1" * 64, path, OPTIONS, NoProgress())
+
+
+def test_a_codec_is_built_once_or_taken_as_it_came(
+    read_texts: Texts, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the base, or from elsewhere: nothing is computed, and its hash is seen to."""
+    shipped = tmp_path / "shipped.gguf"
+    shipped.write_bytes(making.codec_path(tiny_gguf).read_bytes())
+    monkeypatch.setattr(Base, "__init__", lambda *_, **__: pytest.fail("computed again"))
+    given = tiny_gguf, read_texts.base_hash
+    for path in (None, shipped):
+        found = making.codec_of(*given, path, OPTIONS, NoProgress())
+        assert found.sha256() == read_texts.codec.sha256()
+    raw, part = bytearray(shipped.read_bytes()), read_texts.codec.bases.tobytes()[:64]
+    raw[raw.index(part)] ^= 1
+    shipped.write_bytes(raw)
+    with pytest.raises(PlmEdgeError, match="is damaged"):
+        making.codec_of(*given, shipped, OPTIONS, NoProgress())
 
 
 def test_the_codec_keeps_what_states_differ_in(read_texts: Texts, tiny_gguf: Path) -> None:

@@ -33,8 +33,9 @@ def expected(context: list[int]) -> tuple[dict[int, float], float]:
             break
         n, different = sum(counts.values()), len(counts)
         keys = {*mass, *counts}
-        mass = {t: (counts[t] + different * mass.get(t, 0)) / (n + different) for t in keys}
-        escape *= different / (n + different)
+        left = 0.75 * different
+        mass = {t: (max(0, counts[t] - 0.75) + left * mass.get(t, 0)) / n for t in keys}
+        escape *= left / n
     return mass, escape
 
 

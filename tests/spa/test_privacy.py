@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plm_edge.spa import wire
+from plm_edge.spa import mixture, wire
 from plm_edge.spa.choosing import PluginChooser
 from plm_edge.spa.device import Generation, Mode, public_part, shown
 from plm_edge.spa.making import Made, Texts
@@ -98,10 +98,7 @@ def test_no_canary_goes_up(server: SpaServer, made: Made, tmp_path: Path, mode: 
 
 
 def test_with_the_gate_at_the_base_two_plugins_send_the_same(server: SpaServer, made: Made) -> None:
-    size = len(made.plugin.gates.side)
-    shut = np.zeros(size, np.float32)
-    shut[0] = -30
-    first = replace(made.plugin, gates=Gates(shut, shut))
+    first = replace(made.plugin, gates=mixture.shut())
     for prompt in PROMPTS:
         found = [sent(server, plugin, prompt, "open") for plugin in (first, other(first))]
         assert found[0][0] == found[1][0]
@@ -109,14 +106,16 @@ def test_with_the_gate_at_the_base_two_plugins_send_the_same(server: SpaServer, 
 
 
 def other(plugin: Plugin) -> Plugin:
-    return replace(plugin, stream=plugin.stream[::-1].copy(), matrix=-plugin.matrix)
+    places = replace(plugin.places, tokens=plugin.places.tokens[::-1].copy())
+    return replace(plugin, stream=plugin.stream[::-1].copy(), matrix=-plugin.matrix, places=places)
 
 
 def test_in_shadow_two_plugins_send_the_same(server: SpaServer, made: Made) -> None:
     """Not even what is generated: the texts differ, and what the server gets does not."""
-    wide = np.zeros(len(made.plugin.gates.side), np.float32)
-    wide[0] = 30
-    told = replace(made.plugin, gates=Gates(made.plugin.gates.side, wide))
+    wide = made.plugin.gates.weights.copy()
+    wide[1:], wide[1, 0] = 0, 30  # the n-grams alone
+    wide[2, 0] = -30
+    told = replace(made.plugin, gates=Gates(wide))
     plugins = (made.plugin, told, other(told))
     differ = 0
     for prompt in PROMPTS:
