@@ -1,6 +1,6 @@
 """What SPA costs and what it is worth: results/spa.json.
 
-    python -m benchmarks.spa states [MODEL]     decoding with the states of 8 layers, and without
+    python -m benchmarks.spa states [MODEL …]   decoding with the states of 8 layers, and without
     python -m benchmarks.spa worth [MODEL]      perplexities, as `plm-edge spa eval`; with LoRA and
                                                 the paper's form: an hour, unless --quick
     python -m benchmarks.spa train [MODEL]      minutes of `plm-edge spa train` for 20,000 tokens
@@ -102,7 +102,7 @@ def states(model: Path, threads: int, rounds: int = 5, count: int = 64) -> dict[
                     if step >= 8:
                         steps.append(time.perf_counter() - started)
                 times.append(statistics.median(steps))
-    return {"seconds_a_token": found, "layers": layers}
+    return {"name": model.name, "seconds_a_token": found, "layers": layers}
 
 
 def main() -> None:
@@ -122,8 +122,10 @@ def main() -> None:
         return
     model = Path(arguments.given[0]) if arguments.given else chat_model.gguf()
     load = machine.load()
+    found: dict[str, Any]
     if arguments.part == "states":
-        found = states(model, arguments.threads)
+        given = [Path(name) for name in arguments.given] or [model]
+        found = {"models": [states(path, arguments.threads) for path in given]}
     elif arguments.part == "link":
         found = spa_link.link(model, arguments.threads, arguments.tokens)
     elif arguments.part == "loss":
@@ -135,12 +137,12 @@ def main() -> None:
     else:
         found = worth(model, arguments.seeds, not arguments.quick, arguments.threads)
     found |= {
-        "model": model.name,
+        "model": " and ".join(one["name"] for one in found.get("models", [{"name": model.name}])),
         "machine": machine.facts(arguments.threads),
         "source": machine.revision(),
         "load_average": {"before": load, "after": machine.load()},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.spa " + " ".join(sys.argv[1:]),
+        "command": "python -m benchmarks.spa " + " ".join(Path(word).name for word in sys.argv[1:]),
     }
     known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
     known = {**known, "schema": SCHEMA, arguments.part: found}

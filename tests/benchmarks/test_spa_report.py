@@ -66,6 +66,13 @@ def test_perplexities_are_shares_of_the_base() -> None:
     assert "| both | 9 | 25.0 ± 7.1 | 0.50 | 10.5 ± 0.7 | 1.05 |" in text
 
 
+def test_what_states_cost() -> None:
+    times = {"without": [0.1, 0.1, 0.2], "layers and final": [0.125, 0.125, 0.2]}
+    one = {"name": "m.gguf", "layers": [1, 2], "seconds_a_token": times}
+    text = spa_report.section({"states": {**WHERE, "models": [one]}})
+    assert "| m.gguf | layers and final | 8.0 | 0.800 |" in text
+
+
 def test_bars_of_a_plugin() -> None:
     def row(name: str, personal: float, general: float) -> dict[str, object]:
         return {"name": name, "size": 1, "personal": [personal], "general": [general]}
