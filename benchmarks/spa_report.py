@@ -189,8 +189,9 @@ def _states(part: dict[str, Any]) -> str:
             f"| {model['name']} | {how} | {1 / seconds:.1f} | {found['without'] / seconds:.3f} |"
             for how, seconds in found.items()
         ]
+    count = len(part["models"][0]["layers"])
+    lines = ["| model | states | tokens a second | share |", "|---|---|---|---|", *rows]
     return (
-        f"Decoding while the inputs of {len(part['models'][0]['layers'])} layers are kept, in turns; "
-        "of the rounds' medians the least, which other programs disturbed least:\n\n| model | states | tokens a second | share "
-        "|\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        f"Decoding while the inputs of {count} layers are kept, in turns; of the rounds' medians "
+        "the least, which other programs disturbed least:\n\n" + "\n".join(lines) + "\n"
     )
