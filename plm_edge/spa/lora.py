@@ -160,9 +160,9 @@ class Settings:
         seed: of the first values and of the order.
     """
 
-    epochs: int = 10
+    epochs: int = 5
     patience: int = 2
-    rate: float = 1e-3
+    rate: float = 2e-3
     seed: int = 0
 
 

@@ -45,6 +45,8 @@ def plugin() -> Plugin:
         np.arange(1, N_VOCAB + 1, dtype=np.int32),
         np.array([END], np.int32),
     )
+    weights = np.zeros((len(PARTS), N_FEATURES), np.float32)
+    weights[PARTS.index("nearest"), 0] = -30  # there is always a nearest place
     stream = np.arange(9, dtype=np.int32)
     places = Places(
         (37 * np.arange(8 * WIDTH) % 127).reshape(8, WIDTH).astype(np.int8), np.ones(8, np.float16),
@@ -53,7 +55,7 @@ def plugin() -> Plugin:
     return Plugin(
         HASH, codec(), side.initial(STATES, WIDTH, N_EMBD, 0),
         np.zeros((N_VOCAB, side.NARROW), np.int8), np.ones(N_VOCAB, np.float16),
-        Gates(np.zeros((len(PARTS), N_FEATURES), np.float32)), stream, places, vocabulary,
+        Gates(weights), stream, places, vocabulary,
     )  # fmt: skip
 
 
