@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import lcm
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from plm_edge.converters.embed.rank_one import Pair
-from plm_edge.converters.embed.spec import TensorTrain, Train, parse
+from plm_edge.converters.embed.spec import MOST, TensorTrain, Train, parse
 from plm_edge.converters.embed.tensor_train import decompose, rebuild
+from plm_edge.converters.gptq import grids, solve
 from plm_edge.converters.tensors import Floats
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.engine import library
@@ -35,17 +37,30 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What the output matrix was multiplied by, h, while a text was read.
+
+    Attributes:
+        weights: [width] the mean square of each column.
+        factor: [width, width] of the sums of h h^T (`gptq.solve.factor`).
+    """
+
+    weights: Floats
+    factor: Floats
+
+
+@dataclass(frozen=True)
 class Method:
     """A row of the table.
 
     Attributes:
-        weighted: it uses the importance of columns.
-        make: given E, [tokens, width], and the importance of its columns, [width].
+        weighted: it uses what a text says of columns.
+        make: given E, [tokens, width], and that.
     """
 
     name: str
     weighted: bool
-    make: Callable[[Floats, Floats], Made]
+    make: Callable[[Floats, Seen], Made]
 
 
 _quantizer: list[Quantizer] = []
@@ -72,6 +87,24 @@ def quantised(rows: Floats, type_: GGMLQuantizationType, weights: Floats | None)
     assert quantizer().encode(type_, values, columns, data, repeated)
     again = quantizer().decode(type_, data, np.empty(rows.size, np.float32))
     return Made(again.reshape(rows.shape), 8 * size / block)
+
+
+def rounded(rows: Floats, type_: GGMLQuantizationType, seen: Seen) -> Made:
+    """As `quantised`, each row rounded by the text (GPTQ)."""
+    block, size = GGML_QUANT_SIZES[type_]
+    width = rows.shape[1]
+    columns = lcm(block, width)
+    costs = np.tile((1 / np.square(np.diag(seen.factor))).astype(np.float32), columns // width)
+    values = np.ascontiguousarray(rows).reshape(-1, columns)
+    grid = grids.find(type_, values, costs, quantizer())
+    zero, step = grid.zero.reshape(-1, width), grid.step.reshape(-1, width)
+    again = np.empty_like(rows)
+    for first in range(0, len(rows), 2048):
+        part = slice(first, first + 2048)
+        of_part = grids.Grid(type_, grid.raw[:0], zero[part], step[part], grid.most)
+        left = np.ascontiguousarray(rows[part].T)
+        again[part] = zero[part] + step[part] * solve.round_block(left, of_part, seen.factor)[0].T
+    return Made(again, 8 * size / block)
 
 
 def trains(rows: Floats, train: Train, type_: GGMLQuantizationType) -> Made:
@@ -159,84 +192,119 @@ def _nearest(points: Floats, centres: Floats) -> np.ndarray:
     )
 
 
-def rank_one(
-    rows: Floats, types: tuple[GGMLQuantizationType, ...], split: int, weights: Floats | None
+Quantise = Callable[[Floats, GGMLQuantizationType, Seen], Made]
+
+
+def plainly(rows: Floats, type_: GGMLQuantizationType, seen: Seen) -> Made:
+    """`quantised`, whatever a text says."""
+    del seen
+    return quantised(rows, type_, None)
+
+
+def weighed(rows: Floats, type_: GGMLQuantizationType, seen: Seen) -> Made:
+    """`quantised` with the importance of columns."""
+    return quantised(rows, type_, seen.weights)
+
+
+def split(
+    types: tuple[GGMLQuantizationType, ...], at: int, how: Quantise, rows: Floats, seen: Seen
 ) -> Made:
-    """A rank-1 pair, and what it leaves over: tokens below `split` in the first type."""
-    pair = Pair.of(_blocks(rows), rows.shape[1], weights)
-    again = np.empty_like(rows)
-    bits = 32 * sum(rows.shape) / rows.size
-    for type_, part in zip(types, (slice(0, split), slice(split, None)), strict=False):
-        if len(rows[part]):
-            u = pair.u(rows[part])
-            rest = quantised(pair.rest(rows[part], u), type_, weights)
-            again[part] = rest.rows + u[:, None] * pair.v
-            bits += rest.bits * len(rows[part]) / len(rows)
-    return Made(again, bits)
+    """Tokens below `at` in the first type, the others in the second one, if there are two."""
+    if len(types) == 1:
+        return how(rows, types[0], seen)
+    below, above = how(rows[:at], types[0], seen), how(rows[at:], types[1], seen)
+    share = at / len(rows)
+    bits = below.bits * share + above.bits * (1 - share)
+    return Made(np.concatenate([below.rows, above.rows]), bits)
+
+
+def rank_one(
+    rest: Callable[[Floats, Seen], Made], rows: Floats, seen: Seen, weighs: bool = True
+) -> Made:
+    """A rank-1 pair, and what it leaves over."""
+    pair = Pair.of(_blocks(rows), rows.shape[1], seen.weights if weighs else None)
+    u = pair.u(rows)
+    made = rest(pair.rest(rows, u), seen)
+    return Made(made.rows + u[:, None] * pair.v, made.bits + 32 * sum(rows.shape) / rows.size)
 
 
 def _blocks(rows: Floats) -> Iterator[Floats]:
     yield from (rows[at : at + 2048] for at in range(0, len(rows), 2048))
 
 
-def methods(tokens: int, width: int, split: int) -> list[Method]:
-    """All rows of the table for an embedding of this shape."""
+def methods(tokens: int, width: int, at: int) -> list[Method]:
+    """All rows of the table for an embedding of this shape, split at token `at`."""
 
     def plain(name: str, make: Callable[[Floats], Made]) -> Method:
         return Method(name, False, lambda rows, _: make(rows))
-
-    def weighted(name: str, make: Callable[[Floats, Floats], Made]) -> Method:
-        return Method(name, True, make)
 
     def fit(text: str) -> Train:
         spec = parse(text)
         assert isinstance(spec, TensorTrain)
         return spec.fit(width)
 
-    made = []
-    for type_ in (Q.Q6_K, Q.Q5_K, Q.Q4_K, Q.Q3_K, Q.Q2_K):
-        made += _k_quant(type_)
     square = fit("tt:ratio=2.0")
     half = fit(f"tt:ranks={square.ranks[0] * 2}")
+    third = fit("tt:ratio=3.0")
     cube, shared = _cubes(tokens, width)
+    alone = partial(split, (Q.Q4_K,), at, plainly)
     three = fit(f"tt:dims={'x'.join(map(str, cube))},ratio=1.7")
-    made += [
+    many = fit(f"tt:dims={'x'.join(map(str, factors(width)))},ratio=2.0")
+    made = [
         plain(_name("tt", square, "f16"), lambda rows: trains(rows, square, Q.F16)),
         plain(_name("tt", square, "q8_0"), lambda rows: trains(rows, square, Q.Q8_0)),
         plain(_name("tt", half, "q8_0"), lambda rows: trains(rows, half, Q.Q8_0)),
+        plain(_name("tt", third, "q8_0"), lambda rows: trains(rows, third, Q.Q8_0)),
         plain(_name("tt", three, "q8_0"), lambda rows: trains(rows, three, Q.Q8_0)),
+        plain(_name("tt", many, "q8_0"), lambda rows: trains(rows, many, Q.Q8_0)),
         plain(_name("tt after PCA", square, "q8_0"), lambda r: rotated(r, square, Q.Q8_0)),
         plain("tt of the whole matrix, 3 cores, f16", lambda rows: whole(rows, shared, 2.0)),
         plain(f"svd r{width // 2} f16", lambda rows: low_rank(rows, width // 2, None)),
-        weighted(f"svd r{width // 2} f16 im", lambda r, w: low_rank(r, width // 2, w)),
+        Method(f"svd r{width // 2} f16 im", True, lambda r, s: low_rank(r, width // 2, s.weights)),
         plain("pq of 2", lambda rows: product_quantised(rows, 2)),
         plain("pq of 4", lambda rows: product_quantised(rows, 4)),
-        plain("r1 + q4_k", lambda rows: rank_one(rows, (Q.Q4_K,), tokens, None)),
-        weighted("r1 + q4_k im", lambda r, w: rank_one(r, (Q.Q4_K,), tokens, w)),
-        weighted("r1 + q3_k im", lambda r, w: rank_one(r, (Q.Q3_K,), tokens, w)),
-        weighted(
-            f"r1 + q5_k below {split}, q3_k im",
-            lambda rows, w: rank_one(rows, (Q.Q5_K, Q.Q3_K), split, w),
-        ),
-        weighted(
-            f"r1 + q4_k below {split}, q2_k im",
-            lambda rows, w: rank_one(rows, (Q.Q4_K, Q.Q2_K), split, w),
-        ),
+        Method("r1 + q4_k", False, partial(rank_one, alone, weighs=False)),
     ]
+    for type_ in (Q.Q6_K, Q.Q5_K, Q.Q4_K, Q.Q3_K, Q.Q2_K):
+        made += _ways((type_,), at)
+    for types in ((Q.Q6_K, Q.Q4_K), (Q.Q5_K, Q.Q3_K), (Q.Q4_K, Q.Q2_K)):
+        made += _ways(types, at)
     return made
 
 
-def _k_quant(type_: GGMLQuantizationType) -> list[Method]:
-    name = type_.name.lower()
-    return [
-        Method(name, False, lambda rows, _: quantised(rows, type_, None)),
-        Method(f"{name} im", True, lambda rows, weights: quantised(rows, type_, weights)),
-    ]
+def _ways(types: tuple[GGMLQuantizationType, ...], at: int) -> list[Method]:
+    """Rows in one type or two: by themselves, with importance and rounded by a text, without and
+    with a rank-1 part."""
+    names = [type_.name.lower() for type_ in types]
+    name = names[0] if len(names) == 1 else f"{names[0]} below {at}, {names[1]}"
+    made = [] if len(names) > 1 else [Method(name, False, partial(split, types, at, plainly))]
+    for suffix, how in (("im", weighed), ("gptq", rounded)):
+        rows = partial(split, types, at, how)
+        made += [
+            Method(f"{name} {suffix}", True, rows),
+            Method(f"r1 + {name} {suffix}", True, partial(rank_one, rows)),
+        ]
+    return made
 
 
 def _name(kind: str, train: Train, type_: str) -> str:
     dims, ranks = ("x".join(map(str, part)) for part in (train.dims, train.ranks))
     return f"{kind} {dims} r{ranks} {type_}, {train.ratio:.2f}x"
+
+
+def factors(width: int, most: int = MOST) -> tuple[int, ...]:
+    """Its prime factors, the smallest ones multiplied until there are no more than `most`."""
+    found: list[int] = []
+    left, at = width, 2
+    while left > 1:
+        if left % at:
+            at += 1
+        else:
+            found.append(at)
+            left //= at
+    while len(found) > most:
+        found = sorted([found[0] * found[1], *found[2:]])
+    return tuple(found)
 
 
 def _cubes(tokens: int, width: int) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:

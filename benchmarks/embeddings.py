@@ -33,13 +33,14 @@ import numpy as np
 from gguf import GGMLQuantizationType
 
 from benchmarks import divergence, machine, report
-from benchmarks.embedding_methods import methods, quantizer, trains
+from benchmarks.embedding_methods import Seen, factors, methods, quantizer, trains
 from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
 from plm_edge.converters.convert import convert
 from plm_edge.converters.embed.outline import EMBEDDING, OUTPUT, TRAINS, Outline
-from plm_edge.converters.embed.spec import TensorTrain, Train, parse
+from plm_edge.converters.embed.spec import MOST, TensorTrain, Train, parse
 from plm_edge.converters.embed.store import Part
+from plm_edge.converters.gptq import solve
 from plm_edge.converters.sources import gguf_source
 from plm_edge.converters.tensors import Floats, Renamed
 from plm_edge.converters.write import amend
@@ -94,7 +95,7 @@ class Model:
     chunks: Chunks
     rows: Floats
     hidden: Floats
-    weights: Floats
+    seen: Seen
     threads: int
 
 
@@ -122,12 +123,13 @@ def open_model(name: str, folder: Path, chunks: int, threads: int) -> Model:
         pieces = [topics[key] for key in sorted(topics)]  # Python's language reference: prose
         judged, seen = "\n\n".join(pieces[::2])[:200_000], "\n\n".join(pieces[1::2])[:20_000]
     options = Options(kv="f32", threads=threads)
-    weights = embedding.importance(path, seen, options)
+    products = embedding.products(path, seen, options)
+    by_text = Seen(np.diag(products).astype(np.float32), solve.factor(products, solve.OF_EMBEDDING))
     hidden, read = hidden_of(path, judged, chunks, threads)
     with gguf_source.open_tensors(path) as (_, tensors):
         matrix = tensors[EMBEDDING]
         rows = floats(matrix, 0, matrix.shape[0], quantizer())
-    return Model(path, judged, read, rows, hidden, weights, threads)
+    return Model(path, judged, read, rows, hidden, by_text, threads)
 
 
 def with_input(model: Model, rows: Floats, out: Path) -> None:
@@ -193,7 +195,7 @@ def measure(model: Model, folder: Path, split: int, only: set[str]) -> Iterator[
         if only and method.name not in only:
             continue
         started = time.monotonic()
-        made = method.make(model.rows, model.weights)
+        made = method.make(model.rows, model.seen)
         seconds = time.monotonic() - started
         over = float(np.square(made.rows - model.rows, dtype=np.float64).sum())
         with_input(model, made.rows, folder / "input.gguf")
@@ -207,7 +209,7 @@ def measure(model: Model, folder: Path, split: int, only: set[str]) -> Iterator[
             },
         )
         reference = costs.pop("reference")
-        yield {
+        row = {
             "name": method.name,
             "weighted": method.weighted,
             "bits": made.bits,
@@ -216,26 +218,40 @@ def measure(model: Model, folder: Path, split: int, only: set[str]) -> Iterator[
             "reference": reference,
             **costs,
         }
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        yield row
 
 
-def control(rows: Floats) -> dict[str, float]:
-    """Errors of tensor trains at twice: of the rows, of the rows with columns permuted, of normal
-    numbers. A shape that finds something has less than these."""
-    spec = parse("tt:ratio=2.0")
-    assert isinstance(spec, TensorTrain)
-    train = spec.fit(rows.shape[1])
+def control(rows: Floats) -> list[dict[str, Any]]:
+    """Errors of tensor trains at twice, of 2 to 11 cores as far as the width has factors: of the
+    rows, of the rows with columns permuted, of normal numbers. A shape that finds something has
+    less than these."""
+    width = rows.shape[1]
     chosen = rows[:: max(1, len(rows) // 4096)]
     random = np.random.default_rng(0)
-
-    def error(of: Floats) -> float:
-        again = trains(of, train, GGMLQuantizationType.F16).rows
-        return float(np.linalg.norm(again - of) / np.linalg.norm(of))
-
-    return {
-        "as it is": error(chosen),
-        "columns permuted": error(np.ascontiguousarray(chosen[:, random.permutation(len(rows.T))])),
-        "normal numbers": error(random.normal(size=chosen.shape).astype(np.float32)),
+    of = {
+        "as it is": chosen,
+        "columns permuted": np.ascontiguousarray(chosen[:, random.permutation(width)]),
+        "normal numbers": random.normal(size=chosen.shape).astype(np.float32),
     }
+    found: list[dict[str, Any]] = []
+    for dims in [None, *(factors(width, most) for most in range(3, MOST + 1))]:
+        text = "tt:ratio=2.0" if dims is None else f"tt:dims={'x'.join(map(str, dims))},ratio=2.0"
+        spec = parse(text)
+        assert isinstance(spec, TensorTrain)
+        train = spec.fit(width)
+        if any(train.dims == tuple(one["dims"]) for one in found):
+            break  # it has no more factors
+        errors = {
+            name: float(
+                np.linalg.norm(trains(these, train, GGMLQuantizationType.F16).rows - these)
+                / np.linalg.norm(these)
+            )
+            for name, these in of.items()
+        }
+        said = {"dims": list(train.dims), "ranks": list(train.ranks), "ratio": train.ratio}
+        found.append({**said, "errors": errors})
+    return found
 
 
 def files_of(model: Model, folder: Path) -> dict[str, Path]:
@@ -245,7 +261,7 @@ def files_of(model: Model, folder: Path) -> dict[str, Path]:
     for name, form in FORMS.items():
         made[name] = folder / f"{len(made)}.gguf"
         spec = parse(form)
-        weights = model.weights if form.startswith("r1") else None
+        weights = model.seen.weights if form.startswith("r1") else None
         done = embedding.embed(model.path, made[name], Parts(spec, weights=weights))
     [part] = done.outline.parts
     name = f"{part.type.name.lower()}, for comparison"
@@ -253,7 +269,7 @@ def files_of(model: Model, folder: Path) -> dict[str, Path]:
     with gguf_source.open_tensors(model.path) as (content, tensors):
         data = np.empty(part.size, np.uint8)
         whole = np.ascontiguousarray(model.rows).reshape(-1)
-        assert quantizer().encode(part.type, whole, part.row, data, model.weights)
+        assert quantizer().encode(part.type, whole, part.row, data, model.seen.weights)
         new = amend.NewTensor(EMBEDDING, part.type, model.rows.shape, data)
         kept = [t for n, t in tensors.items() if n != EMBEDDING]
         keys = gguf_source.all_keys(content)
@@ -303,30 +319,30 @@ def main() -> None:
     given = parser.parse_args()
     out: Path = given.out or ROOT / f"benchmarks/results/embeddings-{given.model}.json"
     only = set(given.only.split(";")) if given.only else set()
-    there = json.loads(out.read_text()) if out.exists() and (only or given.speed) else {}
     split, load = SPLITS[given.model], machine.load()
     with tempfile.TemporaryDirectory() as name:
         os.environ["PLM_EDGE_CACHE_DIR"] = name
         folder = Path(name)
         model = open_model(given.model, folder, given.chunks, given.threads)
-        result = there if given.speed else _result(model, folder, given.model, split, only, there)
-        result["speed"] = speeds(model, folder)
-    result["load"] = [load, machine.load()]
+        measured = [] if given.speed else list(measure(model, folder, split, only))
+        # what another run of this found meanwhile stays
+        there = json.loads(out.read_text()) if out.exists() and (only or given.speed) else {}
+        result = there if given.speed else _result(model, given.model, split, measured, there)
+        if not only:
+            result["speed"] = speeds(model, folder)
+            result["load"] = [load, machine.load()]
     files.write_text(out, json.dumps(result, indent=1) + "\n")
     report.write()
 
 
 def _result(
-    model: Model, folder: Path, name: str, split: int, only: set[str], there: dict[str, Any]
+    model: Model, name: str, split: int, measured: list[dict[str, Any]], there: dict[str, Any]
 ) -> dict[str, Any]:
     from plm_edge import __version__
     from plm_edge.engine.library import read_pin
 
     pin = read_pin()
-    rows = {row["name"]: row for row in there.get("rows", [])}
-    for row in measure(model, folder, split, only):
-        print(json.dumps(row), file=sys.stderr, flush=True)
-        rows[row["name"]] = row
+    rows = {row["name"]: row for row in [*there.get("rows", []), *measured]}
     tokens, width = model.rows.shape
     order = [method.name for method in methods(tokens, width, split)]
     return {
@@ -339,6 +355,7 @@ def _result(
         "width": width,
         "control": control(model.rows),
         "rows": [rows[name] for name in order if name in rows],
+        **{name: there[name] for name in ("speed", "load") if name in there},
     }
 
 

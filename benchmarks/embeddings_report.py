@@ -10,7 +10,10 @@ NAMES = {"smollm2": "SmolLM2-135M", "tiny-plm": "tiny-plm"}
 
 
 def section(data: dict[str, Any]) -> str:
-    """The section, heading included, as Markdown. `data`: what embeddings.py wrote."""
+    """The section, heading included, as Markdown. `data`: what embeddings.py or
+    embeddings_synthetic.py wrote."""
+    if data["model"] == "synthetic":
+        return synthetic(data)
     rows: list[Row] = data["rows"]
     reference = rows[0]["reference"]
     lines = [
@@ -21,7 +24,8 @@ def section(data: dict[str, Any]) -> str:
         "is. Ê stands for E in the head, at the input, or in both; KL divergence from the model "
         "as it is (nats a token, ± its standard error), perplexity, and its logarithm less the "
         "model's own (paired, ± its standard error). Bits: all that is stored, a value of E. im: "
-        "weighted by the importance of columns, which another text gave. Rows by bits.",
+        "weighted by the importance of columns; gptq: rounded by what columns are multiplied by "
+        "together; both by another text. Rows by bits.",
         "",
         "| | bits | error | head KL | same likeliest | input perplexity | both KL "
         "| both perplexity | ln ratio |",
@@ -41,13 +45,10 @@ def section(data: dict[str, Any]) -> str:
             _with_error(both["ln_ratio"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    control = ", ".join(f"{name} {error:.3f}" for name, error in data["control"].items())
     pin, where = data["pin"], data["machine"]
     lines += _speed(data["speed"])
+    lines += _control(data["control"])
     lines += [
-        "",
-        f"The control, errors of tensor trains at twice: {control}. A shape that found something "
-        "in the vectors would lose less of them than of noise.",
         "",
         f"{where['cpu']}, {where['threads']} threads; load averages before and after "
         f"{data['load'][0][0]} and {data['load'][1][0]}: times are beside other programs; plm-edge "
@@ -57,6 +58,24 @@ def section(data: dict[str, Any]) -> str:
         f"`python -m benchmarks.embeddings {data['model']}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _control(rows: list[Row]) -> list[str]:
+    names = [*rows[0]["errors"]]
+    lines = [
+        "",
+        "The control: what tensor trains at twice lose of the vectors, of the vectors with their "
+        "columns permuted, and of noise (relative errors, f16 cores, some 4,096 vectors). A shape "
+        "that found something in the vectors would lose less of them.",
+        "",
+        f"| shape | ranks | ratio | {' | '.join(names)} |",
+        "|---" * (3 + len(names)) + "|",
+    ]
+    for row in rows:
+        dims, ranks = ("x".join(map(str, row[name])) for name in ("dims", "ranks"))
+        errors = " | ".join(f"{row['errors'][name]:.3f}" for name in names)
+        lines.append(f"| {dims} | {ranks} | {row['ratio']:.2f} | {errors} |")
+    return lines
 
 
 def _speed(rows: list[Row]) -> list[str]:
@@ -82,6 +101,72 @@ def _speed(rows: list[Row]) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def synthetic(data: Row) -> str:
+    """The section on forms of the embedding of PLM-1.8B's shapes."""
+    rows: list[Row] = data["rows"]
+    base = [turn["tps"] for turn in rows[0]["turns"]]
+    meters = [meter["name"] for meter in data["meters"]]
+    head = ["embedding", "file, MB", "head reads, MB", "a token reads, MB", "load, s"]
+    head += ["peak RSS, MB", "t/s (range)", "rate", *(f"{name}, J a token" for name in meters)]
+    lines = [
+        "## Smaller embeddings: PLM-1.8B's shapes",
+        "",
+        "**Synthetic weights**, q4_k_m with the text's rounding, each file made by "
+        "`plm-edge convert --embed` of the first: 151,936 vectors of 2,048 values. Nothing is said "
+        "of quality here. A process each, in turns whose order is turned round; "
+        f"{data['tokens']} tokens from an empty context on, medians of {len(base)} rounds; rate: "
+        "against the first file in the same round. What must be read is counted from the file's "
+        "tensors and the rows that the engine says it read.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+    ]
+    for row in rows:
+        turns = row["turns"]
+        rates = [turn["tps"] for turn in turns]
+        ratio = median(a / b for a, b in zip(rates, base, strict=True))
+        cells = [
+            row["name"],
+            f"{row['file_bytes'] / 1e6:,.0f}",
+            f"{row['head_bytes'] / 1e6:,.0f}",
+            f"{row['token_bytes'] / 1e6:,.0f}",
+            f"{median(turn['load_s'] for turn in turns):.2f}",
+            f"{median(turn['peak_rss'] for turn in turns) / 1e6:,.0f}",
+            f"{median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})",
+            f"{ratio:.3f}",
+            *(_joules(turns, name, data["idle"], data["tokens"]) for name in meters),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    energy = (
+        "Energy is what the meters say above what the machine takes by itself."
+        if meters
+        else "Energy: not measured here ("
+        + "; ".join(f"{what}: {why}" for what, why in data["lacking"][:4])
+        + ")."
+    )
+    pin, where = data["pin"], data["machine"]
+    lines += [
+        "",
+        energy,
+        "",
+        f"{where['cpu']}, {where['threads']} threads; load averages "
+        f"{', '.join(str(one[0]) for one in data['load'])}; plm-edge {data['plm_edge']}, llama.cpp "
+        f"of {pin['package']} {pin['version']}. Raw figures: "
+        "`benchmarks/results/embeddings-synthetic.json`; again: "
+        "`python -m benchmarks.embeddings_synthetic --prepare`, then without it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _joules(turns: list[Row], name: str, idle: Row, tokens: int) -> str:
+    found = [
+        (turn["power"][name]["watts"] - idle[name]["watts"]) * turn["seconds"] / tokens
+        for turn in turns
+        if name in turn["power"] and name in idle
+    ]
+    return f"{median(found):.3f}" if found else "-"
 
 
 def _with_error(estimate: list[float]) -> str:

@@ -40,17 +40,17 @@ def weights(
     header = gguf_file.read(model)
     in_planes = describe(header).planes
     tensors = {tensor.name: tensor for tensor in header.tensors}
-    head = "output.weight" if "output.weight" in tensors else "token_embd.weight"
+    head = "output.weight" if "output.weight" in tensors else "token_embd."
     for name, tensor in tensors.items():
         if name.startswith(COARSE) and head_read is None:
             continue
-        if name == "token_embd.weight" and "output.weight" in tensors:
+        if name.startswith("token_embd.") and "output.weight" in tensors:
             parts["head"] += tensor.n_bytes / tensor.shape[-1]  # one row
         else:
             read = 1 - zeros if "ffn_down" in name else 1.0
             if name in in_planes and low_read is not None:
                 read = 1 - LOW_SHARE * (1 - low_read)
-            if name == head and head_read is not None:
+            if name.startswith(head) and head_read is not None:
                 read = head_read
             parts[_part(name)] += tensor.n_bytes * read
     return {part: round(size) for part, size in parts.items()}

@@ -22,9 +22,11 @@ def rows(model: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("model", ["smollm2", "tiny-plm"])
 def test_trains_find_no_structure(model: str) -> None:
-    control = result(model)["control"]
-    assert control["as it is"] > control["normal numbers"] - 0.025
-    assert control["columns permuted"] == pytest.approx(control["as it is"], abs=0.01)
+    shapes = result(model)["control"]
+    for shape in shapes:
+        found = shape["errors"]
+        assert found["as it is"] > found["normal numbers"] - 0.03
+        assert found["columns permuted"] == pytest.approx(found["as it is"], abs=0.015)
 
 
 def test_what_the_page_says_of_smollm2() -> None:
