@@ -15,7 +15,7 @@ template <typename T> static __device__ __forceinline__ T ggml_cuda_cast(float v
 #include "ggml-cuda/plm/sparse-t.cuh"
 
 #define TOKENS(type, relu_sqr, most) \
-    template __global__ void plm_sum<type, most, relu_sqr>(const char *, const float *, const uint32_t *, float *, plm_sparse_t_shape, int);
+    template __global__ void plm_sum<type, most, relu_sqr>(const char *, const float *, const void *, bool, float *, plm_sparse_t_shape, int);
 #define TYPE(type)                                                                               \
     TOKENS(type, true, 1)                                                                        \
     TOKENS(type, true, 2)                                                                        \

@@ -1,5 +1,5 @@
-"""MUL_MAT_SPARSE_T's CUDA kernels without a GPU: an emulator executes them and compares them with
-the scalar reference (cuda-emulated/test-sparse-t.cpp), and NVIDIA's compiler says what they take.
+"""Our CUDA kernels without a GPU: an emulator executes them and compares them with the scalar
+reference (cuda-emulated), and NVIDIA's compiler says what they take.
 """
 
 from __future__ import annotations
@@ -20,31 +20,49 @@ pytestmark = pytest.mark.slow
 
 EMULATED = compile.ROOT / "tests/kernels/cuda-emulated"
 KERNELS = "ggml/src/ggml-cuda/plm"
+STUB = EMULATED.with_name("cuda-stub")
 ARCHITECTURES = (75, 86, 89, 90, 120)  # Turing, Ampere's and Ada's GeForce, Hopper, Blackwell
 MOST_REGISTERS = 128  # of 65536, by two blocks of 256 threads on a multiprocessor
 _REGISTERS = re.compile(r"Used (\d+) registers")
 _SPILLS = re.compile(r"(\d+) bytes spill (?:stores|loads)")
 
 
-def _program(folder: Path, source: Path, *flags: str) -> str:
-    """The test, compiled with the kernels below `source`."""
+def _program(folder: Path, source: Path, *flags: str, test: str = "test-sparse-t") -> str:
+    """A test, compiled with the kernels below `source`."""
     tree = compile.TREE
     include = [EMULATED, source / "ggml/src", tree / "ggml/include", tree / "ggml/src"]
     libraries = library.load().folder
-    program = folder / "test-sparse-t"
+    program = folder / test
     compile.run(
         [
             *compile.host().cxx,
             *("-std=c++17", "-O0", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
-            *flags,
             *(f"-I{path}" for path in include),
-            str(EMULATED / "test-sparse-t.cpp"),
+            str(EMULATED / f"{test}.cpp"),
             str(tree / "ggml/src/plm-ops/mul-mat-sparse-t-reference.cpp"),
-            "-Wno-unused-function",
+            *("-Wno-unused-function", *flags),
             *("-o", str(program), f"-L{libraries}", "-lggml-base", f"-Wl,-rpath,{libraries}"),
         ]
     )
     return str(program)
+
+
+def _attention(folder: Path) -> Path:
+    """Upstream's kernel of flash attention where the emulator's headers are found before those
+    beside it, without its host's part; shared memory is the emulator's."""
+    of_cuda = folder / "ggml/src/ggml-cuda"
+    shutil.copytree(compile.TREE / KERNELS, folder / KERNELS)
+    text = (compile.TREE / "ggml/src/ggml-cuda/fattn-mma-f16.cuh").read_text()
+    shared, host = (
+        "extern __shared__ half2 tile_Q[];",
+        "bool ggml_cuda_flash_attn_ext_mma_f16_shall",
+    )
+    assert text.count(shared) == text.count(host) == 1
+    text = text[: text.index(host)].replace(
+        shared, "half2 * tile_Q = (half2 *) emulator::dynamic_shared;"
+    )
+    (of_cuda / "fattn-mma-f16.cuh").write_text(text)
+    return folder
 
 
 def test_equals_the_reference(tmp_path: Path) -> None:
@@ -53,10 +71,25 @@ def test_equals_the_reference(tmp_path: Path) -> None:
     compile.all_good(_program(tmp_path, compile.TREE))
 
 
+def test_cached_rows_are_those_converted(tmp_path: Path) -> None:
+    """What attention loads of a q8_0 or q4_0 cache has the bits of the whole cache in f16."""
+    compile.all_good(_program(tmp_path, compile.TREE, test="test-cached-rows"))
+
+
+@pytest.mark.parametrize("tiles", [(), ("-DEMULATE_TURING",)], ids=["ampere", "turing"])
+def test_attention(tmp_path: Path, tiles: tuple[str, ...]) -> None:
+    """Upstream's whole kernel: over a quantised cache it has the bits of the cache in f16, and that
+    is near the reference, as is 192/128 with keys of each head's own."""
+    flags = ("-w", *tiles)
+    compile.all_good(_program(tmp_path, _attention(tmp_path), *flags, test="test-attention"))
+
+
 @pytest.mark.full
-def test_sanitised(tmp_path: Path) -> None:
-    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    compile.all_good(_program(tmp_path, compile.TREE, *flags))
+@pytest.mark.parametrize("test", ["test-sparse-t", "test-cached-rows", "test-attention"])
+def test_sanitised(tmp_path: Path, test: str) -> None:
+    flags = ("-w", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    source = _attention(tmp_path) if test == "test-attention" else compile.TREE
+    compile.all_good(_program(tmp_path, source, *flags, test=test))
 
 
 @pytest.mark.full
@@ -73,21 +106,46 @@ def test_a_missing_barrier_shows(tmp_path: Path) -> None:
     assert "WRONG" in done.stdout
 
 
-@pytest.mark.full
-def test_registers(tmp_path: Path) -> None:
-    """Nothing spills, and two blocks fit a multiprocessor, on each kind of GPU since Turing."""
+def _compiled(source: str, architecture: int, folder: Path, *flags: str) -> tuple[list[int], int]:
+    """Registers of each kernel of `source`, and how many bytes all of them spill."""
     nvcc = needs.program("nvcc")
-    source = Path(__file__).with_name("cuda-instances.cu")
     include = [f"-I{compile.TREE / part}" for part in ("ggml/include", "ggml/src")]
-    for architecture in ARCHITECTURES:
-        command = [nvcc, "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-Xptxas", "-v"]
-        done = subprocess.run(
-            [*command, *include, "-cubin", str(source), "-o", str(tmp_path / "kernels.cubin")],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        registers = [int(n) for n in _REGISTERS.findall(done.stderr)]
-        assert len(registers) >= 7 * (8 + 2) + 6
-        assert max(registers) <= MOST_REGISTERS
-        assert not any(map(int, _SPILLS.findall(done.stderr)))
+    command = [nvcc, "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-Xptxas", "-v"]
+    path = Path(__file__).with_name(source)
+    done = subprocess.run(
+        [*command, *flags, *include, "-cubin", str(path), "-o", str(folder / "kernels.cubin")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    registers = [int(n) for n in _REGISTERS.findall(done.stderr)]
+    return registers, sum(map(int, _SPILLS.findall(done.stderr)))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_registers(tmp_path: Path, architecture: int) -> None:
+    """Nothing spills, and two blocks fit a multiprocessor, on each kind of GPU since Turing."""
+    registers, spills = _compiled("cuda-instances.cu", architecture, tmp_path)
+    assert len(registers) >= 7 * (8 + 2) + 6
+    assert max(registers) <= MOST_REGISTERS
+    assert spills == 0
+
+
+def _attention_compiled(case: int, architecture: int, folder: Path) -> tuple[list[int], int]:
+    flags = ("-use_fast_math", "-extended-lambda", f"-DCASE={case}", f"-I{STUB}")
+    return _compiled("cuda-attention.cu", architecture, folder, *flags)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", range(3), ids=["q8_0", "q4_0", "192/128"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_registers_of_attention(tmp_path: Path, architecture: int, case: int) -> None:
+    """Nothing spills; but Turing's tile of two tokens, which does less than upstream's of f16."""
+    registers, spills = _attention_compiled(case, architecture, tmp_path)
+    assert len(registers) == (4 if case == 2 else 3)
+    if architecture == 75 and case < 2:
+        _, upstreams = _attention_compiled(3, architecture, tmp_path)
+        assert spills < upstreams
+    else:
+        assert spills == 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGUFReader
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.convert import convert
@@ -24,6 +25,7 @@ from plm_edge.engine import accelerators, library
 from plm_edge.engine.log import engine_log
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
+from plm_edge.model.description import PLANES_KEY
 from testkit import engines, needs
 from testkit.checkout import Upstream
 from tests.kernels import compile
@@ -96,6 +98,8 @@ def test_generation_equals_the_cpus(
     none of it runs elsewhere, nor would large batches and flash attention."""
     model = tmp_path / "model.gguf"
     convert(TINY, quant=quant, layout=layout, out=model)
+    # planes are joined when the model is loaded
+    assert (PLANES_KEY in GGUFReader(model).fields) == (layout == "edge" and quant == "q4_k_m")
     text = subject("tiny-plm").text[:PROMPT]
     setting = Setting("off", 1, context=256)
     with engine.load(model).context(setting) as context:

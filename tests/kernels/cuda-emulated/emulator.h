@@ -29,6 +29,9 @@ struct fiber {
 inline index3 thread_index, block_index, block_size, grid_size;
 inline bool backwards = false; // blocks and threads take their turns from the last to the first
 
+alignas(16) inline char dynamic_shared[100 * 1024]; // what a kernel declares as extern __shared__
+inline size_t stack_size = 64 * 1024;
+
 inline std::vector<fiber> fibers;
 inline ucontext_t scheduler;
 inline std::function<void()> kernel;
@@ -74,6 +77,16 @@ inline unsigned ballot(bool vote) {
     }
     wait_for_warp();
     return votes;
+}
+
+// four of eight bytes, by a digit each
+inline uint32_t pick_bytes(uint32_t low, uint32_t high, uint32_t which) {
+    const uint64_t all = uint64_t(high) << 32 | low;
+    uint32_t picked = 0;
+    for (int i = 0; i < 4; i++) {
+        picked |= uint32_t(all >> (8 * (which >> (4 * i) & 7)) & 0xFF) << (8 * i);
+    }
+    return picked;
 }
 
 inline void enter() {
@@ -124,7 +137,7 @@ inline void launch(index3 grid, index3 block, std::function<void()> body) {
     if (fibers.size() != threads) {
         fibers = std::vector<fiber>(threads);
         for (fiber & f : fibers) {
-            f.stack.resize(64 * 1024);
+            f.stack.resize(stack_size);
         }
         exchanged.assign(threads, 0);
     }
@@ -141,6 +154,7 @@ inline void launch(index3 grid, index3 block, std::function<void()> body) {
 #define blockIdx emulator::block_index
 #define gridDim emulator::grid_size
 #define __global__
+#define __host__
 #define __device__
 #define __forceinline__ inline
 #define __shared__ static
@@ -148,5 +162,9 @@ inline void launch(index3 grid, index3 block, std::function<void()> body) {
 #define __syncthreads emulator::wait_for_block
 #define __ballot_sync(lanes, vote) emulator::ballot(vote)
 #define __shfl_up_sync(lanes, value, by) emulator::from_lane(value, (emulator::current & 31) >= unsigned(by) ? (emulator::current & 31) - (by) : (emulator::current & 31))
+#define __align__(n) alignas(n)
+#define __byte_perm(low, high, which) emulator::pick_bytes(low, high, which)
+#define __shfl_xor_sync(lanes, value, by, width) emulator::from_lane(value, (emulator::current & 31) ^ (by))
+#define __funnelshift_r(low, high, by) uint32_t((uint64_t(high) << 32 | (low)) >> ((by) & 31))
 #define __popc __builtin_popcount
 #define __ffs __builtin_ffs

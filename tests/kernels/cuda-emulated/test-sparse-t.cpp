@@ -80,8 +80,24 @@ std::unique_ptr<made> make(const setting & s) {
     return std::unique_ptr<made>(new made{ ctx, dst });
 }
 
+// rows by a kernel that selects them, or as the product before marked them; or all, as for many tokens
+enum class form { selected,
+                  marked,
+                  dense };
+
+// what the product before notes as it writes x, token after token; the bytes beyond are what a pool gives
+std::vector<uint8_t> marks_of(const float * x, const plm_sparse_t_shape & s) {
+    std::vector<uint8_t> marks((s.n_in + 31) / 32 * 32, 0xFF);
+    for (int row = 0; row < s.n_in; row++) {
+        for (int t = 0; t < s.n_tokens; t++) {
+            plm_mark(&marks[row], x[t * s.x_token + row], t == 0);
+        }
+    }
+    return marks;
+}
+
 template <ggml_type type, int most, bool relu_sqr>
-void execute(ggml_tensor * dst, int n_sm, float * y) {
+void execute(ggml_tensor * dst, int n_sm, float * y, bool marked) {
     const plm_sparse_t_shape s = plm_sparse_t_shape_of(dst);
     const plm_sparse_t_plan plan = plm_sparse_t_plan_of(s, relu_sqr, n_sm);
     const char * w = (const char *) dst->src[0]->data;
@@ -91,21 +107,26 @@ void execute(ggml_tensor * dst, int n_sm, float * y) {
     // what a pool gives is not zero
     std::vector<uint32_t> mask((s.n_in + 31) / 32 * s.n_slices, 0xAAAAAAAA);
     std::vector<float> part(size_t(n) * plan.parts, NAN);
-    if (relu_sqr) {
+    std::vector<uint8_t> marks;
+    if (marked) {
+        marks = marks_of(x, s);
+    } else if (relu_sqr) {
         emulator::launch({ unsigned(s.n_in + 255) / 256, slices, 1 }, { PLM_THREADS, 1, 1 }, [&] { plm_select<true>(x, mask.data(), s); });
     }
     emulator::launch({ unsigned(plan.splits), unsigned(plan.tiles), slices }, { PLM_THREADS, 1, 1 },
-                     [&] { plm_sum<type, most, relu_sqr>(w, x, relu_sqr ? mask.data() : nullptr, part.data(), s, plan.across); });
+                     [&] { plm_sum<type, most, relu_sqr>(w, x, marked ? (const void *) marks.data() : relu_sqr ? mask.data()
+                                                                                                               : nullptr,
+                                                         marked, part.data(), s, plan.across); });
     emulator::launch({ unsigned(n + 31) / 32, 1, 1 }, { 32, PLM_WARPS, 1 }, [&] { plm_add(part.data(), y, n, plan.parts); });
 }
 
 template <ggml_type type, bool relu_sqr>
-void by_tokens(ggml_tensor * dst, int n_sm, float * y) {
+void by_tokens(ggml_tensor * dst, int n_sm, float * y, bool marked) {
     const int64_t n_tokens = dst->ne[1];
-    n_tokens == 1   ? execute<type, 1, relu_sqr>(dst, n_sm, y)
-    : n_tokens == 2 ? execute<type, 2, relu_sqr>(dst, n_sm, y)
-    : n_tokens <= 4 ? execute<type, 4, relu_sqr>(dst, n_sm, y)
-                    : execute<type, 8, relu_sqr>(dst, n_sm, y);
+    n_tokens == 1   ? execute<type, 1, relu_sqr>(dst, n_sm, y, marked)
+    : n_tokens == 2 ? execute<type, 2, relu_sqr>(dst, n_sm, y, marked)
+    : n_tokens <= 4 ? execute<type, 4, relu_sqr>(dst, n_sm, y, marked)
+                    : execute<type, 8, relu_sqr>(dst, n_sm, y, marked);
 }
 
 // the dense form: both matrices in f32, multiplied here as cuBLAS would
@@ -136,9 +157,9 @@ void dense(ggml_tensor * dst, float * y) {
 }
 
 template <bool relu_sqr>
-void by_type(ggml_tensor * dst, int n_sm, float * y, bool as_dense) {
+void by_type(ggml_tensor * dst, int n_sm, float * y, form how) {
 #define CASE(type) \
-    case type: return as_dense ? dense<type, relu_sqr>(dst, y) : by_tokens<type, relu_sqr>(dst, n_sm, y);
+    case type: return how == form::dense ? dense<type, relu_sqr>(dst, y) : by_tokens<type, relu_sqr>(dst, n_sm, y, how == form::marked);
     switch (dst->src[0]->type) {
         CASE(GGML_TYPE_F32)
         CASE(GGML_TYPE_F16)
@@ -152,9 +173,9 @@ void by_type(ggml_tensor * dst, int n_sm, float * y, bool as_dense) {
 #undef CASE
 }
 
-std::vector<float> compute(ggml_tensor * dst, const setting & s, bool as_dense) {
+std::vector<float> compute(ggml_tensor * dst, const setting & s, form how) {
     std::vector<float> y(ggml_nelements(dst), NAN);
-    s.relu_sqr ? by_type<true>(dst, s.n_sm, y.data(), as_dense) : by_type<false>(dst, s.n_sm, y.data(), as_dense);
+    s.relu_sqr ? by_type<true>(dst, s.n_sm, y.data(), how) : by_type<false>(dst, s.n_sm, y.data(), how);
     return y;
 }
 
@@ -185,14 +206,18 @@ void check(const setting & s) {
     const float * expected = (const float *) op->dst->data;
     expect(plm_sparse_t_takes(op->dst), s, "is declined");
 
-    const std::vector<float> y = compute(op->dst, s, false);
+    const std::vector<float> y = compute(op->dst, s, form::selected);
     compare(y, expected, s, "NMSE");
     emulator::backwards = true;
-    const std::vector<float> again = compute(op->dst, s, false);
+    const std::vector<float> again = compute(op->dst, s, form::selected);
     emulator::backwards = false;
     expect(memcmp(y.data(), again.data(), y.size() * sizeof(float)) == 0, s, "other bits when threads take turns backwards");
+    if (s.relu_sqr && s.n_head == 1) {
+        const std::vector<float> marked = compute(op->dst, s, form::marked);
+        expect(memcmp(y.data(), marked.data(), y.size() * sizeof(float)) == 0, s, "other bits where the product before marks the rows");
+    }
     if (s.special == 0.0f) { // of an infinity times zero a dense product makes NaN
-        compare(compute(op->dst, s, true), expected, s, "NMSE of the dense form");
+        compare(compute(op->dst, s, form::dense), expected, s, "NMSE of the dense form");
     }
 }
 

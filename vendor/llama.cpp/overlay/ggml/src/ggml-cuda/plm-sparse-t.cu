@@ -1,6 +1,7 @@
 #include "plm-sparse-t.cuh"
 
 #include "convert.cuh"
+#include "mmvq.cuh"
 #include "plm/sparse-t-plan.h"
 
 #include <algorithm>
@@ -9,6 +10,10 @@
 
 // their warps are not always of 32 threads
 void ggml_cuda_mul_mat_sparse_t(ggml_backend_cuda_context &, ggml_tensor *) { GGML_ABORT("MUL_MAT_SPARSE_T is not supported"); }
+
+void ggml_cuda_mul_mat_and_sparse_t(ggml_backend_cuda_context &, ggml_tensor *, ggml_tensor *) { GGML_ABORT("MUL_MAT_SPARSE_T is not supported"); }
+
+bool ggml_cuda_mul_mat_marks(const ggml_tensor *, const ggml_tensor *) { return false; }
 
 bool ggml_cuda_mul_mat_sparse_t_supported(const ggml_tensor *) { return false; }
 
@@ -27,6 +32,7 @@ struct call {
     const char * w;
     const float * x;
     float * y;
+    const uint8_t * marks; // of the rows that are selected, or null
 
     template <typename Kernel, typename... Args>
     void launch(Kernel kernel, dim3 grid, dim3 block, Args... args) const {
@@ -38,11 +44,11 @@ struct call {
         const int n = s.n_out * s.n_tokens * s.n_slices;
         ggml_cuda_pool_alloc<uint32_t> mask(ctx.pool());
         ggml_cuda_pool_alloc<float> part(ctx.pool(), size_t(n) * plan.parts);
-        if (relu_sqr) {
+        if (relu_sqr && !marks) {
             mask.alloc(size_t((s.n_in + 31) / 32) * s.n_slices);
             launch(plm_select<true>, dim3((s.n_in + 255) / 256, s.n_slices), dim3(PLM_THREADS), x, mask.get(), s);
         }
-        launch(plm_sum<type, most, relu_sqr>, dim3(plan.splits, plan.tiles, s.n_slices), dim3(PLM_THREADS), w, x, (const uint32_t *) mask.get(), part.get(), s, plan.across);
+        launch(plm_sum<type, most, relu_sqr>, dim3(plan.splits, plan.tiles, s.n_slices), dim3(PLM_THREADS), w, x, marks ? (const void *) marks : mask.get(), marks != nullptr, part.get(), s, plan.across);
         launch(plm_add, dim3((n + 31) / 32), dim3(32, PLM_WARPS), (const float *) part.get(), y, n, plan.parts);
     }
 
@@ -99,13 +105,35 @@ struct call {
 
 } // namespace
 
-void ggml_cuda_mul_mat_sparse_t(ggml_backend_cuda_context & ctx, ggml_tensor * dst) {
-    const call c{ ctx, plm_sparse_t_shape_of(dst), (const char *) dst->src[0]->data, (const float *) dst->src[1]->data, (float *) dst->data };
+static void compute(ggml_backend_cuda_context & ctx, ggml_tensor * dst, const uint8_t * marks) {
+    const call c{ ctx, plm_sparse_t_shape_of(dst), (const char *) dst->src[0]->data, (const float *) dst->src[1]->data, (float *) dst->data, marks };
     if (ggml_get_op_params_i32(dst, 0) == GGML_SPARSE_T_RELU_SQR) {
         c.run<true>(dst->src[0]->type);
     } else {
         c.run<false>(dst->src[0]->type);
     }
+}
+
+void ggml_cuda_mul_mat_sparse_t(ggml_backend_cuda_context & ctx, ggml_tensor * dst) { compute(ctx, dst, nullptr); }
+
+bool ggml_cuda_mul_mat_marks(const ggml_tensor * product, const ggml_tensor * next) {
+    if (product->op != GGML_OP_MUL_MAT || next->op != GGML_OP_MUL_MAT_SPARSE_T || next->src[1] != product ||
+        ggml_get_op_params_i32(next, 0) != GGML_SPARSE_T_RELU_SQR || !(next->flags & GGML_TENSOR_FLAG_COMPUTE)) {
+        return false;
+    }
+    const ggml_tensor * w = product->src[0];
+    const int cc = ggml_cuda_info().devices[ggml_cuda_get_device()].cc;
+    return ggml_is_quantized(w->type) && ggml_backend_buffer_get_usage(w->buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS &&
+           product->src[1]->type == GGML_TYPE_F32 && ggml_is_matrix(product) && product->ne[1] <= std::min(PLM_SPARSE_T_TOKENS, MMVQ_MAX_BATCH_SIZE) &&
+           ggml_cuda_should_use_mmvq(w->type, cc, product->ne[1]);
+}
+
+void ggml_cuda_mul_mat_and_sparse_t(ggml_backend_cuda_context & ctx, ggml_tensor * product, ggml_tensor * next) {
+    ggml_cuda_pool_alloc<uint8_t> marks(ctx.pool(), GGML_PAD(product->ne[0], 32));
+    ggml_cuda_mm_fusion_args_host fusion{};
+    fusion.plm_marks = marks.get();
+    ggml_cuda_mul_mat_vec_q(ctx, product->src[0], product->src[1], nullptr, product, &fusion);
+    compute(ctx, next, marks.get());
 }
 
 bool ggml_cuda_mul_mat_sparse_t_supported(const ggml_tensor * dst) { return plm_sparse_t_takes(dst); }

@@ -8,4 +8,10 @@
 // that is not finite counts whether a value selects it or not.
 void ggml_cuda_mul_mat_sparse_t(ggml_backend_cuda_context & ctx, ggml_tensor * dst);
 
+// Whether `product`, W_up's, can mark the rows that `next` takes of W_down where it writes its results. Then the two are one
+// call, with one launch less.
+bool ggml_cuda_mul_mat_marks(const ggml_tensor * product, const ggml_tensor * next);
+
+void ggml_cuda_mul_mat_and_sparse_t(ggml_backend_cuda_context & ctx, ggml_tensor * product, ggml_tensor * next);
+
 bool ggml_cuda_mul_mat_sparse_t_supported(const ggml_tensor * dst);

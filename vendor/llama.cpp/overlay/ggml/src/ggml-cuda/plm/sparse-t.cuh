@@ -2,7 +2,7 @@
 
 // The kernels of MUL_MAT_SPARSE_T (plm-ops/mul-mat-sparse-t.h) for CUDA: up to 8 tokens, in three steps.
 //
-//   select   a bit for each row that any token selects
+//   select   a bit for each row that any token selects; or the product before has marked them (marks.cuh)
 //   sum      each block takes its share of the selected rows, in ascending order, and sums them over its columns
 //   add      the blocks' sums, in their order
 //
@@ -12,6 +12,7 @@
 //
 // There is no launch syntax here, nor inline assembler, so that the emulator of tests/kernels can execute these.
 
+#include "marks.cuh"
 #include "rows.cuh"
 #include "sparse-t-plan.h"
 
@@ -120,10 +121,15 @@ struct plm_sum_of_rows {
     }
 };
 
+// 32 rows' bits, from a mask of bits or from marks
+static __device__ __forceinline__ uint32_t plm_selected(const void * mask, bool marks, int word, int n_in) {
+    return marks ? plm_marked((const uint8_t *) mask, word, n_in) : ((const uint32_t *) mask)[word];
+}
+
 // part {n_out, s.n_tokens, n_slices, plan.parts}; grid {plan.splits, plan.tiles, n_slices}.
-// mask null: every row is taken.
+// mask null: every row is taken. `marks`: it is of bytes, of one slice.
 template <ggml_type type, int most, bool relu_sqr>
-__launch_bounds__(PLM_THREADS, 2) static __global__ void plm_sum(const char * w, const float * x, const uint32_t * mask, float * part, plm_sparse_t_shape s, int across) {
+__launch_bounds__(PLM_THREADS, 2) static __global__ void plm_sum(const char * w, const float * x, const void * mask, bool marks, float * part, plm_sparse_t_shape s, int across) {
     __shared__ uint16_t list[PLM_LISTED];
     __shared__ int sums[PLM_WARPS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -140,10 +146,10 @@ __launch_bounds__(PLM_THREADS, 2) static __global__ void plm_sum(const char * w,
         }
     } else {
         const int words = (s.n_in + 31) / 32;
-        mask += int64_t(blockIdx.z) * words;
+        mask = (const uint32_t *) mask + int64_t(blockIdx.z) * words;
         int mine = 0, total;
         for (int i = threadIdx.x; i < words; i += PLM_THREADS) {
-            mine += __popc(mask[i]);
+            mine += __popc(plm_selected(mask, marks, i, s.n_in));
         }
         plm_sum_before(mine, sums, total);
         const int lo = int(int64_t(total) * blockIdx.x / gridDim.x), hi = int(int64_t(total) * (blockIdx.x + 1) / gridDim.x);
@@ -151,7 +157,7 @@ __launch_bounds__(PLM_THREADS, 2) static __global__ void plm_sum(const char * w,
         int listed = 0; // selected rows before this piece of the mask
         for (int first = 0; first < words; first += PLM_THREADS) {
             const int i = first + threadIdx.x;
-            uint32_t bits = i < words ? mask[i] : 0;
+            uint32_t bits = i < words ? plm_selected(mask, marks, i, s.n_in) : 0;
             int here;
             int rank = listed + plm_sum_before(__popc(bits), sums, here);
             const int from = max(lo, listed), to = min(hi, listed + here);
