@@ -33,9 +33,10 @@ from plm_edge.spa.base import Base
 from plm_edge.spa.choosing import PluginChooser
 from plm_edge.spa.device import Generation
 from plm_edge.spa.frame import Rows
+from plm_edge.spa.here import Here
 from plm_edge.spa.plugin import Plugin
 from plm_edge.spa.reading import public_codec
-from plm_edge.spa.source import Here, Remote
+from plm_edge.spa.remote import Remote
 from plm_edge.spa.standby import Standby
 from testkit.relay import Harm, How, Relay
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from plm_edge.machine.memory import peak_rss
 from plm_edge.spa.device import Generation
-from plm_edge.spa.source import Remote, Source
+from plm_edge.spa.remote import Remote
+from plm_edge.spa.source import Source
 
 
 def of(

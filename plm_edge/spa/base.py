@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,12 +49,15 @@ class Base:
         self._batch = self.session.context.batch(TOGETHER)
 
     def compute(
-        self, rows: Sequence[tuple[int, int, int]]
+        self, rows: Sequence[tuple[int, int, int]], meanwhile: Callable[[], object] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Compute rows, each a token, its position and its sequence.
 
         Args:
             rows: at most TOGETHER.
+            meanwhile: is called when nothing but the engine's own work is left before the rows
+                are there. It wakes another thread, which has the interpreter for as long as that
+                takes; begun earlier, it would hold up the engine at each call.
 
         Returns:
             States [rows, states, n_embd], and a view of the logits [rows, n_vocab].
@@ -69,6 +72,8 @@ class Base:
         context = self.session.context
         stoppable = self.session.options.stop is not never and len(rows) > 1
         with self.states.kept():
+            if meanwhile is not None:
+                meanwhile()
             if not context.decode(self._batch, abortable=stoppable):
                 raise KeyboardInterrupt
             return self.states.read(len(rows)), context.logits()

@@ -25,7 +25,7 @@ from plm_edge.spa.device import Generation
 from plm_edge.spa.frame import TOP, Rows
 from plm_edge.spa.memory import ORDER
 from plm_edge.spa.plugin import Plugin
-from plm_edge.spa.source import Remote
+from plm_edge.spa.remote import Remote
 
 _PROOFS = 16
 

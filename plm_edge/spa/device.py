@@ -10,14 +10,17 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.spa.choosing import Chooser
 from plm_edge.spa.plugin import Vocabulary
-from plm_edge.spa.source import RETRY_S, LinkLost, Remote, Source
-from plm_edge.spa.standby import Standby
+from plm_edge.spa.remote import RETRY_S, Remote
+from plm_edge.spa.source import LinkLost, Source
 from plm_edge.spa.wire import Frame
+
+if TYPE_CHECKING:  # a device without an engine has none
+    from plm_edge.spa.standby import Standby
 
 Mode = Literal["open", "shadow", "local"]
 _HIDDEN = re.compile(r"\{\{([^{}|]*)\|([^{}|]*)\}\}")

@@ -16,6 +16,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -361,17 +362,21 @@ class SpaServer:
 
         Between two rows there is as little as can be; the loop makes the frames meanwhile.
         """
+        send: Callable[[], object] | None = None
         for _ in range(MOST_ROWS):
             ready = self._ready()[:TOGETHER]
             if not ready or any(session.orders for session in list(self._sessions.values())):
-                return
-            states, logits = self._base.compute([session.text.next_row for session in ready])
+                break
+            rows = [session.text.next_row for session in ready]
+            states, logits = self._base.compute(rows, send)
             logits = logits.copy()  # the engine's own are of the next rows soon
             frames = [each.text.advance(row) for each, row in zip(ready, logits, strict=True)]
             self.computed += len(ready)
-            loop.call_soon_threadsafe(self._made, ready, frames, states, logits)
+            send = partial(loop.call_soon_threadsafe, self._made, ready, frames, states, logits)
             if self._wanting:
-                return
+                break
+        if send is not None:
+            send()
 
     def _made(
         self,

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from plm_edge.spa.base import TOGETHER
-from plm_edge.spa.source import Here
+from plm_edge.spa.here import Here
 
 
 class Standby:

@@ -20,10 +20,10 @@ from plm_edge.spa import side, wire
 from plm_edge.spa.base import Base
 from plm_edge.spa.codec import Codec
 from plm_edge.spa.frame import TOP, Rows, join
+from plm_edge.spa.here import Here
 from plm_edge.spa.mixture import N_FEATURES, PARTS, Gates
 from plm_edge.spa.nearest import Places
 from plm_edge.spa.plugin import Plugin, Vocabulary
-from plm_edge.spa.source import Here
 
 N_VOCAB, END = 300, 299
 HASH = "ab" * 32
@@ -106,8 +106,12 @@ class Arithmetic:
         edge = "" if what == wire.RAW else "|"
         return Prompt(list((edge + edge.join(said) + edge).encode()), bool(edge))
 
-    def compute(self, rows: Sequence[tuple[int, int, int]]) -> tuple[Rows, Any]:
+    def compute(
+        self, rows: Sequence[tuple[int, int, int]], meanwhile: Callable[[], object] | None = None
+    ) -> tuple[Rows, Any]:
         """See `Base`: here the states are what the device gets."""
+        if meanwhile is not None:
+            meanwhile()
         self.slow()
         time.sleep(self._seconds)
         made = join([self._row(*row) for row in rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plm_edge.spa.device import Generation
-from plm_edge.spa.source import Remote
+from plm_edge.spa.remote import Remote
 from tests.spa.arithmetic import Arithmetic, here, plugin
 from tests.spa.serving import KEY, Scripted, written
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from plm_edge.spa import source
+from plm_edge.spa import remote as remotes
 from plm_edge.spa.device import Generation
 from plm_edge.spa.server import SpaServer
 from plm_edge.spa.standby import Standby
@@ -42,7 +42,7 @@ def harms(how: How, lasting: bool, places: Sequence[int]) -> list[Harm]:
 def test_a_server_that_is_taken_up_again(
     server: SpaServer, monkeypatch: pytest.MonkeyPatch, how: How, places: Sequence[int]
 ) -> None:
-    monkeypatch.setattr(source, "STALL_S", STALL_S)
+    monkeypatch.setattr(remotes, "STALL_S", STALL_S)
     resumed = 0
     for seed, harm in enumerate(harms(how, False, places)):
         with Relay(server.port) as relay:
@@ -61,7 +61,7 @@ def test_a_server_that_is_taken_up_again(
 def test_the_base_here(
     server: SpaServer, monkeypatch: pytest.MonkeyPatch, how: How, places: Sequence[int]
 ) -> None:
-    monkeypatch.setattr(source, "STALL_S", STALL_S)
+    monkeypatch.setattr(remotes, "STALL_S", STALL_S)
     moved = 0
     for seed, harm in enumerate(harms(how, True, places)):
         with Relay(server.port) as relay:

@@ -13,7 +13,8 @@ from plm_edge.chat.chat import Chat, Setting
 from plm_edge.cli import main
 from plm_edge.generate.protocol import Message, Request
 from plm_edge.generate.sampling import Sampling
-from plm_edge.spa import chatting, source, wire
+from plm_edge.spa import chatting, wire
+from plm_edge.spa import remote as remotes
 from plm_edge.spa.chatting import SpaGenerator
 from plm_edge.spa.device import Generation, Mode
 from plm_edge.spa.server import SpaServer
@@ -103,7 +104,7 @@ def test_in_shadow_answers_of_another_process_are_not_told(server: SpaServer) ->
 def test_a_link_that_is_lost_between_turns(
     server: SpaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "STALL_S", 0.2)
+    monkeypatch.setattr(remotes, "STALL_S", 0.2)
     with Relay(server.port) as relay:
         standby = Standby(lambda: here(Arithmetic()))
         asked, made = generator(remote(relay.port), "open", standby)

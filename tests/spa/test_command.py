@@ -10,9 +10,10 @@ import pytest
 from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import main
-from plm_edge.spa import device, source
+from plm_edge.spa import device
+from plm_edge.spa import remote as remotes
+from plm_edge.spa.remote import Remote
 from plm_edge.spa.server import SpaServer
-from plm_edge.spa.source import Remote
 from testkit.relay import Harm, Relay
 from tests.spa.links import OWN, PROMPT, alone
 from tests.spa.serving import KEY
@@ -100,7 +101,7 @@ def test_a_server_that_is_lost_for_good_leaves_what_was_made(
     words: list[str],
 ) -> None:
     monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
-    monkeypatch.setattr(source, "STALL_S", 0.2)
+    monkeypatch.setattr(remotes, "STALL_S", 0.2)
     monkeypatch.setattr(device, "RETRY_S", 0.3)
     OWN.write(tmp_path / "plugin.gguf")
     whole = b"".join(map(OWN.vocabulary.piece, alone({}, PROMPT, 100)[len(PROMPT) :]))

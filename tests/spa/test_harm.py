@@ -21,8 +21,8 @@ from plm_edge.base.errors import PlmEdgeError
 from plm_edge.spa import tls, wire
 from plm_edge.spa.choosing import BaseChooser
 from plm_edge.spa.device import Generation
+from plm_edge.spa.remote import Remote
 from plm_edge.spa.server import SpaServer
-from plm_edge.spa.source import Remote
 from testkit.relay import Relay
 from tests.spa.arithmetic import HASH, N_VOCAB, Arithmetic
 from tests.spa.links import OWN, PROMPT, alone, made, remote

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
-from plm_edge.spa import mixture, source, wire
+from plm_edge.spa import mixture, wire
+from plm_edge.spa import remote as remotes
 from plm_edge.spa.choosing import BaseChooser, PluginChooser
 from plm_edge.spa.device import Generation
+from plm_edge.spa.remote import Remote
 from plm_edge.spa.server import SpaServer
-from plm_edge.spa.source import Remote
+from plm_edge.spa.source import LinkLost
 from plm_edge.spa.standby import Standby
 from testkit.relay import Relay
 from tests.spa.arithmetic import END, HASH, Arithmetic, here
@@ -56,7 +58,7 @@ def test_cuts_at_any_places(server: SpaServer, seed: int) -> None:
 def test_the_base_here_goes_on_at_any_place(
     server: SpaServer, monkeypatch: pytest.MonkeyPatch, place: int, how: str
 ) -> None:
-    monkeypatch.setattr(source, "STALL_S", 0.15)
+    monkeypatch.setattr(remotes, "STALL_S", 0.15)
     script = {0: 5, 15: 6, 16: 7, 17: 8, 58: 9}
     with Relay(server.port, 0.001) as relay:
         chooser = Harming(script, {place}, relay.cut if how == "cut" else lambda: relay.stall(True))
@@ -76,7 +78,7 @@ def test_a_link_is_found_lost_when_credit_is_sent(
     def fails_once(self: Remote, message: bytes) -> None:
         if message[0] == wire.CREDIT:
             monkeypatch.undo()
-            raise source.LinkLost("")
+            raise LinkLost("")
         send(self, message)
 
     monkeypatch.setattr(Remote, "_send", fails_once)
@@ -153,8 +155,8 @@ def test_a_server_that_forgot_the_text_gets_it_again(server: SpaServer) -> None:
 def test_a_server_that_says_nothing_is_given_up(
     server: SpaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "STALL_S", 0.2)
-    monkeypatch.setattr(source, "SILENT_S", 0.1)
+    monkeypatch.setattr(remotes, "STALL_S", 0.2)
+    monkeypatch.setattr(remotes, "SILENT_S", 0.1)
     monkeypatch.setattr("plm_edge.spa.device.RETRY_S", 0.5)
     found = Generation(remote(server.port), BaseChooser(), OWN.vocabulary)
     steps = found.steps(PROMPT, COUNT)

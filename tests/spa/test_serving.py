@@ -17,10 +17,11 @@ from plm_edge.engine.options import Options
 from plm_edge.spa import tls, wire
 from plm_edge.spa.choosing import BaseChooser, Chooser, PluginChooser
 from plm_edge.spa.device import Generation
+from plm_edge.spa.here import Here
 from plm_edge.spa.making import Made, Texts
 from plm_edge.spa.plugin import Plugin
+from plm_edge.spa.remote import Remote
 from plm_edge.spa.server import SpaServer
-from plm_edge.spa.source import Here, Remote
 from plm_edge.spa.standby import Standby
 from testkit.relay import Relay
 from tests.spa.serving import KEY, Scripted, served, wait_for, written

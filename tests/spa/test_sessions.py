@@ -14,8 +14,8 @@ from plm_edge.spa import server as servers
 from plm_edge.spa import wire
 from plm_edge.spa.choosing import BaseChooser
 from plm_edge.spa.device import Generation
+from plm_edge.spa.remote import Remote
 from plm_edge.spa.server import KEPT_S, Session, SpaServer
-from plm_edge.spa.source import Remote
 from tests.spa.arithmetic import Arithmetic
 from tests.spa.links import OWN, PROMPT, alone, made, remote
 from tests.spa.serving import Scripted, running, wait_for

@@ -6,8 +6,8 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.spa.device import Generation
+from plm_edge.spa.here import Here
 from plm_edge.spa.server import SpaServer
-from plm_edge.spa.source import Here
 from plm_edge.spa.standby import Standby
 from testkit.relay import Relay
 from tests.spa.arithmetic import Arithmetic, here

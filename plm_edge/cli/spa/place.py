@@ -16,8 +16,9 @@ from plm_edge.cli.spa.shared import ModeName
 if TYPE_CHECKING:
     from plm_edge.cli.run.place import Place
     from plm_edge.spa.device import Generation
+    from plm_edge.spa.here import Here
     from plm_edge.spa.plugin import Plugin
-    from plm_edge.spa.source import Here, Source
+    from plm_edge.spa.source import Source
     from plm_edge.spa.standby import Standby
 
 
@@ -72,7 +73,7 @@ def open_source(
     Raises:
         PlmEdgeError: it is not clear where it is (USAGE), or it cannot be opened.
     """
-    from plm_edge.spa.source import Remote
+    from plm_edge.spa.remote import Remote
     from plm_edge.spa.standby import Standby
 
     where.check()
@@ -91,7 +92,7 @@ def _here(own: Plugin, where: Where, temperature: float, seed: int) -> Callable[
     """Returns what loads the base. That it is the plugin's is seen to now, before anything is
     sent."""
     from plm_edge.engine.options import Options
-    from plm_edge.spa.source import Here, require_base
+    from plm_edge.spa.here import Here, require_base
     from plm_edge.store import choice
 
     path = choice.choose(where.base).path
@@ -135,7 +136,7 @@ class _Remarks:
         self._own, self._show, self._down, self._up = own, show, 0, 0
 
     def __call__(self, made: Generation) -> None:
-        from plm_edge.spa.source import Remote
+        from plm_edge.spa.remote import Remote
 
         console.err.print()
         said = f"{made.made} tokens, {made.overrides} of them personal"
