@@ -113,6 +113,10 @@ engine::engine(const json & request) {
     if (request.contains("gpu_layers")) {
         load.n_gpu_layers = request["gpu_layers"];
     }
+    static ggml_backend_dev_t no_device = nullptr; // ends a list of none: else long prompts would go to a GPU all the same
+    if (load.n_gpu_layers == 0) {
+        load.devices = &no_device;
+    }
     model = llama_model_load_from_file(path.c_str(), load);
     if (!model) {
         throw refused("the engine cannot load", path);

@@ -61,7 +61,9 @@ def test_doctor_names_the_engines_gpu(on_gpu: Cli) -> None:
 
 @pytest.fixture
 def measured(on_gpu: Cli, tiny_gguf: Path) -> dict[str, Any]:
-    done = on_gpu("bench", tiny_gguf, "--workload", "smoke", "--json", "--no-history")
+    done = on_gpu(
+        "bench", tiny_gguf, "--workload", "smoke", "--threads", "1", "--json", "--no-history"
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -87,9 +89,21 @@ def test_bench_shows_the_gpu(measured: dict[str, Any], on_gpu: Cli, tiny_gguf: P
     assert "nvidia" in measured["power"]["counted"]
     energies = [point["power"]["energy"] for point in points if point["power"]["energy"]]
     assert all(one["watts"] > nvml.WATTS / 2 for one in energies)
-    text = on_gpu("bench", tiny_gguf, "--workload", "smoke", "--no-history", "-ngl", "4").stdout
+    text = on_gpu(
+        "bench", tiny_gguf, "--workload", "smoke", "--threads", "1", "--no-history", "-ngl", "4"
+    ).stdout
     for words in ("Fake0", "4 of 7", "VRAM: weights", "2 / 2 is the least", "counted on the CPU"):
         assert words in text
+
+
+def test_no_layers_there_is_nothing_there(on_gpu: Cli, tiny_gguf: Path) -> None:
+    """Long prompts' products would go to a GPU by themselves, with the weights for them."""
+    ask = ("bench", tiny_gguf, "--workload", "smoke", "--threads", "1", "--json", "--no-history")
+    on_gpu.env["FAKE_GPU_FREE"] = str(MARGIN + 1)
+    found = json.loads(on_gpu(*ask).stdout)
+    assert found["offload"]["layers"] == 0
+    for point in found["points"]:
+        assert set((point.get("memory") or {}).get("compute_by_buffer", {})) <= {"CPU"}
 
 
 def test_bench_without_one(cli: Cli, tiny_gguf: Path) -> None:
