@@ -12,7 +12,7 @@ from plm_edge.building import gpu as build_gpu
 from plm_edge.building import gpu_engine, request
 from plm_edge.doctor.check import Check
 from plm_edge.machine import gpu
-from plm_edge.machine.gpu import Chip, Gpus
+from plm_edge.machine.gpu import V3D, Chip, Gpus
 
 
 def checks(engine_is_there: bool) -> Iterator[Check]:
@@ -34,7 +34,12 @@ def checks(engine_is_there: bool) -> Iterator[Check]:
         )
         yield from _loaded(engine_is_there)  # it may know one all the same
         return
-    yield Check("gpu", "ok", "; ".join(_chip(chip, found) for chip in found.chips))
+    said = "; ".join(_chip(chip, found) for chip in found.chips)
+    if all(chip.name == V3D for chip in found.chips):
+        why = "llama.cpp's Vulkan backend wants more shared memory than it has: the CPU computes"
+        yield Check("gpu", "ok", said, why)
+        return
+    yield Check("gpu", "ok", said)
     yield from _nvidia(found)
     yield from _vulkan(found)
     yield from _gpu_engine(found, engine_is_there)

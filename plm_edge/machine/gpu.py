@@ -18,8 +18,9 @@ from plm_edge.machine.nvml import Nvml, NvmlMissing
 
 VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x106b": "Apple"}
 _DISPLAY = "0x03"  # how the class of a PCI device begins that draws or computes pictures
+V3D = "Broadcom V3D"
 _ON_CHIPS = {
-    "v3d": "Broadcom V3D", "panfrost": "Arm Mali", "panthor": "Arm Mali", "msm": "Qualcomm Adreno",
+    "v3d": V3D, "panfrost": "Arm Mali", "panthor": "Arm Mali", "msm": "Qualcomm Adreno",
     "tegra": "NVIDIA Tegra", "asahi": "Apple",
 }  # fmt: skip
 _LOADERS = ("libvulkan.so.1", "libvulkan.1.dylib")

@@ -129,11 +129,13 @@ def test_drivers_may_be_named_by_a_variable(tree: Tree, tmp_path: Path) -> None:
 
 
 def test_a_chip_of_a_board(tree: Tree) -> None:
-    """A Raspberry Pi's GPU is on no bus."""
+    """A Raspberry Pi's GPU is on no bus, and nobody is told to build an engine for it."""
     node = tree.root / "sys/class/drm/renderD128/device"
     node.mkdir(parents=True)
     (node / "driver").symlink_to("../../../bus/platform/drivers/v3d")
-    assert checks()["gpu"].value == "Broadcom V3D, driver v3d"
+    (found,) = checks().values()
+    assert found.value == "Broadcom V3D, driver v3d"
+    assert "more shared memory than it has" in found.why
 
 
 def test_a_render_node_that_may_not_be_opened(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
