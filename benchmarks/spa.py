@@ -1,8 +1,8 @@
 """What SPA costs and what it is worth: results/spa.json.
 
     python -m benchmarks.spa states [MODEL …]   decoding with the states of 8 layers, and without
-    python -m benchmarks.spa worth [MODEL]      perplexities, as `plm-edge spa eval`; with LoRA and
-                                                the paper's form: an hour, unless --quick
+    python -m benchmarks.spa worth [MODEL]      perplexities, as `plm-edge spa eval`; with --lora N
+                                                and --replace as long again for each seed
     python -m benchmarks.spa train [MODEL]      minutes of `plm-edge spa train` for 20,000 tokens
     python -m benchmarks.spa link [MODEL]       tokens a second by round trip and overrides
     python -m benchmarks.spa loss [MODEL]       seconds without a token where a link is harmed
@@ -58,7 +58,7 @@ def personal() -> list[str]:
     return [git("show", f"{COMMIT}:{name}").removesuffix("\n") for name in pages]
 
 
-def worth(model: Path, seeds: int, compared: bool, threads: int) -> dict[str, Any]:
+def worth(model: Path, seeds: int, lora_seeds: int, replace: bool, threads: int) -> dict[str, Any]:
     """The table of `plm-edge spa eval`, with every seed's figures."""
     engine = Options(threads=threads)
     started = time.perf_counter()
@@ -68,7 +68,7 @@ def worth(model: Path, seeds: int, compared: bool, threads: int) -> dict[str, An
     read_s = time.perf_counter() - started
     figures = evaluation.evaluate(
         given, general, Settings(), seeds, lambda _: NoProgress(), never,
-        with_lora=compared, replace_logits=compared,
+        lora_seeds=lora_seeds, replace_logits=replace,
     )  # fmt: skip
     return {
         **asdict(figures), "seeds": seeds, "read_s": read_s, "commit": COMMIT,
@@ -110,7 +110,8 @@ def main() -> None:
     parser.add_argument("part", choices=["states", "worth", "train", "link", "loss", "device"])
     parser.add_argument("given", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="neither LoRA nor the paper's form")
+    parser.add_argument("--lora", type=int, default=0, help="with how many seeds")
+    parser.add_argument("--replace", action="store_true", help="the paper's form, too")
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--threads", type=int, default=1)
     if sys.argv[1:2] == ["lockstep"]:
@@ -135,7 +136,7 @@ def main() -> None:
         models = (model, bundled.model())
         found = {"models": [spa_train.train(m, personal(), arguments.threads) for m in models]}
     else:
-        found = worth(model, arguments.seeds, not arguments.quick, arguments.threads)
+        found = worth(model, arguments.seeds, arguments.lora, arguments.replace, arguments.threads)
     found |= {
         "model": " and ".join(one["name"] for one in found.get("models", [{"name": model.name}])),
         "machine": machine.facts(arguments.threads),

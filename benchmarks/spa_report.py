@@ -55,11 +55,12 @@ def _worth(part: dict[str, Any]) -> str:
 def _lora(part: dict[str, Any]) -> str:
     if not part.get("lora"):
         return ""
+    seeds = len(part["lora"])
     steps = ", ".join(str(one["steps"]) for one in part["lora"])
     kept = ", ".join(f"{one['best_epoch']} of {one['epochs']}" for one in part["lora"])
     return (
-        f" LoRA has rank {part['rank']} on all queries and values; its trainings took {steps} "
-        f"steps of 512 tokens, and held-back text chose the passes {kept}."
+        f" LoRA, with {seeds} of the seeds, has rank {part['rank']} on all queries and values; its "
+        f"trainings took {steps} steps of 512 tokens, and held-back text chose the passes {kept}."
     )
 
 

@@ -76,7 +76,7 @@ def evaluate(
     progress: Callable[[str], Progress],
     stop: Callable[[], bool],
     *,
-    with_lora: bool = False,
+    lora_seeds: int = 0,
     replace_logits: bool = False,
 ) -> Figures:
     """Train with each seed, and judge.
@@ -85,6 +85,8 @@ def evaluate(
         given: all personal texts, and public ones.
         general: texts from which nothing learned.
         progress: returns who is told how far a step is, by its name.
+        lora_seeds: with how many of the seeds LoRA is trained too; that is slow.
+        replace_logits: whether the paper's form is trained too.
 
     Raises:
         PlmEdgeError: there are fewer than three texts, or LoRA cannot be trained.
@@ -142,7 +144,7 @@ def evaluate(
                 given.header, text, rest, [test, general], chosen, progress("replacing"), stop
             )
             note("replacing, as in the paper", parts.size, *parts.likelihoods)
-        if with_lora:
+        if seed < lora_seeds:
             memories = [held_memories, held_memories, plugin.memories, plugin.memories]
             parts_of = (text, rest, test, general)
             asked.append(_judge_lora(note, given, parts_of, memories, size, seed, progress, stop))

@@ -85,7 +85,8 @@ def test_bars_of_a_plugin() -> None:
     text = spa_report.section({"worth": part})
     assert "perplexity: met, better than memory alone: met, general at most 1.05: missed" in text
     assert "better than LoRA: missed" in text
-    assert "rank 2 on all queries and values; its trainings took 9 steps" in text
+    assert "with 1 of the seeds, has rank 2 on all queries and values; its trainings" in text
+    assert "took 9 steps of 512 tokens, and held-back text chose the passes 1 of 3." in text
 
 
 def test_minutes_of_a_training() -> None:
@@ -100,7 +101,8 @@ def test_the_results_in_the_tree() -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
     assert data["schema"] == "plm-edge/benchmark-spa/1"
     rows = data["worth"]["rows"]
-    assert {len(row["personal"]) for row in rows} == {data["worth"]["seeds"]}
+    counts = {len(row["personal"]) for row in rows if "torch" not in row["name"]}
+    assert counts <= {data["worth"]["seeds"], len(data["worth"]["lora"])}
     assert data["worth"]["seeds"] >= 3
     assert rows[0]["name"] == "base"
     assert rows[0]["personal"][0] == pytest.approx(rows[0]["personal"][1])

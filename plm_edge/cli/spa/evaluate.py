@@ -65,7 +65,7 @@ def evaluate(
                 seeds,
                 lambda what: Bar(display, what),
                 stop,
-                with_lora=lora,
+                lora_seeds=seeds if lora else 0,
                 replace_logits=replace,
             )
     except KeyboardInterrupt:
