@@ -144,11 +144,12 @@ def test_layers_by_its_free_memory(
         assert layers or engine_log.splits() == TWO
 
 
-def test_backend_ops(device: Any, upstream: Upstream, tmp_path: Path) -> None:
-    """ggml's own comparison with the CPU, of our operation: all types, no zeros to zeros alone."""
+@pytest.fixture(scope="module")
+def shim(device: Any, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that registers lavapipe in whatever program it is loaded into."""
     assert device
-    backend = engines.vulkan()
-    source, shim = tmp_path / "register.cpp", tmp_path / "register.so"
+    folder, backend = tmp_path_factory.mktemp("shim"), engines.vulkan()
+    source, shim = folder / "register.cpp", folder / "register.so"
     source.write_text(REGISTER)
     link = [f"-L{backend.parent}", "-lggml-vulkan", f"-L{upstream.bin}", "-lggml", "-lggml-base"]
     compile.run(
@@ -158,12 +159,39 @@ def test_backend_ops(device: Any, upstream: Upstream, tmp_path: Path) -> None:
             *(str(source), "-o", str(shim), *link, f"-Wl,-rpath,{backend.parent}:{upstream.bin}"),
         ]
     )
+    return shim
+
+
+def _backend_ops(upstream: Upstream, shim: Path, *which: str, f16: bool = False) -> int:
+    """How many of ggml's own comparisons with the CPU are good; all that are made must be."""
+    variables = {**os.environ, **SETTINGS, "LD_PRELOAD": str(shim)}
+    if f16:
+        del variables["GGML_VK_DISABLE_F16"]
     done = subprocess.run(
-        [upstream.bin / "test-backend-ops", "test", "-o", "MUL_MAT_SPARSE_T", "-b", "Vulkan0"],
-        env={**os.environ, **SETTINGS, "LD_PRELOAD": str(shim)},
+        [upstream.bin / "test-backend-ops", "test", "-b", "Vulkan0", *which],
+        env=variables,
         capture_output=True,
         text=True,
         timeout=1200,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert done.stdout.count("OK") > 7 * 4 * 3
+    return done.stdout.count("OK")
+
+
+def test_backend_ops(upstream: Upstream, shim: Path) -> None:
+    """Our operation: all types, no zeros to zeros alone."""
+    assert _backend_ops(upstream, shim, "-o", "MUL_MAT_SPARSE_T") > 7 * 4 * 3
+
+
+@pytest.mark.parametrize(
+    ("f16", "types"), [(True, ["q8_0"]), (False, ["q8_0", "q4_0"])], ids=["16", "8"]
+)
+def test_attention_of_shared_rows(
+    upstream: Upstream, shim: Path, f16: bool, types: list[str]
+) -> None:
+    """576/512 of sixteen heads over one K head with few cached tokens. In f32 lavapipe's shared
+    memory holds eight heads, in f16 all sixteen, whose shader compiles for two minutes."""
+    shape = r"hsk=576,hsv=512,nh=1,nr23=\[16,1\],kv=256,nb=[12],.*"
+    cases = f"{shape}type_K=({'|'.join(types)}),.*n_kv_max=0"
+    done = _backend_ops(upstream, shim, "-o", "FLASH_ATTN_EXT", "-p", cases, f16=f16)
+    assert done >= 2 * len(types)
