@@ -71,7 +71,7 @@ def measure(profile: Profile, cores: tuple[str, ...], wanted: list[Kernel]) -> l
                 }
                 rows[name].append(row)
                 print(arm_report.line(name, row, limit.cycles if limit else None), flush=True)
-            if kernel.kind != "product":
+            if not any(one.upstream == kernel.name for one in wanted):
                 seen.pop(kernel, None)
     target = target_of(profile, gpu=False)
     return [
@@ -86,13 +86,13 @@ def measure(profile: Profile, cores: tuple[str, ...], wanted: list[Kernel]) -> l
 
 
 def _figures(kernel: Kernel, run: Executed, model: Core, llvm: simulator.Llvm) -> dict[str, Any]:
-    each = simulator.cycles(run.words, model, llvm)
+    cycles = kernels.cycles(run, model, llvm)
     return {
         "instructions": run.instructions,
         "bytes": run.n_bytes,
         "products": kernel.n_products,
-        "cycles_an_instruction": round(each, 4),
-        "cycles_a_byte": round(each * run.instructions / run.n_bytes, 4),
+        "cycles_an_instruction": round(cycles / run.instructions, 4),
+        "cycles_a_byte": round(cycles / run.n_bytes, 4),
     }
 
 

@@ -7,7 +7,13 @@ from typing import Any
 Row = dict[str, Any]
 LABELS = {
     "product": "product, {}",
+    "plain": "product of rows as the file has them (W_vb, exact logits), {}",
+    "transposed": "query into the latent (W_kb), {}",
+    "planes": "W_up in planes, one neuron in ten above zero, {}",
+    "upper": "its upper bits alone, {}",
+    "lower": "its lower bits alone, {}",
     "rows": "down projection over used rows, {}",
+    "codes": "output matrix, codes of {}",
     "attention": "attention over the latent cache, {}",
 }
 WHAT = (

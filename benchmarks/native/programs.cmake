@@ -15,5 +15,6 @@ plm_edge_benchmark(bench-plm-bandwidth)
 # for devices, without what would disturb: what the kernels execute there is recorded under an emulator
 add_executable(bench-plm-cycles EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/bench-plm-cycles.cpp)
 target_compile_features(bench-plm-cycles PRIVATE cxx_std_17)
+target_include_directories(bench-plm-cycles PRIVATE ${PLM_EDGE_TREE}/ggml/src)
 target_link_libraries(bench-plm-cycles PRIVATE ggml)
 set_property(TARGET bench-plm-cycles PROPERTY RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)

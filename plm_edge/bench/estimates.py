@@ -36,11 +36,10 @@ def of(names: Sequence[str], setting: Setting, display: session.Display) -> list
     header = gguf_file.read(setting.model)
     said = describe(header)
     price = cost.of(header, setting.kv, sparse=said.layout == "edge")
-    kinds = [kind for kind, _, _ in price.types]
     threads = setting.threads or default_threads()
 
     def kernels_here() -> kernels.Rates:
-        return kernels.measure(kinds, said.n_embd or 2048, threads, price.attention)
+        return kernels.measure(price.types, said.n_embd or 2048, threads, price.attention)
 
     # before the run and after it: other machines may take from the memory that this one shares
     measured = [kernels_here()]

@@ -9,6 +9,7 @@ import pytest
 from plm_edge.bench.analyse import bounds, cost
 from plm_edge.bench.result.shape import Capability, Point
 from plm_edge.bench.statistics import summarise
+from plm_edge.converters.head.form import n_columns
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.engine.sparsity import low_share, zero_share
@@ -25,8 +26,15 @@ def test_tiny_plm_by_hand(tiny_gguf: Path) -> None:
     assert made.params == 4096 * embd + layers * (attention + 2 * embd * ff) + norms
     assert made.down_params == layers * embd * ff
     matrices = made.params - norms
-    assert sum(params for _, params, _ in made.types) == matrices
-    assert sum(down for _, _, down in made.types) == made.down_params
+    assert sum(one.n for one in made.products if not one.within) == matrices
+    by_kernel = {one.kernels[0]: one for one in made.products}
+    assert by_kernel["rows q4_K"].n == made.down_params
+    assert by_kernel["upper q4_K"].n == by_kernel["lower q4_K"].n == made.down_params
+    # of attn_kv_b a half makes keys, which the query meets; tiny-plm's heads have 64 of each
+    assert by_kernel["transposed q5_K"].n == by_kernel["plain q5_K"].n == layers * lora * heads * 64
+    assert made.left_out(by_kernel["rows q4_K"], 0.9) == 0.9
+    assert made.left_out(by_kernel["lower q4_K"], 0.9) == cost.low_skipped(0.9)
+    assert made.left_out(by_kernel["plain q5_K"], 0.9) == 0
     assert made.nodes == 138  # as `plm-edge profile` counts them
     assert made.kv_bytes == layers * (lora + rope) * 2
     assert made.attention_products == layers * heads * (2 * lora + rope)
@@ -93,5 +101,12 @@ def test_a_coarse_output_matrix(tiny_gguf: Path, tmp_path: Path) -> None:
     coarse = header.tensor_bytes - plain.tensor_bytes
     [matrix] = [t.n_bytes for t in plain.tensors if t.name == "token_embd.weight"]
     assert (made.params, made.head_bytes) == (before.params, matrix)
+    by_kernel = {one.kernels[0]: one for one in made.products}
+    logits, width = 4096, 256
+    assert by_kernel["codes 2 bits"].n == logits * n_columns(width)
+    [exact] = [one for one in made.products if one.skips == "head"]
+    assert exact.kernels == ("plain q5_K", "q5_K")
+    assert (exact.n, made.left_out(exact, 0.9)) == (logits * width, cost.HEAD_UNREAD)
+    assert by_kernel["q8_0"].n == width * width  # into the codes' basis
     saved = before.decode_bytes(0, 0.9) - made.decode_bytes(0, 0.9)
     assert saved == pytest.approx(matrix * cost.HEAD_UNREAD - coarse)

@@ -12,7 +12,10 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench.cycles import budget, kernels, recording, simulator, table
+from plm_edge.bench.cycles.cores import CORES
 from plm_edge.bench.cycles.simulator import Llvm
+from plm_edge.converters.plan.plm import Kind
+from plm_edge.converters.plan.recipes import find_recipe
 from plm_edge.devices.profiles.profile import Profile, find
 from testkit import needs
 
@@ -150,15 +153,47 @@ def test_what_a_size_has_more_is_what_its_loop_takes() -> None:
     large = recording.Recording(np.zeros(70, np.uint32), 300)
     found = kernels.difference(small, large)
     assert (found.instructions, found.n_bytes, len(found.words)) == (60, 200, 70)
+    assert found.less is None
+    other = kernels.difference(small, large, alike=False)
+    assert other.less is not None
+    assert (other.instructions, len(other.less)) == (60, 10)
 
 
 def test_each_kernel_stands_beside_upstreams() -> None:
     by_name = {kernel.name: kernel for kernel in kernels.KERNELS}
     assert len(by_name) == len(kernels.KERNELS)
-    assert kernels.upstream_of(by_name["q4_K"]) is None
-    dense = kernels.upstream_of(by_name["rows q4_K"])
-    assert dense == by_name["q4_K"]
+    for same in ("q4_K", "plain q5_K", "lower q4_K"):
+        assert kernels.upstream_of(by_name[same]) is None
+    for ours, dense in (
+        ("rows q4_K", "q4_K"),
+        ("planes q4_K", "q4_K"),
+        ("transposed q5_K", "q5_K"),
+        ("codes 2 bits", "q6_K"),
+    ):
+        assert kernels.upstream_of(by_name[ours]) == by_name[dense]
     theirs = kernels.upstream_of(by_name["attention q8_0"])
     assert theirs is not None
-    assert (theirs.ours, theirs.type) == ("attention-upstream", "q8_0")
-    assert by_name["rows q4_K"].n_products == 128 * 2048
+    assert theirs.large == ("attention-upstream", "q8_0", "1024")
+
+
+def test_a_calibrated_files_products_are_all_estimated() -> None:
+    """Each kernel that a token of q4_k_m runs, but for the fallbacks, is among the kernels."""
+    names = {kernel.name for kernel in kernels.KERNELS}
+    recipe = find_recipe("q4_k_m")[1]
+    types = {kind: of.name.replace("Q", "q", 1) for kind, of in recipe.calibrated.items()}
+    assert {types[kind] for kind in (Kind.ATTN_Q, Kind.ATTN_KV_A, Kind.ATTN_OUT)} <= names
+    assert {f"{how} {types[Kind.ATTN_KV_B]}" for how in ("transposed", "plain")} <= names
+    assert {f"{how} {types[Kind.FFN_UP]}" for how in ("planes", "upper", "lower")} <= names
+    assert f"rows {types[Kind.FFN_DOWN]}" in names
+    assert {"codes 2 bits", f"plain {types[Kind.EMBEDDING]}", "q8_0"} <= names
+
+
+def test_of_two_loops_the_cycles_are_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 cycles an instruction of the larger recording, 1 of the smaller: by one loop or by two."""
+    monkeypatch.setattr(simulator, "cycles", lambda words, *_: 2.0 if len(words) == 70 else 1.0)
+    model, none = CORES["Cortex-A76"], Llvm(0, "", "")
+    small = recording.Recording(np.zeros(10, np.uint32), 100)
+    large = recording.Recording(np.zeros(70, np.uint32), 300)
+    assert kernels.cycles(kernels.difference(small, large), model, none) == 2 * 60
+    of_two = kernels.difference(small, large, alike=False)
+    assert kernels.cycles(of_two, model, none) == 2 * 70 - 10

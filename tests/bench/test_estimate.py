@@ -14,6 +14,7 @@ from plm_edge.bench import kernels
 from plm_edge.bench.analyse import cost, estimate, machines
 from plm_edge.bench.analyse.cost import Cost
 from plm_edge.bench.analyse.machines import Machine
+from plm_edge.bench.analyse.products import Product
 from plm_edge.bench.cycles import table
 from plm_edge.bench.result.shape import Result
 from plm_edge.devices.profiles import profile
@@ -21,7 +22,11 @@ from plm_edge.model import gguf_file
 
 PRICE = Cost(
     weight_bytes=1000, down_bytes=400, params=2000, down_params=800, kv_bytes=10,
-    attention_products=5, nodes=30, types=(("q4_K", 500, 0), ("q6_K", 1500, 800)),
+    attention_products=5, nodes=30,
+    products=(
+        Product(("q4_K",), 500), Product(("q6_K",), 700),
+        Product(("rows q6_K", "q6_K"), 800, "zeros"),
+    ),
 )  # fmt: skip
 
 
@@ -64,14 +69,40 @@ def test_what_is_known_of_a_devices_kernels_is_no_share() -> None:
     there = device.like(here)
     assert there.kernels == {**known, "attention": 4.0}
     assert there.kernels_source == "cycles"
-    assert there.seconds_of("q4_K", 70.0, 30.0) == pytest.approx(2 * 40 / 7 + 2 * 30 / 3)
-    f16 = there.running(["q4_K"], "f16").kernels
-    assert set(f16) == {"q4_K", "rows q4_K", "attention f16"}
-    assert set(there.running(["q4_K"], "bf16").kernels) == {"q4_K", "rows q4_K", "attention"}
-    price = replace(PRICE, attention=("f16", 288, 256, 4), types=())
+    down = Product(("rows q4_K", "q4_K"), 30, "zeros")
+    assert there.seconds_of(Product(("q4_K",), 40), 0.0) == pytest.approx(2 * 40 / 7)
+    assert there.seconds_of(down, 0.9) == pytest.approx(2 * 3 / 3)
+    f16 = there.running([down], "f16").kernels
+    assert set(f16) == {"rows q4_K", "attention f16"}
+    other = [Product(("transposed q4_K", "q4_K"), 1)]
+    assert set(there.running(other, "bf16").kernels) == {"q4_K", "attention"}
+    price = replace(PRICE, attention=("f16", 288, 256, 4), products=())
     read = 1000 + 1e6 * 10
     found = estimate.decode(price, there, 1e6, 0.0)
     assert found.low == pytest.approx(1 / (read + 2 * 1e6 * 5 / 2.0))
+
+
+def test_planes_and_two_stages_are_products_of_their_own() -> None:
+    """Where their kernels are known; else a type of weights stands for all that is of it."""
+    price = replace(
+        PRICE,
+        products=(
+            Product(("upper q4_K", "q4_K"), 100),
+            Product(("lower q4_K",), 100, "lower", within=True),
+            Product(("codes 2 bits", "q5_K"), 40), Product(("plain q5_K", "q5_K"), 60, "head"),
+        ),
+    )  # fmt: skip
+    assert price.types == ["q4_K", "q5_K"]
+    by_type = {"q4_K": 10.0, "q5_K": 5.0}
+    own = {"upper q4_K": 20.0, "lower q4_K": 4.0, "codes 2 bits": 50.0, "plain q5_K": 3.0}
+    below = 100 * (1 - cost.low_skipped(0.9))
+    exact = 60 * (1 - cost.HEAD_UNREAD)
+    for known, compute in (
+        (by_type, 2 * 100 / 10 + 2 * 40 / 5 + 2 * exact / 5),
+        ({**by_type, **own}, 2 * 100 / 20 + 2 * below / 4 + 2 * 40 / 50 + 2 * exact / 3),
+    ):
+        machine = Machine("x", 1e12, 1.0, "", True, kernels=known)
+        assert estimate.decode(price, machine, 0, 0.9).low == pytest.approx(1 / compute)
 
 
 def test_kernels_are_measured_here() -> None:
@@ -129,7 +160,9 @@ def test_a_device_is_estimated_with_a_check_here(measured: Result, tiny_gguf: Pa
     assert {point.formula for point in found.decode} == {estimate.FORMULA}
     pi = found.machine
     assert pi.flops
-    assert pi.kernels["q4_K"] == pytest.approx(2 * 4 * 2.4e9 / table.known()["Cortex-A76"]["q4_K"])
+    cycles = table.known()["Cortex-A76"]
+    for kernel in ("q4_K", "rows q4_K", "upper q4_K", "lower q4_K", "transposed q5_K"):
+        assert pi.kernels[kernel] == pytest.approx(2 * 4 * 2.4e9 / cycles[kernel])
     assert "Cortex-A76" in pi.kernels_source
     mac = estimate.of_device(profile.find("macbook-air-m3"), price, measured, here, (0,)).machine
     assert mac.flops

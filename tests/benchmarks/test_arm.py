@@ -13,8 +13,11 @@ from plm_edge.bench.cycles import kernels, table
 def test_the_estimate_has_the_recorded_cycles() -> None:
     data = json.loads(arm_cycles.RESULT.read_text(encoding="utf-8"))
     assert table.known() == arm_cycles.cycles_of(data)
-    for one in data["cores"]:
-        assert [row["kernel"] for row in one["kernels"]] == [k.name for k in kernels.KERNELS]
+    names = [kernel.name for kernel in kernels.KERNELS]
+    of_cores = {one["core"]: [row["kernel"] for row in one["kernels"]] for one in data["cores"]}
+    assert of_cores["Cortex-A76"] == names
+    for found in of_cores.values():  # a core that was not measured since has fewer
+        assert found == [name for name in names if name in found]
 
 
 def test_a_multiplications_cycles_follow_from_a_bytes() -> None:

@@ -1,4 +1,5 @@
-"""How many threads compute and how they wait: vendor/llama.cpp/overlay/tests/test-plm-threads.c."""
+"""How many threads compute and how they wait: test-plm-threads.c and test-plm-wait.c of
+vendor/llama.cpp/overlay/tests."""
 
 from __future__ import annotations
 
@@ -12,13 +13,22 @@ import pytest
 from .compile import ROOT, TREE, run
 
 OVERLAY = ROOT / "vendor/llama.cpp/overlay"
+SOURCE = OVERLAY / "ggml/src"
+FLAGS = ["-O2", "-Wall", "-Wextra", "-Werror", f"-I{SOURCE}"]
+
+
+def test_a_wait_spins_as_long_as_that_pays(tmp_path: Path) -> None:
+    program = tmp_path / "test-plm-wait"
+    source = OVERLAY / "tests/test-plm-wait.c"
+    run([os.environ.get("CC", "cc"), "-std=gnu11", *FLAGS, str(source), "-o", str(program)])
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "all good\n")
 
 
 def test_threads_are_counted_and_wait(tmp_path: Path) -> None:
-    source = OVERLAY / "ggml/src"
-    flags = ["-O2", "-Wall", "-Wextra", "-Werror", f"-I{source}", "-pthread", "-c"]
+    flags = [*FLAGS, "-pthread", "-c"]
     program = OVERLAY / "tests/test-plm-threads.c"
-    counts = source / "ggml-cpu/plm/threads/count.cpp"
+    counts = SOURCE / "ggml-cpu/plm/threads/count.cpp"
     main, count, made = (tmp_path / name for name in ("main.o", "count.o", "test-plm-threads"))
     cc, cxx = os.environ.get("CC", "cc"), os.environ.get("CXX", "c++")
     run([cc, "-std=gnu11", *flags, str(program), "-o", str(main)])

@@ -13,14 +13,17 @@ Embeddings that are not the output matrix as well are one row, and are left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
+from plm_edge.bench.analyse.products import Product
 from plm_edge.model import sizes
-from plm_edge.model.description import describe
+from plm_edge.model.description import Description, describe
 from plm_edge.model.gguf_file import COARSE, GGUFFile, Tensor
 from plm_edge.model.sizes import LOW_SHARE
 
+OUTPUT, EMBEDDING = "output.weight", "token_embd."  # an embedding may be in parts
 # As `plm-edge profile` counts them in a step of PLM, views apart; others have about as many.
 NODES_A_LAYER, NODES_BESIDES = 22, 6
 OPEN = 0.4
@@ -44,13 +47,25 @@ class Cost:
     low_bytes: int = 0  # lower bits of W_up in planes
     head_bytes: int = 0  # of an output matrix with a coarse form
     nodes: int = 0  # operations of the graph, each of which all threads begin together
-    types: tuple[tuple[str, int, int], ...] = ()  # of matrices: type, params, and of these W_down's
-
+    products: tuple[Product, ...] = ()  # with matrices, those of a kind together
     attention: tuple[str, int, int, int] | None = None  # KV type, row, its latent part, heads
 
     def numbers(self) -> dict[str, int]:
         """Bytes, parameters and operations by name, for a result."""
         return {name: value for name, value in vars(self).items() if isinstance(value, int)}
+
+    @property
+    def types(self) -> list[str]:
+        """Types of weights of which a machine's speed tells that of all products."""
+        return sorted({one.kernels[-1] for one in self.products if not one.within})
+
+    def left_out(self, product: Product, zeros: float | None) -> float:
+        """The share of a product that is not computed where so many of W_down's rows are zero."""
+        if product.skips == "zeros":
+            return zeros or 0.0
+        if product.skips == "lower":
+            return low_skipped(zeros or 0.0)
+        return HEAD_UNREAD if product.skips == "head" else 0.0
 
     def decode_bytes(self, depth: float, zeros: float | None) -> float:
         """Bytes that one token reads with `depth` tokens in the cache."""
@@ -81,18 +96,23 @@ def low_skipped(zeros: float) -> float:
     return normal.cdf(normal.inv_cdf(zeros) - OPEN)
 
 
+def head_of(header: GGUFFile) -> str:
+    """What the output matrix's names begin with: the embedding's where there is no other."""
+    return OUTPUT if any(tensor.name == OUTPUT for tensor in header.tensors) else EMBEDDING
+
+
 def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
     """The cost of a model.
 
     Args:
         sparse: rows of W_down are skipped (edge layout on our kernels).
     """
-    tied = not any(tensor.name == "output.weight" for tensor in header.tensors)
+    head = head_of(header)
+    tied = head == EMBEDDING
     used = [t for t in header.tensors if tied or not t.name.startswith("token_embd")]
     down = [t for t in used if ".ffn_down." in t.name] if sparse else []
     said = describe(header)
     in_planes = said.planes if sparse else frozenset()
-    head = "token_embd." if tied else "output.weight"
     two_stages = sparse and said.two_stages
     weights = [tensor for tensor in used if not tensor.name.startswith(COARSE)]
     low = sum(LOW_SHARE * tensor.n_bytes for tensor in used if tensor.name in in_planes)
@@ -118,16 +138,66 @@ def of(header: GGUFFile, kv: str, sparse: bool) -> Cost:
         kv_bytes=shape.bytes_per_token(kv) if shape else 0,
         attention_products=products,
         nodes=NODES_A_LAYER * (said.n_layers or 0) + NODES_BESIDES,
-        types=_by_type(weights, down),
+        products=_together(_products(header, used, said, sparse)),
         attention=latent,
     )
 
 
-def _by_type(used: list[Tensor], down: list[Tensor]) -> tuple[tuple[str, int, int], ...]:
-    found: dict[str, list[int]] = {}
-    for tensor in used:
-        if len(tensor.shape) > 1:
-            params = found.setdefault(tensor.type, [0, 0])
-            params[0] += tensor.n_values
-            params[1] += tensor.n_values if tensor in down else 0
-    return tuple((kind, *params) for kind, params in sorted(found.items()))  # type: ignore[misc]
+def _products(
+    header: GGUFFile, used: list[Tensor], said: Description, sparse: bool
+) -> Iterator[Product]:
+    """Each matrix by the kernels that multiply with it; names as in `bench/cycles/kernels.py`."""
+    head = head_of(header)
+    for t in used:
+        if len(t.shape) < 2 or t.name.startswith(COARSE):
+            continue
+        if not sparse:
+            yield Product((t.type,), t.n_values)
+        elif t.name in said.planes:
+            yield Product((f"upper {t.type}", t.type), t.n_values)
+            yield Product((f"lower {t.type}",), t.n_values, "lower", within=True)
+        elif ".ffn_down." in t.name:
+            yield Product((f"rows {t.type}", t.type), t.n_values, "zeros")
+        elif ".attn_kv_b." in t.name:
+            keys = round(t.n_values * _share_of_keys(header))
+            yield Product((f"transposed {t.type}", f"rows {t.type}", t.type), keys)
+            yield Product((f"plain {t.type}", t.type), t.n_values - keys)
+        elif said.two_stages and t.name.startswith(head):
+            yield Product((f"plain {t.type}", t.type), t.n_values, "head")
+        else:
+            yield Product((t.type,), t.n_values)
+    if sparse and said.two_stages:
+        yield from _codes(used, max((t for t in used if t.name.startswith(head)), key=_bytes).type)
+
+
+def _codes(used: list[Tensor], type_: str) -> Iterator[Product]:
+    """All logits by codes of two bits; `type_`: of the output matrix."""
+    by_name = {tensor.name.removeprefix(COARSE): tensor for tensor in used}
+    basis, bias, columns = (by_name[name] for name in ("basis", "bias", "columns"))
+    yield Product((basis.type,), basis.n_values)
+    yield Product(("codes 2 bits", type_), bias.n_values * columns.shape[0])
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.n_bytes
+
+
+def _share_of_keys(header: GGUFFile) -> float:
+    """The share of attn_kv_b's rows that make keys; the others make values."""
+    key, value, rotated = (
+        header.arch_key(name)
+        for name in ("attention.key_length", "attention.value_length", "rope.dimension_count")
+    )
+    if not (isinstance(key, int) and isinstance(value, int) and isinstance(rotated, int)):
+        return 0.5
+    return (key - rotated) / (key - rotated + value)
+
+
+def _together(products: Iterator[Product]) -> tuple[Product, ...]:
+    """Those by the same kernels as one, in the order of their names."""
+    found: dict[Product, int] = {}
+    for one in products:
+        kind = replace(one, n=0)
+        found[kind] = found.get(kind, 0) + one.n
+    ordered = sorted(found.items(), key=lambda item: item[0].kernels)
+    return tuple(replace(kind, n=n) for kind, n in ordered)

@@ -1,23 +1,24 @@
 """An estimate of speed on a machine that is not here: a roofline, with its check on this one.
 
     r = (W - D·z + n·k) / B                        seconds to read what a token needs
-    c = Σ 2·(P_T - P_D,T·z) / K_T + 2·a·n / K_a    seconds to compute it, over types T of weights
+    c = Σ 2·P_i·(1 - z_i) / K_i + 2·a·n / K_a      seconds to compute it, over products i
     s = N·o                                        seconds to start the graph's operations
     decode t/s = 1 / (sqrt((r + c)·max(r, c)) + s), between no overlap of the two and a full one
 
 W bytes of weights a token reads, D those of W_down, z the share of its rows that are zero, n cached
-tokens, k bytes of each in the cache, P_T and P_D,T the same in parameters of a type, a
-multiplications for each cached token, N operations in the graph, B bytes a second that the machine
-reads.
+tokens, k bytes of each in the cache, P_i multiplications of products that one kernel computes and
+z_i the share of them that is left out, a multiplications for each cached token, N operations in the
+graph, B bytes a second that the machine reads. `cost.py` has what else is not read: lower bits of
+W_up in planes, rows of an output matrix in two stages.
 
 Prefill of m tokens is m / max(r, m·c), with F (`machines.py`) for all of K.
 
-K_T, operations a second of one token's product in type T, and K_a of its attention, follow from the
-cycles that LLVM's model of a device's cores takes for our kernels (`bench/cycles/`), where there is
-one; W_down then has a K_T of its own. Of other devices they are the share of F that the kernels
-reach here (`kernels.py`). o, seconds to start an operation, is measured here, and a device is taken
-to need as many clocks. The check takes B as well from a measurement here, and puts the
-result beside a run.
+K_i, operations a second of one token's products by a kernel, and K_a of its attention, follow from
+the cycles that LLVM's model of a device's cores takes for our kernels (`bench/cycles/`), where
+there is one. Of other devices they are the share of F that products with a type of weights reach
+here (`kernels.py`), whichever kernel computes them. o, seconds to start an operation, is measured
+here, and a device is taken to need as many clocks. The check takes B as well from a measurement
+here, and puts the result beside a run.
 """
 
 from __future__ import annotations
@@ -120,9 +121,8 @@ def decode(cost: Cost, machine: Machine, depth: float, zeros: float | None) -> E
     cache = cost.attention[0] if cost.attention else ""
     attending = machine.rate(f"attention {cache}", "attention")
     compute = 2 * depth * cost.attention_products / attending
-    for kind, params, down in cost.types:
-        zero = down * (zeros or 0.0)
-        compute += machine.seconds_of(kind, params - zero, down - zero)
+    for one in cost.products:
+        compute += machine.seconds_of(one, cost.left_out(one, zeros))
     least, most = max(read, compute), read + compute
     return Estimate(1 / (math.sqrt(least * most) + start), 1 / (most + start), 1 / (least + start))
 
@@ -192,8 +192,8 @@ def of_device(
             "add [memory] bandwidth or reached, with its source, to a profile of your own",
         )
     if machine is not here:
-        kinds = [kind for kind, _, _ in cost.types]
-        machine = machine.like(here).running(kinds, cost.attention[0] if cost.attention else "")
+        cache = cost.attention[0] if cost.attention else ""
+        machine = machine.like(here).running(cost.products, cache)
     shares = [point.skipped_rows for point in result.points]
     zeros = next((share for share in reversed(shares) if share is not None), None)
     guesses = [(n, prefill(cost, machine, n, zeros)) for n in prompts]

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from plm_edge.bench.analyse.products import Product
 from plm_edge.bench.cycles import budget, table
 from plm_edge.bench.kernels import Rates
 from plm_edge.devices.profiles.profile import Profile
@@ -26,8 +27,9 @@ class Machine:
     """What is known of a machine: bytes read a second, operations a second (None: not known),
     where both come from, and whether the bytes were reached by a program or are the sheet's.
 
-    `kernels`: operations a second by type of weights, where `flops` is not what bounds it; "rows
-    TYPE" of W_down by rows and "attention TYPE" of a cache, where they are known apart.
+    `kernels`: operations a second by type of weights, where `flops` is not what bounds it; of a
+    cache "attention TYPE", and other kernels by the names of `bench/cycles/kernels.py`, where they
+    are known apart.
     `kernels_source`: where these come from.
     `node_s`: seconds to start an operation. `clock`: GHz, where it is known.
     """
@@ -48,10 +50,11 @@ class Machine:
         assert self.flops
         return next((self.kernels[kind] for kind in kinds if kind in self.kernels), self.flops)
 
-    def seconds_of(self, kind: str, params: float, down: float = 0.0) -> float:
-        """To multiply so many weights of a type with one token's values; `down` of them by rows."""
-        by_rows = self.rate(f"rows {kind}", kind)
-        return 2 * (params - down) / self.rate(kind) + 2 * down / by_rows
+    def seconds_of(self, product: Product, left_out: float) -> float:
+        """To compute a product, but for a share of it."""
+        if product.within and not any(kernel in self.kernels for kernel in product.kernels):
+            return 0.0
+        return 2 * product.n * (1 - left_out) / self.rate(*product.kernels)
 
     def like(self, here: Machine) -> Machine:
         """This machine. Kernels of which nothing is known reach the share of F that they reach
@@ -65,10 +68,11 @@ class Machine:
             kernels_source=self.kernels_source or BY_SHARE,
         )  # fmt: skip
 
-    def running(self, kinds: Collection[str], cache: str) -> Machine:
-        """This machine with what a model runs of its kernels: weights of `kinds`, a `cache`."""
-        attending = next((k for k in (f"attention {cache}", "attention") if k in self.kernels), "")
-        used = {*kinds, *(f"rows {kind}" for kind in kinds), attending}
+    def running(self, products: Collection[Product], cache: str) -> Machine:
+        """This machine with what a model runs of its kernels: some `products`, and a `cache`."""
+        run = [one.kernels for one in products]
+        run.append((f"attention {cache}", "attention"))
+        used = {next((name for name in names if name in self.kernels), "") for names in run}
         return replace(self, kernels={k: ops for k, ops in self.kernels.items() if k in used})
 
 

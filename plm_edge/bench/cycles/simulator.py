@@ -24,7 +24,7 @@ from plm_edge.bench.cycles.cores import CORES, Core
 Words = npt.NDArray[np.uint32]
 OLDEST = 19
 _NEWEST = 30  # there is none yet
-PIECES, PIECE = 6, 3000  # so many, of so many instructions: two seconds of llvm-mca's time
+PIECES, PIECE = 12, 3000  # so many, of so many instructions: four seconds of llvm-mca's time
 _ALL = "--mattr=+all"
 # A call is a jump here: what it calls is in the recording. llvm-mca would wait 100 cycles for it.
 _AS_JUMPS = {"bl": "b", "blr": "br", "ret": "br"}

@@ -180,10 +180,36 @@ void test(const shape & s) {
     printf("%s: the lower bits of %.0f%% are read\n", s.name, 100.0 * n_same / (T * s.rows));
 }
 
+// rows along a token and against it: the lower bits of all are read, and of none
+void test_activity(int64_t n, int64_t rows) {
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    std::vector<float> x(n), w(n * rows), y(rows), exact(rows);
+    for (float & v : x) {
+        v = normal(random);
+    }
+    for (const float sign : { 1.f, -1.f }) {
+        for (size_t i = 0; i < w.size(); i++) {
+            w[i] = normal(random) + sign * x[i % n];
+        }
+        std::vector<char> plain(ggml_row_size(GGML_TYPE_Q4_K, n) * rows), planes(plain.size());
+        ggml_quantize_chunk(GGML_TYPE_Q4_K, w.data(), plain.data(), 0, rows, n, nullptr);
+        plm_planes_pack(plain.data(), planes.data(), planes.data() + rows / PLM_PLANES_ROWS * (n / QK_K) * sizeof(plm_planes_block), n, rows);
+        const auto read = [&](float margin, std::vector<float> & to) { return plm_planes_product(planes.data(), n, rows, 0, rows, x.data(), 1, margin, to.data(), rows); };
+        check(read(INFINITY, exact) == rows, "not all rows are read for an exact product", "activity");
+        check(read(1, y) == (sign > 0 ? rows : 0), "other rows are read than those above zero", "activity");
+        for (int64_t r = 0; r < rows; r++) {
+            check(sign > 0 ? y[r] == exact[r] && y[r] > 0 : y[r] < 0 && exact[r] < 0, "a row is on the other side of zero", "activity");
+        }
+    }
+}
+
 } // namespace
 
 int main() {
     ggml_quantize_init(GGML_TYPE_Q4_K);
+    test_activity(2048, 48);
+    test_activity(768, 16);
     const shape shapes[] = {
         { 256, 16, 0, 1, "one group" },
         { 512, 48, 0.3, 1e-4, "small weights off zero" },

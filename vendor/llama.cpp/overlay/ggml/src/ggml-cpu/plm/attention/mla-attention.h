@@ -9,9 +9,9 @@
 //
 // Arithmetic: f32 throughout for an f32 cache. Otherwise, where the CPU has a 16-bit dot product, keys,
 // values, queries and probabilities are rounded to 13 to 16 bits under a scale of their row (tile-i16.h);
-// sums are exact within a tile and f32 between tiles. Quantised caches have ways of their own, with their quants as
-// they are: tile-u8.cpp (AVX-512, all in 8 bits), tile-i8.cpp (ARM). A tile with a NaN or an infinity in it is
-// computed by the plain formula in f32.
+// sums are exact within a tile and f32 between tiles. Quantised caches have a way of their own, with their quants as
+// they are and all in 8 bits: tile-u8.cpp (AVX-512), tile-u8-arm.cpp. A tile with a NaN or an infinity in it is computed by
+// the plain formula in f32.
 //
 // The parts:
 //   plan.h     which ops are of this family, and how one is cut into work

@@ -13,7 +13,7 @@
 
 #include "engine.h"
 
-#if defined(PLM_MLA_U8)
+#if defined(PLM_MLA_U8) && defined(PLM_AVX512)
 
 #include "../vnni.h"
 
