@@ -1,4 +1,5 @@
-"""Products of K-quants against upstream's plain ones of the same blocks (repacked.h, vec-dot.h)."""
+"""Products of K-quants against upstream's plain ones of the same blocks (repacked.h, vec-dot.h,
+sixteen-rows.h)."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from plm_edge.machine import cpu
 from testkit.checkout import Upstream
 
 from . import compile
@@ -16,6 +18,7 @@ BLOCK, Q8_K_BYTES = 256, 292
 Q4_K = (12, 144)  # ggml's number of the type, bytes of a block
 ROWS_OF = {"q5_K": (13, 176), "q6_K": (14, 210)}
 ROWS = 8  # of an interleaved block
+SIXTEEN_ROWS_OF = {"q3_K": (11, 110), "q5_K": (13, 176)}
 ZERO = ctypes.c_size_t(0)
 
 pytestmark = pytest.mark.parametrize(
@@ -33,7 +36,7 @@ class Ggml:
         ours: Any = self.cpu
         if variant != "native":
             ours = ctypes.CDLL(str(compile.library_for_x86(variant, "k-quants")))
-        self.ours = ours
+        self.ours, self.variant = ours, variant
 
     def quantized(self, x: np.ndarray, kind: int, block_bytes: int) -> np.ndarray:
         """x: float32 [rows, n]; returns bytes [rows, n / 256, block_bytes]."""
@@ -81,6 +84,15 @@ def test_row(ggml: Ggml, n: int, scale: float, kind: str) -> None:
     assert found == pytest.approx(expected, abs=2e-6 * magnitude)
     assert abs(expected - float(x[0] @ y)) < 0.2 * magnitude
 
+    def picked(_: int, at: Any, *rest: Any) -> None:
+        row, with_ = rest[1], rest[3]
+        ggml.ours.plm_dot_of_picked(ROWS_OF[kind][0], n, at, row, with_, row)
+
+    # without code of ours it is the function of the type, which here is the native one
+    assert dot(picked) == (
+        pytest.approx(found, abs=2e-6 * magnitude) if ggml.variant == "scalar" else found
+    )
+
 
 @pytest.mark.parametrize("tokens", [1, 4, 12])
 def test_repacked_rows_of_q4_k(ggml: Ggml, n: int, scale: float, tokens: int) -> None:
@@ -108,6 +120,46 @@ def test_repacked_rows_of_q4_k(ggml: Ggml, n: int, scale: float, tokens: int) ->
         atol=2e-5 * magnitude,
     )
     assert np.abs(expected - y @ x.T).max() < 0.5 * magnitude
+
+
+@pytest.mark.parametrize("tokens", [1, 4, 12])
+@pytest.mark.parametrize("kind", SIXTEEN_ROWS_OF)
+def test_sixteen_rows(ggml: Ggml, n: int, scale: float, kind: str, tokens: int) -> None:
+    if ggml.variant == "scalar" or "avx2" not in cpu.flags():  # there rows are left as they are
+        assert not ggml.ours.plm_sixteen_rows_fits(None) & 1
+        return
+    rows = 3 * 16
+    x, y = values(rows, n, scale, tokens)
+    x[3], x[4] = 0, np.abs(x[4])  # no scale; all codes on one side
+    y[0] *= np.where(np.arange(n) % 256 < 200, 1, 127 / np.abs(y[0]))  # as large as bytes get
+    weights = ggml.quantized(x, *SIXTEEN_ROWS_OF[kind])
+    by_rows = np.full((tokens, rows), np.nan, np.float32)
+    dot = getattr(ggml.cpu, f"ggml_vec_dot_{kind}_q8_K_generic")
+    rounded = [ggml.inputs(one) for one in y]
+    for t, r in np.ndindex(tokens, rows):
+        at = pointer(by_rows[t, r:])
+        dot(n, at, ZERO, pointer(weights[r]), ZERO, pointer(rounded[t]), ZERO, 1)
+
+    side_by_side = np.zeros_like(weights)
+    width, height = ctypes.c_int64(n), ctypes.c_int64(rows)
+    put = getattr(ggml.ours, f"plm_interleave_{kind}")
+    put(pointer(weights), pointer(side_by_side), width, height)
+    stride = rows + 5  # what lies between the rows of the result is not theirs
+
+    def products(name: str, inputs: np.ndarray, n_tokens: int) -> np.ndarray:
+        out = np.full((n_tokens, stride), np.nan, np.float32)
+        to, step = pointer(out), ctypes.c_size_t(stride)
+        function = getattr(ggml.ours, f"plm_{name}_{kind}_16_q8_K")
+        function(n, to, step, pointer(side_by_side), pointer(inputs), n_tokens, rows)
+        assert np.isnan(out[:, rows:]).all()
+        return out[:, :rows]
+
+    alone = np.concatenate([products("gemv", one, 1) for one in rounded])
+    # the integers are the same; upstream sums each eight of them in floats
+    error = 1e-6 * np.abs(x).max() * np.abs(y).max() * np.sqrt(n)
+    np.testing.assert_allclose(alone, by_rows, rtol=2e-6, atol=error)
+    if tokens > 1:  # a token's bits do not depend on the others
+        np.testing.assert_array_equal(products("gemm", ggml.inputs_by_fours(y), tokens), alone)
 
 
 def test_rounding_to_q8_k(ggml: Ggml, n: int, scale: float) -> None:

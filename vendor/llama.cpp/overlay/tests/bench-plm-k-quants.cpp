@@ -1,4 +1,4 @@
-// Our products of q4_K, q5_K and q6_K against those of ggml's that they stand for, in turns.
+// Our products of q3_K, q4_K, q5_K and q6_K against those of ggml's that they stand for, in turns.
 //
 //   bench-plm-k-quants [THREADS [ROUNDS]]      e.g. 2 15
 //
@@ -14,6 +14,7 @@
 
 #include "ggml-cpu/plm/k-quants/quantize-row.h"
 #include "ggml-cpu/plm/k-quants/repacked.h"
+#include "ggml-cpu/plm/k-quants/sixteen-rows.h"
 #include "ggml-cpu/plm/k-quants/vec-dot.h"
 #include "ggml-cpu/quants.h"
 #include "ggml-cpu/repack.h"
@@ -125,7 +126,7 @@ int main(int argc, char ** argv) {
     std::vector<block_q8_K> y(N / QK_K);
     plm_quantize_row_q8_K(x.data(), y.data(), N);
 
-    constexpr int64_t q4 = N / QK_K * sizeof(block_q4_K), q5 = N / QK_K * sizeof(block_q5_K), q6 = N / QK_K * sizeof(block_q6_K);
+    constexpr int64_t q3 = N / QK_K * sizeof(block_q3_K), q4 = N / QK_K * sizeof(block_q4_K), q5 = N / QK_K * sizeof(block_q5_K), q6 = N / QK_K * sizeof(block_q6_K);
     const auto vectors = [&](auto dot, int64_t row_bytes) {
         return [&y, dot, row_bytes](const char * rows, float * sums) {
             for (int64_t r = 0; r < STEP; r++) {
@@ -137,6 +138,9 @@ int main(int argc, char ** argv) {
         { "reading", q4, [](const char * rows, float *) { only_read(rows, STEP * q4); } },
         { "q4_K, eight rows", q4, [&](const char * rows, float * s) { plm_gemv_q4_K_8x8_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
         { "  ggml's", q4, [&](const char * rows, float * s) { ggml_gemv_q4_K_8x8_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
+        { "q3_K, sixteen rows", q3, [&](const char * rows, float * s) { plm_gemv_q3_K_16_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
+        { "  ggml's, a row", q3, vectors(ggml_vec_dot_q3_K_q8_K, q3) },
+        { "q5_K, sixteen rows", q5, [&](const char * rows, float * s) { plm_gemv_q5_K_16_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
         { "q5_K, a row", q5, vectors(plm_vec_dot_q5_K_q8_K, q5) },
         { "  ggml's", q5, vectors(ggml_vec_dot_q5_K_q8_K, q5) },
         { "q6_K, a row", q6, vectors(plm_vec_dot_q6_K_q8_K, q6) },
@@ -173,18 +177,30 @@ int main(int argc, char ** argv) {
     for (int64_t t = 0; t < n_vectors / 4; t++) {
         ggml_quantize_mat_q8_K_4x8(four.data(), batch.data() + t * N / QK_K, N);
     }
-    spread ms[2];
+    using batch_product = void (*)(int, float *, size_t, const void *, const void *, int, int);
+    struct {
+        const char * name;
+        int64_t row_bytes;
+        batch_product run;
+        spread ms;
+    } batches[] = {
+        { "q4_K, a batch, ms", q4, plm_gemm_q4_K_8x8_q8_K, {} },
+        { "  ggml's", q4, ggml_gemm_q4_K_8x8_q8_K, {} },
+        { "q3_K, a batch, ms", q3, plm_gemm_q3_K_16_q8_K, {} },
+        { "q5_K, a batch, ms", q5, plm_gemm_q5_K_16_q8_K, {} },
+    };
     for (int round = 0; round < (rounds + 2) / 3; round++) {
-        for (int theirs = 0; theirs < 2; theirs++) {
+        for (auto & one : batches) {
             const double start = now();
-            for (int64_t r = 0; r < n_rows; r += STEP) { // 72 KiB of weights at a time, as ggml's chunks are
-                (theirs ? ggml_gemm_q4_K_8x8_q8_K : plm_gemm_q4_K_8x8_q8_K)(N, sums.data() + r, n_rows, weights[0] + r * q4, batch.data(),
-                                                                            n_vectors, STEP);
+            for (int64_t r = 0; r < n_rows; r += STEP) { // some 70 KiB of weights at a time, as ggml's chunks are
+                one.run(N, sums.data() + r, n_rows, weights[0] + r * one.row_bytes, batch.data(), n_vectors, STEP);
             }
-            ms[theirs].values.push_back((now() - start) * 1e3);
+            one.ms.values.push_back((now() - start) * 1e3);
         }
     }
-    printf("%-20s %s\n%-20s %s\n", "q4_K, a batch, ms", ms[0].text().c_str(), "  ggml's", ms[1].text().c_str());
+    for (auto & one : batches) {
+        printf("%-20s %s\n", one.name, one.ms.text().c_str());
+    }
     for (char * p : weights) {
         free(p);
     }

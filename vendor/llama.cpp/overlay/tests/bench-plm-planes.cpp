@@ -15,6 +15,7 @@
 #include "ggml-cpu/plm/k-quants/quantize-row.h"
 #include "ggml-cpu/plm/k-quants/repacked.h"
 #include "ggml-cpu/plm/planes/few.h"
+#include "ggml-cpu/plm/planes/pieces.h"
 
 #include <algorithm>
 #include <atomic>
@@ -33,7 +34,7 @@
 
 namespace {
 
-constexpr int64_t N = 2048, ROWS = 8192, MATRICES = 32, CHUNK = 8;
+constexpr int64_t N = 2048, ROWS = 8192, MATRICES = 32, CACHED = 8;
 constexpr int64_t BYTES = ROWS * N / QK_K * 144;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -46,8 +47,12 @@ char * allocate(size_t bytes) {
     return p;
 }
 
-// milliseconds until n_threads have done all chunks of all matrices, a matrix after the other
-double time_of(int n_threads, const std::function<void(int64_t matrix, int64_t chunk, int thread)> & run, int64_t n_chunks) {
+using product = std::function<void(int64_t matrix, int64_t group, int64_t n_groups, int thread)>;
+
+// milliseconds until n_threads have done all groups of all matrices, a matrix after the other; from a cache those of the first
+// CACHED groups as often as it takes
+double time_of(int n_threads, const product & run, bool cached) {
+    constexpr int64_t GROUPS = ROWS / PLM_PLANES_ROWS;
     std::atomic<int> ready{ 0 };
     std::vector<std::atomic<int64_t>> next(MATRICES);
     std::vector<std::atomic<int>> done(MATRICES);
@@ -57,8 +62,17 @@ double time_of(int n_threads, const std::function<void(int64_t matrix, int64_t c
         threads.emplace_back([&, t] {
             for (ready++; ready < n_threads;) {}
             for (int64_t m = 0; m < MATRICES; m++) {
-                for (int64_t c; (c = next[m]++) < n_chunks;) {
-                    run(m, c, t);
+                for (;;) {
+                    const planes::piece p(next[m]++, GROUPS, n_threads);
+                    if (p.first == GROUPS) {
+                        break;
+                    }
+                    if (!cached) {
+                        run(m, p.first, p.last - p.first, t);
+                    }
+                    for (int64_t g = p.first; cached && g < p.last; g += CACHED) {
+                        run(0, 0, std::min(CACHED, p.last - g), t);
+                    }
                 }
                 for (done[m]++; done[m] < n_threads;) {}
             }
@@ -118,40 +132,35 @@ int main(int argc, char ** argv) {
     std::vector<std::vector<char>> scratch(n_threads, std::vector<char>(64 + planes::few_scratch(N / QK_K, 1)));
     std::atomic<int64_t> read{ 0 };
 
-    const auto in_planes = [&](float margin, bool cached) {
-        return [&, margin, cached](int64_t m, int64_t c, int t) {
-            m = cached ? 0 : m;
-            c = cached ? 0 : c;
+    const auto in_planes = [&](float margin) {
+        return [&, margin](int64_t m, int64_t group, int64_t n, int t) {
             const planes::matrix w = { planes + m * BYTES, N / QK_K, ROWS };
             char * memory = (char *) GGML_PAD((uintptr_t) scratch[t].data(), 64);
-            read += planes::few(w, c * CHUNK, (c + 1) * CHUNK, input.data(), 1, margin, out.data(), ROWS, memory);
+            read += planes::few(w, group, group + n, input.data(), 1, margin, out.data(), ROWS, memory);
         };
     };
-    const auto in_q4_k = [&](bool cached) {
-        return [&, cached](int64_t m, int64_t c, int) {
-            const int64_t first = cached ? 0 : c * CHUNK * PLM_PLANES_ROWS;
-            const char * rows = plain + (cached ? 0 : m * BYTES) + first * (BYTES / ROWS);
-            plm_gemv_q4_K_8x8_q8_K(N, out.data() + first, 0, rows, y.data(), 1, CHUNK * PLM_PLANES_ROWS);
-        };
+    const auto in_q4_k = [&](int64_t m, int64_t group, int64_t n, int) {
+        const int64_t row = group * PLM_PLANES_ROWS;
+        plm_gemv_q4_K_8x8_q8_K(N, out.data() + row, 0, plain + m * BYTES + row * (BYTES / ROWS), y.data(), 1, int(n * PLM_PLANES_ROWS));
     };
-    const int64_t n_chunks = ROWS / PLM_PLANES_ROWS / CHUNK;
     struct way {
         const char * name;
-        std::function<void(int64_t, int64_t, int)> run;
+        product run;
+        bool cached;
         std::vector<double> ms;
     };
     way ways[] = {
-        { "in planes", in_planes(1, false), {} },
-        { "in planes, all bits", in_planes(INFINITY, false), {} },
-        { "q4_K, eight rows", in_q4_k(false), {} },
-        { "cache: in planes", in_planes(1, true), {} },
-        { "cache: q4_K", in_q4_k(true), {} },
+        { "in planes", in_planes(1), false, {} },
+        { "in planes, all bits", in_planes(INFINITY), false, {} },
+        { "q4_K, eight rows", in_q4_k, false, {} },
+        { "cache: in planes", in_planes(1), true, {} },
+        { "cache: q4_K", in_q4_k, true, {} },
     };
     double share = 0;
     for (int round = 0; round <= rounds; round++) {
         for (way & one : ways) {
             read = 0;
-            const double ms = time_of(n_threads, one.run, n_chunks);
+            const double ms = time_of(n_threads, one.run, one.cached);
             if (round > 0) { // the first warms up
                 one.ms.push_back(ms);
             }

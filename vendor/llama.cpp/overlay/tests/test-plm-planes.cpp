@@ -5,6 +5,7 @@
 // Prints "all good", or what differs, and exits with 1. Sums are compared with the same integers in double precision.
 
 #include "ggml-cpu/plm/planes/few.h"
+#include "ggml-cpu/plm/planes/pieces.h"
 
 #include "ggml-impl.h"
 #include "ggml-quants.h"
@@ -204,18 +205,37 @@ void test_activity(int64_t n, int64_t rows) {
     }
 }
 
+void test_pieces() {
+    for (const int64_t n_groups : { 1, 8, 9, 31, 512, 1000 }) {
+        for (const int n_threads : { 1, 2, 3, 8 }) {
+            int64_t end = 0;
+            for (int64_t i = 0; end < n_groups; i++) {
+                const planes::piece p(i, n_groups, n_threads);
+                check(p.first == end && p.last > p.first && p.last <= n_groups, "pieces leave out groups, or take some twice", "pieces");
+                end = p.last;
+                if (p.last <= p.first) {
+                    return;
+                }
+            }
+            check(planes::piece(10000, n_groups, n_threads).first == n_groups, "there are pieces after the last", "pieces");
+        }
+    }
+}
+
 } // namespace
 
 int main() {
     ggml_quantize_init(GGML_TYPE_Q4_K);
     test_activity(2048, 48);
     test_activity(768, 16);
+    test_pieces();
     const shape shapes[] = {
         { 256, 16, 0, 1, "one group" },
         { 512, 48, 0.3, 1e-4, "small weights off zero" },
         { 768, 32, 0, 300, "large weights" },
         { 2048, 256, 0, 0.02, "rows as long as PLM's" },
         { 2048, 64, 0.15, 0.02, "rows that are below zero" },
+        { 512, 640, 0.5, 0.02, "many groups with few rows above zero" },
         { 8192, 32, 0, 0.02, "long rows" },
         { 256, 32, 0, 0, "zeros" },
     };

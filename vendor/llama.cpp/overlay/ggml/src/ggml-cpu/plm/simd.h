@@ -30,9 +30,11 @@
 // a kernel is hundreds of these in a row: past the size at which compilers stop inlining by themselves
 #if defined(_MSC_VER)
 #define PLM_INLINE static __forceinline
+#define PLM_INLINE_METHOD __forceinline
 #define PLM_LAMBDA
 #else
 #define PLM_INLINE static inline __attribute__((always_inline, unused))
+#define PLM_INLINE_METHOD inline __attribute__((always_inline))
 #define PLM_LAMBDA __attribute__((always_inline))
 #endif
 

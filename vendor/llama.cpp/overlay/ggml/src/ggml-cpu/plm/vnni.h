@@ -64,6 +64,15 @@ static inline __m512i add_products_of_bytes(__m512i sum, __m512i u, __m512i s) {
 #endif
 }
 
+// Read once: gcc would else read again for each use, though reading is what these products wait for.
+static inline __m512i load_once(const void * p) {
+    __m512i v = _mm512_loadu_si512(p);
+#if defined(PLM_VNNI_IN_PLACE)
+    asm("" : "+v"(v));
+#endif
+    return v;
+}
+
 #define PLM_VNNI_256
 
 // 8 of them

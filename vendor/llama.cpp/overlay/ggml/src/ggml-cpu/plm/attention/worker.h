@@ -45,11 +45,14 @@ struct worker {
         return { x, x + rows, x + 2 * rows };
     }
 
+    // A thread takes whole blocks: the lanes of one share their cache lines.
     void pack(int ith, int nth) const {
-        const int64_t rows = pad(p.n_rows, BLOCK);
-        for (int64_t i = ith; i < rows * p.n_set; i += nth) {
-            const int64_t set = i / rows, row = i % rows;
-            p.e->pack(p.a, int(row % BLOCK), row < p.n_rows ? query(set, row) : nullptr, p.scale, block(set, row));
+        const int64_t blocks_of_set = pad(p.n_rows, BLOCK) / BLOCK;
+        for (int64_t i = ith; i < blocks_of_set * p.n_set; i += nth) {
+            const int64_t set = i / blocks_of_set, first = i % blocks_of_set * BLOCK;
+            for (int64_t row = first; row < first + BLOCK; row++) {
+                p.e->pack(p.a, int(row - first), row < p.n_rows ? query(set, row) : nullptr, p.scale, block(set, first));
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 #include "../counts.h"
 #include "../exact.h"
 #include "../k-quants/quantize-row.h"
+#include "../k-quants/vec-dot.h"
 #include "../simd.h"
 
 #include "ggml-cpu.h"
@@ -24,9 +25,9 @@ using namespace head;
 
 namespace {
 
-constexpr int64_t GROUPS = 32;                   // that a thread takes at once
+constexpr int64_t GROUPS = 128;                  // that a thread takes at once
 constexpr int64_t ROWS = GROUPS * PLM_HEAD_ROWS; // of which it then computes some exactly
-constexpr int64_t AHEAD = 2;                     // rows that are asked for while one is computed
+constexpr int64_t AHEAD = 8;                     // as many rows on, one is asked for while one is computed
 
 std::atomic<float> divergence_{ 0.0015f };
 
@@ -139,19 +140,9 @@ int64_t make_exact(const table & of, int64_t first, int64_t last, const float * 
         n += !(y[r] < least); // also what is no number
     }
     const ggml_tensor * w = of.rows;
-    const ggml_vec_dot_t dot = ggml_get_type_traits_cpu(w->type)->vec_dot;
     const auto row = [&](int64_t i) { return (const char *) w->data + (rows[i] - of.begin) * w->nb[1]; };
-    const auto ask = [&](int64_t i) {
-        for (size_t at = 0; i < n && at < w->nb[1]; at += 64) {
-            simd::prefetch(row(i) + at);
-        }
-    };
-    for (int64_t i = 0; i < AHEAD; i++) {
-        ask(i);
-    }
     for (int64_t i = 0; i < n; i++) {
-        ask(i + AHEAD);
-        dot(int(w->ne[0]), y + rows[i], 0, row(i), 0, of.hidden, 0, 1);
+        plm_dot_of_picked(w->type, int(w->ne[0]), y + rows[i], row(i), of.hidden, row(std::min(i + AHEAD, n - 1)));
     }
     for (int64_t i = 0; u && i < n; i++) {
         y[rows[i]] += u[rows[i]] * shared;

@@ -1,7 +1,7 @@
 #pragma once
 
-// Products of eight repacked rows of q4_K with TOKENS vectors in 512 bits, with AVX-512 VNNI. A register holds 8 bytes of each of eight rows, two words a row, whose sums
-// are put together at the very end.
+// Products of eight repacked rows of q4_K with TOKENS vectors in 512 bits, with AVX-512 VNNI, and of twice eight rows. A
+// register holds 8 bytes of each of eight rows, two words a row, whose sums are put together at the very end.
 
 #include "repacked-scales.h"
 #include "../vnni.h"
@@ -55,7 +55,7 @@ template <int TOKENS> struct products {
                 low[t] = high[t] = _mm512_setzero_si512();
             }
             for (int k = 0; k < 4; k++) {
-                const __m512i q = _mm512_loadu_si512(x.qs + 256 * p + 64 * k);
+                const __m512i q = load_once(x.qs + 256 * p + 64 * k);
                 const __m512i lower = _mm512_and_si512(q, nibble), upper = _mm512_and_si512(_mm512_srli_epi16(q, 4), nibble);
                 const int8_t * with = y + TOKENS * (64 * p + 8 * k);
                 for (int t = 0; t < TOKENS; t++) {
@@ -82,6 +82,81 @@ template <int TOKENS> struct products {
         const __m512i evens = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 14, 12, 10, 8, 6, 4, 2, 0);
         const __m512 both = _mm512_add_ps(sum[t], _mm512_shuffle_ps(sum[t], sum[t], 0xb1));
         _mm256_storeu_ps(s, _mm256_sub_ps(_mm512_castps512_ps256(_mm512_permutexvar_ps(evens, both)), less[t]));
+    }
+};
+
+// The same for two blocks of eight rows, with the same bits. What is read of the vectors serves both: reading is what the
+// products of one wait for.
+template <int TOKENS> struct products_of_two {
+    __m512 sum[2][TOKENS];
+    __m512 less[TOKENS]; // of all sixteen rows
+
+    products_of_two() {
+        for (int t = 0; t < TOKENS; t++) {
+            sum[0][t] = sum[1][t] = less[t] = _mm512_setzero_ps();
+        }
+    }
+
+    void add(const block_q4_Kx8 & a, const block_q4_Kx8 & b, const int8_t * y, const int16_t (*sums)[2 * TOKENS], const float * d) {
+        const __m512i nibble = _mm512_set1_epi8(15);
+        const block_q4_Kx8 * const x[2] = { &a, &b };
+        scales of[2];
+        unpack(a.scales, of[0]);
+        unpack(b.scales, of[1]);
+        __m512i acc[2][TOKENS];
+        for (int t = 0; t < TOKENS; t++) {
+            acc[0][t] = acc[1][t] = _mm512_setzero_si512();
+        }
+        for (int p = 0; p < 4; p++) {
+            __m512i low[2][TOKENS], high[2][TOKENS];
+            for (int t = 0; t < TOKENS; t++) {
+                low[0][t] = low[1][t] = high[0][t] = high[1][t] = _mm512_setzero_si512();
+            }
+            for (int k = 0; k < 4; k++) {
+                __m512i lower[2], upper[2];
+                for (int i = 0; i < 2; i++) {
+                    const __m512i q = load_once(x[i]->qs + 256 * p + 64 * k);
+                    lower[i] = _mm512_and_si512(q, nibble);
+                    upper[i] = _mm512_and_si512(_mm512_srli_epi16(q, 4), nibble);
+                }
+                const int8_t * with = y + TOKENS * (64 * p + 8 * k);
+                for (int t = 0; t < TOKENS; t++) {
+                    const __m512i first = eight_bytes(with + 8 * t), second = eight_bytes(with + TOKENS * 32 + 8 * t);
+                    low[0][t] = add_products_of_bytes(low[0][t], lower[0], first);
+                    low[1][t] = add_products_of_bytes(low[1][t], lower[1], first);
+                    high[0][t] = add_products_of_bytes(high[0][t], upper[0], second);
+                    high[1][t] = add_products_of_bytes(high[1][t], upper[1], second);
+                }
+            }
+            for (int i = 0; i < 2; i++) {
+                const __m512i even = to_rows(of[i].scale[PLACE[2 * p]]), odd = to_rows(of[i].scale[PLACE[2 * p + 1]]);
+                for (int t = 0; t < TOKENS; t++) {
+                    acc[i][t] = add_products_of_words(add_products_of_words(acc[i][t], low[i][t], even), high[i][t], odd);
+                }
+            }
+        }
+        for (int t = 0; t < TOKENS; t++) {
+            __m512i mins = _mm512_setzero_si512();
+            for (int p = 0; p < 4; p++) {
+                const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(of[0].min[p]), of[1].min[p], 1);
+                mins = add_products_of_words(mins, both, _mm512_broadcastd_epi32(_mm256_castsi256_si128(two_words(sums[p] + 2 * t))));
+            }
+            const __m512 dt = _mm512_set1_ps(d[t]);
+            const __m512 dmin = _mm512_insertf32x8(_mm512_castps256_ps512(load_8_f16(a.dmin)), load_8_f16(b.dmin), 1);
+            less[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(mins), _mm512_mul_ps(dmin, dt), less[t]);
+            for (int i = 0; i < 2; i++) {
+                sum[i][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[i][t]), _mm512_mul_ps(to_words(load_8_f16(x[i]->d)), dt), sum[i][t]);
+            }
+        }
+    }
+
+    void store(int t, float * s) const {
+        const __m512i evens = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+        __m512 both[2];
+        for (int i = 0; i < 2; i++) {
+            both[i] = _mm512_add_ps(sum[i][t], _mm512_shuffle_ps(sum[i][t], sum[i][t], 0xb1));
+        }
+        _mm512_storeu_ps(s, _mm512_sub_ps(_mm512_permutex2var_ps(both[0], evens, both[1]), less[t]));
     }
 };
 

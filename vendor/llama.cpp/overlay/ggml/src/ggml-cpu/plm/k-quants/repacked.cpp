@@ -52,20 +52,47 @@ void plm_gemv_q4_K_8x8_q8_K(int n, float * s, size_t, const void * vx, const voi
     }
 }
 
+namespace {
+
+// four vectors' sums of 32 values, of block y
+struct sums_of_four {
+    int16_t of[4][8];
+
+    explicit sums_of_four(const block_q8_Kx4 & y) {
+        for (int p = 0; p < 4; p++) { // of 16 values: four of each token
+            const __m128i * bsums = (const __m128i *) (y.bsums + 16 * p);
+            _mm_storeu_si128((__m128i *) of[p], _mm_hadd_epi16(_mm_loadu_si128(bsums), _mm_loadu_si128(bsums + 1)));
+        }
+    }
+};
+
+} // namespace
+
 void plm_gemm_q4_K_8x8_q8_K(int n, float * s, size_t bs, const void * vx, const void * vy, int nr, int nc) {
     const int blocks = n / QK_K;
-    for (int j = 0; j < nc; j += 8) { // eight rows stay in the first cache for all tokens
+    int j = 0;
+#if defined(PLM_AVX512_VNNI)
+    for (; j + 16 <= nc; j += 16) { // these rows stay in the first cache for all tokens
+        const block_q4_Kx8 *x = (const block_q4_Kx8 *) vx + (size_t) (j / 8) * blocks, *x2 = x + blocks;
+        for (int t = 0; t < nr; t += 4) {
+            const block_q8_Kx4 * y = (const block_q8_Kx4 *) vy + (size_t) (t / 4) * blocks;
+            products_of_two<4> rows;
+            for (int b = 0; b < blocks; b++) {
+                rows.add(x[b], x2[b], y[b].qs, sums_of_four(y[b]).of, y[b].d);
+            }
+            for (int i = 0; i < 4; i++) {
+                rows.store(i, s + (t + i) * bs + j);
+            }
+        }
+    }
+#endif
+    for (; j < nc; j += 8) { // and these
         const block_q4_Kx8 * x = (const block_q4_Kx8 *) vx + (size_t) (j / 8) * blocks;
         for (int t = 0; t < nr; t += 4) {
             const block_q8_Kx4 * y = (const block_q8_Kx4 *) vy + (size_t) (t / 4) * blocks;
             products<4> rows;
             for (int b = 0; b < blocks; b++) {
-                int16_t sums[4][8];
-                for (int p = 0; p < 4; p++) { // of 16 values: four of each token
-                    const __m128i * bsums = (const __m128i *) (y[b].bsums + 16 * p);
-                    _mm_storeu_si128((__m128i *) sums[p], _mm_hadd_epi16(_mm_loadu_si128(bsums), _mm_loadu_si128(bsums + 1)));
-                }
-                rows.add(x[b], y[b].qs, sums, y[b].d);
+                rows.add(x[b], y[b].qs, sums_of_four(y[b]).of, y[b].d);
             }
             for (int i = 0; i < 4; i++) {
                 rows.store(i, s + (t + i) * bs + j);

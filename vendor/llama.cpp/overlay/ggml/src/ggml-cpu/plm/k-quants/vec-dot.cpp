@@ -47,13 +47,16 @@ template <int J> inline void add_pair(__m256i (&acc)[2], const block_q5_K & x, _
     acc[1] = add_group(acc[1], with_fifth<2 * J + 1>(upper, qh), y + 64 * J + 32, scales[2 * J + 1]);
 }
 
-// two rows on: a row is a call, in whose first blocks the memory would else have nothing to do
-template <class block> inline void ask_for_later(const block * x, int n) {
-    const char * later = (const char *) (x + 2 * (n / QK_K));
+// Block b of a row that comes later: a row is a call, in whose first blocks the memory would else have nothing to do. Some
+// lines with each block, since of many at once most are not asked for.
+template <class block> inline void ask_for(const char * later, int b) {
     for (size_t i = 0; i < sizeof(block); i += 64) {
-        _mm_prefetch(later + i, _MM_HINT_T0);
+        _mm_prefetch(later + b * sizeof(block) + i, _MM_HINT_T0);
     }
 }
+
+// the row after the next
+inline const char * after_next(const void * row, int n, size_t block) { return (const char *) row + 2 * (n / QK_K) * block; }
 
 inline float sum_of(__m256 x) {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -63,9 +66,11 @@ inline float sum_of(__m256 x) {
 
 } // namespace
 
+namespace {
+
 // A block is 256 values d * scale * q - dmin * min, q of 5 bits, a scale and a minimum of 6 bits for each 32 of them.
 // In 256 bits, since a nibble's two halves then need no shift that differs by lane.
-void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t, const void * vx, size_t, const void * vy, size_t, int) {
+void dot_q5_K(int n, float * s, const void * vx, const void * vy, const char * later) {
     const block_q5_K * x = (const block_q5_K *) vx;
     const block_q8_K * y = (const block_q8_K *) vy;
 
@@ -73,7 +78,7 @@ void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t, const void * vx, size_t, co
 
     __m256 sum = _mm256_setzero_ps(), less = _mm256_setzero_ps();
     for (int b = 0; b < n / QK_K; b++) {
-        ask_for_later(x + b, n);
+        ask_for<block_q5_K>(later, b);
         // the words behind d and dmin: a, c's low nibbles with two bits of a above them, the same of b
         const __m128i head = _mm_loadu_si128((const __m128i *) &x[b]);
         const __m128i low = _mm_srlv_epi32(_mm_shuffle_epi32(head, _MM_SHUFFLE(3, 2, 3, 1)), _mm_setr_epi32(0, 0, 0, 4));
@@ -101,7 +106,7 @@ void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t, const void * vx, size_t, co
 
 // A block is 256 values d * scale * (q - 32), q of 6 bits: four in ql, two above them in qh; a scale of 8 bits, with its
 // sign, for each 16 of them.
-void plm_vec_dot_q6_K_q8_K(int n, float * s, size_t, const void * vx, size_t, const void * vy, size_t, int) {
+void dot_q6_K(int n, float * s, const void * vx, const void * vy, const char * later) {
     const block_q6_K * x = (const block_q6_K *) vx;
     const block_q8_K * y = (const block_q8_K *) vy;
     const __m256i nibble = _mm256_set1_epi8(15), upper = _mm256_set1_epi8(48);
@@ -109,7 +114,7 @@ void plm_vec_dot_q6_K_q8_K(int n, float * s, size_t, const void * vx, size_t, co
 
     __m256 sum = _mm256_setzero_ps();
     for (int b = 0; b < n / QK_K; b++) {
-        ask_for_later(x + b, n);
+        ask_for<block_q6_K>(later, b);
         const __m128i packed = _mm_loadu_si128((const __m128i *) x[b].scales);
         const __m256i less = _mm256_madd_epi16(_mm256_cvtepi8_epi16(packed), _mm256_loadu_si256((const __m256i *) y[b].bsums));
         // scales 0, 2, … as words in the lower half, 1, 3, … in the upper one
@@ -137,6 +142,18 @@ void plm_vec_dot_q6_K_q8_K(int n, float * s, size_t, const void * vx, size_t, co
     *s = sum_of(sum);
 }
 
+} // namespace
+
+void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t, const void * x, size_t, const void * y, size_t, int) {
+    dot_q5_K(n, s, x, y, after_next(x, n, sizeof(block_q5_K)));
+}
+
+void plm_vec_dot_q6_K_q8_K(int n, float * s, size_t, const void * x, size_t, const void * y, size_t, int) {
+    dot_q6_K(n, s, x, y, after_next(x, n, sizeof(block_q6_K)));
+}
+
+#define PLM_DOTS_OF_PICKED
+
 #else
 
 void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t bs, const void * x, size_t bx, const void * y, size_t by, int nrc) {
@@ -148,3 +165,18 @@ void plm_vec_dot_q6_K_q8_K(int n, float * s, size_t bs, const void * x, size_t b
 }
 
 #endif
+
+void plm_dot_of_picked(enum ggml_type type, int n, float * s, const void * x, const void * y, const void * later) {
+#if defined(PLM_DOTS_OF_PICKED)
+    if (type == GGML_TYPE_Q5_K || type == GGML_TYPE_Q6_K) {
+        (type == GGML_TYPE_Q5_K ? dot_q5_K : dot_q6_K)(n, s, x, y, (const char *) later);
+        return;
+    }
+#endif
+#if defined(__GNUC__)
+    for (size_t at = 0; at < ggml_row_size(type, n); at += 64) {
+        __builtin_prefetch((const char *) later + at, 0, 2);
+    }
+#endif
+    ggml_get_type_traits_cpu(type)->vec_dot(n, s, 0, x, 0, y, 0, 1);
+}

@@ -139,20 +139,25 @@ inline void batch_of_group(batches how, const matrix & w, int64_t group, const c
         return;
     }
     const int64_t n_fours = n_tokens / 4 * 4;
-    for (int half = 0; half < 2; half++, y += 8) {
-        block_q4_Kx8 * rows = (block_q4_Kx8 *) scratch;
+    block_q4_Kx8 * rows = (block_q4_Kx8 *) scratch; // of the group's first half, then of the second
+    for (int half = 0; half < 2; half++) {
         if (how == batches::by_8x8) {
-            interleave<8>(w, group, half, rows);
-            plm_gemm_q4_K_8x8_q8_K(n, y, stride, rows, tokens, int(n_fours), 8);
+            interleave<8>(w, group, half, rows + half * w.n_blocks);
 #if !defined(PLM_AVX512) && !defined(PLM_AVX2)
         } else {
-            interleave<4>(w, group, half, rows);
-            ggml_gemm_q4_K_8x4_q8_K(n, y, stride, rows, tokens, int(n_fours), 8);
+            interleave<4>(w, group, half, rows + half * w.n_blocks);
 #endif
         }
-        for (int64_t t = n_fours; t < n_tokens; t++) {
-            (how == batches::by_8x8 ? plm_gemv_q4_K_8x8_q8_K : ggml_gemv_q4_K_8x4_q8_K)(n, y + t * stride, stride, rows, tokens + t * size, 1, 8);
-        }
+    }
+    if (how == batches::by_8x8) {
+        plm_gemm_q4_K_8x8_q8_K(n, y, stride, rows, tokens, int(n_fours), PLM_PLANES_ROWS);
+#if !defined(PLM_AVX512) && !defined(PLM_AVX2)
+    } else {
+        ggml_gemm_q4_K_8x4_q8_K(n, y, stride, rows, tokens, int(n_fours), PLM_PLANES_ROWS);
+#endif
+    }
+    for (int64_t t = n_fours; t < n_tokens; t++) {
+        (how == batches::by_8x8 ? plm_gemv_q4_K_8x8_q8_K : ggml_gemv_q4_K_8x4_q8_K)(n, y + t * stride, stride, rows, tokens + t * size, 1, PLM_PLANES_ROWS);
     }
 }
 

@@ -4,8 +4,13 @@
 //
 //   i32x16   a sum a row
 
+#include "input.h"
 #include "../sixteen.h"
 #include "../vnni.h"
+
+#include "plm-planes/plm-planes.h"
+
+#include <type_traits>
 
 #if defined(__ARM_NEON) && defined(__ARM_FEATURE_DOTPROD)
 #define PLANES_DOT_NEON
@@ -109,19 +114,20 @@ PLM_INLINE __m512i four_bytes(const int8_t * p) {
     return _mm512_set1_epi32(four);
 }
 
-// sum + scale * (upper bits of a sub-block, two halves of 64 bytes, times its 32 bytes of x)
-PLM_INLINE i32x16 add_upper(i32x16 sum, const uint8_t (*high)[64], const int8_t * x, const uint8_t * scale) {
+// upper bits of a sub-block, two halves of 64 bytes, times its 32 bytes of x: below 2^15
+PLM_INLINE __m512i upper_dots(const uint8_t (*high)[64], const int8_t * x) {
     const __m512i two = _mm512_set1_epi8(3), next = _mm512_set1_epi8(12);
-    __m512i ones = _mm512_setzero_si512(), fours = _mm512_setzero_si512();
-    for (int h = 0; h < 2; h++, x += 16) {
-        const __m512i v = _mm512_loadu_si512(high[h]), w = _mm512_srli_epi16(v, 4);
-        ones = add_products_of_bytes(ones, _mm512_and_si512(v, two), four_bytes(x));
-        fours = add_products_of_bytes(fours, _mm512_and_si512(v, next), four_bytes(x + 4));
-        ones = add_products_of_bytes(ones, _mm512_and_si512(w, two), four_bytes(x + 8));
-        fours = add_products_of_bytes(fours, _mm512_and_si512(w, next), four_bytes(x + 12));
-    }
-    const __m512i all = _mm512_add_epi32(ones, _mm512_srai_epi32(fours, 2)); // below 2^15
-    return { add_products_of_words(sum.v, all, _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *) scale))) };
+    const __m512i v = load_once(high[0]), w = load_once(high[1]), v_up = _mm512_srli_epi16(v, 4), w_up = _mm512_srli_epi16(w, 4);
+    const auto add = [&](__m512i sum, __m512i codes, int i) PLM_LAMBDA { return add_products_of_bytes(sum, codes, four_bytes(x + 4 * i)); };
+    __m512i fours = add(_mm512_setzero_si512(), _mm512_and_si512(v, next), 1);
+    fours = add(add(add(fours, _mm512_and_si512(v_up, next), 3), _mm512_and_si512(w, next), 5), _mm512_and_si512(w_up, next), 7);
+    const __m512i sum = add(_mm512_srai_epi32(fours, 2), _mm512_and_si512(v, two), 0);
+    return add(add(add(sum, _mm512_and_si512(v_up, two), 2), _mm512_and_si512(w, two), 4), _mm512_and_si512(w_up, two), 6);
+}
+
+// sum + scale * that
+PLM_INLINE i32x16 add_upper(i32x16 sum, const uint8_t (*high)[64], const int8_t * x, const uint8_t * scale) {
+    return { add_products_of_words(sum.v, upper_dots(high, x), _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *) scale))) };
 }
 
 #elif defined(PLM_AVX512) || defined(PLM_AVX2)
@@ -350,74 +356,203 @@ PLM_INLINE i32x16 add_upper(i32x16 sum, const uint8_t (*high)[64], const int8_t 
 
 #endif
 
-// The lower bits of 256 values of one row, times x and the scales of its eight sub-blocks, summed.
-#if defined(PLM_AVX512) || defined(PLM_AVX2)
+// --- one block of sixteen rows -----------------------------------------------------------------
 
-PLM_INLINE int32_t lower(const uint8_t * low, const int8_t (*fields)[64], const uint8_t * scale) {
+// of one token
+struct block_sums {
+    i32x16 upper;        // sum over j of s_j sum u x
+    i32x16 offset, less; // sum of s_j sum x, of m_j sum x
+    i32x16 variance;     // sum of s_j^2 sum x^2
+};
+
+#if defined(PLM_AVX512_VBMI)
+
+// The scales and the minima of a block, in registers: numbers of sub-blocks 0 to 3, then of 4 to 7.
+struct block_scales {
+    struct numbers {
+        __m512i of[2];
+
+        numbers(const uint8_t * low, const uint8_t * high) {
+            const __m512i nibble = _mm512_set1_epi8(15), upper = _mm512_set1_epi8(48), four = _mm512_loadu_si512(low);
+            const __m512i two = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *) high));
+            const __m512i up = _mm512_mask_blend_epi64(0xf0, _mm512_set1_epi16(4), _mm512_set1_epi16(2)), down = _mm512_sub_epi16(_mm512_set1_epi16(4), up);
+            of[0] = _mm512_ternarylogic_epi32(_mm512_sllv_epi16(two, up), upper, _mm512_and_si512(four, nibble), 0xea); // (a & b) | c
+            of[1] = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(two, down), upper, _mm512_and_si512(_mm512_srli_epi16(four, 4), nibble), 0xea);
+        }
+        // of sub-blocks 2 P and 2 P + 1, a word each, row by row
+        template <int P> PLM_INLINE_METHOD __m512i pair() const {
+            const __m512i rows = _mm512_cvtepu8_epi32(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+            const __m512i first = _mm512_or_si512(rows, _mm512_slli_epi32(_mm512_add_epi32(rows, _mm512_set1_epi32(16)), 16));
+            return _mm512_maskz_permutexvar_epi8(0x5555555555555555, _mm512_add_epi8(first, _mm512_set1_epi8(P % 2 * 32)), of[P / 2]);
+        }
+    } scale, min;
+
+    explicit block_scales(const plm_planes_block & b) : scale(b.scale_low, b.scale_high), min(b.min_low, b.min_high) {}
+
+    // for `lower_sums`
+    PLM_INLINE_METHOD void keep(uint8_t * to) const {
+        _mm512_storeu_si512(to, scale.of[0]);
+        _mm512_storeu_si512(to + 64, scale.of[1]);
+    }
+
+    template <class F> PLM_INLINE_METHOD block_sums sums(const uint8_t (*high)[2][64], const input & x, const F & meanwhile) const {
+        block_sums s = { no_sums(), no_sums(), no_sums(), no_sums() };
+        const auto add = [&](auto p) PLM_LAMBDA {
+            meanwhile(2 * p);
+            const __m512i even = upper_dots(high[2 * p], x.q + 64 * p);
+            meanwhile(2 * p + 1);
+            const __m512i odd = upper_dots(high[2 * p + 1], x.q + 64 * p + 32);
+            const __m512i two = scale.template pair<p>();
+            s.upper.v = add_products_of_words(s.upper.v, _mm512_mask_blend_epi16(0xaaaaaaaa, even, _mm512_slli_epi32(odd, 16)), two);
+            s.offset = add_words(s.offset, two, x.sums + 2 * p);
+            s.less = add_words(s.less, min.template pair<p>(), x.sums + 2 * p);
+            s.variance = add_words(s.variance, _mm512_mullo_epi16(two, two), x.squares + 2 * p);
+        };
+        add(std::integral_constant<int, 0>());
+        add(std::integral_constant<int, 1>());
+        add(std::integral_constant<int, 2>());
+        add(std::integral_constant<int, 3>());
+        return s;
+    }
+};
+
+#else
+
+struct block_scales {
+    alignas(32) uint8_t scale[8][16], min[8][16];
+
+    explicit block_scales(const plm_planes_block & b) {
+        unpack_six_bits(b.scale_low, b.scale_high, scale);
+        unpack_six_bits(b.min_low, b.min_high, min);
+    }
+
+    PLM_INLINE_METHOD void keep(uint8_t * to) const { transpose(scale, (uint8_t (*)[8]) to); }
+
+    template <class F> PLM_INLINE_METHOD block_sums sums(const uint8_t (*high)[2][64], const input & x, const F & meanwhile) const {
+        block_sums s = { no_sums(), no_sums(), no_sums(), no_sums() };
+        for (int j = 0; j < 8; j++) {
+            meanwhile(j);
+            s.upper = add_upper(s.upper, high[j], x.q + 32 * j, scale[j]);
+        }
+        for (int j = 0; j < 8; j += 2) {
+            s.offset = add_pairs(s.offset, scale[j], scale[j + 1], x.sums + j);
+            s.less = add_pairs(s.less, min[j], min[j + 1], x.sums + j);
+            s.variance = add_squares(s.variance, scale[j], scale[j + 1], x.squares + j);
+        }
+        return s;
+    }
+};
+
+#endif
+
+// --- the lower bits of rows --------------------------------------------------------------------
+
+// One block of a row.
+struct low_block {
+    const uint8_t * low;
+    const input * x;
+    const uint8_t * scales; // that `keep` kept
+    int row;                // of the sixteen
+};
+
+// to[i]: of row[i] the lower bits of 256 values, times x and the scales of the eight sub-blocks, summed
+#if defined(PLM_AVX512_VBMI)
+
+PLM_INLINE void lower_sums(const low_block (&row)[4], int32_t * to) {
+    const __m512i two = _mm512_set1_epi8(3), next = _mm512_set1_epi8(12);
+    // a scale to both words of a sub-block, 32 bits each
+    const __m512i sub_block = _mm512_cvtepu8_epi32(_mm_setr_epi8(0, 0, 16, 16, 32, 32, 48, 48, 64, 64, 80, 80, 96, 96, 112, 112));
+    __m512i sum[4];
+    for (int i = 0; i < 4; i++) {
+        const __m512i v = load_once(row[i].low), w = _mm512_srli_epi16(v, 4);
+        const auto with = [&](int f) PLM_LAMBDA { return _mm512_load_si512(row[i].x->fields[f]); };
+        const __m512i fours = add_products_of_bytes(add_products_of_bytes(_mm512_setzero_si512(), _mm512_and_si512(v, next), with(1)), _mm512_and_si512(w, next), with(3));
+        const __m512i ones = add_products_of_bytes(_mm512_srai_epi32(fours, 2), _mm512_and_si512(v, two), with(0));
+        const __m512i dots = add_products_of_bytes(ones, _mm512_and_si512(w, two), with(2)); // below 2^15 each
+        const __m512i scales = _mm512_maskz_permutex2var_epi8(0x1111111111111111, _mm512_loadu_si512(row[i].scales),
+                                                              _mm512_add_epi8(sub_block, _mm512_set1_epi8((char) row[i].row)), _mm512_loadu_si512(row[i].scales + 64));
+        sum[i] = _mm512_madd_epi16(dots, scales);
+    }
+    const auto halves = [](__m512i a, __m512i b) PLM_LAMBDA { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); };
+    const __m512i ab = halves(sum[0], sum[1]), cd = halves(sum[2], sum[3]);
+    const __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    _mm_storeu_si128((__m128i *) to, _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
+}
+
+#elif defined(PLM_AVX512) || defined(PLM_AVX2)
+
+PLM_INLINE void lower_sums(const low_block (&row)[4], int32_t * to) {
     const __m256i two = _mm256_set1_epi8(3), next = _mm256_set1_epi8(12);
-    int64_t eight;
-    memcpy(&eight, scale, sizeof(eight));
-    const __m256i scales = _mm256_set1_epi64x(eight);
     // a scale to the four words of a sub-block, of which there are two in each half
     const __m256i to_words = _mm256_setr_epi64x((int64_t) 0x8000800080008000, (int64_t) 0x8001800180018001, (int64_t) 0x8002800280028002, (int64_t) 0x8003800380038003);
-    __m256i sum = _mm256_setzero_si256();
-    for (int i = 0; i < 2; i++) {
-        const __m256i v = _mm256_loadu_si256((const __m256i *) (low + 32 * i)), w = _mm256_srli_epi16(v, 4);
-        const auto with = [&](int f) PLM_LAMBDA { return _mm256_loadu_si256((const __m256i *) (fields[f] + 32 * i)); };
-        const __m256i ones = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(v, two), with(0)), _mm256_maddubs_epi16(_mm256_and_si256(w, two), with(2)));
-        const __m256i fours = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(v, next), with(1)), _mm256_maddubs_epi16(_mm256_and_si256(w, next), with(3)));
-        const __m256i dots = _mm256_add_epi16(ones, _mm256_srai_epi16(fours, 2));
-        const __m256i spread = _mm256_shuffle_epi8(scales, _mm256_add_epi8(to_words, _mm256_set1_epi16(short(4 * i))));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(dots, spread));
+    __m256i sum[4];
+    for (int r = 0; r < 4; r++) {
+        int64_t eight;
+        memcpy(&eight, row[r].scales + 8 * row[r].row, sizeof(eight));
+        const __m256i scales = _mm256_set1_epi64x(eight);
+        sum[r] = _mm256_setzero_si256();
+        for (int i = 0; i < 2; i++) {
+            const __m256i v = _mm256_loadu_si256((const __m256i *) (row[r].low + 32 * i)), w = _mm256_srli_epi16(v, 4);
+            const auto with = [&](int f) PLM_LAMBDA { return _mm256_load_si256((const __m256i *) (row[r].x->fields[f] + 32 * i)); };
+            const __m256i ones = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(v, two), with(0)), _mm256_maddubs_epi16(_mm256_and_si256(w, two), with(2)));
+            const __m256i fours = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(v, next), with(1)), _mm256_maddubs_epi16(_mm256_and_si256(w, next), with(3)));
+            const __m256i dots = _mm256_add_epi16(ones, _mm256_srai_epi16(fours, 2));
+            const __m256i spread = _mm256_shuffle_epi8(scales, _mm256_add_epi8(to_words, _mm256_set1_epi16(short(4 * i))));
+            sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(dots, spread));
+        }
     }
-    const __m128i half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-    const __m128i quarter = _mm_add_epi32(half, _mm_unpackhi_epi64(half, half));
-    return _mm_cvtsi128_si32(_mm_add_epi32(quarter, _mm_shuffle_epi32(quarter, 1)));
+    const __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(sum[0], sum[1]), _mm256_hadd_epi32(sum[2], sum[3]));
+    _mm_storeu_si128((__m128i *) to, _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1)));
 }
 
 #elif defined(PLM_NEON)
 
-PLM_INLINE int32_t lower(const uint8_t * low, const int8_t (*fields)[64], const uint8_t * scale) {
+PLM_INLINE void lower_sums(const low_block (&row)[4], int32_t * to) {
     const uint8x16_t two = vdupq_n_u8(3);
-    int32x4_t sum = vdupq_n_s32(0);
-    for (int i = 0; i < 4; i++) { // two sub-blocks
-        const uint8x16_t v = vld1q_u8(low + 16 * i);
-        const uint8x16_t codes[4] = { vandq_u8(v, two), vandq_u8(vshrq_n_u8(v, 2), two), vandq_u8(vshrq_n_u8(v, 4), two), vshrq_n_u8(v, 6) };
+    for (int r = 0; r < 4; r++) {
+        const uint8_t * scale = row[r].scales + 8 * row[r].row;
+        int32x4_t sum = vdupq_n_s32(0);
+        for (int i = 0; i < 4; i++) { // two sub-blocks
+            const uint8x16_t v = vld1q_u8(row[r].low + 16 * i);
+            const uint8x16_t codes[4] = { vandq_u8(v, two), vandq_u8(vshrq_n_u8(v, 2), two), vandq_u8(vshrq_n_u8(v, 4), two), vshrq_n_u8(v, 6) };
 #if defined(PLANES_DOT_NEON)
-        int32x4_t dots = vdupq_n_s32(0);
-        for (int f = 0; f < 4; f++) {
-            dots = vdotq_s32(dots, vreinterpretq_s8_u8(codes[f]), vld1q_s8(fields[f] + 16 * i));
-        }
+            int32x4_t dots = vdupq_n_s32(0);
+            for (int f = 0; f < 4; f++) {
+                dots = vdotq_s32(dots, vreinterpretq_s8_u8(codes[f]), vld1q_s8(row[r].x->fields[f] + 16 * i));
+            }
 #else
-        int16x8_t first = vdupq_n_s16(0), second = first;
-        for (int f = 0; f < 4; f++) {
-            const int8x16_t with = vld1q_s8(fields[f] + 16 * i), code = vreinterpretq_s8_u8(codes[f]);
-            first = vmlal_s8(first, vget_low_s8(code), vget_low_s8(with));
-            second = vmlal_high_s8(second, code, with);
-        }
-        const int32x4_t dots = vpaddlq_s16(vpaddq_s16(first, second));
+            int16x8_t first = vdupq_n_s16(0), second = first;
+            for (int f = 0; f < 4; f++) {
+                const int8x16_t with = vld1q_s8(row[r].x->fields[f] + 16 * i), code = vreinterpretq_s8_u8(codes[f]);
+                first = vmlal_s8(first, vget_low_s8(code), vget_low_s8(with));
+                second = vmlal_high_s8(second, code, with);
+            }
+            const int32x4_t dots = vpaddlq_s16(vpaddq_s16(first, second));
 #endif
-        const int32_t a = scale[2 * i], b = scale[2 * i + 1];
-        const int32x4_t scales = vcombine_s32(vdup_n_s32(a), vdup_n_s32(b));
-        sum = vmlaq_s32(sum, dots, scales);
+            const int32_t a = scale[2 * i], b = scale[2 * i + 1];
+            sum = vmlaq_s32(sum, dots, vcombine_s32(vdup_n_s32(a), vdup_n_s32(b)));
+        }
+        to[r] = vaddvq_s32(sum);
     }
-    return vaddvq_s32(sum);
 }
 
 #else
 
-PLM_INLINE int32_t lower(const uint8_t * low, const int8_t (*fields)[64], const uint8_t * scale) {
-    int32_t sum = 0;
-    for (int j = 0; j < 8; j++) {
-        int32_t dot = 0;
-        for (int at = 8 * j; at < 8 * j + 8; at++) {
-            for (int f = 0; f < 4; f++) {
-                dot += (low[at] >> (2 * f) & 3) * fields[f][at];
+PLM_INLINE void lower_sums(const low_block (&row)[4], int32_t * to) {
+    for (int r = 0; r < 4; r++) {
+        const uint8_t * scale = row[r].scales + 8 * row[r].row;
+        to[r] = 0;
+        for (int j = 0; j < 8; j++) {
+            int32_t dot = 0;
+            for (int at = 8 * j; at < 8 * j + 8; at++) {
+                for (int f = 0; f < 4; f++) {
+                    dot += (row[r].low[at] >> (2 * f) & 3) * row[r].x->fields[f][at];
+                }
             }
+            to[r] += scale[j] * dot;
         }
-        sum += scale[j] * dot;
     }
-    return sum;
 }
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "batch.h"
 #include "few.h"
+#include "pieces.h"
 #include "../alone.h"
 #include "../counts.h"
 #include "../exact.h"
@@ -18,8 +19,6 @@
 using namespace planes;
 
 namespace {
-
-constexpr int64_t CHUNK = 8; // groups that a thread takes at once
 
 std::atomic<float> margin_{ 1.0f };
 
@@ -77,8 +76,11 @@ void plm_compute_forward_planes(const ggml_compute_params * params, ggml_tensor 
     const int64_t n_groups = m.n_rows / PLM_PLANES_ROWS, stride = op->nb[1] / sizeof(float);
     float * y = (float *) op->data;
     int64_t read = 0, total = 0;
-    for (int64_t chunk = ith; chunk * CHUNK < n_groups; chunk = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        const int64_t first = chunk * CHUNK, last = std::min(first + CHUNK, n_groups);
+    for (int64_t i = ith;; i = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        const auto [first, last] = piece(i, n_groups, nth);
+        if (first >= n_groups) {
+            break;
+        }
         if (l.is_few) {
             read += few(m, first, last, (const input *) tokens, l.n_tokens, margin, y, stride, scratch);
             total += (last - first) * PLM_PLANES_ROWS;

@@ -17,7 +17,9 @@
 #include "input.h"
 #include "lanes.h"
 #include "matrix.h"
+#include "../alone.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace planes {
@@ -35,12 +37,9 @@ PLM_INLINE float fused(float a, float b, float c) {
 #endif
 }
 
-// What is kept of sixteen rows until their lower bits are read, of one block and all tokens.
-struct kept_block {
-    uint8_t scale[16][8]; // by rows
-};
+constexpr int KEPT = 128; // bytes of a block's scales
 
-// and of one block and one token
+// What is kept of a block and a token until a row's lower bits are read.
 struct kept_sums {
     int32_t upper[16]; // sum of s_j sum u x
     float scale[16];   // d dx
@@ -54,16 +53,16 @@ struct kept_token {
 
 // The scratch memory of one group.
 struct kept {
-    kept_block * blocks;
+    uint8_t * scales; // KEPT bytes a block
     kept_sums * sums; // [token][block]
     kept_token * of;
 
     static size_t bytes(int64_t n_blocks, int64_t n_tokens) {
-        return n_blocks * sizeof(kept_block) + n_tokens * n_blocks * sizeof(kept_sums) + n_tokens * sizeof(kept_token);
+        return n_blocks * KEPT + n_tokens * n_blocks * sizeof(kept_sums) + n_tokens * sizeof(kept_token);
     }
     kept(void * memory, int64_t n_blocks, int64_t n_tokens) {
-        blocks = (kept_block *) memory;
-        sums = (kept_sums *) (blocks + n_blocks);
+        scales = (uint8_t *) memory;
+        sums = (kept_sums *) (scales + n_blocks * KEPT);
         of = (kept_token *) (sums + n_tokens * n_blocks);
     }
 };
@@ -74,6 +73,9 @@ struct sums_of_token {
 
 // bit r: lane r of c is not surely below zero
 PLM_INLINE uint32_t may_be_positive(f32x16 c, f32x16 limit) {
+#if defined(PLM_AVX512)
+    return uint16_t(~(_mm512_cmp_ps_mask(c.v, _mm512_setzero_ps(), _CMP_LT_OQ) & _mm512_cmp_ps_mask(_mm512_mul_ps(c.v, c.v), limit.v, _CMP_GT_OQ)));
+#else
     float value[16], square[16];
     store(value, c);
     store(square, limit);
@@ -82,6 +84,7 @@ PLM_INLINE uint32_t may_be_positive(f32x16 c, f32x16 limit) {
         rows |= uint32_t(!(value[r] < 0 && value[r] * value[r] > square[r])) << r;
     }
     return rows;
+#endif
 }
 
 // Rows of a group whose lower bits any of the tokens needs.
@@ -112,36 +115,25 @@ PLM_INLINE void upper_of_group(const matrix & w, int64_t group, const input * x,
             simd::prefetch_near(soon.rows[i] + 2 * b * PLM_PLANES_LOW);
             simd::prefetch_near(soon.rows[i] + (2 * b + 1) * PLM_PLANES_LOW);
         }
-        alignas(32) uint8_t scale[8][16], min[8][16];
-        unpack_six_bits(block->scale_low, block->scale_high, scale);
-        unpack_six_bits(block->min_low, block->min_high, min);
-        transpose(scale, k.blocks[b].scale);
+        const block_scales scales(*block);
+        scales.keep(k.scales + b * KEPT);
         const f32x16 d = load_f16(block->d), dmin = load_f16(block->dmin);
         for (int64_t t = 0; t < n_tokens; t++) {
             const input & xb = x[t * w.n_blocks + b];
-            i32x16 upper = no_sums(), offset = no_sums(), less = no_sums(), variance = no_sums();
-            for (int j = 0; j < 8; j++) {
-                if (t == 0) { // the next group, bit by bit
-                    const char * later = (const char *) (block + w.n_blocks) + sizeof(*block) / 8 * j;
-                    simd::prefetch(later);
-                    simd::prefetch(later + 64);
-                    simd::prefetch(later + 128);
+            const block_sums sums = scales.sums(block->high, xb, [&](int j) PLM_LAMBDA {
+                const char * later = (const char *) (block + w.n_blocks) + sizeof(*block) / 8 * j; // the next group, bit by bit
+                for (int i = 0; i < 2 + j % 2 && t == 0; i++) {
+                    simd::prefetch(later + 64 * i);
                 }
-                upper = add_upper(upper, block->high[j], xb.q + 32 * j, scale[j]);
-            }
-            for (int j = 0; j < 8; j += 2) {
-                offset = add_pairs(offset, scale[j], scale[j + 1], xb.sums + j);
-                less = add_pairs(less, min[j], min[j + 1], xb.sums + j);
-                variance = add_squares(variance, scale[j], scale[j + 1], xb.squares + j);
-            }
+            });
             kept_sums & to = k.sums[t * w.n_blocks + b];
             const f32x16 dx = splat(xb.d), ddx = d * dx;
-            store(to.upper, upper);
+            store(to.upper, sums.upper);
             store(to.scale, ddx);
             sums_of_token & s = total[t];
-            s.value = fma(fma(floats(upper), splat(CODE_A), floats(offset) * splat(CODE_B)), ddx, s.value);
-            s.less = fma(floats(less), dmin * dx, s.less);
-            s.variance = fma(floats(variance), ddx * ddx, s.variance);
+            s.value = fma(fma(floats(sums.upper), splat(CODE_A), floats(sums.offset) * splat(CODE_B)), ddx, s.value);
+            s.less = fma(floats(sums.less), dmin * dx, s.less);
+            s.variance = fma(floats(sums.variance), ddx * ddx, s.variance);
         }
     }
     for (int64_t t = 0; t < n_tokens; t++) {
@@ -152,22 +144,71 @@ PLM_INLINE void upper_of_group(const matrix & w, int64_t group, const input * x,
     }
 }
 
-// The lower bits of the rows that need them; y[t * stride + r] becomes the product.
-PLM_INLINE void lower_of_group(const matrix & w, int64_t group, const input * x, int64_t n_tokens, float * y, int64_t stride, const kept & k) {
-    for (int64_t t = 0; t < n_tokens; t++) {
-        for (uint32_t rows = k.of[t].rows; rows; rows &= rows - 1) {
-            const int r = __builtin_ctz(rows);
-            const uint8_t * low = w.low(group * PLM_PLANES_ROWS + r);
-            float sum = 0;
-            for (int64_t b = 0; b < w.n_blocks; b++) {
-                const kept_sums & of = k.sums[t * w.n_blocks + b];
-                const int32_t all = 4 * of.upper[r] + lower(low + b * PLM_PLANES_LOW, x[t * w.n_blocks + b].fields, k.blocks[b].scale[r]);
-                sum = fused(float(all), of.scale[r], sum);
+// A row whose lower bits are read for a token, until then.
+struct pending {
+    const uint8_t * low;
+    const input * x;
+    const kept * of;
+    int64_t group, token;
+    int row;
+    float * y;
+};
+
+// Rows that wait for their lower bits: these come from memory meanwhile. Four at a time become products.
+class queue {
+    static constexpr int MOST = 4 + PLM_PLANES_ROWS * PLM_ALONE;
+
+    pending rows[MOST];
+    int n = 0;
+    const int64_t n_blocks;
+
+  public:
+    explicit queue(int64_t n_blocks) : n_blocks(n_blocks) {}
+
+    void add(const matrix & w, int64_t group, const input * x, int64_t n_tokens, const kept & k, float * y, int64_t stride) {
+        for (int64_t t = 0; t < n_tokens; t++) {
+            for (uint32_t left = k.of[t].rows; left; left &= left - 1) {
+                const int r = __builtin_ctz(left);
+                rows[n++] = { w.low(group * PLM_PLANES_ROWS + r), x + t * n_blocks, &k, group, t, r, y + t * stride + r };
             }
-            y[t * stride + r] = sum - k.of[t].less[r];
         }
     }
-}
+
+    // All but up to three; these too where their group lies before `oldest`.
+    void compute(int64_t oldest) {
+        int done = 0;
+        for (; n - done >= 4; done += 4) {
+            four(rows + done);
+        }
+        std::copy(rows + done, rows + n, rows);
+        n -= done;
+        if (n > 0 && rows[0].group < oldest) {
+            std::fill(rows + n, rows + 4, rows[0]); // the same once more, to the same place
+            four(rows);
+            n = 0;
+        }
+    }
+
+  private:
+    void four(const pending * p) const {
+        float sum[4] = {};
+        for (int64_t b = 0; b < n_blocks; b++) {
+            low_block row[4];
+            for (int i = 0; i < 4; i++) {
+                row[i] = { p[i].low + b * PLM_PLANES_LOW, p[i].x + b, p[i].of->scales + b * KEPT, p[i].row };
+            }
+            int32_t low[4];
+            lower_sums(row, low);
+            for (int i = 0; i < 4; i++) {
+                const kept_sums & of = p[i].of->sums[p[i].token * n_blocks + b];
+                sum[i] = fused(float(4 * of.upper[p[i].row] + low[i]), of.scale[p[i].row], sum[i]);
+            }
+        }
+        for (int i = 0; i < 4; i++) {
+            *p[i].y = sum[i] - p[i].of->of[p[i].token].less[p[i].row];
+        }
+    }
+};
 
 } // namespace
 } // namespace planes
