@@ -39,6 +39,17 @@ def test_what_the_page_says_of_smollm2() -> None:
     assert split["both"]["kl"][0] < 0.7 * made["q4_k"]["both"]["kl"][0]
 
 
+def test_what_the_page_says_of_tiny_plm() -> None:
+    made = rows("tiny-plm")
+    assert len(result("tiny-plm")["control"]) == 7  # two to eight cores
+    fine = made["r1 + q6_k below 1024, q4_k gptq"]
+    assert fine["bits"] < 0.94 * made["q5_k"]["bits"]
+    assert fine["both"]["kl"][0] < 1.2 * made["q5_k"]["both"]["kl"][0]
+    for types in ("q5_k below 1024, q3_k", "q4_k", "q5_k"):
+        ways = [made[f"{types} {how}"]["both"]["kl"][0] for how in ("gptq", "im")]
+        assert ways[0] < 0.95 * ways[1]
+
+
 @pytest.mark.parametrize("model", ["smollm2", "tiny-plm"])
 def test_at_equal_bytes_a_k_quant_is_better_than_trains(model: str) -> None:
     made = rows(model)
@@ -55,3 +66,19 @@ def test_the_section_has_every_row(model: str) -> None:
     text = section(found)
     for row in [*found["rows"], *found["speed"]]:
         assert f"| {row['name']} |" in text
+
+
+def test_what_the_page_says_of_plm_1_8bs_shapes() -> None:
+    found, made = result("synthetic"), rows("synthetic")
+    text = section(found)
+    assert all(f"| {name} |" in text for name in made)
+    plain, split = made["q5_k, as it is"], made["split, q5_k below token 8192, q3_k"]
+    assert plain["file_bytes"] - split["file_bytes"] == pytest.approx(75.7e6, rel=0.01)
+    assert plain["head_bytes"] - split["head_bytes"] == pytest.approx(75.7e6, rel=0.01)
+    trains = made["tt, twice, f16"]
+    cores = 151_936 * 960 * 2  # 32 x 64 with rank 10, beside the matrix that stays
+    assert trains["file_bytes"] - plain["file_bytes"] == pytest.approx(cores, rel=0.001)
+    pairs = zip(made["q4_k"]["turns"], plain["turns"], strict=True)
+    assert all(a["tps"] > b["tps"] for a, b in pairs)
+    if not found["meters"]:
+        assert "Energy: not measured here" in text
