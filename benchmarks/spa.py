@@ -3,7 +3,7 @@
     python -m benchmarks.spa states [MODEL …]   decoding with the states of 8 layers, and without
     python -m benchmarks.spa worth [MODEL]      perplexities, as `plm-edge spa eval`; with --lora N
                                                 and --replace as long again for each seed
-    python -m benchmarks.spa train [MODEL]      minutes of `plm-edge spa train` for 20,000 tokens
+    python -m benchmarks.spa train [MODEL …]    minutes of `plm-edge spa train` for 20,000 tokens
     python -m benchmarks.spa link [MODEL]       tokens a second by round trip and overrides
     python -m benchmarks.spa loss [MODEL]       seconds without a token where a link is harmed
 
@@ -132,9 +132,8 @@ def main() -> None:
     elif arguments.part == "loss":
         found = spa_link.loss(model, arguments.threads, arguments.tokens)
     elif arguments.part == "train":
-        # tiny-plm is small enough to be measured beside the model
-        models = (model, bundled.model())
-        found = {"models": [spa_train.train(m, personal(), arguments.threads) for m in models]}
+        given = [Path(name) for name in arguments.given] or [bundled.model(), model]
+        found = {"models": [spa_train.train(m, personal(), arguments.threads) for m in given]}
     else:
         found = worth(model, arguments.seeds, arguments.lora, arguments.replace, arguments.threads)
     found |= {
