@@ -58,7 +58,7 @@ class Remote:
         fingerprint: str | None,
         plugin: Plugin,
         *,
-        window: int = 16,
+        window: int = 32,
         temperature: float = 0.0,
         seed: int = 0,
     ) -> None:

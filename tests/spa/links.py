@@ -13,7 +13,7 @@ OWN = plugin()
 
 
 def remote(port: int) -> Remote:
-    return Remote(f"ws://127.0.0.1:{port}", KEY, None, OWN)
+    return Remote(f"ws://127.0.0.1:{port}", KEY, None, OWN, window=16)
 
 
 def made(generation: Generation, prompt: str = PROMPT, count: int = COUNT) -> list[int]:

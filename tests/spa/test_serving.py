@@ -44,7 +44,7 @@ def here(read_texts: Texts, made: Made) -> Callable[[], Here]:
 
 
 def remote(port: int, plugin: Plugin, key: str = KEY) -> Remote:
-    return Remote(f"ws://127.0.0.1:{port}", key, None, plugin)
+    return Remote(f"ws://127.0.0.1:{port}", key, None, plugin, window=16)
 
 
 def tokens(generation: Generation, prompt: str = PROMPT, count: int = COUNT) -> list[int]:

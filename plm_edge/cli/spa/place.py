@@ -33,7 +33,7 @@ class Where:
     base: str | None
     threads: int | None
     ctx: int | None
-    window: int = 16
+    window: int = 32
 
     def check(self) -> None:
         """Refuse a server in mode local, and another mode without one.

@@ -43,7 +43,7 @@ def run(
     ] = 128,
     temp: options.Temp = 0.0,
     seed: options.Seed = None,
-    window: shared.Window = 16,
+    window: shared.Window = 32,
     device: options.OnDevice = None,
     show: shared.Show = False,
     threads: options.Threads = None,
