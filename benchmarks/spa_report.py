@@ -129,8 +129,9 @@ def _link(part: dict[str, Any]) -> str:
             tps = statistics.median(r["tps"] for r in rounds)
             cells.append(f"{tps:.1f} ({formula:.1f})")
             if rate == 0:
-                shares[rtt] = statistics.median(r["tps"] / r["direct_tps"] for r in rounds)
-                cells.append(f"{shares[rtt]:.2f}")
+                found = [r["tps"] / r["direct_tps"] for r in rounds]
+                shares[rtt] = statistics.median(found)
+                cells.append(f"{shares[rtt]:.2f} ({min(found):.2f} to {max(found):.2f})")
         lines.append(f"| {rtt} ms | " + " | ".join(cells) + " |")
     kept = [r for key, rounds in points.items() for r in rounds if key[1] == 0]
     down = max(r["bytes_down_a_token"] for r in kept)
@@ -143,7 +144,9 @@ def _link(part: dict[str, Any]) -> str:
         f"time and q the share of overrides, in ping-pong 1; the median of "
         f"{len(points[0, 0.0])} rounds of {count} tokens. The base alone, without states and "
         f"without a link: {alone:.1f}; it ran again before each text without overrides, whose "
-        f"share is of that.\n\n" + "\n".join(lines) + "\n\n"
+        f"share is of that. Server, device and relay share the machine's CPUs.\n\n"
+        + "\n".join(lines)
+        + "\n\n"
         f"With the gate at the base at least 0.95 of the base alone at every round trip: "
         f"{_met(min(shares.values()) >= 0.95)}. Down, without overrides, at most 900 bytes a "
         f"token: {_met(down <= 900)} ({down:.0f}); what the server computed beyond an override "

@@ -36,7 +36,10 @@ def link(tps: float, up: int = 90) -> dict[str, object]:
 def test_the_formula_stands_beside_what_was_measured() -> None:
     text = spa_report.section({"link": link(20.0)})
     # 1 / (1 / 21 + 0.101), 1 / 21, and of 64 tokens 1 and 13 overrides
-    assert "| 100 ms | 20.0 (6.7) | 20.0 (21.0) | 0.95 | 20.0 (20.3) | 20.0 (14.7) |" in text
+    assert (
+        "| 100 ms | 20.0 (6.7) | 20.0 (21.0) | 0.95 (0.95 to 0.95) | 20.0 (20.3) | 20.0 (14.7) |"
+        in text
+    )
     assert "every round trip: met" in text
     assert "16 tokens: met" in text
     assert "perplexity" not in text
@@ -106,3 +109,14 @@ def test_the_results_in_the_tree() -> None:
     assert data["worth"]["seeds"] >= 3
     assert rows[0]["name"] == "base"
     assert rows[0]["personal"][0] == pytest.approx(rows[0]["personal"][1])
+    link = data["link"]
+    for point in link["points"]:
+        for found in point["rounds"]:
+            assert found["resumed"] == 0
+            assert found["rss_mib"] <= 95
+            if not point["ping_pong"]:
+                assert found["bytes_up"] <= spa_report.most_up(found, link["tokens"])
+            if point["rate"] == 0:
+                assert found["bytes_down_a_token"] <= 900
+    for kinds in data["loss"]["seconds"].values():
+        assert max(max(gaps) for gaps in kinds.values()) <= 2
