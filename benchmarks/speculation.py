@@ -1,11 +1,15 @@
 """What speculation gains, and what checking several tokens at once costs, in turns.
 
-    python -m benchmarks.speculation MODEL [--rounds 5] [--tokens 96] [--json FILE]
+    python -m benchmarks.speculation MODEL [--rounds 5] [--tokens 96] [--steps] [--out FILE]
 
 Three tasks: code to be edited, a text to be quoted from, and a story to be told. Each is generated
 greedily with guesses and without, in turns; the gain is the median of the ratios of pairs. Then a
-step of n tokens is timed against a step of one, in turns as well. The text must be the same: the
-program ends with an error if it is not.
+step of n tokens is timed against a step of one, in turns as well, and what it reads is counted: a
+row that several tokens need is read once. The text must be the same: the program ends with an error
+if it is not. --steps leaves the tasks out: what random weights say is no text.
+
+Writes benchmarks/results/speculation.json, from which BENCHMARKS.md is made again, unless --out
+says where.
 """
 
 from __future__ import annotations
@@ -15,15 +19,23 @@ import json
 import statistics
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from benchmarks import machine, report, speculation_report
+from plm_edge.base import files
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
+from plm_edge.engine.sparsity import low_share
 from plm_edge.generate.local import LocalGenerator
 from plm_edge.generate.protocol import Request
 from plm_edge.generate.sampling import Sampling
 from plm_edge.generate.speculation import MOST
+from plm_edge.model import gguf_file
+from plm_edge.model.description import describe
+
+SCHEMA = "plm-edge/benchmark-speculation/1"
 
 _CODE = """class Account:
     def __init__(self, owner, balance):
@@ -88,8 +100,13 @@ def gains(session: Session, rounds: int, n_predict: int) -> dict[str, Any]:
     return found
 
 
-def costs(session: Session, rounds: int, length: int) -> dict[int, float]:
-    """Returns seconds of a step of n tokens over those of one, after `length` tokens."""
+def costs(session: Session, rounds: int, length: int) -> dict[str, Any]:
+    """Times steps of n tokens against those of one, after `length` tokens.
+
+    Returns:
+        `ratios`, all of them by n, and `low_read`: by n, the share of W_up's rows whose lower bits
+        are read for any of the tokens (None: not in planes).
+    """
     context = session.context
     context.clear()
     token = session.tokenize("a", add_special=False)[0]
@@ -97,6 +114,7 @@ def costs(session: Session, rounds: int, length: int) -> dict[int, float]:
         context.append([token] * min(context.n_batch, length - start))
     batch = context.batch(MOST)
     ratios: dict[int, list[float]] = {n: [] for n in range(2, MOST + 1)}
+    low_read: dict[int, float | None] = {}
 
     def step(n: int) -> float:
         context.remove(0, length)
@@ -111,40 +129,54 @@ def costs(session: Session, rounds: int, length: int) -> dict[int, float]:
         for n, measured in ratios.items():
             single = step(1)
             measured.append(step(n) / single)
-    return {n: statistics.median(measured) for n, measured in ratios.items()}
+    for n in range(1, MOST + 1):
+        session.rows.reset()
+        step(n)
+        low_read[n] = low_share(session.rows.read())
+    return {"ratios": ratios, "low_read": low_read}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=96, help="most new tokens of a task")
+    parser.add_argument("--steps", action="store_true", help="only the cost of steps")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--kv", default="f16")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    options = Options(n_ctx=2048, threads=arguments.threads, kv=arguments.kv)
+    # of logits that nobody looks at the likeliest alone are exact, as in a generation
+    options = Options(n_ctx=2048, threads=arguments.threads, kv=arguments.kv, full_logits=False)
+    load = machine.load()
     with Session.open(arguments.model, options) as session:
-        result = {
-            "model": arguments.model.name,
-            "kv": arguments.kv,
-            "threads": session.threads,
-            "tasks": gains(session, arguments.rounds, arguments.tokens),
-            "step": {
-                str(length): costs(session, 4 * arguments.rounds, length) for length in (64, 1024)
-            },
-        }
-    for name, task in result["tasks"].items():
-        print(
-            f"{name:10} {task['gain']:.2f} x (pairs {min(task['ratios']):.2f} to "
-            f"{max(task['ratios']):.2f}), {task['accepted']} of {task['drafted']} guesses right, "
-            f"{task['tokens']} tokens"
-        )
-    for length, ratios in result["step"].items():
-        steps = ", ".join(f"{n}: {ratio:.2f}" for n, ratio in ratios.items())
-        print(f"a step of n tokens after {length}, in steps of one: {steps}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+        tasks = {} if arguments.steps else gains(session, arguments.rounds, arguments.tokens)
+        steps = {n: costs(session, 4 * arguments.rounds, n) for n in (64, 1024)}
+        threads = session.threads
+    words = [
+        arguments.model.name if word == str(arguments.model) else word for word in sys.argv[1:]
+    ]
+    result = {
+        "schema": SCHEMA,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join(["python -m benchmarks.speculation", *words]),
+        "source": machine.revision(),
+        "machine": machine.facts(threads),
+        "load_average": {"before": load, "after": machine.load()},
+        "model": arguments.model.name,
+        "synthetic": describe(gguf_file.read(arguments.model)).synthetic,
+        "kv": arguments.kv,
+        "tasks": tasks,
+        "step": steps,
+    }
+    result = json.loads(json.dumps(result))  # numbers as keys become text, as in the file
+    out = arguments.out or report.RESULTS / "speculation.json"
+    files.write_text(out, json.dumps(result, indent=1) + "\n")
+    if out.parent == report.RESULTS:
+        report.write()
+    print(speculation_report.section(result))
 
 
 if __name__ == "__main__":

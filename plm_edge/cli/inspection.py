@@ -61,6 +61,7 @@ def _show_summary(report: dict[str, Any]) -> None:
     layout = report["layout"]
     version = f" {layout['version']}" if layout["version"] is not None else ""
     bits = report["bits_per_weight"]
+    planes, coarse = report.get("planes", 0), report.get("coarse_head_bytes", 0)
     table = console.table("", "")
     rows = {
         "file": report["path"],
@@ -68,6 +69,8 @@ def _show_summary(report: dict[str, Any]) -> None:
         "weights": "synthetic: random, for measuring speed and memory" * report["synthetic"],
         "architecture": report["architecture"],
         "layout": layout["name"] + version + ", calibrated" * report.get("calibrated", False),
+        "planes": f"{planes} tensors; most of their lower bits are not read" if planes else "",
+        "logits": f"in two stages, by a coarse form of {console.size(coarse)}" if coarse else "",
         "embedding": _EMBEDDINGS.get(report.get("embedding", ""), ""),
         "size": f"{console.size(report['file_bytes'])}, {report['params']:,} parameters"
         + (f", {bits:.2f} bits a weight" if bits else ""),

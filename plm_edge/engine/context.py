@@ -97,6 +97,7 @@ class Context:
         self.full_logits(options.full_logits)
         self._one = (ctypes.c_int32 * 1)()
         self._next = bindings.llama_batch_get_one(self._one, 1)
+        self._last = self._next  # what was computed last
 
     @property
     def handle(self) -> Any:
@@ -125,6 +126,7 @@ class Context:
             PlmEdgeError: the engine cannot (RESOURCES: no room in the cache or in memory).
         """
         self._n_wanted = batch.n_wanted
+        self._last = batch.raw
         return self._compute(batch.raw, abortable)
 
     def append(
@@ -145,9 +147,11 @@ class Context:
         self._callbacks.on_node = on_node
         if len(tokens) == 1:
             self._one[0] = tokens[0]
+            self._last = self._next
             return self._compute(self._next, abortable)
         array = (ctypes.c_int32 * len(tokens))(*tokens)
-        return self._compute(self._lc.llama_batch_get_one(array, len(tokens)), abortable)
+        self._last = self._lc.llama_batch_get_one(array, len(tokens))
+        return self._compute(self._last, abortable)
 
     def _compute(self, raw: Any, abortable: bool) -> bool:
         if abortable != self._abortable:
@@ -189,6 +193,18 @@ class Context:
         """
         self._llama.plm_edge_full_logits(ctypes.c_void_p(self._handle), ctypes.c_bool(full))
 
+    def again_in_full(self) -> None:
+        """Compute the last batch again, with every logit exact; it was a run of sequence 0.
+
+        Only where `Model.holds_tokens_apart`. The rows keep their numbers.
+
+        Raises:
+            PlmEdgeError: as of `decode`.
+        """
+        self.full_logits(True)
+        self.remove(0, self.length() - self._last.n_tokens)
+        self._compute(self._last, abortable=False)
+
     def row_logits(self, row: int = -1) -> Logits:
         """Returns [n_vocab] of one row of the last batch; a view as that of `logits`.
 
@@ -212,6 +228,7 @@ class Context:
         min_p: float = 0.0,
         seed: int = 0,
         grammar: str = "",
+        on_refusal: Callable[[], None] | None = None,
     ) -> Sampler:
         """Returns a sampler over this context's logits, to be closed before the context.
 
@@ -222,6 +239,8 @@ class Context:
             min_p: drop tokens less likely than this share of the likeliest one; 0 drops none.
             seed: of the random numbers, 0 to 2³² - 2.
             grammar: GBNF that the text obeys; empty for none.
+            on_refusal: called when the grammar refuses what the model likes best, before other
+                logits of the row are looked at: it may compute them again.
 
         Raises:
             PlmEdgeError: the grammar is broken (code USAGE).
@@ -236,6 +255,7 @@ class Context:
             min_p=min_p,
             seed=seed,
             grammar=Grammar(self._lc, self._vocabulary, grammar) if grammar else None,
+            on_refusal=on_refusal,
         )
 
     # The cache

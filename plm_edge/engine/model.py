@@ -95,6 +95,14 @@ class Model:
         return template.decode("utf-8", errors="replace") if template else None
 
     @property
+    def holds_tokens_apart(self) -> bool:
+        """Whether the cache can forget the last tokens of a text and nothing else: it is no state
+        of all of it, and no window that has moved on."""
+        bindings, handle = self._lc, self.handle
+        whole = bindings.llama_model_is_recurrent(handle) or bindings.llama_model_is_hybrid(handle)
+        return not whole and bindings.llama_model_n_swa(handle) == 0
+
+    @property
     def n_ctx_train(self) -> int:
         """Tokens of context that the model was trained for."""
         return int(self._lc.llama_model_n_ctx_train(self.handle))

@@ -39,8 +39,10 @@ class Sampler:
         min_p: float,
         seed: int,
         grammar: Grammar | None = None,
+        on_refusal: Callable[[], None] | None = None,
     ) -> None:
         self._lc, self._ctx, self._grammar = bindings, ctx, grammar
+        self._on_refusal = on_refusal
         self._row_logits = row_logits
         # So many allowed candidates, the likeliest of all, are as good as all.
         self._enough = 1 if temp == 0 else top_k
@@ -73,6 +75,8 @@ class Sampler:
         token: int = self._sample(self._chain, self._ctx, row)
         if self._grammar is not None:
             if not self._grammar.allows(token):
+                if self._on_refusal:
+                    self._on_refusal()
                 token = self._pick(self._allowed(self._grammar, row))
             self._grammar.accept(token)
         return token

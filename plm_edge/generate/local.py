@@ -21,6 +21,7 @@ from plm_edge.engine.sampler import Sampler
 from plm_edge.engine.session import Session
 from plm_edge.generate import prefix
 from plm_edge.generate import prompt as prompts
+from plm_edge.generate.exact_logits import ExactLogits
 from plm_edge.generate.logprobs import chosen, log_softmax
 from plm_edge.generate.prefix import CacheContents, ReusedTokens
 from plm_edge.generate.progress import Progress
@@ -99,6 +100,7 @@ class LocalGeneration:
         self._held = held
         self._reused = ReusedTokens()
         self._steps = Steps(session, held, request)
+        self._exact_logits = ExactLogits(session, request)
         self._text = TextDecoder(request.stop)
         self._n_prefilled = 0  # tokens of the prompt in the cache
         self._prefill_s = 0.0
@@ -123,8 +125,7 @@ class LocalGeneration:
     def _pieces(self) -> Iterator[bytes]:
         """The bytes of each new token. Sets `stop_reason` when it ends."""
         self._session.rows.reset()
-        # Of logits that nobody looks at, only the likeliest need be right.
-        self._session.context.full_logits(bool(self.request.logprobs or self.request.grammar))
+        self._exact_logits.begin()
         others = OtherPrograms()
         started = time.perf_counter()
         try:
@@ -139,14 +140,16 @@ class LocalGeneration:
         finally:
             del self.logprobs[len(self.tokens) :]  # of tokens that a stop string left out
             self._other_cores = others.cores()
-            self._session.context.full_logits(self._session.options.full_logits)
+            self._exact_logits.end()
             self._held.keep(self._n_prefilled)
 
     def _decode(self, started: float) -> Iterator[bytes]:
         """The bytes of each new token, once the prompt is computed."""
         context, vocabulary = self._session.context, self._session.vocabulary
         grammar = self.request.grammar
-        with context.sampler(**asdict(self.request.sampling), grammar=grammar) as sampler:
+        settings = asdict(self.request.sampling)
+        refused = self._exact_logits.refused
+        with context.sampler(**settings, grammar=grammar, on_refusal=refused) as sampler:
             tokens = [self._next(sampler)]
             self._ttft_s = time.perf_counter() - started
             while True:
@@ -161,6 +164,7 @@ class LocalGeneration:
                         return
                 # Timed from here: what the reader did with the text is not the engine's.
                 step = time.perf_counter()
+                self._exact_logits.before_step()
                 tokens = self._steps.take(
                     tokens, len(self.tokens), lambda row: self._next(sampler, row)
                 )

@@ -51,8 +51,8 @@ class Steps:
             found = self._check(last, draft, pick)
         else:
             context.append([last])
+            found = [pick(-1)]  # which may compute it again
             held.add([last])
-            found = [pick(-1)]
         self.pace.took(1 + len(draft), time.perf_counter() - started, len(found))
         return found
 

@@ -18,7 +18,7 @@ from plm_edge.converters.write.provenance import is_synthetic
 from plm_edge.model import ggml_types, gguf_file, loadable, sizes
 from plm_edge.model import need as needs
 from plm_edge.model.description import describe
-from plm_edge.model.gguf_file import Array
+from plm_edge.model.gguf_file import COARSE, Array
 from plm_edge.model.sizes import KVShape
 
 SCHEMA = "plm-edge/inspect/1"
@@ -95,6 +95,8 @@ def _gguf(path: Path) -> dict[str, Any]:
         "gguf_version": model.version,
         "layout": {"name": said.layout, "version": said.layout_version},
         "calibrated": said.calibrated,
+        "planes": sum(tensor.name in said.planes for tensor in model.tensors),
+        "coarse_head_bytes": sum(t.n_bytes for t in model.tensors if t.name.startswith(COARSE)),
         "embedding": said.embedding,
         "file_bytes": model.file_bytes,
         "tokenizer_note": NFC_NOTE if said.pretokenizer == "qwen2" else "",

@@ -357,6 +357,17 @@ def test_a_pipe_is_answered_once_and_plainly(cli: Cli, chatty: Path) -> None:
     assert len(turns(cli)) == 2
 
 
+def test_exact_by_option_and_by_environment(cli: Cli, tiny_gguf: Path) -> None:
+    """So hot a text goes another way as soon as any likelihood is another one."""
+    call = ("chat", tiny_gguf, "--no-save", "-n", "150", "--temp", "2", "--seed", "3")
+    usual, exact = (
+        cli(*call, *more, stdin=b"def mean(values):").stdout for more in ((), ("--exact",))
+    )
+    assert usual != exact
+    cli.env["PLM_EDGE_EXACT"] = "1"
+    assert cli(*call, stdin=b"def mean(values):").stdout == exact
+
+
 def test_a_pipe_with_errors(cli: Cli, chatty: Path) -> None:
     model = chatty / "chat.gguf"
     assert cli.fails("chat", model, code=2, stdin=b" \n")[0] == "there is no question"

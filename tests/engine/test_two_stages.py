@@ -108,14 +108,34 @@ def test_who_looks_at_all_of_them_gets_all(model: Path) -> None:
         plain = generator.generate(Request(prompt, n_predict=4))
         plain.whole()
         assert session.rows.head()[0] > 0
-        forced = generator.generate(Request(prompt, n_predict=4, grammar="root ::= [a-z ]+"))
-        forced.whole()
-        assert session.rows.head() == (0, 0)
         session.context.clear()
         session.context.append(prompt)
         right = session.context.row_logits().astype(np.float64)
     right -= np.logaddexp.reduce(right)
     assert told.logprobs[0].top[0].logprob == pytest.approx(float(right.max()), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "agrees"),
+    [("root ::= [^\\x00]*", True), ("root ::= [0-9 ]+", False), ("root ::= [a-z ]+ [0-9]+", False)],
+)
+def test_a_grammar_looks_at_all_logits_where_it_refuses_the_likeliest(
+    model: Path, grammar: str, agrees: bool
+) -> None:
+    """The text is that of exact logits; while model and grammar agree, most of them are not."""
+    told = []
+    for exact in (True, False):
+        options = Options(n_ctx=256, threads=2, exact=exact, planes=False)
+        with Session.open(model, options) as session:
+            prompt = session.tokenize(TEXT)
+            request = Request(prompt, n_predict=24, grammar=grammar)
+            generation = LocalGenerator(session).generate(request)
+            told.append((generation.whole(), generation.tokens))
+            rows, _ = session.rows.head()
+            steps = rows / session.context.n_vocab
+            assert steps == 0 if exact else (steps > 0) == agrees or steps < 12
+    assert told[0] == told[1]
+    assert told[0][0]
 
 
 @pytest.mark.parametrize("model", ["f32"], indirect=True)

@@ -11,6 +11,7 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress
+from plm_edge.cli import inspection
 from plm_edge.converters.convert import convert
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.verify import verify_file
@@ -19,6 +20,7 @@ from plm_edge.model import gguf_file
 from plm_edge.model.description import describe
 from plm_edge.quality import switches, text
 from plm_edge.quality.calibration import calibrate
+from plm_edge.store.inspection import inspect
 from tests.quality.conftest import ONE_THREAD
 
 pytestmark = pytest.mark.slow
@@ -44,6 +46,25 @@ def test_its_own_tensors_stay_and_all_have_hashes(calibrated: Path, tiny_gguf: P
     assert describe(header).two_stages
     assert not describe(plain).two_stages
     assert header.n_params == plain.n_params  # another form of weights is no weights
+
+
+def test_inspect_shows_what_it_has(
+    calibrated: Path, tiny_gguf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = gguf_file.read(calibrated)
+    coarse = sum(t.n_bytes for t in header.tensors if t.name.startswith("output.coarse."))
+    shown, plain = inspect(calibrated), inspect(tiny_gguf)
+    assert (shown["calibrated"], shown["coarse_head_bytes"]) == (True, coarse)
+    assert (plain["calibrated"], plain["coarse_head_bytes"]) == (False, 0)
+    assert coarse > 0
+    assert shown["planes"] == plain["planes"] == len(describe(header).planes) > 0
+    inspection.inspect(str(calibrated))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "edge 2, calibrated" in said
+    assert f"{shown['planes']} tensors; most of their lower bits are not read" in said
+    assert "in two stages, by a coarse form of" in said
+    inspection.inspect(str(tiny_gguf))
+    assert "in two stages" not in capsys.readouterr().out
 
 
 def test_it_costs_as_little_as_is_said(calibrated: Path, words: str) -> None:
