@@ -23,9 +23,10 @@ def rows(model: str) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("model", ["smollm2", "tiny-plm"])
 def test_trains_find_no_structure(model: str) -> None:
     shapes = result(model)["control"]
+    assert [len(shape["dims"]) for shape in shapes] == [2, 3, 4, 5, 6, 7, 8]
     for shape in shapes:
         found = shape["errors"]
-        assert found["as it is"] > found["normal numbers"] - 0.03
+        assert found["as it is"] > found["normal numbers"] - 0.035
         assert found["columns permuted"] == pytest.approx(found["as it is"], abs=0.015)
 
 
@@ -34,14 +35,19 @@ def test_what_the_page_says_of_smollm2() -> None:
     trains = made["tt 24x24 r6 f16, 2.00x"]
     assert trains["error"] == pytest.approx(0.590, abs=0.005)
     assert 3.5 < trains["input"]["perplexity"] / trains["reference"]["perplexity"] < 5.5
-    split = made["r1 + q5_k below 8192, q3_k im"]
-    assert split["bits"] < 4 < made["q4_k"]["bits"]
-    assert split["both"]["kl"][0] < 0.7 * made["q4_k"]["both"]["kl"][0]
+    fine = made["q5_k"]["both"]["kl"][0]
+    split = made["r1 + q5_k below 8192, q3_k gptq"]
+    assert split["bits"] < 4 < made["q4_k gptq"]["bits"] < 4.6
+    for row in (split, made["q4_k gptq"]):
+        assert row["both"]["kl"][0] <= 0.8 * fine
+    assert made["q5_k below 8192, q3_k gptq"]["both"]["kl"][0] > 1.5 * split["both"]["kl"][0]
+    finer = made["r1 + q6_k below 8192, q4_k gptq"]
+    assert finer["bits"] < 5
+    assert finer["both"]["kl"][0] < made["q5_k gptq"]["both"]["kl"][0]
 
 
 def test_what_the_page_says_of_tiny_plm() -> None:
     made = rows("tiny-plm")
-    assert len(result("tiny-plm")["control"]) == 7  # two to eight cores
     fine = made["r1 + q6_k below 1024, q4_k gptq"]
     assert fine["bits"] < 0.94 * made["q5_k"]["bits"]
     assert fine["both"]["kl"][0] < 1.2 * made["q5_k"]["both"]["kl"][0]
