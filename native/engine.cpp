@@ -5,10 +5,14 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <mutex>
 
 static std::vector<std::string> errors; // of the log since the last load began
 
+// Two threads load: one of them makes the vocabulary.
 static void log(ggml_log_level level, const char * text, void *) {
+    static std::mutex mutex;
+    const std::lock_guard<std::mutex> lock(mutex);
     static ggml_log_level last = GGML_LOG_LEVEL_NONE;
     if (level == GGML_LOG_LEVEL_CONT) {
         if (last == GGML_LOG_LEVEL_ERROR && !errors.empty()) {
@@ -103,12 +107,27 @@ template <typename F> static F of_cpu(const char * name) {
     return cpu ? (F) ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu), name) : nullptr;
 }
 
+double load_vocabulary(const std::string & path) {
+    start_engine();
+    errors.clear();
+    llama_model_params load = llama_model_default_params();
+    load.vocab_only = true;
+    const double start = now();
+    llama_model * model = llama_model_load_from_file(path.c_str(), load);
+    const double seconds = now() - start;
+    if (!model) {
+        throw refused("the engine cannot load", path);
+    }
+    llama_model_free(model);
+    return seconds;
+}
+
 engine::engine(const json & request) {
     start_engine();
     errors.clear();
     const std::string path = request.at("model");
     llama_model_params load = llama_model_default_params();
-    load.load_mode = llama_load_mode_from_str(request.value("load_mode", "none").c_str());
+    load.load_mode = llama_load_mode_from_str(request.value("load_mode", "auto").c_str());
     load.use_extra_bufts = request.value("repack", true);
     if (request.contains("gpu_layers")) {
         load.n_gpu_layers = request["gpu_layers"];
@@ -117,7 +136,9 @@ engine::engine(const json & request) {
     if (load.n_gpu_layers == 0) {
         load.devices = &no_device;
     }
+    const double start = now();
     model = llama_model_load_from_file(path.c_str(), load);
+    model_s = now() - start;
     if (!model) {
         throw refused("the engine cannot load", path);
     }

@@ -12,6 +12,9 @@
 // Loads ggml's backends, once, and sends the engine's log to stderr, from which the reader takes sizes of buffers.
 void start_engine();
 
+// Seconds that a file's vocabulary takes to load, alone. Throws failure.
+double load_vocabulary(const std::string & path);
+
 ggml_type type_of(const std::string & name); // by ggml's name
 
 // A node of the graph that was computed alone, and the seconds that it took.
@@ -23,7 +26,7 @@ struct node_time {
 class engine {
   public:
     // Throws failure: the model or a context for it cannot be had.
-    //   model, threads, n_ctx; cache_k, cache_v ("f16"), flash_attn ("auto", "on", "off"), load_mode ("none", "mmap")
+    //   model, threads, n_ctx; cache_k, cache_v ("f16"), flash_attn ("auto", "on", "off"), load_mode ("auto", "none", "mmap")
     //   n_ubatch (512), n_batch (n_ubatch), n_seq (1), gpu_layers, observe (false), repack (true: weights laid out anew
     //   for the CPU's kernels)
     explicit engine(const json & request);
@@ -35,6 +38,7 @@ class engine {
 
     void compute(llama_batch batch); // and waits; throws failure
 
+    double model_s = 0; // that the model took to load, without its context
     llama_model * model = nullptr;
     llama_context * ctx = nullptr;
 

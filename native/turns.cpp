@@ -35,7 +35,11 @@ json opened(const json & request) {
     held.reset(); // its memory first
     const double start = now();
     held = std::make_unique<engine>(request);
-    return { { "load_s", now() - start }, { "system", llama_print_system_info() } };
+    return { { "load_s", now() - start }, { "model_s", held->model_s }, { "system", llama_print_system_info() } };
+}
+
+json vocabulary(const json & request) {
+    return { { "seconds", load_vocabulary(request.at("model")) } };
 }
 
 json filled(const json & request) {
@@ -79,6 +83,7 @@ json measured(const json &) {
 bool turn(const std::string & name, const json & request) {
     static const std::map<std::string, json (*)(const json &)> known = {
         { "open", opened },
+        { "vocabulary", vocabulary },
         { "fill", filled },
         { "generate", generated },
         { "trim", trimmed },
@@ -91,7 +96,7 @@ bool turn(const std::string & name, const json & request) {
     if (found == known.end()) {
         return false;
     }
-    if (!held && name != "open" && name != "memory") {
+    if (!held && name != "open" && name != "vocabulary" && name != "memory") {
         throw failure("no engine is open", "a request wants to " + name, "open one first", USAGE);
     }
     say(name.c_str(), found->second(request));

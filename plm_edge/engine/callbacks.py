@@ -32,6 +32,7 @@ class Callbacks:
     def __init__(self, bindings: Any, options: Options, ggml: ctypes.CDLL | None = None) -> None:
         self._options = options
         self._raised: BaseException | None = None
+        self._loaded = 0.0
         self.progress = bindings.llama_progress_callback(self._loading)
         self.abort = bindings.ggml_abort_callback(self._asked_to_stop)
         self.no_abort = bindings.ggml_abort_callback()
@@ -53,7 +54,9 @@ class Callbacks:
     def _loading(self, share: float, _user_data: object) -> bool:
         try:
             if self._options.on_load:
-                self._options.on_load(share)
+                # a file that is read and then mapped counts from the beginning again
+                self._loaded = max(self._loaded, share)
+                self._options.on_load(self._loaded)
             return not self._options.stop()
         except BaseException as error:
             self._raised = error

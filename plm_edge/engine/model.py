@@ -56,9 +56,12 @@ class Model:
             # a list of addresses that ends in null, read while the model is loaded
             self._devices = (ctypes.c_void_p * (len(placement.devices) + 1))(*placement.devices)
             params.devices = ctypes.addressof(self._devices)
-        params.load_mode = (
-            bindings.LLAMA_LOAD_MODE_MMAP if options.mmap else bindings.LLAMA_LOAD_MODE_NONE
-        )
+        away = placement is not None and bool(placement.devices)  # they get what was read
+        params.load_mode = {
+            None: bindings.LLAMA_LOAD_MODE_NONE if away else bindings.LLAMA_LOAD_MODE_AUTO,
+            True: bindings.LLAMA_LOAD_MODE_MMAP,
+            False: bindings.LLAMA_LOAD_MODE_NONE,
+        }[options.mmap]
         params.use_extra_bufts = options.repack
         params.progress_callback = callbacks.progress
         self.handle = bindings.llama_model_load_from_file(os.fsencode(header.path), params)

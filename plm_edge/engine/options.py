@@ -42,9 +42,8 @@ class Options:
         mlock: keep the weights in memory, never swapped out.
         max_outputs: most tokens in a batch whose logits are wanted. So few save a logits buffer of
             n_ubatch x vocabulary in f32 (297 MiB for PLM-1.8B).
-        mmap: map the file instead of reading it. The engine repacks most weights into a layout of
-            its own, so a mapped file is held twice: measured with PLM-1.8B in Q4_K, 1.9 GiB
-            resident against 1.2, for 0.6 s less of loading.
+        mmap: map the file instead of reading it. None maps it where the system has it in huge pages
+            (docs/lab/load.md), if all layers are computed here.
         repack: weights lie in memory in the order in which this CPU multiplies them fastest.
         skip_zeros: rows of W_down whose neuron is zero are not read. Off, it is so for the whole
             process while the session is open; it is there to measure what skipping changes.
@@ -71,7 +70,7 @@ class Options:
     rpc: tuple[str, ...] = ()
     mlock: bool = False
     max_outputs: int = 8
-    mmap: bool = False
+    mmap: bool | None = None
     repack: bool = True
     skip_zeros: bool = True
     exact: bool = False

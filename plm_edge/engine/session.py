@@ -117,7 +117,7 @@ class Session:
         """
         options = options or Options()
         header = path if isinstance(path, GGUFFile) else gguf_file.read(path)
-        loadable.check(header)
+        loadable.check(header, names=False)
         away = options.gpu_layers != 0 and accelerators.has_backend(library.find())
         if not options.rpc and not away:
             choose_fit(header, options)  # refused before the engine is loaded

@@ -31,14 +31,17 @@ _MATRIX_TYPES = (
 )  # fmt: skip
 
 
-def check(model: GGUFFile) -> None:
+def check(model: GGUFFile, *, names: bool = True) -> None:
     """Refuse what would end the process that loads it, and what holds no weights.
+
+    Args:
+        names: look at each token's name, which our own engine does itself.
 
     Raises:
         PlmEdgeError: a key, a tensor's type or the vocabulary is one that the engine asserts
             against, or there is no tensor (code INPUT).
     """
-    check_header(model)
+    check_header(model, names=names)
     # The first part of a split model may have none; the others have them then.
     if not model.tensors and list(shards(model.path)) == [model.path]:
         raise PlmEdgeError(
@@ -48,8 +51,11 @@ def check(model: GGUFFile) -> None:
         )
 
 
-def check_header(model: GGUFFile) -> None:
+def check_header(model: GGUFFile, *, names: bool = True) -> None:
     """Refuse what would end the process that loads it.
+
+    Args:
+        names: as of `check`.
 
     Raises:
         PlmEdgeError: as of `check`, without regard to how many tensors there are.
@@ -59,7 +65,7 @@ def check_header(model: GGUFFile) -> None:
     _check_numbers(model)
     for tensor in model.tensors:
         _check_type(model, tensor)
-    vocabulary.check(model)
+    vocabulary.check(model, names=names)
 
 
 def _check_layers(model: GGUFFile) -> None:

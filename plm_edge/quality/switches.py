@@ -29,6 +29,7 @@ OFF = Options(
     flash_attn="off",
     threads=1,
     gpu_layers=0,
+    mmap=False,
     repack=False,
     skip_zeros=False,
     exact=True,

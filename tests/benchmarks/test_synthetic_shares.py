@@ -24,7 +24,6 @@ pytestmark = pytest.mark.slow
 FACTOR = 1.3
 TOKENS = 300
 OPTIONS = Options(n_ctx=512, threads=1, kv="f32", full_logits=False)
-PROSE = ROOT / "docs/memory.md"
 PYTHON = ROOT / "plm_edge/engine/context.py"
 
 
@@ -62,14 +61,3 @@ def test_of_tiny_plm(synthetic: dict[str, Any], tiny_gguf: Path, tmp_path: Path)
     assert low is not None
     assert near(synthetic["low_read"], low), (synthetic["low_read"], low)
     assert near(synthetic["head_read"], head), (synthetic["head_read"], head)
-
-
-@pytest.mark.full
-def test_of_smollm2(synthetic: dict[str, Any], chat_gguf: Path, tmp_path: Path) -> None:
-    """Of prose more is read than of code: the synthetic head lies between."""
-    model = tmp_path / "calibrated.gguf"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "cache"))
-        calibrate(chat_gguf, text.for_calibration(), model, OPTIONS)
-    found = {file.name: shares(model, file)[1] for file in (PROSE, PYTHON)}
-    assert all(near(synthetic["head_read"], share) for share in found.values()), found

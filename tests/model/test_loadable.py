@@ -140,8 +140,16 @@ def test_an_embedding_in_parts(tmp_path: Path) -> None:
         loadable.check(gguf_file.read(changed(llama, tmp_path, change)))
 
 
-@pytest.mark.parametrize("use", [inspect, Session.open, lambda path: convert(path, quant="q8_0")])
-@pytest.mark.parametrize("change", [twice, lambda p: p.set("plm.block_count", U32, 0)])
+USES = [inspect, Session.open, lambda path: convert(path, quant="q8_0")]
+
+
+@pytest.mark.parametrize(
+    ("use", "change"),
+    [
+        *((use, lambda p: p.set("plm.block_count", U32, 0)) for use in USES),
+        *((use, twice) for use in USES if use != Session.open),
+    ],
+)
 def test_by_whoever_uses_it(
     valid: Path, tmp_path: Path, use: Callable[[Path], object], change: Change
 ) -> None:
@@ -149,6 +157,19 @@ def test_by_whoever_uses_it(
     with pytest.raises(PlmEdgeError) as caught:
         use(path)
     assert caught.value.what.startswith(f"{path} cannot be ")
+
+
+@pytest.mark.parametrize("change", [twice, zero_bytes, the_name_of_an_empty_one])
+def test_the_engine_says_that_two_tokens_have_one_name(
+    valid: Path, tmp_path: Path, change: Change
+) -> None:
+    """Whoever only loads leaves that to it: to read all names takes longer than the header."""
+    path = changed(valid, tmp_path, change)
+    loadable.check(gguf_file.read(path), names=False)
+    with pytest.raises(PlmEdgeError) as caught:
+        Session.open(path)
+    assert "tokens 3 and 7 have the same name" in caught.value.why
+    assert caught.value.code is ExitCode.INPUT
 
 
 def two_empty(parts: Parts) -> None:

@@ -1,18 +1,16 @@
 #include "plm-read.h"
 
 #include "../llama-mmap.h"
+#include "plm-map.h"
+#include "plm-pieces.h"
 
 #include "ggml-backend.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <mutex>
 #include <stdexcept>
 #include <string>
-#include <system_error>
-#include <thread>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
@@ -22,12 +20,27 @@
 namespace {
 
 constexpr size_t PIECE = 8u << 20;
-constexpr unsigned MOST_THREADS = 8;
+constexpr int64_t INTERLEAVED_MOST = 16;  // no more are interleaved, on any CPU
 constexpr size_t MOST_AT_ONCE = 1u << 30; // macOS refuses to read 2 GiB or more by one call
 
 bool is_of_the_cpu(const ggml_tensor * tensor) {
     const ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(tensor->buffer));
     return !device || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+}
+
+// Whether some rows of a tensor can be stored without the others: upstream's buffer of interleaved rows takes a tensor of
+// these rows alone, at the place that they have in the whole one.
+bool goes_by_rows(const ggml_tensor * tensor) {
+    const char * name = ggml_backend_buft_name(ggml_backend_buffer_get_type(tensor->buffer));
+    return strcmp(name, "CPU_REPACK") == 0 && tensor->ne[2] == 1 && tensor->ne[3] == 1;
+}
+
+ggml_tensor rows_of(const ggml_tensor * tensor, int64_t first, int64_t count) {
+    ggml_tensor rows = *tensor;
+    rows.ne[1] = count;
+    rows.nb[2] = rows.nb[3] = rows.nb[1] * count;
+    rows.data = (char *) tensor->data + first * tensor->nb[1];
+    return rows;
 }
 
 void read_all(int file, size_t at, char * to, size_t n) {
@@ -51,7 +64,7 @@ void read_all(int file, size_t at, char * to, size_t n) {
 
 } // namespace
 
-bool plm_reads::add(const llama_file & file, size_t at, ggml_tensor * tensor) {
+bool plm_reads::add(const llama_file & file, size_t at, ggml_tensor * tensor, const void * mapped) {
 #if defined(PLM_PREAD)
     if (file.has_direct_io() || !tensor->buffer || !is_of_the_cpu(tensor)) {
         return false;
@@ -59,68 +72,50 @@ bool plm_reads::add(const llama_file & file, size_t at, ggml_tensor * tensor) {
     const size_t n = ggml_nbytes(tensor);
     if (ggml_backend_buffer_is_host(tensor->buffer)) {
         for (size_t done = 0; done < n; done += PIECE) {
-            pieces.push_back({ file.file_id(), at + done, std::min(PIECE, n - done), (char *) tensor->data + done, nullptr });
+            pieces.push_back({ file.file_id(), at + done, std::min(PIECE, n - done), (char *) tensor->data + done, {}, nullptr });
         }
     } else {
-        pieces.push_back({ file.file_id(), at, n, nullptr, tensor });
+        const int64_t fit = PIECE / tensor->nb[1] / INTERLEAVED_MOST * INTERLEAVED_MOST, n_rows = ggml_nrows(tensor);
+        const int64_t count = goes_by_rows(tensor) ? std::max(INTERLEAVED_MOST, fit) : n_rows;
+        for (int64_t first = 0; first < n_rows; first += count) {
+            const ggml_tensor rows = count < n_rows ? rows_of(tensor, first, std::min(count, n_rows - first)) : *tensor;
+            const size_t skipped = first * tensor->nb[1];
+            const char * there = mapped ? (const char *) mapped + skipped : nullptr;
+            pieces.push_back({ file.file_id(), at + skipped, ggml_nbytes(&rows), nullptr, rows, there });
+        }
     }
     n_bytes += n;
     return true;
 #else
-    (void) file, (void) at, (void) tensor;
+    (void) file, (void) at, (void) tensor, (void) mapped;
     return false;
 #endif
 }
 
-void plm_reads::read(const piece & p, std::vector<char> & staging) const {
+void plm_reads::read(piece & p, std::vector<char> & staging) {
     if (p.to) {
         read_all(p.file, p.at, p.to, p.n);
         return;
     }
+    if (p.mapped) {
+        ggml_backend_tensor_set(&p.rows, p.mapped, 0, p.n);
+        plm_forget_mapped(p.mapped, p.n);
+        return;
+    }
+    const plm_mapping mapped(p.file, p.at, p.n);
+    if (mapped.read(0, p.n)) {
+        ggml_backend_tensor_set(&p.rows, mapped.data(), 0, p.n);
+        return;
+    }
     staging.resize(std::max(staging.size(), p.n));
     read_all(p.file, p.at, staging.data(), p.n);
-    ggml_backend_tensor_set(p.tensor, staging.data(), 0, p.n);
+    ggml_backend_tensor_set(&p.rows, staging.data(), 0, p.n);
 }
 
 bool plm_reads::run(const std::function<bool(size_t)> & progress) {
-    std::atomic<size_t> next{ 0 }, there{ 0 };
-    std::atomic<bool> ended{ false };
-    std::mutex mutex;
-    std::string error;
-    bool wanted = true;
-    const auto work = [&](bool shows) {
-        std::vector<char> staging;
-        for (size_t i = next++; i < pieces.size() && !ended; i = next++) {
-            try {
-                read(pieces[i], staging);
-            } catch (const std::exception & e) {
-                const std::lock_guard<std::mutex> lock(mutex);
-                error = e.what();
-                ended = true;
-                return;
-            }
-            there += pieces[i].n;
-            if (shows && !progress(there)) {
-                wanted = false;
-                ended = true;
-            }
-        }
+    const auto one = [this](size_t i, std::vector<char> & staging) {
+        read(pieces[i], staging);
+        return pieces[i].n;
     };
-    const size_t n_threads = std::min<size_t>({ std::max(1u, std::thread::hardware_concurrency()), MOST_THREADS, pieces.size() });
-    std::vector<std::thread> others;
-    try {
-        for (size_t i = 1; i < n_threads; i++) {
-            others.emplace_back(work, false);
-        }
-    } catch (const std::system_error &) {
-        // the system gives no more threads: those that are there read all
-    }
-    work(true);
-    for (std::thread & one : others) {
-        one.join();
-    }
-    if (!error.empty()) {
-        throw std::runtime_error(error);
-    }
-    return wanted;
+    return plm_in_pieces(pieces.size(), one, progress);
 }
