@@ -65,12 +65,14 @@ static __device__ __forceinline__ void plm_read(const block_q4_0 * b, int which,
     }
 }
 
-// sixteens whose loads a thread has in flight: what the tile leaves of registers
+// Sixteens whose loads a thread has in flight: what the tile leaves of registers. A tile of many warps has many threads' loads.
+static constexpr __device__ int plm_in_flight([[maybe_unused]] int nwarps) {
 #if defined(AMPERE_MMA_AVAILABLE)
-constexpr int PLM_IN_FLIGHT = 2;
+    return nwarps < 8 ? 2 : 1;
 #else
-constexpr int PLM_IN_FLIGHT = 1;
+    return 1;
 #endif
+}
 
 // nbatch_fa rows from row k_VKQ_0 on, of each 2 * D2 columns; stride_KV in blocks
 template <int stride_tile, bool swz, int nwarps, int nbatch_fa, bool use_cp_async, bool oob_check, bool use_sparse, typename block_t>
@@ -79,8 +81,9 @@ static __device__ __forceinline__ void flash_attn_ext_f16_load_tile(
     const int k_VKQ_0, const int, const int32_t * const __restrict__) {
     static_assert(!oob_check && !use_sparse, "whole tiles of neighbouring rows alone");
     constexpr int threads = 32 * nwarps;
+    [[maybe_unused]] constexpr int in_flight = plm_in_flight(nwarps);
     const int per_row = D2 / 8; // sixteens of a row
-#pragma unroll PLM_IN_FLIGHT
+#pragma unroll in_flight
     for (int u = 32 * threadIdx.y + threadIdx.x; u < nbatch_fa * per_row; u += threads) {
         const int i = u / per_row, at = u % per_row, which = at % 2;
         const block_t * b = KV + int64_t(k_VKQ_0 + i) * stride_KV + at / 2;
