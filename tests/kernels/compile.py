@@ -72,10 +72,10 @@ def _has(needed: tuple[str, ...]) -> bool:
     return set(needed) <= set(cpu.flags())
 
 
-# `make test` compiles what has no instructions, what most CPUs have, and the most that this one has
+# `make test` compiles what has no instructions, and the most that this CPU has
 _BEST = [name for name in ("scalar", "avx2", "avx512", *COMMON[1:]) if _has(X86[name][0])][-1]
 VARIANTS = [
-    pytest.param(name, marks=[] if name in ("scalar", "avx2", _BEST) else [pytest.mark.full])
+    pytest.param(name, marks=[] if name in ("scalar", _BEST) else [pytest.mark.full])
     for name in X86
 ]
 # for kernels without code of their own for VBMI, to which it is nothing new

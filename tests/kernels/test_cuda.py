@@ -76,6 +76,7 @@ def test_cached_rows_are_those_converted(tmp_path: Path) -> None:
     compile.all_good(_program(tmp_path, compile.TREE, test="test-cached-rows"))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("tiles", [(), ("-DEMULATE_TURING",)], ids=["ampere", "turing"])
 def test_attention(tmp_path: Path, tiles: tuple[str, ...]) -> None:
     """Upstream's whole kernel: over a quantised cache it has the bits of the cache in f16, and that
