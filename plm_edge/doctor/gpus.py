@@ -117,7 +117,9 @@ def _gpu_engine(found: Gpus, engine_is_there: bool) -> Iterator[Check]:
         "note",
         "none: the engine computes on the CPU",
         _why_not_built(backend),
-        f"plm-edge engine build{'' if backend == 'cuda' else f' --gpu {backend}'}, then --gpu all",
+        "plm-edge engine build"
+        + ("" if backend == "cuda" else f" --gpu {backend}")
+        + ", then --gpu all",
     )
 
 

@@ -51,7 +51,7 @@ def divergence(f32: Path) -> Divergence:
     """On the beginnings of tiny-plm's own programs, which its training did not see."""
     tokenizer = Tokenizer.from_file(str(TINY_PLM / "tokenizer.json"))
     texts = [path.read_text() for path in sorted((ROOT / "examples/tiny-plm").glob("*.py"))]
-    windows = [tokenizer.encode(text).ids[:128] for text in texts]
+    windows = [tokenizer.encode(text).ids[:256] for text in texts]
     return Divergence(f32, windows, threads=1)
 
 

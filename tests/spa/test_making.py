@@ -175,9 +175,9 @@ def test_gradients_are_the_differences(read_texts: Texts) -> None:
             losses.append(trainer.judge(trainer.weights, part))
         array[...] = before
         expected = (losses[0] - losses[1]) / (2 * float(step))
-        assert float((grads.arrays()[name] * way).sum()) == pytest.approx(expected, 0.05, 1e-3), (
-            name
-        )
+        noise = np.spacing(np.float32(losses[0])) / (2 * float(step))  # a loss is rounded to f32
+        found = float((grads.arrays()[name] * way).sum())
+        assert found == pytest.approx(expected, 0.05, 3 * noise), name
 
 
 def test_no_text(tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ void plm_interleave_q5_K(const void * rows, void * to, int64_t n, int64_t n_rows
 #include "sixteen-rows-lanes.h"
 
 bool plm_sixteen_rows_fits(const struct ggml_tensor * w) {
-    return (w->type == GGML_TYPE_Q3_K || w->type == GGML_TYPE_Q5_K) && w->ne[0] % QK_K == 0 && w->ne[1] % GROUP == 0 && w->ne[1] < MOST_ROWS;
+    // an embedding that is the output matrix as well would be held twice
+    return strcmp(w->name, "token_embd.weight") != 0 && (w->type == GGML_TYPE_Q3_K || w->type == GGML_TYPE_Q5_K) && w->ne[0] % QK_K == 0 && w->ne[1] % GROUP == 0 && w->ne[1] < MOST_ROWS;
 }
 
 namespace {
