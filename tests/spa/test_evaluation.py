@@ -76,6 +76,7 @@ def test_gates_find_who_is_right() -> None:
     assert making.perplexity(found.mixed(gates.of(seen))) < 2.3
 
 
+@pytest.mark.full
 def test_commands(tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
