@@ -33,7 +33,6 @@ PACKAGES = {
     "mkfs.ext4": "e2fsprogs",
     "mount": "mount",
     "nsenter": "util-linux",
-    "nvcc": "nvidia-cuda-toolkit",
     "qemu-aarch64": "qemu-user",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
