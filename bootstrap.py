@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BUILD = ROOT / "build/engine"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+SOURCES = ("plm_edge", "converters")
 CMAKE_MINIMUM = (3, 21)
 # what convert, imatrix and eval are compared with; a device other than the CPU, for
 # offloading; and upstream's test of kernels, with our op in it
@@ -106,7 +107,11 @@ def install_packages(extra: str = "") -> None:
     """
     name = extra or "run"
     inputs = (ROOT / "pyproject.toml", ROOT / "constraints.txt")
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
+    # what is installed names each package's folder: a module that became one is not found otherwise
+    folders = {path.parent for part in SOURCES for path in (ROOT / part).rglob("__init__.py")}
+    packages = sorted(map(str, folders - {ROOT / "plm_edge/bindings"}))  # placed by the build
+    parts = [*(path.read_bytes() for path in inputs), "\n".join(packages).encode()]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
     stamp = VENV / f".plm-edge-{name}"
     if stamp.is_file() and stamp.read_text() == digest:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -44,10 +45,14 @@ class KVReport:
 
 
 class EngineLog:
-    """The listener. `echo` also copies every line to stderr (`--debug`)."""
+    """The listener. `echo` also copies every line to stderr (`--debug`).
+
+    `loading` is held while a model is loaded, so that the figures heard meanwhile are that model's.
+    """
 
     def __init__(self) -> None:
         self.echo = False
+        self.loading = threading.Lock()
         self._lines: deque[tuple[int, str]] = deque(maxlen=2000)
         self._partial = ""
         self._level = 0
@@ -66,7 +71,7 @@ class EngineLog:
 
     def forget_errors(self) -> None:
         """Forget the errors that were heard, so that `reason` is about what comes now."""
-        kept = [(level, line) for level, line in self._lines if level != ERROR]
+        kept = [(level, line) for level, line in self._heard() if level != ERROR]
         self._lines.clear()
         self._lines.extend(kept)
 
@@ -83,14 +88,18 @@ class EngineLog:
             # An exception cannot cross the C frames below; a log line is not worth a crash.
             self._partial = ""
 
+    def _heard(self) -> list[tuple[int, str]]:
+        """What was heard until now: other threads' models go on speaking while it is read."""
+        return list(self._lines)
+
     @property
     def text(self) -> str:
         """Everything that was heard since the last `clear`."""
-        return "\n".join(line for _, line in self._lines)
+        return "\n".join(line for _, line in self._heard())
 
     def reason(self) -> str:
         """Returns why the last call failed, in llama.cpp's words: the first error is the cause."""
-        errors = [line for level, line in self._lines if level == ERROR]
+        errors = [line for level, line in self._heard() if level == ERROR]
         cause = errors[0] if errors else ""
         # "llama_model_load: error loading model: X" → "X"
         for prefix in ("error loading model: ", "failed to initialize the context: "):
@@ -101,7 +110,7 @@ class EngineLog:
 
     def kv(self) -> KVReport | None:
         """Returns the cache's size in all its parts, or None when the model has none."""
-        found = [match for _, line in self._lines if (match := _KV.search(line))]
+        found = [match for _, line in self._heard() if (match := _KV.search(line))]
         if not found:
             return None
         return KVReport(
@@ -137,13 +146,13 @@ class EngineLog:
     def splits(self) -> tuple[int, int] | None:
         """Returns into how many parts the graph is cut, each on one device: of a micro-batch and of
         one token; of the last context. None where nothing was said."""
-        found = [match for _, line in self._lines if (match := _SPLITS.search(line))]
+        found = [match for _, line in self._heard() if (match := _SPLITS.search(line))]
         return (int(found[-1][1]), int(found[-1][2] or found[-1][1])) if found else None
 
     def _by_buffer(self, pattern: re.Pattern[str]) -> dict[str, int]:
         """The sums of a figure by the name in front of it."""
         found: dict[str, int] = {}
-        for _, line in self._lines:
+        for _, line in self._heard():
             if match := pattern.search(line):
                 found[match[1]] = found.get(match[1], 0) + _bytes(match[2])
         return found

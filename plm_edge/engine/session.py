@@ -68,24 +68,25 @@ class Session:
         info = engine.info
         self.engine = {"version": info.version, "pin": info.pin, "tree": info.tree}
         self.rows = RowCounts(engine.folder)
-        started = time.perf_counter()
         callbacks = Callbacks(engine.bindings, options, engine.ggml)
-        self.model = Model(engine.bindings, header, options, callbacks, placement)
-        try:
-            self.context = Context(
-                engine.bindings,
-                engine.llama,
-                self.model,
-                options,
-                n_ctx=chosen.n_ctx,
-                threads=self.threads,
-                callbacks=callbacks,
-            )
-        except BaseException:
-            self.model.close()
-            raise
-        self.load_s = time.perf_counter() - started
-        self.copies = engine_log.copies_by_buffer()
+        with engine_log.loading:
+            started = time.perf_counter()
+            self.model = Model(engine.bindings, header, options, callbacks, placement)
+            try:
+                self.context = Context(
+                    engine.bindings,
+                    engine.llama,
+                    self.model,
+                    options,
+                    n_ctx=chosen.n_ctx,
+                    threads=self.threads,
+                    callbacks=callbacks,
+                )
+            except BaseException:
+                self.model.close()
+                raise
+            self.load_s = time.perf_counter() - started
+            self.copies = engine_log.copies_by_buffer()
         self.approximations = Approximations(engine.folder)
         if not options.skip_zeros:
             self.rows.skip(False)
