@@ -20,8 +20,8 @@ import sys
 from typing import Any
 
 from benchmarks import arm_report, machine, report
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
-from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench.cycles import budget, kernels, recording, simulator, table
 from plm_edge.bench.cycles.cores import Core
 from plm_edge.bench.cycles.kernels import Executed, Kernel
@@ -138,17 +138,15 @@ def main() -> None:
     if said.write and said.kernel:
         parser.error("--write keeps all kernels of a device: leave --kernel out")
     wanted = [one for one in kernels.KERNELS if not said.kernel or one.name in said.kernel]
-    try:
-        found = [
-            core
-            for device in said.device or DEVICES
-            for core in measure(find(device), DEVICES[device], wanted)
-        ]
-    except PlmEdgeError as error:
-        sys.exit(f"error: {error.what}\n  why: {error.why}\n  fix: {error.fix}")
+    found = [
+        core
+        for device in said.device or DEVICES
+        for core in measure(find(device), DEVICES[device], wanted)
+    ]
     if said.write:
         keep(found)
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

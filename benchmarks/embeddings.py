@@ -34,6 +34,7 @@ from gguf import GGMLQuantizationType
 
 from benchmarks import divergence, machine, report
 from benchmarks.embedding_methods import Seen, factors, methods, quantizer, trains
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
 from plm_edge.converters.convert import convert
@@ -360,4 +361,5 @@ def _result(
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

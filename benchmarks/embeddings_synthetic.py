@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, prepare, report, required_bytes
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
 from plm_edge.bench import meters
@@ -192,4 +193,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import load_report, machine, page_cache, prepare, report
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.bench.stock import build_stock
 from plm_edge.bench.worker.process import Process
@@ -213,4 +214,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine, spa_link, spa_train
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
 from plm_edge.engine.options import Options, never
@@ -151,4 +152,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    main()
+    with three_lines():
+        main()

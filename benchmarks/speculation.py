@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, report, speculation_report
+from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
@@ -180,4 +181,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with three_lines():
+        main()
