@@ -44,15 +44,15 @@ OPTIONS = Options(kv="f32", threads=1)
 SETTINGS = evaluation.Settings(512, None, OPTIONS)
 CALIBRATING = 12  # windows of Python
 ATTENTION = ("attn_q", "attn_kv_a_mqa", "attn_kv_b", "attn_output")
-DEFAULT = (*ATTENTION, "ffn_up")
-ALL = ("token_embd", *DEFAULT, "ffn_down")
+WITHOUT_EMBEDDING = (*ATTENTION, "ffn_up")
+ALL = ("token_embd", *WITHOUT_EMBEDDING, "ffn_down")
 BITS = {"3": "q3_k", "4": "q4_k", "5": "q5_k", "6": "q6_k", "8": "q8_0"}
 FORMS = (
     *("type=q6_k", "type=q5_k", "type=q4_k", "type=q3_k", "r1,type=q5_k", "r1,type=q4_k"),
     *("split=8192:q6_k/q4_k", "split=8192:q5_k/q4_k", "split=8192:q5_k/q3_k"),
     *("r1,split=8192:q6_k/q4_k", "r1,split=8192:q5_k/q4_k", "r1,split=8192:q5_k/q3_k"),
 )
-TODAY = "5465644"  # the edge layout's q4_k: embedding, q, kv_a, kv_b, out, up, down
+PLAIN = "5465644"  # the edge layout's q4_k: embedding, q, kv_a, kv_b, out, up, down
 
 
 class Rounding(RoundingByText):
@@ -121,7 +121,7 @@ class Bench:
         """A calibrated q4_k in the edge layout, but for its embedding."""
         out = self._folder / "calibrated.gguf"
         if not out.exists():
-            rounding = Rounding(self.texts["default"], DEFAULT)
+            rounding = Rounding(self.texts["default"], WITHOUT_EMBEDDING)
             convert(CHECKPOINT, quant="q4_k", out=out, rounding=rounding)
             rounding.forget()
         return out
@@ -169,18 +169,17 @@ def kinds(bench: Bench) -> None:
 def mixtures(bench: Bench) -> None:
     """Whole models."""
     heading("q / kv_a / kv_b / out", "quantised by the text", "default text", "Python")
-    row("4/6/5/6, today", "nothing", bench.kl(mixture(TODAY)), "")
+    row("4/6/5/6, as without a text", "nothing", bench.kl(mixture(PLAIN)), "")
     cases: Sequence[tuple[str, tuple[str, ...]]] = [
-        (TODAY, ATTENTION),
-        (TODAY, DEFAULT),
+        (PLAIN, ATTENTION),
+        (PLAIN, WITHOUT_EMBEDDING),
         ("5354444", ATTENTION),
-        ("5354444", DEFAULT),
-        ("5364444", DEFAULT),
-        ("5444444", DEFAULT),
-        ("5344444", DEFAULT),
-        ("5354344", DEFAULT),
-        ("5354434", DEFAULT),
-        ("5354444", ("token_embd", *DEFAULT)),
+        ("5354444", WITHOUT_EMBEDDING),
+        ("5364444", WITHOUT_EMBEDDING),
+        ("5444444", WITHOUT_EMBEDDING),
+        ("5344444", WITHOUT_EMBEDDING),
+        ("5354344", WITHOUT_EMBEDDING),
+        ("5354434", WITHOUT_EMBEDDING),
     ]
     for digits, rounded in cases:
         row(
@@ -193,9 +192,9 @@ def mixtures(bench: Bench) -> None:
 def stock(bench: Bench) -> None:
     """Whole models in the stock layout, where the columns of W_down are its inputs."""
     heading("stock layout, quantised by the text", "default text", "Python")
-    types = mixture(TODAY)
+    types = mixture(PLAIN)
     row("nothing", bench.kl(types, layout="stock"), "")
-    for rounded in (DEFAULT, (*DEFAULT, "ffn_down")):
+    for rounded in (WITHOUT_EMBEDDING, (*WITHOUT_EMBEDDING, "ffn_down")):
         row(
             " ".join(name.removeprefix("attn_") for name in rounded),
             *(bench.kl(types, rounded, by, layout="stock") for by in bench.texts),
@@ -250,14 +249,14 @@ def errors(w: Floats, name: str, type_: Q, seen: Sequence[Moments]) -> list[floa
 def bias(bench: Bench) -> None:
     """What (W - Q) x', added to the result, would make of the error of products."""
     tensors = {t.name: t.data for t in GGUFReader(bench.f32).tensors}
-    names = [name for name in tensors if name.split(".")[-2] in DEFAULT]
+    names = [name for name in tensors if name.split(".")[-2] in WITHOUT_EMBEDDING]
     moments = []
     for by in ("default", "python"):
         seen = Moments(bench.f32, names, by)
         calibration_reading.read(bench.f32, bench.texts[by], OPTIONS, seen, NoProgress())
         moments.append(seen)
     heading("error, plain is 1", "and bias", "GPTQ", "and bias", "GPTQ of the covariance, and bias")
-    for kind in DEFAULT:
+    for kind in WITHOUT_EMBEDDING:
         for type_ in (Q.Q3_K, Q.Q4_K):
             found = [
                 np.array(made) / made[0]

@@ -151,7 +151,8 @@ def synthetic(data: Row) -> str:
         "",
         energy,
         "",
-        f"{where['cpu']}, {where['threads']} threads; load averages "
+        f"{where['cpu']}, {where['threads']} threads; times are beside other programs, "
+        "load averages "
         f"{', '.join(str(one[0]) for one in data['load'])}; plm-edge {data['plm_edge']}, llama.cpp "
         f"of {pin['package']} {pin['version']}. Raw figures: "
         "`benchmarks/results/embeddings-synthetic.json`; again: "

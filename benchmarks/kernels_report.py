@@ -53,6 +53,8 @@ def _head(data: dict[str, Any]) -> str:
     quick = " A quick trial at short contexts: no figure to report." if data["quick"] else ""
     built_for = data.get("isa")
     title = f", both compiled for {isa.NAMES[built_for]}" if built_for else ""
+    # prepare.py calibrates since the output matrix has a coarse form, whose rows are counted
+    given = "by `--calibrate default` " if "head_read" in data["zeros"] else ""
     again = f" BENCH_ARGS='--isa {built_for}'" if built_for else ""
     return (
         f"## Kernels: ours against stock llama.cpp{title}"
@@ -60,8 +62,8 @@ def _head(data: dict[str, Any]) -> str:
         f"**Synthetic weights**: PLM-1.8B's shapes, random values, {data['quant'].upper()}; "
         f"{100 * data['zeros']['decode_mean']:.1f} % zeros after squared ReLU, counted by the "
         f"engine while it decoded.{quick} Each engine has what `plm-edge convert --quant "
-        f"{data['quant']}` makes for it: ours the edge layout with its own mixture of types "
-        f"({sizes['edge'] / 1e6:,.0f} MB), stock the stock layout with llama.cpp's "
+        f"{data['quant']}` makes for it: ours the edge layout with its own mixture of types, "
+        f"{given}({sizes['edge'] / 1e6:,.0f} MB), stock the stock layout with llama.cpp's "
         f"({sizes['stock'] / 1e6:,.0f} MB).\n\n"
         f"{where['cpu']}{virtual}, threads: {where['threads']}, {data['date'][:10]}. "
         f"Stock is {data['pin']}'s llama.cpp, untouched, built by the same compiler with the same "

@@ -53,6 +53,7 @@ class EngineLog:
     def __init__(self) -> None:
         self.echo = False
         self.loading = threading.Lock()
+        self._hearing = threading.Lock()  # a file's vocabulary is made in a thread of its own
         self._lines: deque[tuple[int, str]] = deque(maxlen=2000)
         self._partial = ""
         self._level = 0
@@ -80,10 +81,11 @@ class EngineLog:
             decoded = text.decode("utf-8", errors="replace")
             if self.echo:
                 sys.stderr.write(decoded)
-            if level != CONTINUED:
-                self._level = level
-            *whole, self._partial = (self._partial + decoded).split("\n")
-            self._lines.extend((self._level, line) for line in whole if line)
+            with self._hearing:
+                if level != CONTINUED:
+                    self._level = level
+                *whole, self._partial = (self._partial + decoded).split("\n")
+                self._lines.extend((self._level, line) for line in whole if line)
         except Exception:
             # An exception cannot cross the C frames below; a log line is not worth a crash.
             self._partial = ""
