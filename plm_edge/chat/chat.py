@@ -15,7 +15,7 @@ from plm_edge.chat import fit
 from plm_edge.chat.answer import Answer
 from plm_edge.chat.conversation import Conversation, Turn
 from plm_edge.chat.file import ChatFile
-from plm_edge.generate.protocol import Generation, Generator, Message, Request
+from plm_edge.generate.protocol import Generation, Generator, Message, Request, Text
 from plm_edge.generate.sampling import Sampling
 from plm_edge.generate.stats import Stats
 
@@ -94,13 +94,17 @@ class Chat:
         """Whether the conversation is in its file."""
         return self._keep and self.file.path.exists()
 
-    def encode(self, prompt: str | list[Message]) -> list[int]:
+    def encode(self, prompt: Text | list[Message]) -> list[int]:
         """Returns the token ids of messages in the model's template, or of a text as it is."""
         return self.generator.encode(prompt, raw=self.conversation.plain).tokens
 
-    def count(self, text: str) -> int:
-        """Returns how many tokens a text has."""
-        return len(self.generator.encode(text, raw=True).tokens)
+    def count(self, text: str, role: str = "user") -> int:
+        """Returns how many tokens a text has.
+
+        Args:
+            role: who wrote it.
+        """
+        return len(self.generator.encode(Text.by(role, text), raw=True).tokens)
 
     def save(self, durable: bool = True) -> None:
         """Write the conversation, unless it is not to be kept."""
@@ -156,13 +160,13 @@ class Chat:
         turns, n_dropped = conversation.turns, conversation.n_dropped
         if not turns:
             system = conversation.system
-            return Fullness(self.count(system) if system else 0, self.n_ctx, None)
+            return Fullness(self.count(system, "system") if system else 0, self.n_ctx, None)
         prompt = len(self.encode(conversation.prompt(n_dropped)))
         following = None
         if n_dropped < len(turns) - 1:
             without = len(self.encode(conversation.prompt(n_dropped + 1)))
             following = (turns[n_dropped], prompt - without)
-        return Fullness(prompt + self.count(turns[-1].answer), self.n_ctx, following)
+        return Fullness(prompt + self.count(turns[-1].answer, "assistant"), self.n_ctx, following)
 
     def _last_turn(self) -> Turn:
         if not self.conversation.turns:
@@ -227,6 +231,6 @@ class Chat:
 
     def _tokens_of(self, text: str) -> list[int]:
         """The tokens of an answer's text so far."""
-        begin = self.generator.encode("", raw=True).tokens  # what begins each text
-        tokens = self.generator.encode(text, raw=True).tokens
+        begin = self.generator.encode(Text(()), raw=True).tokens  # what begins each text
+        tokens = self.generator.encode(Text.by("assistant", text), raw=True).tokens
         return tokens[len(begin) :]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from plm_edge.chat.thinking import without_thinking
-from plm_edge.generate.protocol import Message, StopReason
+from plm_edge.generate.protocol import Message, StopReason, Text
 from plm_edge.generate.stats import Stats
 
 
@@ -111,7 +111,7 @@ class Conversation:
     n_dropped: int = 0
     plain: bool = False
 
-    def prompt(self, n_dropped: int) -> str | list[Message]:
+    def prompt(self, n_dropped: int) -> Text | list[Message]:
         """Returns what the model is given when so many of the oldest turns are left out.
 
         It ends with the last turn's question, and leaves out an answer to that. Finished thinking
@@ -143,18 +143,24 @@ class Conversation:
         return turn
 
 
-def text_of(system: str, turns: Sequence[Turn]) -> str:
+def text_of(system: str, turns: Sequence[Turn]) -> Text:
     """Returns the text that a model without a chat template continues.
 
     Questions and answers stand one after the other as they were written. A text that the model
     itself ended is followed by a new line, and so is the system's.
     """
-    text = f"{system}\n\n" if system else ""
-    for index, turn in enumerate(turns):
-        text += turn.question
-        if index == len(turns) - 1:
-            break
-        text += turn.answer
-        if turn.stop_reason == "end" and not text.endswith("\n"):
-            text += "\n"
-    return text
+    parts: list[Message] = []
+
+    def add(role: str, content: str) -> None:
+        parts.append({"role": role, "content": content})
+
+    if system:
+        add("system", f"{system}\n\n")
+    for turn in turns[:-1]:
+        add("user", turn.question)
+        add("assistant", turn.answer)
+        if turn.stop_reason == "end" and not Text(parts).endswith("\n"):
+            add("user", "\n")
+    if turns:
+        add("user", turns[-1].question)
+    return Text(parts)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.chat.conversation import Conversation
-from plm_edge.generate.protocol import Message
+from plm_edge.generate.protocol import Message, Text
 
-Encode = Callable[["str | list[Message]"], list[int]]
+Encode = Callable[[Text | list[Message]], list[int]]
 MIN_ANSWER = 256  # tokens that an answer should have room for; an eighth of a small context
 
 

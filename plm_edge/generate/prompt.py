@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
@@ -20,6 +20,29 @@ class Message(TypedDict):
 
     role: str
     content: str
+
+
+class Text(str):
+    """A text that says who wrote what of it, for a generator that may not tell others all of it.
+
+    Args:
+        parts: messages; their contents one after the other are the text.
+    """
+
+    __slots__ = ("parts",)
+
+    parts: tuple[Message, ...]
+
+    def __new__(cls, parts: Iterable[Message]) -> Text:
+        kept = tuple(parts)
+        made = super().__new__(cls, "".join(part["content"] for part in kept))
+        made.parts = kept
+        return made
+
+    @classmethod
+    def by(cls, role: str, content: str) -> Text:
+        """Returns a text that one role wrote: see `Message`."""
+        return cls([{"role": role, "content": content}])
 
 
 @dataclass(frozen=True)

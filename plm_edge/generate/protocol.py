@@ -10,6 +10,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.generate.logprobs import ChosenLogprob as ChosenLogprob
 from plm_edge.generate.prompt import Message as Message
 from plm_edge.generate.prompt import Prompt
+from plm_edge.generate.prompt import Text as Text
 from plm_edge.generate.sampling import Sampling
 from plm_edge.generate.stats import Stats
 

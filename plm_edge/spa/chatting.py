@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from plm_edge.chat.thinking import without_thinking
 from plm_edge.generate.prompt import Prompt
-from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason
+from plm_edge.generate.protocol import ChosenLogprob, Message, Request, StopReason, Text
 from plm_edge.generate.stats import Stats
 from plm_edge.generate.text import TextDecoder
 from plm_edge.machine import memory
@@ -26,6 +27,9 @@ class SpaGenerator:
     """A `generate.protocol.Generator`.
 
     Of `Request.sampling`, temperature and seed count.
+
+    In mode shadow only what is known to be public goes up: what the person wrote, with the public
+    half of {{this|that}}, and what the server made itself. All else is refused here.
 
     Args:
         source: the base.
@@ -45,20 +49,30 @@ class SpaGenerator:
     ) -> None:
         self.plugin, self.source, self.mode, self.standby = plugin, source, mode, standby
         self.stop, self._after = stop, after
-        # Answers as the person has them, and as the server has: in mode shadow these are two.
+        # In mode shadow: answers as the person has them, and as the server has; the last one, if
+        # it may go on; and what was encoded since.
         self._public: dict[str, str] = {}
+        self._unfinished = "", ""
+        self._encoded: list[list[int]] = []
 
     def encode(self, prompt: str | Sequence[Message], *, raw: bool = False) -> Prompt:
         """Returns a prompt's tokens, as the server gets them.
 
         Raises:
             PlmEdgeError: the template is broken, or there is none for a conversation; the server
-                is lost; or, in mode shadow, an answer is of another process.
+                is lost; or, in mode shadow, an answer is of another process, or it is not known
+                who wrote a text: nothing was sent then.
         """
         if isinstance(prompt, str):
-            what, text = RAW if raw else SAID, self._public.get(prompt, self._of_person(prompt))
+            what, text = RAW if raw else SAID, self._public_text(prompt)
         else:
-            what, text = MESSAGES, json.dumps([self._of_message(each) for each in prompt])
+            what, text = MESSAGES, json.dumps([self._public_message(each) for each in prompt])
+        found = self._encode(what, text)
+        if self.mode == "shadow":
+            self._encoded.append(found.tokens)
+        return found
+
+    def _encode(self, what: int, text: str) -> Prompt:
         try:
             return self.source.encode(what, text)
         except LinkLost as error:
@@ -68,35 +82,62 @@ class SpaGenerator:
             self.source, self.standby = self.standby.take(), None
             return self.source.encode(what, text)
 
-    def _of_person(self, text: str) -> str:
-        return public_part(text) if self.mode == "shadow" else text
+    def _public_text(self, text: str) -> str:
+        if self.mode != "shadow":
+            return text
+        if not isinstance(text, Text):
+            raise _not_public("it is not known who wrote a text, and the server would get it")
+        return "".join(self._public_message(part)["content"] for part in text.parts)
 
-    def _of_message(self, said: Message) -> Message:
-        if self.mode != "shadow" or said["role"] != "assistant":
-            return {"role": said["role"], "content": self._of_person(said["content"])}
-        if said["content"] not in self._public:
-            raise PlmEdgeError(
-                "this chat cannot go on in mode shadow",
-                "what of its earlier answers was personal is not kept, and the server would get it",
-                "begin a new chat, or go on with --mode open or --mode local",
-                ExitCode.USAGE,
-            )
-        return {"role": "assistant", "content": self._public[said["content"]]}
+    def _public_message(self, said: Message) -> Message:
+        role, content = said["role"], said["content"]
+        if self.mode == "shadow":
+            if role in ("system", "user"):
+                content = public_part(content)
+            elif role == "assistant" and content in self._public:
+                content = self._public[content]
+            else:
+                raise _not_public(
+                    "what of its earlier answers was personal is not kept, and the server would "
+                    "get it"
+                )
+        return {"role": role, "content": content}
+
+    def _require_public(self, tokens: list[int]) -> None:
+        """Refuse tokens that are not one of the texts that were encoded for them, or one with the
+        end of another: an answer that goes on."""
+        for begin in self._encoded:
+            if tokens[: len(begin)] == begin:
+                rest = tokens[len(begin) :]
+                if not rest or any(other[-len(rest) :] == rest for other in self._encoded):
+                    return
+        raise _not_public("a prompt is not of texts that the server may get")
 
     def generate(self, request: Request) -> SpaGeneration:
         """Start a generation; iterate it for the text.
 
         Raises:
-            PlmEdgeError: as `Request.checked`.
+            PlmEdgeError: as `Request.checked`; or, in mode shadow, the prompt was not encoded here
+                since the last generation.
         """
-        return SpaGeneration(self, request.checked(self.source.length, None))
+        checked = request.checked(self.source.length, None)
+        if self.mode == "shadow":
+            self._require_public(checked.prompt)
+            self._encoded.clear()
+        return SpaGeneration(self, checked)
 
     def ended(self, made: Generation, text: str) -> None:
         """A text ended, as far as `text` was shown of it."""
         self.source, self.standby = made.source, made.fallback
         if self.mode == "shadow":
             pieces = map(self.plugin.vocabulary.piece, made.public[made.first :])
-            self._public[text] = b"".join(pieces).decode("utf-8", "replace")
+            public = b"".join(pieces).decode("utf-8", "replace")
+            whole = self._unfinished[0] + text, self._unfinished[1] + public
+            self._unfinished = whole if made.full else ("", "")
+            for one, other in ((text, public), whole):
+                self._public[one] = other
+                # A chat leaves thinking out of earlier answers.
+                self._public[without_thinking(one)] = without_thinking(other)
         self._after(made)
 
     def close(self) -> None:
@@ -176,6 +217,15 @@ class SpaGeneration:
             threads=0,
             zeros_by_layer=[],
         )
+
+
+def _not_public(why: str) -> PlmEdgeError:
+    return PlmEdgeError(
+        "this chat cannot go on in mode shadow",
+        why,
+        "begin a new chat, or go on with --mode open or --mode local",
+        ExitCode.USAGE,
+    )
 
 
 def _lost(error: LinkLost) -> PlmEdgeError:

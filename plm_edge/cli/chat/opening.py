@@ -14,6 +14,7 @@ from plm_edge.chat.chat import Setting as ChatSetting
 from plm_edge.chat.file import ChatFile
 from plm_edge.cli import options
 from plm_edge.cli.run.place import Place, Setting
+from plm_edge.generate.protocol import Text
 
 
 class Start:
@@ -118,7 +119,7 @@ def adopt(chat: Chat, place: Place, *, raw: bool) -> None:
 
 def is_plain(place: Place, raw: bool) -> bool:
     """Whether the model is to continue a text: it has no chat template, or none is wanted."""
-    return raw or not place.generator.encode("x").templated
+    return raw or not place.generator.encode(Text.by("user", "x")).templated
 
 
 def model_of(place: Place) -> str:

@@ -93,7 +93,7 @@ def show_context(chat: Chat) -> None:
     share = f"{100 * fullness.n_used / fullness.n_ctx:.0f} % of {fullness.n_ctx:,} tokens"
     rows = [("context", f"{fullness.n_used:,}", share)]
     if talk.system:
-        system = f"{chat.count(talk.system):,}"
+        system = f"{chat.count(talk.system, 'system'):,}"
         rows.append(("system", system, f"tokens, never dropped: {begin_of(talk.system)}"))
     sent = f"of {n_turns:,} go to the model"
     rows.append(("turns", f"{n_turns - talk.n_dropped:,}", sent))

@@ -113,6 +113,7 @@ def open_place(plugin: Path, where: Where, *, show: bool) -> Iterator[Place]:
     """
     from plm_edge.cli.run.place import Place
     from plm_edge.engine.interrupt import Interrupt
+    from plm_edge.generate.protocol import Text
     from plm_edge.spa import plugin as plugins
     from plm_edge.spa.chatting import SpaGenerator
 
@@ -122,7 +123,7 @@ def open_place(plugin: Path, where: Where, *, show: bool) -> Iterator[Place]:
     with Interrupt() as interrupt:
         generator = SpaGenerator(own, source, where.mode.value, standby, interrupt, remarks)
         try:
-            generator.encode("x")  # then it is known how long a text may be
+            generator.encode(Text.by("user", "x"))  # then it is known how long a text may be
             about = {"path": f"{plugin} ({where.server or 'here'})", "origin": "spa"}
             yield Place(generator, generator.source.length, interrupt, about, {})
         finally:
