@@ -119,7 +119,8 @@ class Base:
         """
         self._batch.clear()
         self._batch.extend(tokens, position, sequence, wanted="none")
-        if not self.session.context.decode(self._batch):
+        stoppable = self.session.options.stop is not never
+        if not self.session.context.decode(self._batch, abortable=stoppable):
             raise KeyboardInterrupt
 
     def close(self) -> None:

@@ -70,21 +70,26 @@ class Here:
 
     def begin(self, tokens: Sequence[int]) -> None:
         """Begin a text with these tokens. What it has in common with the last one is not computed
-        again."""
+        again.
+
+        Raises:
+            PlmEdgeError: the engine cannot.
+            KeyboardInterrupt: `Options.stop` said so.
+        """
         known = self._text.tokens if self._text else ()
-        self._text = Served(self._base, 0, tokens, *self.drawing, known=known)
-        self._fill()
+        self._fill(Served(self._base, 0, tokens, *self.drawing, known=known))
 
     def follow(self, tokens: Sequence[int]) -> None:
-        """Go on with tokens that were chosen elsewhere."""
+        """Go on with tokens that were chosen elsewhere. Raises as `begin`."""
         assert self._text is not None
         self._text.extend(tokens)
-        self._fill()
+        self._fill(self._text)
 
-    def _fill(self) -> None:
-        assert self._text is not None
-        while self._text.fill():
+    def _fill(self, text: Served) -> None:
+        self._text = None  # until the cache has what the text says
+        while text.fill():
             pass
+        self._text = text
 
     def frame(self, position: int) -> Frame:
         """See `Source`."""

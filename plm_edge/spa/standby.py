@@ -62,7 +62,11 @@ class Standby:
             raise self._error
         assert self._here is not None
         if self.filled < len(self._tokens):
-            self._compute(self._here, self._tokens[self.filled :])
+            try:
+                self._compute(self._here, self._tokens[self.filled :])
+            except BaseException:
+                self.filled = 0  # who asks again gets it from the beginning
+                raise
         taken, self._here = self._here, None
         return taken
 

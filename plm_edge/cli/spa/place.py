@@ -66,29 +66,40 @@ class Where:
 
 
 def open_source(
-    own: Plugin, where: Where, temperature: float, seed: int
+    own: Plugin,
+    where: Where,
+    temperature: float,
+    seed: int,
+    stop: Callable[[], bool] | None = None,
 ) -> tuple[Source, Standby | None]:
     """Returns a plugin's base, and the one here that goes on where a server is lost.
+
+    Args:
+        stop: stops the base here within a prompt, where there is no server; None: nothing does.
+            One beside a server computes in a thread, and is not stopped.
 
     Raises:
         PlmEdgeError: it is not clear where it is (USAGE), or it cannot be opened.
     """
+    from plm_edge.engine.options import never
     from plm_edge.spa.remote import Remote
     from plm_edge.spa.standby import Standby
 
     where.check()
     if where.server is None:
-        return _here(own, where, temperature, seed)(), None
+        return _here(own, where, temperature, seed, stop or never)(), None
     remote = Remote(
         where.server, where.key(), where.fingerprint, own,
         window=where.window, temperature=temperature, seed=seed,
     )  # fmt: skip
     if where.base is None:
         return remote, None
-    return remote, Standby(_here(own, where, temperature, seed))
+    return remote, Standby(_here(own, where, temperature, seed, never))
 
 
-def _here(own: Plugin, where: Where, temperature: float, seed: int) -> Callable[[], Here]:
+def _here(
+    own: Plugin, where: Where, temperature: float, seed: int, stop: Callable[[], bool]
+) -> Callable[[], Here]:
     """Returns what loads the base. That it is the plugin's is seen to now, before anything is
     sent."""
     from plm_edge.engine.options import Options
@@ -97,7 +108,7 @@ def _here(own: Plugin, where: Where, temperature: float, seed: int) -> Callable[
 
     path = choice.choose(where.base).path
     require_base(path, own)
-    options = Options(threads=where.threads, n_ctx=where.ctx)
+    options = Options(threads=where.threads, n_ctx=where.ctx, stop=stop)
     return lambda: Here(path, own, options, temperature, seed)
 
 
@@ -118,9 +129,10 @@ def open_place(plugin: Path, where: Where, *, show: bool) -> Iterator[Place]:
     from plm_edge.spa.chatting import SpaGenerator
 
     own = plugins.read(plugin)
-    source, standby = open_source(own, where, 0.0, 0)
+    interrupt = Interrupt()
+    source, standby = open_source(own, where, 0.0, 0, interrupt)
     remarks = _Remarks(own, show)
-    with Interrupt() as interrupt:
+    with interrupt:
         generator = SpaGenerator(own, source, where.mode.value, standby, interrupt, remarks)
         try:
             generator.encode(Text.by("user", "x"))  # then it is known how long a text may be
