@@ -11,6 +11,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.deploy.place import Place
 from plm_edge.devices.connect import OpenDevice
+from plm_edge.devices.transports.failures import DeviceError
 from plm_edge.spa import client, packing
 from plm_edge.spa import plugin as plugins
 
@@ -83,29 +85,25 @@ def deploy(
     there = (f"spa/{key[:16]}/client.pyz", f"plugins/{digest[:16]}/{path.name}")
     known = _read(place)
     place.announce(there)
-    sent = []
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "client.pyz"
-        program.write_bytes(packed)
-        for source, target in zip((program, path), there, strict=True):
+    sent: list[str] = []
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "client.pyz"
+            program.write_bytes(packed)
+            for source, target in zip((program, path), there, strict=True):
 
-            def report(done: int, total: int, target: str = target) -> None:
-                progress(target, done, total)
+                def report(done: int, total: int, target: str = target) -> None:
+                    progress(target, done, total)
 
-            if device.transport.put(source, place.path(target), mode=0o600, progress=report):
-                sent.append(target)
-    step("proving it there")
-    found: dict[str, Any] = {}
-    talk(place, there[0], {"do": "prove", "plugin": place.path(there[1])}, found.update)
-    if found.get("proof") != client.proof(own):
-        for target in sent:
-            place.drop(target)
-        raise PlmEdgeError(
-            f"{path.name} chooses other tokens on {device.name} than here",
-            f"numpy {found.get('numpy')} there computes {found.get('proof')}",
-            "try another version of numpy there; nothing was put in place",
-            ExitCode.DEVICE,
-        )
+                if device.transport.put(source, place.path(target), mode=0o600, progress=report):
+                    sent.append(target)
+        step("proving it there")
+        found = _prove(place, there, client.proof(own), f"{path.name} on {device.name}")
+    except BaseException:
+        for target in sent:  # a plugin is personal: one that nobody can use does not stay
+            with suppress(DeviceError):
+                place.drop(target)
+        raise
     made = DeployedPlugin(
         path.name, digest, path.stat().st_size, own.base, own.codec.sha256(), there[1], there[0],
         found["python"], found["numpy"], found["proof"],
@@ -115,6 +113,20 @@ def deploy(
     place.announce([MANIFEST])
     place.write(MANIFEST, json.dumps({"schema": SCHEMA, "plugins": plugins_now}, indent=2) + "\n")
     return made, sent
+
+
+def _prove(place: Place, there: tuple[str, str], expected: list[int], what: str) -> dict[str, Any]:
+    """Returns what the client says of itself, when it chooses as expected."""
+    found: dict[str, Any] = {}
+    talk(place, there[0], {"do": "prove", "plugin": place.path(there[1])}, found.update)
+    if found.get("proof") == expected:
+        return found
+    raise PlmEdgeError(
+        f"{what} chooses other tokens than here",
+        f"numpy {found.get('numpy')} there computes {found.get('proof')}",
+        "try another version of numpy there; nothing was put in place",
+        ExitCode.DEVICE,
+    )
 
 
 def find(device: OpenDevice, path: Path | None) -> DeployedPlugin:

@@ -126,14 +126,17 @@ def test_what_is_refused(pi: Pi, server: SpaServer, tmp_path: Path) -> None:
 
 
 def test_another_choice_there_is_no_deployment(pi: Pi) -> None:
-    """A Python that computes otherwise."""
+    """A Python that computes otherwise, and one that fails."""
     said = json.dumps({"proof": [0] * 16, "python": "3.11", "numpy": "2"})
     program = pi.home / "bin" / "python3"
-    program.write_text(f"#!/bin/sh\n[ $1 = -c ] && echo 3 11 2.0.0 || echo '{said}'\n")
-    assert "chooses other tokens on pi than here" in pi.cli(
-        "deploy", pi.plugin, "--device", "pi", code=6
-    ).stderr  # fmt: skip
-    assert not [path for path in pi.files() if path.name in (MANIFEST, "plugin.gguf")]
+    for does, what in (
+        (f"echo '{said}'", "plugin.gguf on pi chooses other tokens than here"),
+        ("exit 3", "pi"),
+    ):
+        program.write_text(f"#!/bin/sh\n[ $1 = -c ] && echo 3 11 2.0.0 || {does}\n")
+        assert what in pi.cli("deploy", pi.plugin, "--device", "pi", code=6).stderr
+        left = (MANIFEST, "plugin.gguf", "client.pyz")
+        assert not [path for path in pi.files() if path.name in left]
 
 
 def test_the_client_is_the_same_file_each_time() -> None:
