@@ -52,7 +52,8 @@ def deploy(
     gpu_layers = accelerators.parse_layers(gpu)
     choice = model_choice.choose(model)
     if gguf_file.read(choice.path).keys.get("adapter.type") == "spa":
-        there.deploy(device, choice.path, other=emulate or engine is not None, json=json)
+        other = emulate or engine is not None or gpu != "auto"
+        there.deploy(device, choice.path, other=other, json=json)
         return
     say_which(choice)
     opened = connect.open_device(device, emulate=emulate)

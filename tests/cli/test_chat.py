@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from plm_edge.base.errors import ExitCode
+from plm_edge.cli import main as cli_main
 from testkit import plm_gguf
 from testkit.cli import Cli
 from tests.cli.chat_screen import PROMPT_AGAIN, ChatScreen
@@ -377,6 +379,27 @@ def test_a_pipe_with_errors(cli: Cli, chatty: Path) -> None:
     assert cli.fails("chat", "-c", code=3, stdin=b"x")[0] == "there is no chat to continue"
     assert cli.fails("chat", "-c", "nobody", code=3, stdin=b"x")[0] == "there is no chat nobody"
     assert cli.fails("chat", "--json", code=2)[0] == "--json is for --list"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--spa", "plugin.gguf", "--device", "pi"], "chat --spa does not go with --device"),
+        (["--spa", "plugin.gguf", "--emulate"], "chat --spa does not go with --emulate"),
+        (["--server", "ws://127.0.0.1:1"], "--server without --spa"),
+        (["--fingerprint", "ab"], "--fingerprint without --spa"),
+        (["--key-file", "key"], "--key-file without --spa"),
+        (["--mode", "local"], "--mode local without --spa"),
+        (["--show"], "--show without --spa"),
+    ],
+)
+def test_options_that_would_do_nothing(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert cli_main(["chat", *words]) == ExitCode.USAGE
+    what, why, fix = capsys.readouterr().err.splitlines()
+    assert what == said
+    assert (why[:7], fix[:7]) == ("  why  ", "  fix  ")
 
 
 def test_a_broken_chat_is_set_aside(cli: Cli, chatty: Path) -> None:

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gguf
 import pytest
 
 from plm_edge.base.errors import ExitCode
 from plm_edge.building import gpu_engine
+from plm_edge.cli import main
 from plm_edge.engine import accelerators, library
 from plm_edge.machine import locking
 from plm_edge.model import gguf_file
@@ -107,3 +109,15 @@ def test_mlock_locks(cli: Cli, tiny_gguf: Path) -> None:
         [sys.executable, "-c", program, tiny_gguf], env=cli.env, capture_output=True, check=True
     )
     assert int(done.stdout) * 1024 > gguf_file.read(tiny_gguf).tensor_bytes * 0.9
+
+
+def test_a_plugin_goes_to_no_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = tmp_path / "plugin.gguf"
+    writer = gguf.GGUFWriter(plugin, "plm")
+    writer.add_string("adapter.type", "spa")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert main(["deploy", str(plugin), "--device", "pi", "--gpu", "5"]) == ExitCode.USAGE
+    assert "and --gpu" in capsys.readouterr().err

@@ -136,11 +136,21 @@ def chat(
         return
     if json:
         raise listing.json_alone()
-    if spa is None and server is not None:
+    if spa is None:
+        _of_a_plugin(
+            {
+                "--server": server is not None,
+                "--fingerprint": fingerprint is not None,
+                "--key-file": key_file is not None,
+                f"--mode {mode.value}": mode is not shared.ModeName.open,
+                "--show": show,
+            }
+        )
+    elif device is not None or emulate:
         raise PlmEdgeError(
-            "--server without --spa",
-            "it is where the base of a personal plugin is",
-            "give --spa PLUGIN, or leave --server out",
+            f"chat --spa does not go with {'--emulate' if device is None else '--device'}",
+            "a chat with a plugin is held here: only its base may be elsewhere",
+            "leave it out; plm-edge spa run --device makes a text on a device with a plugin",
             ExitCode.USAGE,
         )
     from plm_edge.chat.chat import Setting
@@ -177,8 +187,20 @@ def chat(
     ):
         talking = opening.begin(start, place, setting, system=system, keep=keep, raw=raw)
         if question is None:
-            talk.Talk(talking, place, stats=stats, raw=raw).run()
+            talk.Talk(talking, place, stats=stats).run()
         else:
             reason = once.answer(talking, question, stats=stats)
     if reason == "interrupted":
         raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _of_a_plugin(given: dict[str, bool]) -> None:
+    """Refuse options that say where a plugin's base is, or what is shown of it, without one."""
+    for option, is_given in given.items():
+        if is_given:
+            raise PlmEdgeError(
+                f"{option} without --spa",
+                "it is for a personal plugin, whose base may be on a server",
+                f"give --spa PLUGIN, or leave {option} out",
+                ExitCode.USAGE,
+            )

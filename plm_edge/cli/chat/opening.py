@@ -101,20 +101,24 @@ def begin(
     if start.resumed is None:
         start.resumed = folder.begin(model_of(place), plain=plain)
     chat = Chat(place.generator, place.n_ctx, start.resumed, setting, keep=keep)
-    adopt(chat, place, raw=raw)
+    adopt(chat, place, plain=plain)
     if system is not None:
         chat.conversation.system = system
     return chat
 
 
-def adopt(chat: Chat, place: Place, *, raw: bool) -> None:
-    """Let the open conversation be held with this model, whichever it was held with before."""
+def adopt(chat: Chat, place: Place, *, plain: bool) -> None:
+    """Let the open conversation be held with this model, whichever it was held with before.
+
+    Args:
+        plain: whether the model continues a text, as `is_plain` says of it.
+    """
     saved = chat.file.saved
     model = model_of(place)
     if saved.model and saved.model != model:
         console.note(f"this chat was held with {saved.model} so far")
     saved.model = model
-    saved.conversation.plain = is_plain(place, raw)
+    saved.conversation.plain = plain
 
 
 def is_plain(place: Place, raw: bool) -> bool:

@@ -31,11 +31,10 @@ class Talk:
         chat: the conversation and its model.
         place: where the model is.
         stats: show what each answer took.
-        raw: no chat template, whatever the model has.
     """
 
-    def __init__(self, chat: Chat, place: Place, *, stats: bool, raw: bool) -> None:
-        self.chat, self._place, self._stats, self._raw = chat, place, stats, raw
+    def __init__(self, chat: Chat, place: Place, *, stats: bool) -> None:
+        self.chat, self._place, self._stats = chat, place, stats
         self._prompt = Prompt(folder.names)
         self._draft = ""
         self._edits = False  # the draft goes to the editor, and replaces the last question
@@ -194,9 +193,10 @@ class Talk:
             console.note(f"{name} is this chat")
             return
         opened = folder.resume(name, opening.say_set_aside)
+        plain = self.chat.conversation.plain  # the model stays
         self._leave()
         self._go_to(opened)
-        opening.adopt(self.chat, self._place, raw=self._raw)
+        opening.adopt(self.chat, self._place, plain=plain)
         self._show_opened()
 
     def _new(self) -> None:

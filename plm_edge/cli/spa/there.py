@@ -29,8 +29,8 @@ def deploy(device: str, path: Path, *, other: bool, json: bool) -> None:
     if other:
         raise PlmEdgeError(
             f"{path.name} is a plugin",
-            "it needs no engine there, and Python does not run in qemu here",
-            "leave --engine and --emulate out",
+            "it needs no engine and no GPU there, and Python does not run in qemu here",
+            "leave --engine and --emulate out, and --gpu",
             ExitCode.USAGE,
         )
     opened = connect.open_device(device)
