@@ -149,8 +149,8 @@ class Context:
             self._one[0] = tokens[0]
             self._last = self._next
             return self._compute(self._next, abortable)
-        array = (ctypes.c_int32 * len(tokens))(*tokens)
-        self._last = self._lc.llama_batch_get_one(array, len(tokens))
+        self._many = (ctypes.c_int32 * len(tokens))(*tokens)  # the batch has but its address
+        self._last = self._lc.llama_batch_get_one(self._many, len(tokens))
         return self._compute(self._last, abortable)
 
     def _compute(self, raw: Any, abortable: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 
 import numpy as np
@@ -85,6 +86,18 @@ def test_appending_is_decoding_at_the_next_position(context: Context) -> None:
         assert context.append([token])
         assert near(context.row_logits(), row)
     assert context.length() == len(FIRST)
+
+
+def test_what_was_appended_can_be_computed_again(context: Context) -> None:
+    """Its tokens are still there, whatever took memory of their size since."""
+    tokens = FIRST * 5
+    assert context.append(tokens)
+    expected = context.row_logits().copy()
+    others = [(ctypes.c_int32 * len(tokens))(*SECOND) for _ in range(64)]
+    context.again_in_full()
+    assert len(others) == 64
+    assert near(context.row_logits(), expected)
+    assert context.length() == len(tokens)
 
 
 def test_logits_are_a_view_that_a_sampler_reads(context: Context) -> None:
