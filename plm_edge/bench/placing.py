@@ -15,15 +15,16 @@ REQUEST: Request = {"do": "gpus"}
 
 
 def place(
-    setting: Setting, ask: Callable[[], list[Event]], n_ctx: int, n_outputs: int
+    setting: Setting, ask: Callable[[], list[Event]], n_ctx: int, n_outputs: int, engine: str
 ) -> tuple[Setting, Offload | None]:
     """Decide how many layers go to GPUs.
 
     Args:
         setting: its `gpu_layers` is what a person asked for.
-        ask: asks plm-edge-bench there REQUEST.
+        ask: asks plm-edge-bench REQUEST, where the engine is.
         n_ctx: tokens of context, at most.
         n_outputs: sequences at once, at most.
+        engine: it, and where it is, in words.
 
     Returns:
         The setting with the number, and what it comes to; None without a GPU.
@@ -38,7 +39,7 @@ def place(
     found = [Gpu(**one) for one in said["gpus"]]
     if not found:
         if wanted:
-            raise accelerators.none_found("the engine there")
+            raise accelerators.none_found(engine)
         return replace(setting, gpu_layers=0), None
     chosen = offload.reckon(
         gguf_file.read(setting.model), found, n_ctx, setting.kv,

@@ -237,7 +237,8 @@ class Device:
             self.ask([placing.REQUEST], answers, "looking for GPUs")
             return answers.events
 
-        self.setting, found = placing.place(self.setting, ask, n_ctx, n_outputs)
+        engine = f"the engine on {self.opened.name}"
+        self.setting, found = placing.place(self.setting, ask, n_ctx, n_outputs, engine)
         return found
 
     def capability(self, threads: int) -> Capability | None:

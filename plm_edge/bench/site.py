@@ -99,7 +99,8 @@ class Here:
                 return None
             raise accelerators.missing(folder)
         self.setting, found = placing.place(
-            self.setting, lambda: process.ask([placing.REQUEST]), n_ctx, n_outputs
+            *(self.setting, lambda: process.ask([placing.REQUEST])),
+            *(n_ctx, n_outputs, f"the engine in {folder}"),
         )
         return found
 

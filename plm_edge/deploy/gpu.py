@@ -8,9 +8,8 @@ from plm_edge.deploy.record import ModelHeader
 from plm_edge.devices.transports.transport import Transport
 from plm_edge.engine import accelerators
 from plm_edge.model import offload
+from plm_edge.model.need import N_BATCH
 from plm_edge.model.offload import Gpu, Offload
-
-N_BATCH = 512  # tokens computed at once, whose logits llama-server may want all
 
 
 def choose(

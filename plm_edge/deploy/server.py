@@ -28,6 +28,7 @@ from plm_edge.devices.transports.words import quote
 from plm_edge.engine.approximations import EXACT_VARIABLE, is_exact
 from plm_edge.engine.log import KVReport, read_log
 from plm_edge.generate.remote.api import Api
+from plm_edge.model.need import N_BATCH
 
 _PORT = re.compile(r"listening on http://\S+:(\d+)")
 _PID = "plm-edge-server:"
@@ -79,7 +80,7 @@ class Settings:
             self.program, "--model", self.model, "--host", "127.0.0.1", "--port", str(self.port),
             "--parallel", "1", "--ctx-size", str(self.n_ctx), "--threads", str(self.threads),
             "--cache-type-k", self.kv, "--cache-type-v", self.kv,
-            "--batch-size", "512", "--ubatch-size", "512", "--load-mode", "none",
+            "--batch-size", str(N_BATCH), "--ubatch-size", str(N_BATCH), "--load-mode", "none",
             "--no-warmup", "--cache-ram", "0", "--ctx-checkpoints", "0", "--no-ui", "--offline",
             "--log-colors", "off", "--verbosity", "4",
             "--cors-origins", "localhost", "--sleep-idle-seconds", str(self.sleep_after or -1),

@@ -130,11 +130,11 @@ def none_found(engine: str) -> PlmEdgeError:
     """The error for a GPU that is wanted, where an engine with a backend for one finds none.
 
     Args:
-        engine: it, in words.
+        engine: it, and where it is, in words.
     """
     return PlmEdgeError(
         _NO_GPU,
-        f"{engine} was built with a GPU backend, and that finds no GPU here",
+        f"{engine} was built with a GPU backend, and that finds no GPU",
         "see that the GPU's driver is installed (plm-edge doctor says what is missing), or leave "
         "--gpu out",
         ExitCode.ENVIRONMENT,

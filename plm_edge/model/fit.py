@@ -17,7 +17,7 @@ from plm_edge.machine.memory import Room
 from plm_edge.model import need as needs
 from plm_edge.model import sizes
 from plm_edge.model.gguf_file import GGUFFile
-from plm_edge.model.need import Need
+from plm_edge.model.need import N_BATCH, Need
 from plm_edge.model.sizes import Sizes
 
 LARGEST_CTX = 4096  # PLM's own; a model trained for more gets it only when asked (--ctx)
@@ -76,7 +76,7 @@ def choose(
     n_ctx: int | None = None,
     kv: str | None = None,
     *,
-    n_ubatch: int = 512,
+    n_ubatch: int = N_BATCH,
     n_seq: int = 1,
     room: Room | None = None,
     force: bool = False,

@@ -19,6 +19,7 @@ KV_TYPES = ("f16", "q8_0", "q4_0")
 F16 = 2  # bytes
 F32 = 4
 MIB = 1 << 20
+N_BATCH = 512  # tokens computed at once, unless told; llama-server may want all their logits
 # Interpreter, bindings, tokenizer: what `plm-edge run` takes beyond the model's own buffers.
 # Measured about 50 MiB with PLM-1.8B's vocabulary; the rest is slack.
 PROCESS_BYTES = 80 * MIB
@@ -69,7 +70,7 @@ def compute_estimate(model: GGUFFile | Sizes, n_ctx: int, n_ubatch: int) -> int:
 
 
 def of(
-    model: GGUFFile | Sizes, n_ctx: int, kv_type: str, n_ubatch: int = 512, n_seq: int = 1
+    model: GGUFFile | Sizes, n_ctx: int, kv_type: str, n_ubatch: int = N_BATCH, n_seq: int = 1
 ) -> Need:
     """Returns what running `model` takes with `n_seq` contexts of `n_ctx` tokens each.
 
@@ -86,7 +87,7 @@ def check(
     model: GGUFFile | Sizes,
     n_ctx: int,
     kv_type: str,
-    n_ubatch: int = 512,
+    n_ubatch: int = N_BATCH,
     room: int | None = None,
     share: float = 1.0,
 ) -> Need:

@@ -20,7 +20,7 @@ from plm_edge.model import ggml_types, gguf_file, sizes
 from plm_edge.model import need as needs
 from plm_edge.model.description import ARCH, describe
 from plm_edge.model.gguf_file import COARSE, GGUFFile
-from plm_edge.model.need import F32, MIB
+from plm_edge.model.need import F32, MIB, N_BATCH
 from plm_edge.model.sizes import Sizes
 
 SPARSE = ("CUDA", "Vulkan")
@@ -206,11 +206,7 @@ def _copy(model: GGUFFile, tensor: gguf_file.Tensor) -> int:
         return 0
     values = tensor.n_values
     if tensor.name.endswith(".attn_kv_b.weight"):
-        keys, rotated, v = (
-            model.arch_key(name, 0)
-            for name in ("attention.key_length", "rope.dimension_count", "attention.value_length")
-        )
-        values = values * (keys - rotated) // max(1, keys - rotated + v)
+        values = round(values * sizes.share_of_keys(model))
     elif not (tensor.name.endswith(".ffn_down.weight") and describe(model).layout == "edge"):
         return 0
     block, size = ggml_types.TYPE_SIZES[tensor.type]
@@ -225,7 +221,7 @@ def reckon(
     n_ctx: int,
     kv: str,
     *,
-    n_ubatch: int = 512,
+    n_ubatch: int = N_BATCH,
     n_outputs: int = 8,
     wanted: int | None = None,
     where: Parts | None = None,

@@ -156,6 +156,21 @@ def kv_shape(model: GGUFFile) -> KVShape | None:
     return KVShape(False, (mean * key, mean * value), expanded, n_layers)
 
 
+def share_of_keys(model: GGUFFile) -> float:
+    """Returns the share of attn_kv_b's rows that make keys; the others make values.
+
+    It is (key_length - rope.dimension_count) of that plus value_length: the rotated part of a key
+    is no product of this matrix. One half where the keys do not say.
+    """
+    key, value, rotated = (
+        _count(model, name)
+        for name in ("attention.key_length", "attention.value_length", "rope.dimension_count")
+    )
+    if key is None or value is None or rotated is None or key < rotated:
+        return 0.5
+    return (key - rotated) / (key - rotated + value)
+
+
 def _count(model: GGUFFile, name: str) -> int | None:
     value = model.arch_key(name)
     return value if isinstance(value, int) and 0 < value < LARGEST_COUNT else None

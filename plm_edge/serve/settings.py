@@ -9,10 +9,10 @@ from plm_edge.base import place
 from plm_edge.engine.prompt_cache import PromptFolder
 from plm_edge.generate.speculation import MOST
 from plm_edge.machine import memory
+from plm_edge.model.need import N_BATCH
 
 PORT = 7560
 LOOPBACK = "127.0.0.1"
-N_BATCH = 512  # tokens computed at once, whose logits llama-server may want all
 SLEEP_AFTER = 900  # seconds without a request until the model leaves the memory
 _CACHE_SHARE = 20  # of the RAM, at most 1/20 keeps earlier prompts
 _MIB = 1 << 20

@@ -15,9 +15,10 @@ from plm_edge.machine import locking, memory
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import fit, gguf_file, loadable, offload
 from plm_edge.model.gguf_file import GGUFFile
+from plm_edge.model.need import N_BATCH
 from plm_edge.model.offload import Gpu
 from plm_edge.serve import keys, network
-from plm_edge.serve.settings import LOOPBACK, N_BATCH, PORT, SLEEP_AFTER, Settings
+from plm_edge.serve.settings import LOOPBACK, PORT, SLEEP_AFTER, Settings
 
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/,\s]+")
 

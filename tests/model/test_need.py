@@ -52,6 +52,14 @@ PLM = {
 }
 
 
+def test_the_share_of_keys(tmp_path: Path) -> None:
+    assert sizes.share_of_keys(header(tmp_path / "m.gguf", "plm", **PLM)) == 0.5  # 128 and 128
+    more = PLM | {"attention__key_length": 448}
+    assert sizes.share_of_keys(header(tmp_path / "n.gguf", "plm", **more)) == 0.75
+    less = {name: value for name, value in PLM.items() if name != "rope__dimension_count"}
+    assert sizes.share_of_keys(header(tmp_path / "o.gguf", "plm", **less)) == 0.5
+
+
 def test_plm_1_8b(tmp_path: Path) -> None:
     shape = sizes.kv_shape(header(tmp_path / "m.gguf", "plm", **PLM))
     assert shape is not None

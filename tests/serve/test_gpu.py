@@ -62,7 +62,7 @@ def test_a_backend_that_finds_no_gpu(kept: Path) -> None:
     kept.write_text(kept.read_text().split("echo")[0] + "echo 'Available devices:\n  (none)'\n")
     with pytest.raises(PlmEdgeError, match="there is no GPU") as caught:
         gpu.find(4)
-    assert "finds no GPU here" in caught.value.why
+    assert "finds no GPU" in caught.value.why
     assert caught.value.code is ExitCode.ENVIRONMENT
 
 

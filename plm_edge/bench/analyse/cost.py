@@ -159,7 +159,7 @@ def _products(
         elif ".ffn_down." in t.name:
             yield Product((f"rows {t.type}", t.type), t.n_values, "zeros")
         elif ".attn_kv_b." in t.name:
-            keys = round(t.n_values * _share_of_keys(header))
+            keys = round(t.n_values * sizes.share_of_keys(header))
             yield Product((f"transposed {t.type}", f"rows {t.type}", t.type), keys)
             yield Product((f"plain {t.type}", t.type), t.n_values - keys)
         elif said.two_stages and t.name.startswith(head):
@@ -180,17 +180,6 @@ def _codes(used: list[Tensor], type_: str) -> Iterator[Product]:
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.n_bytes
-
-
-def _share_of_keys(header: GGUFFile) -> float:
-    """The share of attn_kv_b's rows that make keys; the others make values."""
-    key, value, rotated = (
-        header.arch_key(name)
-        for name in ("attention.key_length", "attention.value_length", "rope.dimension_count")
-    )
-    if not (isinstance(key, int) and isinstance(value, int) and isinstance(rotated, int)):
-        return 0.5
-    return (key - rotated) / (key - rotated + value)
 
 
 def _together(products: Iterator[Product]) -> tuple[Product, ...]:
