@@ -98,9 +98,9 @@ class Here:
             if self.setting.gpu_layers is None:
                 return None
             raise accelerators.missing(folder)
+        engine = f"the engine in {folder}"
         self.setting, found = placing.place(
-            *(self.setting, lambda: process.ask([placing.REQUEST])),
-            *(n_ctx, n_outputs, f"the engine in {folder}"),
+            self.setting, lambda: process.ask([placing.REQUEST]), n_ctx, n_outputs, engine
         )
         return found
 
