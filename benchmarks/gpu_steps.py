@@ -130,11 +130,18 @@ def _operation(bench: Bench, name: str, filtered: str | None) -> dict[str, Any] 
     done = bench.program("test-backend-ops", "test", "-o", name, "-b", bench.backend, *more)
     if done is None:
         return None
-    # a case is OP(…): OK; what else ends so is the verdict on all of them
-    lines = [line.strip() for line in _COLOUR.sub("", done.stdout).splitlines()]
-    failed = [line for line in lines if "FAIL" in line]
-    cases = sum(line.endswith("): OK") for line in lines)
-    return {"exit": done.returncode, "cases": cases, "failed": failed[:20]}
+    failed = [line for line in _plain(done.stdout) if "FAIL" in line]
+    return {"exit": done.returncode, "cases": good_cases(done.stdout), "failed": failed[:20]}
+
+
+def good_cases(text: str) -> int:
+    """How many cases are good in what test-backend-ops prints: OP(…): OK. What else ends so is the
+    verdict on all of them."""
+    return sum(line.endswith("): OK") for line in _plain(text))
+
+
+def _plain(text: str) -> list[str]:
+    return [line.strip() for line in _COLOUR.sub("", text).splitlines()]
 
 
 def products(bench: Bench) -> dict[str, Any]:

@@ -84,10 +84,12 @@ def test_what_is_prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_operations(bench: Bench) -> None:
     lines = r"  A(a=1): \033[1;32mOK\033[0m\n  A(a=2): \033[1;31mFAIL\033[0m\n"
-    lines += r"  1/2 tests passed\n  Backend CUDA0: \033[1;32mOK\033[0m\n"
+    end = r"  1/2 tests passed\n  Backend CUDA0: \033[1;32mOK\033[0m\n1/1 backends passed\nOK\n"
+    lines += end
     script(bench.programs / "test-backend-ops", f"printf '{lines}'; exit 1")
     found = gpu_steps.operations(bench)["MUL_MAT_SPARSE_T"]
     assert found == {"exit": 1, "cases": 1, "failed": ["A(a=2): FAIL"]}
+    assert gpu_steps.good_cases(end.encode().decode("unicode_escape")) == 0
 
 
 def test_speeds(bench: Bench) -> None:
@@ -208,7 +210,7 @@ def test_the_section() -> None:
 
 
 def test_the_page_has_a_section_once_there_is_a_result(tmp_path: Path) -> None:
-    assert "<!-- gpu" not in report.page()  # nothing was run on a real GPU
+    assert "<!-- gpu" not in report.page(tmp_path)
     (tmp_path / "gpu-a.json").write_text(json.dumps(recorded()))
     assert "<!-- gpu-a -->\n## GPU: NVIDIA A" in report.page(tmp_path)
 

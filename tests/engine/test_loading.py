@@ -48,16 +48,6 @@ def logits(model: Path, **options: Any) -> NDArray[np.float32]:
         return found
 
 
-def in_huge_pages(folder: Path, n_bytes: int) -> Path:
-    """A file of noise that was written in large parts: in huge pages, where there are such."""
-    path = folder / "noise"
-    with path.open("wb", buffering=0) as file:
-        for _ in range(0, n_bytes, 2 * HUGE):
-            file.write(os.urandom(2 * HUGE))
-        os.fsync(file.fileno())
-    return path
-
-
 def copied(source: Path, target: Path, part: int) -> Path:
     """A copy that is written so many bytes at a time."""
     data = source.read_bytes()
@@ -91,8 +81,8 @@ def test_it_is_mapped_where_the_system_has_it_in_huge_pages(
     chat_gguf: Path, tmp_path: Path
 ) -> None:
     """Of a file system without huge pages only the other half is tested: there it is read."""
-    has_huge = page_cache.huge_share(in_huge_pages(tmp_path, 16 * HUGE)) > 0.9
     large = copied(chat_gguf, tmp_path / "large.gguf", 2 * HUGE)
+    has_huge = page_cache.huge_share(large) > 0.9
     small = copied(chat_gguf, tmp_path / "small.gguf", 1 << 16)
     assert page_cache.huge_share(small) < 0.1
     mapped, read = memory(large), memory(small)

@@ -39,7 +39,13 @@ def test_threads_are_counted_and_wait(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("system", ["aarch64-macos", "x86_64-macos", "x86_64-windows-gnu"])
+@pytest.mark.parametrize(
+    "system",
+    [
+        *(pytest.param(f"{arch}-macos", marks=pytest.mark.full) for arch in ("aarch64", "x86_64")),
+        "x86_64-windows-gnu",
+    ],
+)
 def test_the_barrier_compiles_for(system: str, tmp_path: Path) -> None:
     """The patched ggml-cpu.c and the count, for systems that no test runs on. Android has whole
     engines in tests/building/test_cross.py."""

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from gguf import GGUFReader
 
+from benchmarks import gpu_steps
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.convert import convert
 from plm_edge.engine import accelerators, library
@@ -175,7 +176,7 @@ def _backend_ops(upstream: Upstream, shim: Path, *which: str, f16: bool = False)
         timeout=1200,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    return done.stdout.count("OK")
+    return gpu_steps.good_cases(done.stdout)
 
 
 def test_backend_ops(upstream: Upstream, shim: Path) -> None:
