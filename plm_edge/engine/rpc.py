@@ -130,7 +130,7 @@ def ask(endpoint: str, tree: str) -> RpcServer:
             f"see that it runs and that its address and port are right; {_OURS}",
             ExitCode.DEVICE,
         ) from error
-    sparse = count > 0 and all(about[64 : 64 + min(count, 64)])
+    sparse = count > 0 and all(about[64 : 64 + min(count, 63)])  # `answers` is the last
     return RpcServer(endpoint, theirs, sparse, tuple(struct.unpack("<Q", x[:8])[0] for x in free))
 
 
