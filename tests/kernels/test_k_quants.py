@@ -4,6 +4,8 @@ sixteen-rows.h)."""
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,16 @@ pytestmark = pytest.mark.parametrize(
 )
 
 
+class InitParams(ctypes.Structure):
+    """ggml_init_params."""
+
+    _fields_ = (
+        ("mem_size", ctypes.c_size_t),
+        ("mem_buffer", ctypes.c_void_p),
+        ("no_alloc", ctypes.c_bool),
+    )
+
+
 class Ggml:
     """The functions that these tests call: ours for a kind of CPU, and ggml's."""
 
@@ -37,6 +49,22 @@ class Ggml:
         if variant != "native":
             ours = ctypes.CDLL(str(compile.library_for_x86(variant, "k-quants")))
         self.ours, self.variant = ours, variant
+
+    @property
+    def has_sixteen_rows(self) -> bool:
+        """Whether this kind of CPU has them; elsewhere rows are left as they are."""
+        return self.variant != "scalar" and "avx2" in cpu.flags()
+
+    @contextmanager
+    def tensor(self, name: str, kind: int, n: int, rows: int) -> Iterator[ctypes.c_void_p]:
+        """A matrix without data."""
+        create, put, free = self.base.ggml_init, self.base.ggml_new_tensor_2d, self.base.ggml_free
+        create.restype = put.restype = ctypes.c_void_p
+        context = ctypes.c_void_p(create(InitParams(1 << 12, None, True)))
+        matrix = ctypes.c_void_p(put(context, kind, ctypes.c_int64(n), ctypes.c_int64(rows)))
+        self.base.ggml_set_name(matrix, name.encode())
+        yield matrix
+        free(context)
 
     def quantized(self, x: np.ndarray, kind: int, block_bytes: int) -> np.ndarray:
         """x: float32 [rows, n]; returns bytes [rows, n / 256, block_bytes]."""
@@ -122,11 +150,32 @@ def test_repacked_rows_of_q4_k(ggml: Ggml, n: int, scale: float, tokens: int) ->
     assert np.abs(expected - y @ x.T).max() < 0.5 * magnitude
 
 
+@pytest.mark.parametrize(
+    ("name", "rows", "fits"),
+    [
+        ("blk.0.ffn_down.weight", 32768 - 16, True),
+        ("blk.0.ffn_down.weight", 24, False),
+        ("output.weight", 32768, False),  # as many as a vocabulary has
+        # one embedding for both ends: it is read row by row as well, and would be held twice
+        ("token_embd.weight", 512, False),
+        ("token_embd.split.low.weight", 512, False),
+        ("token_embd.r1.low.weight", 512, False),
+    ],
+)
+@pytest.mark.parametrize("kind", [*SIXTEEN_ROWS_OF, "q6_K"])
+def test_which_rows_are_interleaved(
+    ggml: Ggml, n: int, scale: float, kind: str, name: str, rows: int, fits: bool
+) -> None:
+    number, _ = {**ROWS_OF, **SIXTEEN_ROWS_OF}[kind]
+    with ggml.tensor(name, number, n, rows) as matrix:
+        found = ggml.ours.plm_sixteen_rows_fits(matrix) & 1
+    assert found == (fits and ggml.has_sixteen_rows and kind in SIXTEEN_ROWS_OF)
+
+
 @pytest.mark.parametrize("tokens", [1, 4, 12])
 @pytest.mark.parametrize("kind", SIXTEEN_ROWS_OF)
 def test_sixteen_rows(ggml: Ggml, n: int, scale: float, kind: str, tokens: int) -> None:
-    if ggml.variant == "scalar" or "avx2" not in cpu.flags():  # there rows are left as they are
-        assert not ggml.ours.plm_sixteen_rows_fits(None) & 1
+    if not ggml.has_sixteen_rows:
         return
     rows = 3 * 16
     x, y = values(rows, n, scale, tokens)

@@ -172,6 +172,26 @@ def test_the_engine_says_that_two_tokens_have_one_name(
     assert caught.value.code is ExitCode.INPUT
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p.drop(TOKENS), "cannot find tokenizer vocab"),
+        (lambda p: p.drop("tokenizer.ggml.model"), "not found in model: tokenizer.ggml.model"),
+        (lambda p: p.set("tokenizer.ggml.model", STRING, b"odd"), "unknown tokenizer: 'odd'"),
+    ],
+)
+def test_the_engine_says_what_its_vocabulary_lacks(
+    valid: Path, tmp_path: Path, change: Change, said: str
+) -> None:
+    """Not that a tensor does not fit a vocabulary of no tokens: both are read at once."""
+    path = changed(valid, tmp_path, change)
+    with pytest.raises(PlmEdgeError) as caught:
+        Session.open(path)
+    assert caught.value.why.startswith("error loading model vocabulary: ")
+    assert said in caught.value.why
+    assert caught.value.code is ExitCode.INPUT
+
+
 def two_empty(parts: Parts) -> None:
     """Each gets a name of its own."""
     token(parts, 3, b"")

@@ -91,6 +91,7 @@ ggml_tensor * outer(ggml_context * ctx, ggml_tensor * u, ggml_tensor * s) {
 }
 
 ggml_tensor * named(ggml_tensor * t) { return ggml_set_name(t, OURS); }
+
 } // namespace
 
 void plm_embed::read(const llama_model_loader & file) {

@@ -2,38 +2,16 @@
 
 #pragma once
 
-#include <algorithm>
-
 struct plm_rpc_supports_rsp {
     uint8_t supported;
 };
-
-// Which tensors are views of one is told by the identity of that one, which is all that devices look at: CUDA's attention asks
-// whether V is a view of K. The tensor itself is not sent.
-inline void plm_rpc_join_views(ggml_context * ctx, const rpc_tensor * sent, ggml_tensor ** made, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        if (!made[i] || !sent[i].view_src) {
-            continue;
-        }
-        const auto same = [&](const rpc_tensor & other) { return other.id == sent[i].view_src; };
-        const size_t at = std::find_if(sent, sent + n, same) - sent;
-        made[i]->view_offs = sent[i].view_offs;
-        made[i]->view_src = at < n ? made[at] : nullptr;
-        for (size_t j = 0; j < i && !made[i]->view_src; j++) {
-            made[i]->view_src = made[j] && sent[j].view_src == sent[i].view_src ? made[j]->view_src : nullptr;
-        }
-        if (!made[i]->view_src) {
-            made[i]->view_src = ggml_new_tensor_1d(ctx, made[i]->type, ggml_blck_size(made[i]->type));
-        }
-    }
-}
 
 // the server's side; false: the request is damaged
 bool rpc_server::plm_supports(const rpc_msg_get_alloc_size_req & request, plm_rpc_supports_rsp & response) {
     if (request.device >= backends.size()) {
         return false;
     }
-    ggml_context_ptr holder{ ggml_init({ ggml_tensor_overhead() * 2 * (1 + GGML_MAX_SRC), nullptr, true }) };
+    ggml_context_ptr holder{ ggml_init({ ggml_tensor_overhead() * (1 + GGML_MAX_SRC), nullptr, true }) };
     ggml_tensor * op = deserialize_tensor(holder.get(), &request.tensor);
     if (!op) {
         return false;
@@ -43,12 +21,12 @@ bool rpc_server::plm_supports(const rpc_msg_get_alloc_size_req & request, plm_rp
             return false;
         }
     }
-    plm_rpc_join_views(holder.get(), request.srcs, op->src, GGML_MAX_SRC);
     response.supported = ggml_backend_supports_op(backends[request.device], op);
     return true;
 }
 
-// what an answer depends on
+// What an answer depends on. Of what a tensor is a view, nothing is sent: of all backends Hexagon's alone asks, for a table of
+// GET_ROWS, and it asks for the table's buffer as well.
 static uint64_t plm_rpc_question(const ggml_tensor * op) {
     uint64_t hash = fnv_hash((const uint8_t *) &op->op, sizeof(op->op));
     hash = fnv_hash((const uint8_t *) op->op_params, sizeof(op->op_params), hash);

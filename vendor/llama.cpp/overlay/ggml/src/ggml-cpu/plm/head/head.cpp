@@ -10,7 +10,6 @@
 #include "../exact.h"
 #include "../k-quants/quantize-row.h"
 #include "../k-quants/vec-dot.h"
-#include "../simd.h"
 
 #include "ggml-cpu.h"
 #include "ggml-cpu-impl.h"
@@ -224,17 +223,17 @@ void plm_compute_forward_head(const ggml_compute_params * params, ggml_tensor * 
     next();
 
     float least[PLM_ALONE];
-    for (int64_t t = 0; t < l.n_tokens && plm_is_exact(); t++) {
-        least[t] = -INFINITY;
-    }
-    for (int64_t t = 0; t < l.n_tokens && !plm_is_exact(); t++) {
-        histogram all = {};
-        for (int i = 0; i < nth; i++) {
-            for (int bin = 0; bin < histogram::BINS; bin++) {
-                all.count[bin] += parts_of(i)[t].distances.count[bin];
+    std::fill_n(least, l.n_tokens, -INFINITY);
+    if (!plm_is_exact()) {
+        for (int64_t t = 0; t < l.n_tokens; t++) {
+            histogram all = {};
+            for (int i = 0; i < nth; i++) {
+                for (int bin = 0; bin < histogram::BINS; bin++) {
+                    all.count[bin] += parts_of(i)[t].distances.count[bin];
+                }
             }
+            least[t] = most[t] - all.reach(*token_at(t).variance, divergence_);
         }
-        least[t] = most[t] - all.reach(*token_at(t).variance, divergence_);
     }
     int64_t read = 0;
     const float * u = op->src[8] ? (const float *) op->src[8]->data : nullptr;

@@ -11,7 +11,7 @@
 namespace {
 
 constexpr int GROUP = PLM_SIXTEEN_ROWS;
-constexpr int64_t MOST_ROWS = 32768; // a matrix with more is a vocabulary's
+constexpr int64_t OF_A_VOCABULARY = 32768; // a matrix with as many rows, or more, is a vocabulary's
 
 // where the parts of a group lie
 template <int TABLES, int SCALES, int SCALARS> struct form {
@@ -145,8 +145,9 @@ void plm_interleave_q5_K(const void * rows, void * to, int64_t n, int64_t n_rows
 #include "sixteen-rows-lanes.h"
 
 bool plm_sixteen_rows_fits(const struct ggml_tensor * w) {
-    // an embedding that is the output matrix as well would be held twice
-    return strcmp(w->name, "token_embd.weight") != 0 && (w->type == GGML_TYPE_Q3_K || w->type == GGML_TYPE_Q5_K) && w->ne[0] % QK_K == 0 && w->ne[1] % GROUP == 0 && w->ne[1] < MOST_ROWS;
+    // an embedding, or a part of one, that is the output matrix as well would be held twice
+    const bool of_embedding = strncmp(w->name, "token_embd.", 11) == 0;
+    return !of_embedding && (w->type == GGML_TYPE_Q3_K || w->type == GGML_TYPE_Q5_K) && w->ne[0] % QK_K == 0 && w->ne[1] % GROUP == 0 && w->ne[1] < OF_A_VOCABULARY;
 }
 
 namespace {

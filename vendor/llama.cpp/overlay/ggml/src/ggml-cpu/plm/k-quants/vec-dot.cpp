@@ -5,9 +5,22 @@
 
 #include "quants.h"
 
+#include "../simd.h"
+
+namespace {
+
+// by ggml's product of that type
+void dot_of_type(enum ggml_type type, int n, float * s, const void * x, const void * y, const void * later) {
+    for (size_t at = 0; at < ggml_row_size(type, n); at += 64) {
+        simd::prefetch((const char *) later + at);
+    }
+    ggml_get_type_traits_cpu(type)->vec_dot(n, s, 0, x, 0, y, 0, 1);
+}
+
+} // namespace
+
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
-#include "../simd.h"
 #include "../vnni.h"
 #include "../x86-intrinsics.h"
 
@@ -63,10 +76,6 @@ inline float sum_of(__m256 x) {
     four = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
-
-} // namespace
-
-namespace {
 
 // A block is 256 values d * scale * q - dmin * min, q of 5 bits, a scale and a minimum of 6 bits for each 32 of them.
 // In 256 bits, since a nibble's two halves then need no shift that differs by lane.
@@ -152,7 +161,13 @@ void plm_vec_dot_q6_K_q8_K(int n, float * s, size_t, const void * x, size_t, con
     dot_q6_K(n, s, x, y, after_next(x, n, sizeof(block_q6_K)));
 }
 
-#define PLM_DOTS_OF_PICKED
+void plm_dot_of_picked(enum ggml_type type, int n, float * s, const void * x, const void * y, const void * later) {
+    if (type == GGML_TYPE_Q5_K || type == GGML_TYPE_Q6_K) {
+        (type == GGML_TYPE_Q5_K ? dot_q5_K : dot_q6_K)(n, s, x, y, (const char *) later);
+    } else {
+        dot_of_type(type, n, s, x, y, later);
+    }
+}
 
 #else
 
@@ -164,19 +179,8 @@ void plm_vec_dot_q6_K_q8_K(int n, float * s, size_t bs, const void * x, size_t b
     ggml_vec_dot_q6_K_q8_K(n, s, bs, x, bx, y, by, nrc);
 }
 
-#endif
-
 void plm_dot_of_picked(enum ggml_type type, int n, float * s, const void * x, const void * y, const void * later) {
-#if defined(PLM_DOTS_OF_PICKED)
-    if (type == GGML_TYPE_Q5_K || type == GGML_TYPE_Q6_K) {
-        (type == GGML_TYPE_Q5_K ? dot_q5_K : dot_q6_K)(n, s, x, y, (const char *) later);
-        return;
-    }
-#endif
-#if defined(__GNUC__)
-    for (size_t at = 0; at < ggml_row_size(type, n); at += 64) {
-        __builtin_prefetch((const char *) later + at, 0, 2);
-    }
-#endif
-    ggml_get_type_traits_cpu(type)->vec_dot(n, s, 0, x, 0, y, 0, 1);
+    dot_of_type(type, n, s, x, y, later);
 }
+
+#endif

@@ -180,8 +180,10 @@ class queue {
         for (; n - done >= 4; done += 4) {
             four(rows + done);
         }
-        std::copy(rows + done, rows + n, rows);
-        n -= done;
+        if (done > 0) {
+            std::copy(rows + done, rows + n, rows);
+            n -= done;
+        }
         if (n > 0 && rows[0].group < oldest) {
             std::fill(rows + n, rows + 4, rows[0]); // the same once more, to the same place
             four(rows);
