@@ -2,8 +2,8 @@
 
 // Larger batches: eight rows at a time become what ggml's products of this CPU take, and are multiplied with all tokens.
 
-#include "lanes.h"
 #include "matrix.h"
+#include "scales.h"
 
 #include "repack.h"
 

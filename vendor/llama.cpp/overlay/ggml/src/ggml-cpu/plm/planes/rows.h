@@ -16,7 +16,9 @@
 
 #include "input.h"
 #include "lanes.h"
+#include "lower.h"
 #include "matrix.h"
+#include "scales.h"
 #include "../alone.h"
 
 #include <algorithm>
@@ -36,8 +38,6 @@ PLM_INLINE float fused(float a, float b, float c) {
     return a * b + c;
 #endif
 }
-
-constexpr int KEPT = 128; // bytes of a block's scales
 
 // What is kept of a block and a token until a row's lower bits are read.
 struct kept_sums {
