@@ -24,6 +24,11 @@ LAYOUTS = ("edge", "stock")
 CHECKPOINT_BYTES = 3_700_000_000
 MODEL_BYTES = 1_200_000_000
 SEED = 0
+# What decides the bytes of a file: whole rooms, so that a new module cannot be forgotten.
+WRITING = ("converters", "plm_edge/model")
+CONVERSION = (*WRITING, "plm_edge/quality")  # that reads a text
+SYNTHETIC = ("benchmarks/synthetic.py", "testkit/checkpoints.py")
+SHAPED = ("benchmarks/peers_shapes.py", "benchmarks/peers_models.py")
 CONVERT = "from plm_edge.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
 
 
@@ -83,7 +88,7 @@ def peers(folder: Path, names: Sequence[str]) -> tuple[dict[str, Path], dict[str
     folder.mkdir(parents=True, exist_ok=True)
     shapes = [shape for shape in SHAPES if shape.name in names]
     made = {shape.name: folder / peer_file(shape) for shape in shapes}
-    made_from = {"code": _code("peers_shapes.py", "peers_models.py", "synthetic.py")}
+    made_from = {"code": code_hash(*WRITING, *SYNTHETIC, *SHAPED)}
     missing = [
         shape
         for shape in shapes
@@ -110,17 +115,18 @@ def peer_file(shape: Shape) -> str:
 def _inputs(checkpoint: Path | None) -> dict[str, Any]:
     """What decides the files' content: the code that makes them, and the checkpoint."""
     source = str(checkpoint.resolve()) if checkpoint else f"synthetic, seed {SEED}"
-    return {"code": _code("synthetic.py"), "quant": QUANT, "checkpoint": source}
+    code = code_hash(*CONVERSION, *SYNTHETIC)
+    return {"code": code, "quant": QUANT, "checkpoint": source}
 
 
-def _code(*scripts: str) -> str:
-    """A hash of the converter and of scripts of this folder."""
+def code_hash(*places: str) -> str:
+    """A hash of files, and of all files in folders."""
     digest = hashlib.sha256()
-    folders = (ROOT / "converters", ROOT / "plm_edge/model")
-    code = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
-    code += sorted((ROOT / "plm_edge/quality").glob("calibration.*"))
-    for path in (*(ROOT / "benchmarks" / name for name in scripts), *code):
-        digest.update(path.read_bytes())
+    for place in places:
+        path = ROOT / place
+        for file in sorted(path.rglob("*")) if path.is_dir() else (path,):
+            if file.is_file() and file.suffix != ".pyc":
+                digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
