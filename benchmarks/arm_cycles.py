@@ -19,7 +19,7 @@ import json
 import sys
 from typing import Any
 
-from benchmarks import arm_report, machine, report
+from benchmarks import arm_report, origin, report
 from benchmarks.refusal import three_lines
 from plm_edge.base import files
 from plm_edge.bench.cycles import budget, kernels, recording, simulator, table
@@ -113,11 +113,11 @@ def keep(cores: list[dict[str, Any]]) -> None:
     """Write the result, what the estimate takes of it, and BENCHMARKS.md. Cores that were not
     measured now keep their last figures."""
     old = json.loads(RESULT.read_text())["cores"] if RESULT.is_file() else []
-    new = {one["core"]: one for one in (*old, *cores)}
+    now = {"source": origin.revision(), "tree": library.read_pin().tree}
+    new = {one["core"]: one for one in (*old, *(one | now for one in cores))}
     order = [core for of_device in DEVICES.values() for core in of_device]
     data = {
         "schema": SCHEMA, "estimate": True, "llvm": simulator.find().version,
-        "source": machine.revision(), "tree": library.read_pin().tree,
         "cores": [new[core] for core in order if core in new],
     }  # fmt: skip
     files.write_text(RESULT, json.dumps(data, indent=1) + "\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import origin
+
 Row = dict[str, Any]
 LABELS = {
     "product": "product, {}",
@@ -73,7 +75,8 @@ def _core(one: dict[str, Any]) -> list[str]:
         f"### {one['core']} ({one['title']})",
         "",
         f"Model: LLVM's of {model['of']}, {model['width']} operations a cycle. Compiled by "
-        f"{one['compiler']} for {' '.join(one['target'])}. {said}",
+        f"{one['compiler']} for {' '.join(one['target'])}. {said} "
+        f"{origin.said_commit(one)}.",
         "",
         "| cycles a byte, estimate | ours | upstream's | |",
         "|---|---|---|---|",

@@ -18,20 +18,18 @@ which BENCHMARKS.md is made again, unless --out says where.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks import busy_report, machine, report
+from benchmarks import beforehand, busy_report, machine, origin, report
 from benchmarks.refusal import three_lines
-from plm_edge.base import files
 from plm_edge.bench.stock import build_stock
+from plm_edge.bench.worker.process import environment
 from plm_edge.bench.worker.turns import Config, Engine
 from plm_edge.engine import library
 from plm_edge.machine.threads import default_threads
@@ -123,12 +121,6 @@ def measure_threads(
     return samples
 
 
-def _without_folder(argument: str) -> str:
-    """Where another build lies says nothing to anybody else."""
-    name, equals, _ = argument.partition("=")
-    return f"{name}=FOLDER" if equals else argument
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -143,10 +135,15 @@ def main() -> None:
     parser.add_argument("--no-stock", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    out = args.out or report.RESULTS / "busy.json"
+    beforehand.out(out)
+    for path in filter(None, (args.model, args.stock_model)):
+        beforehand.model(path)
     ours = Config("ours", "edge", flash=True)
     sides = {"ours": (library.load().folder, args.model, ours)}
     for one in args.also:
         name, _, folder = one.partition("=")
+        environment(Path(folder))
         sides[name] = (Path(folder), args.model, ours)
     if not args.no_stock:
         stock = Config("stock", "stock", flash=False)
@@ -161,9 +158,7 @@ def main() -> None:
     by_threads = measure_threads(*sides["ours"], args.rounds, args.tokens)
     result = {
         "schema": SCHEMA,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.busy", *map(_without_folder, sys.argv[1:])]),
-        "source": machine.revision(),
+        **origin.taken("busy"),
         "model": args.model.name,
         "machine": machine.facts(args.threads),
         "autogroup": AUTOGROUP.read_text().strip() if AUTOGROUP.exists() else None,
@@ -173,10 +168,7 @@ def main() -> None:
         "samples": samples,
         "threads": by_threads,
     }
-    out = args.out or report.RESULTS / "busy.json"
-    files.write_text(out, json.dumps(result, indent=1) + "\n")
-    if out.parent == report.RESULTS:
-        report.write()
+    report.keep(out, result)
     print(busy_report.section(result))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import origin
 from benchmarks.kernels_figures import Spread
 
 # what was asked for: the share of the quiet rate, by the number of busy programs beside
@@ -15,7 +16,7 @@ FIGURES = {"decode_tps": "decode", "prefill_tps": "prefill"}
 
 def section(data: dict[str, Any]) -> str:
     """Markdown. `data` is a result of benchmarks/busy.py, schema …/benchmark-busy/1."""
-    where, source = data["machine"], data["source"]
+    where = data["machine"]
     groups = {"1": "on", "0": "off"}.get(data["autogroup"], "not there")
     return (
         "## Beside busy programs\n\n"
@@ -24,12 +25,8 @@ def section(data: dict[str, Any]) -> str:
         "programs that compute without end, each in a login session of its own. In turns; the "
         "median of the rounds and their range. A share is of the quiet rate of the same round.\n\n"
         f"{where['cpu']}, CPUs: {where['cpus']}, threads: {where['threads']}, kernel "
-        f"{where['kernel']}, scheduling by sessions {groups}, {data['date'][:10]}. Commit "
-        f"{source['commit'][:12]}{' with changes' if source['changed'] else ''}. Load before "
-        f"{data['load_average']['before'][0]}. Measure it again: `{data['command']}`.\n\n"
-        + _beside(data)
-        + _before(data)
-        + _threads(data)
+        f"{where['kernel']}, scheduling by sessions {groups}, {data['date'][:10]}. "
+        f"{origin.said_again(data)}\n\n" + _beside(data) + _before(data) + _threads(data)
     )
 
 

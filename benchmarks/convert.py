@@ -23,8 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import beforehand, origin, report
 from benchmarks.refusal import three_lines
-from plm_edge.base import files
 from plm_edge.machine import cores, cpu
 from testkit import upstream as upstream_converter
 
@@ -107,16 +107,12 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="folder for the files; default: temporary")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/convert.json")
     given = parser.parse_args()
-    from plm_edge import __version__
-    from plm_edge.engine.library import read_pin
-
-    pin = read_pin()
+    beforehand.out(given.out)
     card = given.checkpoint / "README.md"
     synthetic = card.is_file() and "synthetic" in card.read_text(errors="replace").lower()
     result: dict[str, Any] = {
         "schema": SCHEMA,
-        "plm_edge": __version__,
-        "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
+        **origin.engine(),
         "machine": machine(),
         "checkpoint": given.checkpoint.name,
         "synthetic": synthetic,
@@ -135,8 +131,7 @@ def main() -> None:
                 samples.append(sample | {"load_after": os.getloadavg()[0]})
                 print(name, json.dumps(sample), file=sys.stderr)
                 out.unlink()
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(given.out, json.dumps(result, indent=1) + "\n")
+    report.keep(given.out, result)
     print(json.dumps({"out": str(given.out), "rounds": given.rounds}))
 
 

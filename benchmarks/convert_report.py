@@ -5,6 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from benchmarks import origin
+
 NAMES = {
     "upstream": "llama.cpp: convert_hf_to_gguf.py, then llama-quantize",
     "stock": "plm-edge convert --layout stock",
@@ -17,7 +19,7 @@ def section(data: dict[str, Any]) -> str:
     samples = data["samples"]
     walls = {name: [sample["wall_s"] for sample in samples[name]] for name in NAMES}
     upstream = median(walls["upstream"])
-    machine, pin = data["machine"], data["pin"]
+    machine = data["machine"]
     kind = "synthetic weights of PLM-1.8B's shapes" if data["synthetic"] else data["checkpoint"]
     rounds = len(walls["upstream"])
     lines = [
@@ -42,8 +44,7 @@ def section(data: dict[str, Any]) -> str:
     lines += [
         "",
         f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, Python "
-        f"{machine['python']}; plm-edge {data['plm_edge']}, llama.cpp of {pin['package']} "
-        f"{pin['version']}. The stock file has the very tensors of "
+        f"{machine['python']}; {origin.said_engine(data)}. The stock file has the very tensors of "
         "llama.cpp's (`tests/converters/test_upstream.py`). Our times include reading the result "
         "again and SHA-256 of source and result; llama.cpp's are without the start of "
         "transformers, which its converter imports.",

@@ -32,10 +32,9 @@ from typing import Any
 import numpy as np
 from gguf import GGMLQuantizationType
 
-from benchmarks import divergence, machine, report
+from benchmarks import beforehand, divergence, machine, origin, report
 from benchmarks.embedding_methods import Seen, factors, methods, quantizer, trains
 from benchmarks.refusal import three_lines
-from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
 from plm_edge.converters.convert import convert
 from plm_edge.converters.embed.outline import EMBEDDING, OUTPUT, TRAINS, Outline
@@ -320,6 +319,13 @@ def main() -> None:
     given = parser.parse_args()
     out: Path = given.out or ROOT / f"benchmarks/results/embeddings-{given.model}.json"
     only = set(given.only.split(";")) if given.only else set()
+    beforehand.out(out)
+
+    def before() -> dict[str, Any]:
+        added = given.speed or (only and out.exists())
+        return beforehand.result(out, SCHEMA) if added else {}
+
+    before()
     split, load = SPLITS[given.model], machine.load()
     with tempfile.TemporaryDirectory() as name:
         os.environ["PLM_EDGE_CACHE_DIR"] = name
@@ -327,29 +333,23 @@ def main() -> None:
         model = open_model(given.model, folder, given.chunks, given.threads)
         measured = [] if given.speed else list(measure(model, folder, split, only))
         # what another run of this found meanwhile stays
-        there = json.loads(out.read_text()) if out.exists() and (only or given.speed) else {}
+        there = before()
         result = there if given.speed else _result(model, given.model, split, measured, there)
         if not only:
             result["speed"] = speeds(model, folder)
             result["load"] = [load, machine.load()]
-    files.write_text(out, json.dumps(result, indent=1) + "\n")
-    report.write()
+    report.keep(out, result)
 
 
 def _result(
     model: Model, name: str, split: int, measured: list[dict[str, Any]], there: dict[str, Any]
 ) -> dict[str, Any]:
-    from plm_edge import __version__
-    from plm_edge.engine.library import read_pin
-
-    pin = read_pin()
     rows = {row["name"]: row for row in [*there.get("rows", []), *measured]}
     tokens, width = model.rows.shape
     order = [method.name for method in methods(tokens, width, split)]
     return {
         "schema": SCHEMA,
-        "plm_edge": __version__,
-        "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
+        **origin.engine(),
         "machine": machine.facts(model.threads),
         "model": name,
         "tokens": tokens,

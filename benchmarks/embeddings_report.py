@@ -5,6 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from benchmarks import origin
+
 Row = dict[str, Any]
 NAMES = {"smollm2": "SmolLM2-135M", "tiny-plm": "tiny-plm"}
 
@@ -45,14 +47,14 @@ def section(data: dict[str, Any]) -> str:
             _with_error(both["ln_ratio"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    pin, where = data["pin"], data["machine"]
+    where = data["machine"]
     lines += _speed(data["speed"])
     lines += _control(data["control"])
     lines += [
         "",
         f"{where['cpu']}, {where['threads']} threads; load averages before and after "
-        f"{data['load'][0][0]} and {data['load'][1][0]}: times are beside other programs; plm-edge "
-        f"{data['plm_edge']}, llama.cpp of {pin['package']} {pin['version']}. Where rows are no "
+        f"{data['load'][0][0]} and {data['load'][1][0]}: times are beside other programs; "
+        f"{origin.said_engine(data)}. Where rows are no "
         "whole blocks of 256, K-quants take rows one after the other, which a file cannot have. "
         f"Raw figures: `benchmarks/results/embeddings-{data['model']}.json`; again: "
         f"`python -m benchmarks.embeddings {data['model']}`.",
@@ -146,15 +148,15 @@ def synthetic(data: Row) -> str:
         + "; ".join(f"{what}: {why}" for what, why in data["lacking"][:4])
         + ")."
     )
-    pin, where = data["pin"], data["machine"]
+    where = data["machine"]
     lines += [
         "",
         energy,
         "",
         f"{where['cpu']}, {where['threads']} threads; times are beside other programs, "
         "load averages "
-        f"{', '.join(str(one[0]) for one in data['load'])}; plm-edge {data['plm_edge']}, llama.cpp "
-        f"of {pin['package']} {pin['version']}. Raw figures: "
+        f"{', '.join(str(one[0]) for one in data['load'])}; "
+        f"{origin.said_engine(data)}. Raw figures: "
         "`benchmarks/results/embeddings-synthetic.json`; again: "
         "`python -m benchmarks.embeddings_synthetic --prepare`, then without it.",
     ]

@@ -14,15 +14,13 @@ BENCHMARKS.md is written anew.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, prepare, report, required_bytes
+from benchmarks import beforehand, machine, origin, prepare, report, required_bytes
 from benchmarks.refusal import three_lines
-from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
 from plm_edge.bench import meters
 from plm_edge.bench.meters.host import LocalHost
@@ -169,27 +167,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--add", action="store_true", help="to what was measured")
     given = parser.parse_args()
+    if given.model:
+        beforehand.model(given.model)
     if given.prepare:
         make(given.folder, given.model)
         return
-    there = json.loads(OUT.read_text(encoding="utf-8")) if given.add else {}
+    beforehand.out(OUT)
+    there = beforehand.result(OUT, SCHEMA) if given.add else {}
     load = machine.load()
     found = measure(given.folder, given.threads, given.rounds, given.tokens, there)
-    from plm_edge import __version__
-
-    pin = library.read_pin()
     result = {
         "schema": SCHEMA,
-        "plm_edge": __version__,
-        "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
+        **origin.engine(),
         "machine": machine.facts(given.threads),
         "model": "synthetic",
         "tokens": given.tokens,
         **found,
         "load": [*there.get("load", []), load, machine.load()],
     }
-    files.write_text(OUT, json.dumps(result, indent=1) + "\n")
-    report.write()
+    report.keep(OUT, result)
 
 
 if __name__ == "__main__":

@@ -24,20 +24,18 @@ folder and on any device that ggml knows; its result is no figure, and belongs i
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_logits, gpu_steps, machine, report
+from benchmarks import gpu_logits, gpu_steps, machine, origin, report
 from benchmarks.gpu_steps import SMALL, Bench, Clock
 from benchmarks.refusal import three_lines
-from plm_edge.base import files, folders
+from plm_edge.base import folders
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import stock
 from plm_edge.building import build, gpu
@@ -121,11 +119,11 @@ def check(
     """
     return {
         "schema": SCHEMA,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": origin.now(),
         "dry": bench.size is SMALL,
         "gpu": about,
         "machine": machine.facts(0),
-        "source": machine.revision(),
+        "source": origin.revision(),
         "bytes": {name: path.stat().st_size for name, path in models.items()},
         "operations": gpu_steps.operations(bench),
         "products": gpu_steps.products(bench),
@@ -160,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             clock = Clock(time.monotonic() + 60 * given.minutes)
             bench = Bench(clock, given.dry.resolve(), given.backend, SMALL)
             result = check(bench, models, None, {"name": given.backend})
-            files.write_text(given.out, json.dumps(result, indent=1) + "\n")
+            report.keep(given.out, result)
             print(given.out)
             return 0
         programs = prepare(given.device)
@@ -172,10 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = check(bench, models, stock_folder(given.device) / "build/bin", about)
         name = re.sub(r"[^a-z0-9]+", "-", about["name"].lower()).strip("-")
         out = given.out or report.RESULTS / f"gpu-{name}.json"
-        files.write_text(out, json.dumps(result, indent=1) + "\n")
+        report.keep(out, result)
         print(out)
-        if out.parent == report.RESULTS:
-            report.write()
     return 0
 
 

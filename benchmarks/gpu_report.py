@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
+from benchmarks import origin
 from plm_edge.base import console
 from plm_edge.bench.result.shape import is_gpu
 
@@ -23,7 +24,7 @@ def section(data: dict[str, Any]) -> str:
 
 
 def _head(data: dict[str, Any]) -> str:
-    gpu, source = data["gpu"], data["source"]
+    gpu = data["gpu"]
     about = [gpu["name"]]
     if "driver_version" in gpu:
         about += [gpu["memory.total"], f"driver {gpu['driver_version']}"]
@@ -32,8 +33,7 @@ def _head(data: dict[str, Any]) -> str:
     return (
         f"## GPU: {gpu['name']}{dry}\n\n"
         f"{', '.join(about)}; {data['machine']['cpu']}, {data['date'][:10]}. Files: {sizes}. All "
-        f"layers on the GPU. Commit {source['commit'][:12]}"
-        f"{' with changes' if source['changed'] else ''}. Measure it again: `make gpu-check`."
+        f"layers on the GPU. {origin.said_commit(data)}. Measure it again: `make gpu-check`."
     )
 
 

@@ -16,19 +16,17 @@ become shorter first, then fewer pairs of long prefills are taken; the result fi
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks import isa, machine, prepare, report, required_bytes
+from benchmarks import beforehand, isa, machine, origin, prepare, report, required_bytes
 from benchmarks.campaign import Campaign, Plan
 from benchmarks.refusal import three_lines
-from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.stock import build_stock
+from plm_edge.bench.worker.process import environment
 from plm_edge.engine import library
 from plm_edge.machine import memory
 from plm_edge.machine.threads import default_threads
@@ -104,6 +102,12 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_machine()
+    name = f"kernels-{args.isa}" if args.isa else "kernels"
+    default = args.folder / f"{name}-quick.json" if args.quick else report.RESULTS / f"{name}.json"
+    out = args.out or default
+    beforehand.out(out)
+    if args.stock:
+        environment(args.stock)
     engine = library.load()
     begun = time.monotonic()
     if args.isa:
@@ -126,9 +130,7 @@ def run(args: argparse.Namespace) -> None:
         "synthetic": True,
         "quick": args.quick,
         "isa": args.isa,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.kernels", *sys.argv[1:]]),
-        "source": machine.revision(),
+        **origin.taken("kernels"),
         "pin": engine.info.pin,
         "tree": engine.info.tree,
         "compiler": engine.info.compiler,
@@ -143,14 +145,8 @@ def run(args: argparse.Namespace) -> None:
         },
         **found,
     }
-    name = f"kernels-{args.isa}" if args.isa else "kernels"
-    default = args.folder / f"{name}-quick.json" if args.quick else report.RESULTS / f"{name}.json"
-    out = args.out or default
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(out, json.dumps(result, indent=1) + "\n")
+    report.keep(out, result)
     print(f"-- measured in {result['seconds']:.0f} s: {out}", file=sys.stderr)
-    if out.parent == report.RESULTS:
-        report.write()
     print(report.sections()["kernels"](result))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import isa
+from benchmarks import isa, origin
 from benchmarks.kernels_figures import (
     Spread,
     bandwidth_beside,
@@ -48,7 +48,7 @@ def section(data: dict[str, Any]) -> str:
 
 
 def _head(data: dict[str, Any]) -> str:
-    where, source, sizes = data["machine"], data["source"], data["model_bytes"]
+    where, sizes = data["machine"], data["model_bytes"]
     virtual = ", a virtual machine" if where["virtual"] else ""
     quick = " A quick trial at short contexts: no figure to report." if data["quick"] else ""
     built_for = data.get("isa")
@@ -67,7 +67,7 @@ def _head(data: dict[str, Any]) -> str:
         f"({sizes['stock'] / 1e6:,.0f} MB).\n\n"
         f"{where['cpu']}{virtual}, threads: {where['threads']}, {data['date'][:10]}. "
         f"Stock is {data['pin']}'s llama.cpp, untouched, built by the same compiler with the same "
-        f"flags. Commit {source['commit'][:12]}{' with changes' if source['changed'] else ''}. "
+        f"flags. {origin.said_commit(data)}. "
         f"Measure it again: `make bench-kernels{again}`."
     )
 

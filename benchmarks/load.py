@@ -25,13 +25,11 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks import load_report, machine, page_cache, prepare, report
+from benchmarks import beforehand, load_report, machine, origin, page_cache, prepare, report
 from benchmarks.refusal import three_lines
-from plm_edge.base import files
 from plm_edge.bench.stock import build_stock
 from plm_edge.bench.worker.process import Process
 from plm_edge.bench.worker.turns import Config, Engine
@@ -167,11 +165,6 @@ def measure(all_sides: list[Side], rounds: int, threads: int, tokens: int) -> di
     }
 
 
-def _name(argument: str) -> str:
-    """Where a model lies says nothing to anybody else."""
-    return Path(argument).name if argument.endswith(".gguf") else argument
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -185,6 +178,10 @@ def main() -> None:
     parser.add_argument("--no-stock", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    out = args.out or report.RESULTS / "load.json"
+    beforehand.out(out)
+    for path in filter(None, (args.edge, args.stock)):
+        beforehand.model(path)
     engine = library.load()
     given = {"edge": args.edge, "stock": args.stock}
     layouts = ("edge",) if args.no_stock else prepare.LAYOUTS
@@ -196,9 +193,7 @@ def main() -> None:
     found = measure(sides(models, engine.folder, stock), args.rounds, args.threads, args.tokens)
     result = {
         "schema": SCHEMA,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.load", *map(_name, sys.argv[1:])]),
-        "source": machine.revision(),
+        **origin.taken("load"),
         "machine": machine.facts(args.threads)
         | {"file_system": page_cache.file_system(args.folder)},
         "load_average": {"before": load, "after": machine.load()},
@@ -206,10 +201,7 @@ def main() -> None:
         "tokens": args.tokens,
         **found,
     }
-    out = args.out or report.RESULTS / "load.json"
-    files.write_text(out, json.dumps(result, indent=1) + "\n")
-    if out.parent == report.RESULTS:
-        report.write()
+    report.keep(out, result)
     print(load_report.section(result))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import origin
 from benchmarks.kernels_figures import Spread
 
 ASKED_S = 0.4  # of a warm load
@@ -25,7 +26,7 @@ STAGES = {
 
 def section(data: dict[str, Any]) -> str:
     """Markdown. `data` is a result of benchmarks/load.py, schema …/benchmark-load/1."""
-    where, source, sizes = data["machine"], data["source"], data["model_bytes"]
+    where, sizes = data["machine"], data["model_bytes"]
     stock = f", stock's {sizes['stock'] / 1e6:,.0f} MB" if "stock" in sizes else ""
     return (
         "## Loading\n\n"
@@ -36,9 +37,8 @@ def section(data: dict[str, Any]) -> str:
         "engine the engine alone. Before a load the file was in the page cache, in pages of either "
         f"size, or not. Decoded are {data['tokens']} tokens right after the load.\n\n"
         f"{where['cpu']}, CPUs: {where['cpus']}, threads: {where['threads']}, kernel "
-        f"{where['kernel']}, {where['file_system']}, {data['date'][:10]}. Commit "
-        f"{source['commit'][:12]}{' with changes' if source['changed'] else ''}. Load before "
-        f"{data['load_average']['before'][0]}. Measure it again: `{data['command']}`.\n\n"
+        f"{where['kernel']}, {where['file_system']}, {data['date'][:10]}. "
+        f"{origin.said_again(data)}\n\n"
         + "\n".join(_rows(data))
         + "\n\n"
         + _absent(data)

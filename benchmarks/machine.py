@@ -1,4 +1,4 @@
-"""What was measured on: CPU, kernel, settings, load, source; and how fast its memory reads.
+"""What was measured on: CPU, kernel, settings, load; and how fast its memory reads.
 
 `plm_edge.machine` asks the machine. What is here is of the report: how much a hypervisor took, and
 the bandwidth beside each turn, read by a program that only a checkout has.
@@ -33,17 +33,6 @@ def facts(threads: int) -> dict[str, Any]:
         "transparent_huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled") or "unknown",
         "python": platform.python_version(),
     }
-
-
-def revision() -> dict[str, Any]:
-    """The checkout's commit, and whether files in git differ from it."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    changed = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD") or "unknown", "changed": bool(changed)}
 
 
 def load() -> list[float]:

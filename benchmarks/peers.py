@@ -17,18 +17,15 @@ on a slow machine it takes fewer rounds, and the result says how many.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, prepare, report
+from benchmarks import beforehand, machine, origin, prepare, report
 from benchmarks.peers_shapes import SHAPES
 from benchmarks.peers_turns import Model, Plan, Turns
 from benchmarks.refusal import three_lines
-from plm_edge.base import files
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.stock import build_stock
 from plm_edge.bench.worker.process import environment
@@ -92,15 +89,6 @@ def parameters(file: Path) -> int:
     return sum(one.n_values for one in tensors if one.name != "rope_freqs.weight")
 
 
-def command(args: argparse.Namespace) -> str:
-    """The command without paths, which say nothing on another machine."""
-    words = ["python -m benchmarks.peers", f"--minutes {args.minutes:g}"]
-    words += ["--quick"] if args.quick else []
-    words += [f"--threads {args.threads}"] if args.threads else []
-    words += ["--models", *args.models] if len(args.models) < len(SHAPES) else []
-    return " ".join(words)
-
-
 def main() -> None:
     names = [shape.name for shape in SHAPES]
     parser = argparse.ArgumentParser(
@@ -127,10 +115,14 @@ def run(args: argparse.Namespace) -> None:
             "give 1 or more threads, and more than 0 minutes",
             ExitCode.USAGE,
         )
+    default = args.folder / "peers-quick.json" if args.quick else report.RESULTS / "peers.json"
+    out = args.out or default
+    beforehand.out(out)
+    if args.stock:
+        environment(args.stock)
     engine = library.load()
     begun = time.monotonic()
     stock = args.stock or build_stock()
-    environment(stock)  # it is there: the first to be tried is ours, for minutes
     preparation = {"build stock llama.cpp": round(time.monotonic() - begun, 1)}
     ours, seconds = prepare.prepare(args.folder, None, False, layouts=("edge",))
     preparation |= seconds
@@ -149,22 +141,15 @@ def run(args: argparse.Namespace) -> None:
         "schema": SCHEMA,
         "synthetic": True,
         "quick": args.quick,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command(args),
-        "source": machine.revision(),
+        **origin.taken("peers"),
         "pin": engine.info.pin,
         "tree": engine.info.tree,
         "compiler": engine.info.compiler,
         "preparation_s": preparation,
         **found,
     }
-    default = args.folder / "peers-quick.json" if args.quick else report.RESULTS / "peers.json"
-    out = args.out or default
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(out, json.dumps(result, indent=1) + "\n")
+    report.keep(out, result)
     print(f"-- measured in {result['seconds']:.0f} s: {out}", file=sys.stderr)
-    if out.parent == report.RESULTS:
-        report.write()
     print(report.sections()["peers"](result))
 
 

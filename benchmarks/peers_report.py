@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import origin
 from benchmarks.kernels_figures import Spread, ratio, speed
 from benchmarks.peers_turns import Setting
 
@@ -37,7 +38,7 @@ def _points(data: dict[str, Any]) -> list[tuple[str, str, int]]:
 
 
 def _head(data: dict[str, Any]) -> str:
-    where, source = data["machine"], data["source"]
+    where = data["machine"]
     quick = " A quick trial at short contexts: no figure to report." if data["quick"] else ""
     virtual = ", a virtual machine" if where["virtual"] else ""
     zeros = data["models"][_ours(data)]["zeros"]
@@ -50,8 +51,8 @@ def _head(data: dict[str, Any]) -> str:
         "This says how fast they are and what they take, not how good: the PLM paper "
         "(arXiv 2503.12167) has a table of scores, and the judgement is the reader's.\n\n"
         f"{where['cpu']}{virtual}, {where['cpus']} CPUs, {data['date'][:10]}. Stock is "
-        f"{data['pin']}'s llama.cpp, untouched, built with the same settings as ours. Commit "
-        f"{source['commit'][:12]}{' with changes' if source['changed'] else ''}. Measure it "
+        f"{data['pin']}'s llama.cpp, untouched, built with the same settings as ours. "
+        f"{origin.said_commit(data)}. Measure it "
         "again: `make bench-peers`."
     )
 

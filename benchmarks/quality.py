@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, recipes, report
+from benchmarks import beforehand, machine, origin, recipes, report
 from benchmarks.divergence import CHECKPOINT, detokenised, held_out_windows
 from benchmarks.quality_report import Row, plot
 from benchmarks.refusal import three_lines
@@ -195,14 +195,12 @@ def main() -> None:
     parser.add_argument("--only", help="these types; what else was measured stays")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/quality.json")
     given = parser.parse_args()
-    from plm_edge import __version__
-    from plm_edge.engine.library import read_pin
-
-    pin = read_pin()
     only = given.only.split(",") if given.only else None
     result: dict[str, Any] = {}
-    if given.out.exists() or given.speed or only:
-        result = json.loads(given.out.read_text())
+    beforehand.out(given.out)
+    if given.speed or only or (given.no_speed and given.out.exists()):
+        # speeds are measured of all files at once: what else was measured may be of another engine
+        result = beforehand.result(given.out, SCHEMA, any_engine=not only)
     with tempfile.TemporaryDirectory() as name:
         os.environ["PLM_EDGE_CACHE_DIR"] = name
         folder = Path(name)
@@ -211,8 +209,7 @@ def main() -> None:
             rows = measure(folder, texts, only)
             result = {
                 "schema": SCHEMA,
-                "plm_edge": __version__,
-                "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
+                **origin.engine(),
                 "python": sys.version.split()[0],
                 "machine": machine.facts(1),
                 "speed_machine": result.get("speed_machine"),
@@ -222,11 +219,9 @@ def main() -> None:
             }
         if given.speed or not (given.no_speed or only):
             measure_speed(folder, texts, result["rows"])
-            result["speed_machine"] = machine.facts(1)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(given.out, json.dumps(result, indent=1) + "\n")
+            result["speed_machine"] = machine.facts(1) | origin.engine()
     files.write_text(given.out.with_suffix(".svg"), plot(result))
-    report.write()
+    report.keep(given.out, result)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from benchmarks import origin
+
 Row = dict[str, Any]
 SURELY = 2.0  # standard errors
 NOTHING = 1e-5  # nats a token: the order of sums, in the model that is the reference itself
@@ -102,13 +104,13 @@ def section(data: dict[str, Any]) -> str:
         "",
     ]
     lines += _long_context(data["long_context"])
-    pin, where = data["pin"], data["machine"]
+    where = data["machine"]
     if data["speed_machine"]:
         cpu = data["speed_machine"]["cpu"]
         lines += [f"Decode speed: medians, all files in turns, on 1 thread of {cpu}.", ""]
     lines.append(
-        f"{where['cpu']}, 1 thread; plm-edge {data['plm_edge']}, llama.cpp of {pin['package']} "
-        f"{pin['version']}, the standard library of Python {data['python']}. Raw figures: "
+        f"{where['cpu']}, 1 thread; {origin.said_engine(data)}, "
+        f"the standard library of Python {data['python']}. Raw figures: "
         "`benchmarks/results/quality.json`; again: `python -m benchmarks.quality`, "
         "of speed alone with `--speed`."
     )

@@ -29,10 +29,9 @@ from typing import Any
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from benchmarks import report
+from benchmarks import beforehand, origin, report
 from benchmarks.divergence import CHECKPOINT, WINDOW, Divergence, held_out_windows
 from benchmarks.refusal import three_lines
-from plm_edge.base import files
 from plm_edge.converters.convert import convert
 from plm_edge.converters.plan.catalogue import PLM_1_8B
 from plm_edge.converters.plan.config import PlmConfig, read_config
@@ -203,25 +202,19 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=4, help="measured of each recipe")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/recipes.json")
     given = parser.parse_args()
-    from plm_edge import __version__
-    from plm_edge.engine.library import read_pin
-
-    pin = read_pin()
+    beforehand.out(given.out)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Bench(Path(folder), given.windows), given.candidates)
     result = {
         "schema": SCHEMA,
-        "plm_edge": __version__,
-        "pin": {"package": pin.package, "version": pin.version, "tree": pin.tree},
+        **origin.engine(),
         "python": sys.version.split()[0],
         "windows": given.windows,
         "window_tokens": WINDOW,
         "rows_read": ROWS_READ,
         **found,
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(given.out, json.dumps(result, indent=1) + "\n")
-    report.write()
+    report.keep(given.out, result)
 
 
 if __name__ == "__main__":

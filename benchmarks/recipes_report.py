@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import origin
 from plm_edge.converters.plan.plm import Kind
 from plm_edge.converters.plan.recipes import RECIPES
 
@@ -92,12 +93,11 @@ def section(data: dict[str, Any]) -> str:
     for type_ in next(iter(data["harm"].values())):
         cells = [f"{data['harm'][kind][type_]:.5f}" for kind in data["kinds"]]
         lines.append(f"| {type_} | {' | '.join(cells)} |")
-    pin = data["pin"]
     lines += [
         "",
         CANNOT,
         "",
-        f"plm-edge {data['plm_edge']}, llama.cpp of {pin['package']} {pin['version']}, the "
+        f"{origin.said_engine(data)}, the "
         f"standard library of Python {data['python']}. Raw figures, with the candidates that were "
         "not chosen: `benchmarks/results/recipes.json`; again: `python -m benchmarks.recipes`.",
     ]

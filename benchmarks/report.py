@@ -62,6 +62,13 @@ def write() -> None:
     files.write_text(PAGE, page())
 
 
+def keep(out: Path, result: dict[str, Any]) -> None:
+    """Writes a result, and BENCHMARKS.md where the result is one of the tree's."""
+    files.write_text(out, json.dumps(result, indent=1) + "\n")
+    if out.resolve().parent == RESULTS:
+        write()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

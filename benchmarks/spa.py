@@ -21,15 +21,13 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, spa_link, spa_train
+from benchmarks import beforehand, machine, origin, report, spa_link, spa_train
 from benchmarks.refusal import three_lines
-from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
 from plm_edge.engine.options import Options, never
 from plm_edge.engine.session import Session
@@ -40,7 +38,7 @@ from plm_edge.spa.training import Settings
 from plm_edge.store import bundled
 from testkit import chat_model
 
-RESULT = machine.ROOT / "benchmarks/results/spa.json"
+RESULT = report.RESULTS / "spa.json"
 SCHEMA = "plm-edge/benchmark-spa/1"
 COMMIT = "8fb459af9138"  # whose pages are the personal texts
 WRITTEN_BY_PROGRAMS = ("docs/cli.md", "docs/devices.md")
@@ -51,7 +49,7 @@ def personal() -> list[str]:
     """The pages that people wrote, at `COMMIT`."""
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=machine.ROOT, capture_output=True, check=True)
+        done = subprocess.run(["git", *words], cwd=report.ROOT, capture_output=True, check=True)
         return done.stdout.decode()
 
     names = git("ls-tree", "--name-only", COMMIT, "docs/").split()
@@ -123,6 +121,9 @@ def main() -> None:
         print(json.dumps(spa_link.device(int(port), Path(path), float(rate), int(count))))
         return
     model = Path(arguments.given[0]) if arguments.given else chat_model.gguf()
+    for name in arguments.given:
+        beforehand.model(Path(name))
+    beforehand.out(RESULT)
     load = machine.load()
     found: dict[str, Any]
     if arguments.part == "states":
@@ -140,14 +141,12 @@ def main() -> None:
     found |= {
         "model": " and ".join(one["name"] for one in found.get("models", [{"name": model.name}])),
         "machine": machine.facts(arguments.threads),
-        "source": machine.revision(),
         "load_average": {"before": load, "after": machine.load()},
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks.spa " + " ".join(Path(word).name for word in sys.argv[1:]),
+        **origin.taken("spa"),
     }
     known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
     known = {**known, "schema": SCHEMA, arguments.part: found}
-    files.write_text(RESULT, json.dumps(known, indent=1, default=list) + "\n")
+    report.keep(RESULT, known)
 
 
 if __name__ == "__main__":

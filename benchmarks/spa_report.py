@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks import origin
+
 
 def section(data: dict[str, Any]) -> str:
     """Markdown. `data` is a result of benchmarks/spa.py, schema …/benchmark-spa/1; a part that was
@@ -24,10 +26,10 @@ def section(data: dict[str, Any]) -> str:
 
 
 def _where(part: dict[str, Any]) -> str:
-    where, source = part["machine"], part["source"]
+    where = part["machine"]
     return (
-        f"{part['model']}, {where['cpu']}, threads: {where['threads']}, {part['date'][:10]}, "
-        f"commit {source['commit'][:12]}{' with changes' if source['changed'] else ''}. Load "
+        f"{part['model']}, {where['cpu']}, threads: {where['threads']}, {part['date'][:10]}. "
+        f"{origin.said_commit(part)}. Load "
         f"before {part['load_average']['before'][0]} on {where['cpus']} CPUs: with more load than "
         f"CPUs the machine was busy with other programs. Measure it again: `{part['command']}`.\n"
     )

@@ -19,13 +19,11 @@ import json
 import statistics
 import sys
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, report, speculation_report
+from benchmarks import beforehand, machine, origin, report, speculation_report
 from benchmarks.refusal import three_lines
-from plm_edge.base import files
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.engine.sparsity import low_share
@@ -149,6 +147,9 @@ def main() -> None:
     parser.add_argument("--kv", default="f16")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    out = arguments.out or report.RESULTS / "speculation.json"
+    beforehand.out(out)
+    beforehand.model(arguments.model)
     # of logits that nobody looks at the likeliest alone are exact, as in a generation
     options = Options(n_ctx=2048, threads=arguments.threads, kv=arguments.kv, full_logits=False)
     load = machine.load()
@@ -156,14 +157,9 @@ def main() -> None:
         tasks = {} if arguments.steps else gains(session, arguments.rounds, arguments.tokens)
         steps = {n: costs(session, 4 * arguments.rounds, n) for n in (64, 1024)}
         threads = session.threads
-    words = [
-        arguments.model.name if word == str(arguments.model) else word for word in sys.argv[1:]
-    ]
     result = {
         "schema": SCHEMA,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.speculation", *words]),
-        "source": machine.revision(),
+        **origin.taken("speculation"),
         "machine": machine.facts(threads),
         "load_average": {"before": load, "after": machine.load()},
         "model": arguments.model.name,
@@ -173,10 +169,7 @@ def main() -> None:
         "step": steps,
     }
     result = json.loads(json.dumps(result))  # numbers as keys become text, as in the file
-    out = arguments.out or report.RESULTS / "speculation.json"
-    files.write_text(out, json.dumps(result, indent=1) + "\n")
-    if out.parent == report.RESULTS:
-        report.write()
+    report.keep(out, result)
     print(speculation_report.section(result))
 
 

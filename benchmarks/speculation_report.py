@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import origin
 from benchmarks.kernels_figures import Spread
 
 
 def section(data: dict[str, Any]) -> str:
     """Markdown. `data` is a result of benchmarks/speculation.py, schema
     …/benchmark-speculation/1."""
-    where, source = data["machine"], data["source"]
+    where = data["machine"]
     weights = "**Synthetic weights** (" if data["synthetic"] else "("
     return (
         "## Several tokens at once\n\n"
@@ -18,10 +19,7 @@ def section(data: dict[str, Any]) -> str:
         "of one in turns with it; medians and ranges. So many tokens may be checked at once when "
         "the next ones are guessed. A row that several of them need is read once.\n\n"
         f"{where['cpu']}, CPUs: {where['cpus']}, threads: {where['threads']}, {data['date'][:10]}. "
-        f"Commit {source['commit'][:12]}{' with changes' if source['changed'] else ''}. Load "
-        f"before {data['load_average']['before'][0]}. Measure it again: `{data['command']}`.\n\n"
-        + _steps(data)
-        + _tasks(data)
+        f"{origin.said_again(data)}\n\n" + _steps(data) + _tasks(data)
     )
 
 

@@ -33,6 +33,7 @@ def test_over_budget_is_said(limit: float, beyond: list[str]) -> None:
     one = {
         "core": "X", "title": "T", "compiler": "c", "target": ["t", "x"],
         "model": {"of": "Y", "width": 4}, "kernels": [row],
+        "source": {"commit": 40 * "a", "changed": False},
         "budget": {"cycles": limit, "how": "so"},
     }  # fmt: skip
     assert arm_report.over(one) == beyond
