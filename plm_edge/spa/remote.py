@@ -21,6 +21,8 @@ from plm_edge.spa.plugin import Plugin
 from plm_edge.spa.source import LinkLost
 from plm_edge.spa.wire import Frame
 
+CONNECT_S = 2.4
+"""Seconds that each step may take until there is a link: certificate, handshake, first ping."""
 STALL_S = 1.2
 """Seconds without a sign of life, after which a link counts as lost."""
 SILENT_S = 60.0
@@ -111,7 +113,7 @@ class Remote:
         self._overrides.clear()
         self._text = text
         self._send(wire.Open(self._window, *self.drawing, *self._names, text, tuple(made)).pack())
-        opened = self._opened()
+        opened = self._answer(wire.Opened)
         self._session, self._tokens = opened.session, list(opened.tokens)
         self.length, self._credited = opened.length, len(self._tokens)
         self._first = len(self._tokens) - len(made)
@@ -128,7 +130,7 @@ class Remote:
         epoch, known = len(self._overrides), list(self._tokens)
         self._send(wire.Resume(self._window, len(known), self._session, epoch).pack())
         try:
-            opened = self._opened()
+            opened = self._answer(wire.Opened)
         except PlmEdgeError:
             self._lives = False  # who refuses ends the link
             if self.open(self._text, known[self._first :]) != known:
@@ -176,9 +178,9 @@ class Remote:
         try:
             if self._fingerprint and self._context is None:
                 place = self._place
-                self._context = tls.pinned(place.host, place.port, self._fingerprint, STALL_S)
+                self._context = tls.pinned(place.host, place.port, self._fingerprint, CONNECT_S)
             opening = connect(
-                self._url, ssl=self._context, compression=None, open_timeout=2 * STALL_S,
+                self._url, ssl=self._context, compression=None, open_timeout=CONNECT_S,
                 additional_headers={"Authorization": f"Bearer {self._key}"}, proxy=None,
                 user_agent_header=None, close_timeout=1, max_size=_MOST, max_queue=_WAITING,
             )  # fmt: skip
@@ -203,12 +205,9 @@ class Remote:
 
     def _round_trip(self, link: ClientConnection) -> float:
         started = time.perf_counter()
-        if not link.ping().wait(STALL_S):
-            raise LinkLost(f"no sign of life for {STALL_S:g} s")
+        if not link.ping().wait(CONNECT_S):
+            raise LinkLost(f"no sign of life for {CONNECT_S:g} s")
         return time.perf_counter() - started
-
-    def _opened(self) -> wire.Opened:
-        return self._answer(wire.Opened)
 
     def _answer(self, kind: type[Answer]) -> Answer:
         """Returns the next message of a kind. Frames before it are of a text that is over."""

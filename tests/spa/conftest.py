@@ -10,11 +10,13 @@ import pytest
 from plm_edge.base.progress import NoProgress
 from plm_edge.engine.options import Options, never
 from plm_edge.spa import making
+from plm_edge.spa import remote as remotes
 from plm_edge.spa.making import Made, Texts
 from plm_edge.spa.server import SpaServer
 from plm_edge.spa.training import Settings
 from tests.spa.arithmetic import HASH, Arithmetic
-from tests.spa.serving import running
+from tests.spa.links import OWN
+from tests.spa.serving import KEY, running
 
 OPTIONS = Options(threads=1, kv="f32")
 # Text that tiny-plm, which knows Python, does not expect.
@@ -44,6 +46,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _patient() -> Iterator[None]:
+    """A busy machine may take long to open a link. Of its own: some tests undo their patches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remotes, "CONNECT_S", 30.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def read_texts(tiny_gguf: Path) -> Texts:
     bars = making.Bars(NoProgress(), NoProgress())
@@ -58,6 +68,14 @@ def made(read_texts: Texts) -> Made:
 @pytest.fixture
 def base() -> Arithmetic:
     return Arithmetic()
+
+
+@pytest.fixture
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The plugin for the base of arithmetic, as a file; commands have the server's key."""
+    monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
+    OWN.write(tmp_path / "plugin.gguf")
+    return tmp_path / "plugin.gguf"
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from plm_edge.cli import main
 from plm_edge.generate.protocol import Message, Request
 from plm_edge.generate.sampling import Sampling
 from plm_edge.spa import chatting, wire
-from plm_edge.spa import remote as remotes
 from plm_edge.spa.chatting import SpaGenerator
 from plm_edge.spa.device import Generation, Mode
 from plm_edge.spa.server import SpaServer
@@ -23,7 +22,7 @@ from plm_edge.spa.standby import Standby
 from testkit.relay import Relay
 from tests.spa.arithmetic import Arithmetic, here
 from tests.spa.links import OWN, remote
-from tests.spa.serving import KEY, Scripted, wait_for
+from tests.spa.serving import Scripted, wait_for
 
 GREEDY = Sampling(temp=0.0)
 
@@ -101,10 +100,7 @@ def test_in_shadow_answers_of_another_process_are_not_told(server: SpaServer) ->
         asked.close()
 
 
-def test_a_link_that_is_lost_between_turns(
-    server: SpaServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remotes, "STALL_S", 0.2)
+def test_a_link_that_is_lost_between_turns(server: SpaServer) -> None:
     with Relay(server.port) as relay:
         standby = Standby(lambda: here(Arithmetic()))
         asked, made = generator(remote(relay.port), "open", standby)
@@ -153,14 +149,13 @@ def test_what_is_no_conversation(server: SpaServer) -> None:
 
 def test_the_command_answers_and_says_what_it_took(
     server: SpaServer,
+    known: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
     (tmp_path / "question").write_text("a question\n", encoding="utf-8")
-    OWN.write(tmp_path / "plugin.gguf")
-    command = ["chat", "--spa", str(tmp_path / "plugin.gguf"), "--no-save", "-n", "20", "--temp",
+    command = ["chat", "--spa", str(known), "--no-save", "-n", "20", "--temp",
                "0", "--show", "--server", f"ws://127.0.0.1:{server.port}"]  # fmt: skip
     with (tmp_path / "question").open(encoding="utf-8") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)

@@ -43,49 +43,39 @@ def test_addresses(url: str, fingerprint: str | None, what: str) -> None:
 # The command
 
 
-def test_a_key_that_others_may_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    OWN.write(tmp_path / "plugin.gguf")
+def test_a_key_that_others_may_read(
+    known: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     key = tmp_path / "key"
     key.write_text(KEY, encoding="utf-8")
     key.chmod(0o644)
     command = ["spa", "run", "--server", "ws://127.0.0.1:1", "-p", "x", "--key-file", str(key)]
-    assert main([*command, "--plugin", str(tmp_path / "plugin.gguf")]) != 0
+    assert main([*command, "--plugin", str(known)]) != 0
     said = capsys.readouterr().err
     assert "others on this machine may read the keys" in said
     assert KEY not in said
 
 
 def test_another_base_is_refused_before_anything_is_sent(
-    server: SpaServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    server: SpaServer, known: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
-    path = tmp_path / "plugin.gguf"
-    OWN.write(path)
     with Relay(server.port) as relay:
         command = ["spa", "run", "--server", f"ws://127.0.0.1:{relay.port}", "-p", "x"]
-        assert main([*command, "--plugin", str(path), "--base", str(path)]) != 0
+        assert main([*command, "--plugin", str(known), "--base", str(known)]) != 0
         assert "is not the base of this plugin" in capsys.readouterr().err
         assert not relay.up
 
 
 def test_the_command_shows_whole_characters(
-    server: SpaServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    server: SpaServer, known: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each token is a byte here, and the prompt, as the shell gave it, is no UTF-8."""
-    monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
-    OWN.write(tmp_path / "plugin.gguf")
     given, prompt = "caf\udce9", "caf\ufffd"
     tokens = alone({}, prompt, 200)[len(prompt.encode()) :]
     text = b"".join(map(OWN.vocabulary.piece, tokens)).decode("utf-8", "replace")
     assert any("\x7f" < char < "\ufffd" for char in text)
     command = ["spa", "run", "--server", f"ws://127.0.0.1:{server.port}", "--plugin",
-               str(tmp_path / "plugin.gguf"), "-n", "200", "-p", given]  # fmt: skip
+               str(known), "-n", "200", "-p", given]  # fmt: skip
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["text"] == text
     assert main(command) == 0
@@ -95,20 +85,19 @@ def test_the_command_shows_whole_characters(
 @pytest.mark.parametrize("words", [[], ["--json"], ["--show"]])
 def test_a_server_that_is_lost_for_good_leaves_what_was_made(
     server: SpaServer,
-    tmp_path: Path,
+    known: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     words: list[str],
 ) -> None:
-    monkeypatch.setenv("PLM_EDGE_API_KEY", KEY)
+    monkeypatch.setattr(remotes, "CONNECT_S", 2.0)  # for the way back, on which nothing comes
     monkeypatch.setattr(remotes, "STALL_S", 0.2)
     monkeypatch.setattr(device, "RETRY_S", 0.3)
-    OWN.write(tmp_path / "plugin.gguf")
     whole = b"".join(map(OWN.vocabulary.piece, alone({}, PROMPT, 100)[len(PROMPT) :]))
     with Relay(server.port) as relay:
         relay.harm = Harm("blackhole", 12_000, lasting=True)
         command = ["spa", "run", "--server", f"ws://127.0.0.1:{relay.port}", "-n", "100", "-p",
-                   PROMPT, "--plugin", str(tmp_path / "plugin.gguf"), *words]  # fmt: skip
+                   PROMPT, "--plugin", str(known), *words]  # fmt: skip
         assert main(command) == ExitCode.DEVICE
     out, err = capsys.readouterr()
     if words == ["--json"]:

@@ -58,10 +58,15 @@ def test_cuts_at_any_places(server: SpaServer, seed: int) -> None:
 def test_the_base_here_goes_on_at_any_place(
     server: SpaServer, monkeypatch: pytest.MonkeyPatch, place: int, how: str
 ) -> None:
-    monkeypatch.setattr(remotes, "STALL_S", 0.15)
+    monkeypatch.setattr(remotes, "STALL_S", 60)
     script = {0: 5, 15: 6, 16: 7, 17: 8, 58: 9}
     with Relay(server.port, 0.001) as relay:
-        chooser = Harming(script, {place}, relay.cut if how == "cut" else lambda: relay.stall(True))
+
+        def stall() -> None:
+            relay.stall(True)
+            monkeypatch.setattr(remotes, "STALL_S", 0.15)
+
+        chooser = Harming(script, {place}, relay.cut if how == "cut" else stall)
         found = Generation(remote(relay.port), chooser, OWN.vocabulary)
         found.fallback = Standby(lambda: here(Arithmetic()))
         assert made(found) == alone(script)
@@ -155,12 +160,12 @@ def test_a_server_that_forgot_the_text_gets_it_again(server: SpaServer) -> None:
 def test_a_server_that_says_nothing_is_given_up(
     server: SpaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remotes, "STALL_S", 0.2)
-    monkeypatch.setattr(remotes, "SILENT_S", 0.1)
-    monkeypatch.setattr("plm_edge.spa.device.RETRY_S", 0.5)
     found = Generation(remote(server.port), BaseChooser(), OWN.vocabulary)
     steps = found.steps(PROMPT, COUNT)
     next(steps)
+    monkeypatch.setattr(remotes, "STALL_S", 0.2)
+    monkeypatch.setattr(remotes, "SILENT_S", 0.1)
+    monkeypatch.setattr("plm_edge.spa.device.RETRY_S", 0.5)
     server._is_ready = lambda session: False  # type: ignore[method-assign]
     with pytest.raises(PlmEdgeError, match="the server was lost"):
         list(steps)

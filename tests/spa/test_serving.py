@@ -14,6 +14,7 @@ import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.engine.options import Options
+from plm_edge.spa import remote as remotes
 from plm_edge.spa import tls, wire
 from plm_edge.spa.choosing import BaseChooser, Chooser, PluginChooser
 from plm_edge.spa.device import Generation
@@ -176,17 +177,22 @@ def test_a_link_that_is_cut_is_taken_up_again(
 
 
 def test_a_stalled_link_goes_on_with_the_base_here(
-    server: SpaServer, here: Callable[[], Here], made: Made
+    server: SpaServer, here: Callable[[], Here], made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(remotes, "STALL_S", 60)  # the server may be slow, until the harm
     script = {3: 100, 12: 101, 13: 102}
     expected = tokens(generation(here(), Scripted(script), made.plugin))
     with Relay(server.port) as relay:
         link = remote(relay.port, made.plugin)
-        harm = Breaking(script, 12, lambda: relay.stall(True))
-        found = generation(link, harm, made.plugin)
+
+        def stall() -> None:
+            relay.stall(True)
+            monkeypatch.setattr(remotes, "STALL_S", 0.2)
+
+        found = generation(link, Breaking(script, 12, stall), made.plugin)
         found.fallback = Standby(here)
         assert tokens(found) == expected
-        assert found.moved is not None
+        assert found.moved == found.first + 13
         relay.stall(False)
 
 
