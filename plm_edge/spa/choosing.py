@@ -83,7 +83,7 @@ class PluginChooser:
         plugin = self._plugin
         recall, near = plugin.memory.recall(before), plugin.nearest.ask(row)
         changed, out = plugin.changed(row)
-        (g,), (w,), (v,) = plugin.gates.of(features(row, changed, out, [recall], near))
+        (g,), (w,), (v,) = plugin.gates.of(features(row, changed, out, [recall], near.sureness))
         q = (1 - g) * np.exp(row.log_probabilities()[0]) + g * np.exp(changed.top[0])
         known = row.ids[0]
         others = np.setdiff1d(np.union1d(recall.ids, plugin.nearest.ids), known, assume_unique=True)

@@ -197,7 +197,7 @@ def _seen(reading: Reading, logs: Values, top: Values, memories: Memories) -> Se
     said = memories.judge(reading)
     changed = Changed(top, np.zeros(len(reading), np.float32))
     none = np.zeros((len(reading), 0), np.float32)
-    seen = mixture.features(reading.rows, changed, none, said.recalls, said.near)
+    seen = mixture.features(reading.rows, changed, none, said.recalls, said.sureness)
     return seen, said.beside(np.exp(reading.base), np.exp(logs))
 
 

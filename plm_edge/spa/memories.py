@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from plm_edge.spa.memory import Memory, Recall
+from plm_edge.spa.memory import ORDER, Memory, Recall
 from plm_edge.spa.mixture import Likelihoods
-from plm_edge.spa.nearest import Near, Nearest
+from plm_edge.spa.nearest import TOGETHER, Nearest, Sureness
 from plm_edge.spa.reading import Reading
 
 Values = NDArray[np.float32]
@@ -21,12 +21,12 @@ class Said:
     """What memories say of a reading.
 
     Attributes:
-        recalls, near: before each judged token.
+        recalls, sureness: before each judged token.
         memory, escape, nearest: of the judged tokens (mixture.Likelihoods).
     """
 
     recalls: Sequence[Recall]
-    near: Near
+    sureness: Sureness
     memory: Values
     escape: Values
     nearest: Values
@@ -46,12 +46,26 @@ class Memories:
     def judge(self, reading: Reading) -> Said:
         """Returns what they say of a reading's tokens."""
         stream, targets = reading.stream, reading.targets
-        recalls = [self.grams.recall(stream[max(0, p - 3) : p].tolist()) for p in reading.places]
-        near = self.nearest.ask(reading.rows)
+        recalls = [
+            self.grams.recall(stream[max(0, p - ORDER) : p].tolist()) for p in reading.places
+        ]
+        sureness, nearest = self._near(reading)
         return Said(
             recalls,
-            near,
+            sureness,
             np.array([r.of(int(t)) for r, t in zip(recalls, targets, strict=True)], np.float32),
             np.array([recall.escape for recall in recalls], np.float32),
-            self.nearest.of(near, targets),
+            nearest,
         )
+
+    def _near(self, reading: Reading) -> tuple[Sureness, Values]:
+        """What near states say: how sure they are, and s of the reading's tokens. The mass of all
+        other tokens is of a few rows at a time: of all it would be as large as the vocabulary."""
+        most, distance, of = (np.empty(len(reading), np.float32) for _ in range(3))
+        targets = reading.targets
+        for start in range(0, len(reading), TOGETHER):
+            part = slice(start, start + TOGETHER)
+            near = self.nearest.ask(reading.rows[part])
+            most[part], distance[part] = near.sureness.most, near.sureness.distance
+            of[part] = self.nearest.of(near, targets[part])
+        return Sureness(most, distance), of

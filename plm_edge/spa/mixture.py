@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from plm_edge.spa.frame import Rows
 from plm_edge.spa.memory import ORDER, Recall
-from plm_edge.spa.nearest import Near
+from plm_edge.spa.nearest import Sureness
 from plm_edge.spa.side import NARROW, Changed
 
 Values = NDArray[np.float32]
@@ -32,7 +32,7 @@ N_FEATURES = 6 + ORDER + 3 + 3 + NARROW
 
 
 def features(
-    rows: Rows, changed: Changed, out: Values, recalls: Sequence[Recall], near: Near
+    rows: Rows, changed: Changed, out: Values, recalls: Sequence[Recall], near: Sureness
 ) -> Values:
     """Returns [rows, features]: how sure each part is, and where the side stands."""
     base = rows.log_probabilities()
@@ -48,9 +48,7 @@ def features(
         changed.top[:, 0] - base[:, 0],
     )  # fmt: skip
     known = np.stack(parts, 1).astype(np.float32)
-    places = np.stack(
-        [near.mass.max(-1), 3 * near.distance, np.log(near.distance + np.float32(1e-3))], 1
-    )
+    places = np.stack([near.most, 3 * near.distance, np.log(near.distance + np.float32(1e-3))], 1)
     return np.concatenate([known, heard, places, np.tanh(out / 4)], 1)
 
 

@@ -6,7 +6,7 @@ through the codec, and k_i the same at place i of the text:
     s(t) = sum of exp(-|k_i - k|^2 / (SHARPNESS d)) over the places that t followed, / that of all
 
 d is the mean square distance of two places. Nothing is trained. The codec makes all its values of
-one size; here each counts by the fourth root of its variance, which predicts best.
+one size; here each counts by the fourth root of its variance, half-way back to their own sizes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from plm_edge.spa.reading import Reading
 MOST = 16_384
 """Places that are kept; of a longer text so many that lie evenly in it."""
 SHARPNESS = 0.05
-_TOGETHER = 256  # rows: [rows, places] in float32 is 16 MiB at most
+TOGETHER = 256
+"""Rows to ask about at once: [rows, places] in float32 is 16 MiB at most."""
 Values = NDArray[np.float32]
 
 
@@ -52,19 +53,32 @@ class Places:
 
 
 @dataclass(frozen=True)
+class Sureness:
+    """How sure near states are: what gates see of them.
+
+    Attributes:
+        most: [rows]: the largest mass that a token has.
+        distance: [rows]: of the nearest place, |k_i - k|^2 / d.
+    """
+
+    most: Values
+    distance: Values
+
+    def __getitem__(self, rows: slice) -> Sureness:
+        return Sureness(self.most[rows], self.distance[rows])
+
+
+@dataclass(frozen=True)
 class Near:
     """What `Nearest` says after some rows.
 
     Attributes:
         mass: [rows, tokens]: s(t) of each token in `Nearest.ids`.
-        distance: [rows]: of the nearest place, |k_i - k|^2 / d.
+        sureness: of the same rows.
     """
 
     mass: Values
-    distance: Values
-
-    def __getitem__(self, rows: slice) -> Near:
-        return Near(self.mass[rows], self.distance[rows])
+    sureness: Sureness
 
 
 class Nearest:
@@ -91,26 +105,24 @@ class Nearest:
         self._squares = np.square(self._keys).sum(-1)
 
     def ask(self, rows: Rows) -> Near:
-        """Returns what followed near places."""
+        """Returns what followed near places.
+
+        Args:
+            rows: at most TOGETHER, for the memory that it takes.
+        """
         at = _state(rows)
         scales = rows.scales[:, at, None].astype(np.float32)
         wanted: Values = rows.codes[:, at].astype(np.float32) * scales * self._weights
-        mass = np.empty((len(rows), len(self.ids)), np.float32)
-        distance = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), _TOGETHER):
-            part = slice(start, start + _TOGETHER)
-            some = wanted[part]
-            near = some @ self._keys.T
-            near *= -2
-            near += self._squares
-            near += np.square(some).sum(-1)[:, None]
-            least = near.min(-1)
-            near -= least[:, None]
-            np.exp(np.negative(near, out=near), out=near)
-            found = np.add.reduceat(near, self._starts, axis=-1)
-            mass[part] = found / found.sum(-1)[:, None]
-            distance[part] = SHARPNESS * np.maximum(least, 0)
-        return Near(mass, distance)
+        near: Values = wanted @ self._keys.T
+        near *= -2
+        near += self._squares
+        near += np.square(wanted).sum(-1)[:, None]
+        least = near.min(-1)
+        near -= least[:, None]
+        np.exp(np.negative(near, out=near), out=near)
+        mass: Values = np.add.reduceat(near, self._starts, axis=-1)
+        mass /= mass.sum(-1)[:, None]
+        return Near(mass, Sureness(mass.max(-1), SHARPNESS * np.maximum(least, 0)))
 
     def of(self, near: Near, tokens: NDArray[np.int32]) -> Values:
         """Returns s of one token a row, [rows]."""

@@ -115,7 +115,7 @@ class Plugin:
             part = slice(start, start + 1024)
             rows, targets = reading.rows[part], reading.targets[part]
             changed, out = self.changed(rows)
-            seen.append(features(rows, changed, out, said.recalls[part], said.near[part]))
+            seen.append(features(rows, changed, out, said.recalls[part], said.sureness[part]))
             is_target = rows.ids == targets[:, None]
             inside = np.where(is_target, changed.top, 0).sum(-1)
             outside = reading.base[part] + changed.others
