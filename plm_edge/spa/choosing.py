@@ -85,19 +85,27 @@ class PluginChooser:
         changed, out = plugin.changed(row)
         (g,), (w,), (v,) = plugin.gates.of(features(row, changed, out, [recall], near.sureness))
         q = (1 - g) * np.exp(row.log_probabilities()[0]) + g * np.exp(changed.top[0])
-        known = row.ids[0]
-        others = np.setdiff1d(np.union1d(recall.ids, plugin.nearest.ids), known, assume_unique=True)
-        ids = np.concatenate([known, others])
-        p = np.zeros(len(ids), np.float32)
-        p[: len(known)] = (1 - v) * (1 - w + w * recall.escape) * q
-        _add(p, ids, recall.ids, (1 - v) * w * recall.mass)
-        _add(p, ids, plugin.nearest.ids, v * near.mass[0])
-        return ids.astype(np.int32), np.log(np.maximum(p, 1e-30)).astype(np.float32)
+        ids = [row.ids[0], recall.ids, plugin.nearest.ids]
+        p = [(1 - v) * (1 - w + w * recall.escape) * q, (1 - v) * w * recall.mass, v * near.mass[0]]
+        # Both memories have their tokens in order, so that nothing is sorted here. What stands in
+        # two places goes to the first of them.
+        kept = [np.ones(len(some), bool) for some in ids]
+        for to, source in ((1, 2), (0, 2), (0, 1)):
+            here, there = _common(ids[to], ids[source])
+            p[to][here] += np.where(kept[source][there], p[source][there], 0)
+            kept[source][there] = False
+        found, each = (
+            np.concatenate([one[mask] for one, mask in zip(of, kept, strict=True)])
+            for of in (ids, p)
+        )
+        return found.astype(np.int32), np.log(np.maximum(each, 1e-30)).astype(np.float32)
 
 
-def _add(p: Values, ids: NDArray[np.int32], some: NDArray[np.int32], mass: Values) -> None:
-    """Add the mass of `some` ids, ascending, where they stand in `ids`."""
+def _common(
+    ids: NDArray[np.int32], some: NDArray[np.int32]
+) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Returns which of `ids` are among `some`, which ascend, and where there."""
     at = np.searchsorted(some, ids)
     inside = at < len(some)
     inside[inside] = some[at[inside]] == ids[inside]
-    p[inside] += mass[at[inside]]
+    return inside, at[inside]
