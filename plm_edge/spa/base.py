@@ -15,7 +15,7 @@ from plm_edge.engine.session import Session
 from plm_edge.engine.states import States
 from plm_edge.generate.prompt import Prompt, encode
 from plm_edge.spa.codec import Codec, choose_layers
-from plm_edge.spa.frame import Rows, likeliest
+from plm_edge.spa.frame import Logits, Rows
 from plm_edge.spa.wire import MESSAGES, RAW
 
 TOGETHER = 64
@@ -86,13 +86,15 @@ class Base:
             KeyboardInterrupt: `Options.stop` said so.
         """
         states, logits = self.compute(rows)
-        return self.shown(states, logits), logits
+        return self.shown(states, list(map(Logits, logits))), logits
 
-    def shown(self, states: NDArray[np.float32], logits: NDArray[np.float32]) -> Rows:
+    def shown(self, states: NDArray[np.float32], logits: Sequence[Logits]) -> Rows:
         """Returns what the device gets of computed rows. The engine is not asked."""
         assert self.codec is not None
         codes, scales = self.codec.encode(states)
-        return Rows(codes, scales, *likeliest(logits))
+        found = [row.likeliest for row in logits]
+        ids, short, rest = (np.concatenate([each[n] for each in found]) for n in range(3))
+        return Rows(codes, scales, ids, short, rest)
 
     def encode(self, what: int, text: str) -> Prompt:
         """Returns the tokens of a text; what it is, `wire.Encode` says.

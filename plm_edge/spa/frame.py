@@ -6,6 +6,7 @@ Rows are tokens of a text: row i is what the base says after the tokens up to i.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,10 +67,31 @@ def join(parts: list[Rows]) -> Rows:
     return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
+Likeliest = tuple[NDArray[np.int32], NDArray[np.float16], NDArray[np.float32]]
+"""`Rows.ids`, `Rows.logits` and `Rows.rest` of some rows."""
+
+
+class Logits:
+    """The base's logits of one row: who chooses a token asks for the likeliest ones, and who sends
+    it to the device asks again.
+
+    Args:
+        values: [n_vocab].
+    """
+
+    def __init__(self, values: NDArray[np.float32]) -> None:
+        self.values = values
+
+    @cached_property
+    def likeliest(self) -> Likeliest:
+        """What `likeliest` says of it, as one row."""
+        return likeliest(self.values[None])
+
+
 def likeliest(
     logits: NDArray[np.float32],
-) -> tuple[NDArray[np.int32], NDArray[np.float16], NDArray[np.float32]]:
-    """Returns `Rows.ids`, `Rows.logits` and `Rows.rest` of the base's logits, [rows, n_vocab].
+) -> Likeliest:
+    """Returns what a device gets of the base's logits, [rows, n_vocab].
 
     Of equal logits the lower id comes first, as greedy sampling picks.
     """

@@ -10,6 +10,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.options import Options
 from plm_edge.generate.prompt import Prompt
 from plm_edge.spa.base import Base
+from plm_edge.spa.frame import Logits
 from plm_edge.spa.plugin import Plugin
 from plm_edge.spa.served import Served
 from plm_edge.spa.wire import Frame
@@ -96,7 +97,8 @@ class Here:
         assert self._text is not None
         assert position == len(self._text.tokens)
         states, logits = self._base.compute([self._text.next_row])
-        return self._text.advance(logits[0])(self._base.shown(states, logits))
+        row = Logits(logits[0])
+        return self._text.advance(row)(self._base.shown(states, [row]))
 
     def override(self, position: int, token: int) -> None:
         """See `Source`."""

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from plm_edge.spa.base import TOGETHER, Base
 from plm_edge.spa.choosing import pick
-from plm_edge.spa.frame import Rows, likeliest, log_probabilities
+from plm_edge.spa.frame import Logits, Rows, log_probabilities
 from plm_edge.spa.wire import Frame
 
 
@@ -77,17 +76,17 @@ class Served:
         """Whether the base chose to end the text."""
         return self._base.session.vocabulary.is_end(self.tokens[-1])
 
-    def advance(self, logits: NDArray[np.float32]) -> Callable[[Rows], Frame]:
+    def advance(self, logits: Logits) -> Callable[[Rows], Frame]:
         """Append the base's choice, and return what makes the frame of what the device gets.
 
         Args:
-            logits: [n_vocab], of `next_row`.
+            logits: of `next_row`.
         """
         position = len(self.tokens)
         if self._temperature <= 0:
-            token = int(np.argmax(logits))  # of equal ones the first, as in `likeliest`
+            token = int(np.argmax(logits.values))  # of equal ones the first, as in `likeliest`
         else:
-            ids, short, rest = likeliest(logits[None])
+            ids, short, rest = logits.likeliest
             logs = log_probabilities(short, rest)[0]
             token = pick(ids[0], logs, self._temperature, self._seed, position)
         self.tokens.append(token)

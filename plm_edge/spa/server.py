@@ -28,7 +28,7 @@ from websockets.protocol import State
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.spa import wire
 from plm_edge.spa.base import TOGETHER, Base
-from plm_edge.spa.frame import Rows
+from plm_edge.spa.frame import Logits, Rows
 from plm_edge.spa.served import Served
 from plm_edge.spa.wire import Frame
 
@@ -369,10 +369,10 @@ class SpaServer:
                 break
             rows = [session.text.next_row for session in ready]
             states, logits = self._base.compute(rows, send)
-            logits = logits.copy()  # the engine's own are of the next rows soon
-            frames = [each.text.advance(row) for each, row in zip(ready, logits, strict=True)]
+            said = list(map(Logits, logits.copy()))  # the engine's own are of the next rows soon
+            frames = [each.text.advance(row) for each, row in zip(ready, said, strict=True)]
             self.computed += len(ready)
-            send = partial(loop.call_soon_threadsafe, self._made, ready, frames, states, logits)
+            send = partial(loop.call_soon_threadsafe, self._made, ready, frames, states, said)
             if self._wanting:
                 break
         if send is not None:
@@ -383,7 +383,7 @@ class SpaServer:
         sessions: list[Session],
         frames: list[Callable[[Rows], Frame]],
         states: NDArray[np.float32],
-        logits: NDArray[np.float32],
+        logits: list[Logits],
     ) -> None:
         """Send frames. Of an override that came meanwhile the device has the epoch, and drops
         them."""

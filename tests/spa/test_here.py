@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from plm_edge.cli.spa.place import Where, open_place
 from plm_edge.cli.spa.shared import ModeName
 from plm_edge.engine.options import Options
+from plm_edge.spa import frame as frames
 from plm_edge.spa.chatting import SpaGenerator
 from plm_edge.spa.device import Generation
 from plm_edge.spa.here import Here
@@ -70,6 +73,29 @@ def test_a_wish_to_stop_is_heard_within_a_prompt(read_texts: Texts, made: Made) 
         assert there.frame(len(tokens)).position == len(tokens)
     finally:
         there.close()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_likeliest_tokens_are_looked_for_once(
+    read_texts: Texts, made: Made, monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
+    looked: list[int] = []
+    whole = frames.likeliest
+
+    def counted(logits: NDArray[np.float32]) -> frames.Likeliest:
+        looked.append(len(logits))
+        return whole(logits)
+
+    monkeypatch.setattr(frames, "likeliest", counted)
+    options = Options(threads=1, kv="f32", n_ctx=512)
+    there = Here(read_texts.header.path, made.plugin, options, temperature, 3)
+    try:
+        first = len(there.open(PROMPT, ()))
+        for position in range(first, first + 4):
+            there.frame(position)
+    finally:
+        there.close()
+    assert looked == [1] * 4
 
 
 def test_a_chat_wishes_so_with_ctrl_c(read_texts: Texts, made: Made, tmp_path: Path) -> None:
