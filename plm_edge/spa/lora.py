@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +25,11 @@ from plm_edge.base.progress import Progress
 from plm_edge.model.ggml_types import NUMBERS
 from plm_edge.model.gguf_file import GGUFFile
 from plm_edge.quality.torch_reference import rms_norm, rope
-from plm_edge.spa.reading import Window
+from plm_edge.spa.reading import UNREADABLE, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.optim import Adam
 
 Values = NDArray[np.float32]
 
@@ -191,6 +193,7 @@ def train(
         kept: where the state after each pass is written, and read if it is there.
 
     Raises:
+        PlmEdgeError: `kept` is damaged.
         KeyboardInterrupt: `stop` said so; `kept` has the last whole pass.
     """
     import torch
@@ -200,13 +203,7 @@ def train(
     best_values = [p.detach().clone() for p in parameters]
     epoch, best, best_epoch = -1, math.inf, 0
     if kept is not None and kept.is_file():
-        found = torch.load(kept, weights_only=True)
-        adam.load_state_dict(found["adam"])
-        epoch, best, best_epoch = found["epoch"], found["best"], found["best_epoch"]
-        best_values = found["best_values"]
-        with torch.no_grad():
-            for parameter, value in zip(parameters, found["values"], strict=True):
-                parameter.copy_(value)
+        epoch, best, best_epoch, best_values = _take_up(kept, parameters, adam)
     progress.begin((settings.epochs + 1) * (len(text) + len(held)))
     progress.advance((epoch + 1) * (len(text) + len(held)))
     while epoch < settings.epochs and epoch - best_epoch < settings.patience:
@@ -236,6 +233,41 @@ def train(
         for parameter, value in zip(parameters, best_values, strict=True):
             parameter.copy_(value)
     return Trained(epoch, epoch * len(text), best_epoch)
+
+
+def _take_up(
+    kept: Path, parameters: list[Tensor], adam: Adam
+) -> tuple[int, float, int, list[Tensor]]:
+    """Put the parameters and Adam where a pass left them, and return its number, the best loss,
+    the pass of that, and the values that it had.
+
+    Raises:
+        PlmEdgeError: the file is damaged, or something else.
+    """
+    import torch
+
+    try:
+        found = torch.load(kept, weights_only=True)
+        counts = int(found["epoch"]), float(found["best"]), int(found["best_epoch"])
+        best = [torch.empty_like(p).copy_(v) for p, v in _pairs(parameters, found["best_values"])]
+        adam.load_state_dict(found["adam"])
+        with torch.no_grad():
+            for parameter, value in _pairs(parameters, found["values"]):
+                parameter.copy_(value)
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, TypeError, *UNREADABLE) as error:
+        raise PlmEdgeError(
+            f"the training of LoRA cannot go on from {kept}",
+            f"the file is damaged: {str(error).splitlines()[0] if str(error) else repr(error)}",
+            "delete it: the training begins anew",
+        ) from error
+    return *counts, best
+
+
+def _pairs(parameters: list[Tensor], values: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    for parameter, value in zip(parameters, values, strict=True):
+        if value.shape != parameter.shape:  # copying would repeat it
+            raise ValueError(f"it has {tuple(value.shape)} values for {tuple(parameter.shape)}")
+        yield parameter, value
 
 
 def _loss(model: Llama, window: Window, stream: NDArray[np.int32]) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.base.progress import NoProgress
@@ -73,6 +75,38 @@ def test_an_interrupted_training_ends_as_one_that_was_not(llama: Path, tmp_path:
     assert done.epochs == 3
     found, expected = (model.logits(TOKENS).detach().numpy() for model in (again, whole))
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "harm", ["empty", "cut short", "torn", "another object", "no object", "other shapes"]
+)
+def test_a_state_that_is_damaged_is_said_in_words(llama: Path, tmp_path: Path, harm: str) -> None:
+    header, stream = gguf_file.read(llama), np.array(TOKENS, np.int32)
+    text = [Window(0, tuple(TOKENS[:-1]), 1, len(TOKENS) - 1)]
+    kept, settings = tmp_path / "kept.pt", lora.Settings(epochs=1)
+
+    def train(rank: int) -> None:
+        model = lora.Llama(header, rank, 0)
+        lora.train(model, text, text, stream, settings, NoProgress(), never, kept)
+
+    train(1)
+    whole = kept.read_bytes()
+    if harm == "empty":
+        kept.write_bytes(b"")
+    elif harm == "cut short":
+        kept.write_bytes(whole[: len(whole) // 2])
+    elif harm == "torn":
+        kept.write_bytes(b"x" * len(whole))
+    elif harm == "another object":
+        torch.save([1, 2], kept)
+    elif harm == "no object":
+        kept.write_bytes(pickle.dumps(Path("x"), 2))
+    with pytest.raises(PlmEdgeError, match="cannot go on") as found:
+        train(2 if harm == "other shapes" else 1)
+    assert "the file is damaged: " in found.value.why
+    assert "delete it" in found.value.fix
+    kept.unlink()
+    train(1)
 
 
 def test_its_size(llama: Path) -> None:
