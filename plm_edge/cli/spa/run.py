@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from plm_edge.base import console
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.cli import options
 from plm_edge.cli.spa import place, shared
-
-if TYPE_CHECKING:
-    pass
 
 
 def run(
