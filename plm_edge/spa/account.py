@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from plm_edge.machine.memory import peak_rss
-from plm_edge.spa.device import Generation
+from plm_edge.spa.device import Generation, ServerLost
 from plm_edge.spa.remote import Remote
 from plm_edge.spa.source import Source
 
@@ -18,6 +18,9 @@ def of(
     Args:
         first: the source that it began with.
         broken: what ended it before its end; None: nothing did.
+
+    `ended` says how: end (of the text), length (as many tokens as were wanted), full (no room for
+    more), interrupted (by a person), lost (the server), or failed (all else: it is refused).
     """
     link = first if isinstance(first, Remote) else None
     return {
@@ -39,6 +42,8 @@ def of(
 
 
 def _ended(made: Generation, broken: BaseException | None) -> str:
+    if isinstance(broken, KeyboardInterrupt):
+        return "interrupted"
     if broken is not None:
-        return "interrupted" if isinstance(broken, KeyboardInterrupt) else "lost"
+        return "lost" if isinstance(broken, ServerLost) else "failed"
     return "full" if made.full else "end" if made.ended else "length"

@@ -26,6 +26,10 @@ Mode = Literal["open", "shadow", "local"]
 _HIDDEN = re.compile(r"\{\{([^{}|]*)\|([^{}|]*)\}\}")
 
 
+class ServerLost(PlmEdgeError):
+    """The server is lost for good, and there is no base here that goes on."""
+
+
 @dataclass(frozen=True)
 class Step:
     """A token.
@@ -83,7 +87,8 @@ class Generation:
                 server. Or its tokens, as the server gets them.
 
         Raises:
-            PlmEdgeError: the server refuses, or is lost and there is no base here (DEVICE).
+            ServerLost: it is lost, and there is no base here (DEVICE).
+            PlmEdgeError: it refuses, or the base here fails.
         """
         if not isinstance(prompt, str):
             self._prompt = "", prompt
@@ -190,8 +195,8 @@ class Generation:
             here.drawing = drawing
             self._server = here.open(*self._prompt)
 
-    def _lost(self, error: LinkLost) -> PlmEdgeError:
-        return PlmEdgeError(
+    def _lost(self, error: LinkLost) -> ServerLost:
+        return ServerLost(
             "the server was lost",
             f"{error}; {self.made} tokens were made before",
             "try again, or have the base here too: --base MODEL goes on without a server",

@@ -14,6 +14,7 @@ from plm_edge.spa import device
 from plm_edge.spa import remote as remotes
 from plm_edge.spa.remote import Remote
 from plm_edge.spa.server import SpaServer
+from plm_edge.spa.wire import Frame
 from testkit.relay import Harm, Relay
 from tests.spa.links import OWN, PROMPT, alone
 from tests.spa.serving import KEY
@@ -113,3 +114,24 @@ def test_a_server_that_is_lost_for_good_leaves_what_was_made(
     assert lines[-3:-1] == ["the server was lost", lines[-2]]
     assert "tokens were made before" in lines[-2]
     assert "--base MODEL" in lines[-1]
+
+
+def test_a_server_that_refuses_within_a_text_is_not_lost(
+    server: SpaServer,
+    known: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    frame = Remote.frame
+
+    def refused(there: Remote, position: int) -> Frame:
+        if position == len(PROMPT) + 5:
+            raise PlmEdgeError("the server does not go on", "no room", "none", ExitCode.DEVICE)
+        return frame(there, position)
+
+    monkeypatch.setattr(Remote, "frame", refused)
+    command = ["spa", "run", "--server", f"ws://127.0.0.1:{server.port}", "-p", PROMPT,
+               "--plugin", str(known), "--json"]  # fmt: skip
+    assert main(command) == ExitCode.DEVICE
+    said = json.loads(capsys.readouterr().out)
+    assert (said["ended"], said["tokens"]) == ("failed", 5)
