@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,24 @@ def test_a_server_that_refuses_within_a_text_is_not_lost(
     assert main(command) == ExitCode.DEVICE
     said = json.loads(capsys.readouterr().out)
     assert (said["ended"], said["tokens"]) == ("failed", 5)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["chat", "--spa", "no.gguf", "--mode", "local"],
+     ["spa", "run", "--plugin", "no.gguf", "--mode", "local", "-p", "x"]],
+)  # fmt: skip
+def test_numpy_is_told_of_its_threads_before_it_is_there(words: list[str]) -> None:
+    program = """
+import sys
+from plm_edge.cli import main
+from plm_edge.cli.spa import shared
+shared.spare_threads = lambda: print("numpy" in sys.modules)
+main(sys.argv[1:])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], input="x", capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout == "False\n"
+    assert "no.gguf" in done.stderr

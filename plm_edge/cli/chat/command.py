@@ -129,6 +129,8 @@ def chat(
 
     The chat is saved as it goes; -c goes on with it. /help lists what can be typed.
     """
+    if spa is not None:  # before what brings numpy
+        shared.spare_threads()
     from plm_edge.cli.chat import listing
 
     if listed:
