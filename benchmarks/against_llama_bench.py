@@ -23,12 +23,13 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 
+from benchmarks import beforehand
 from benchmarks.refusal import three_lines
 from plm_edge.bench import runner
 from plm_edge.bench.worker.client import Setting
 from plm_edge.bench.workload import WORKLOADS, Point, Workload
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 STEADY = 0.05  # how far a program may be from itself, as a logarithm of the ratio
 Run = list[float]  # samples of one call of a program, t/s
 
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
+    beforehand.model(given.model)
     for point in (Point("prefill", 512), Point("decode", 128)):
         turns = in_turns(
             given.model, point, given.threads, WORKLOADS["llama-bench"], given.rounds, given.rounds

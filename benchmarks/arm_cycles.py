@@ -112,7 +112,7 @@ def cycles_of(data: dict[str, Any]) -> dict[str, dict[str, float]]:
 def keep(cores: list[dict[str, Any]]) -> None:
     """Write the result, what the estimate takes of it, and BENCHMARKS.md. Cores that were not
     measured now keep their last figures."""
-    old = json.loads(RESULT.read_text())["cores"] if RESULT.is_file() else []
+    old = report.read(RESULT)["cores"] if RESULT.is_file() else []
     now = {"source": origin.revision(), "tree": library.read_pin().tree}
     new = {one["core"]: one for one in (*old, *(one | now for one in cores))}
     order = [core for of_device in DEVICES.values() for core in of_device]

@@ -27,10 +27,9 @@ from benchmarks import beforehand, origin, report
 from benchmarks.refusal import three_lines
 from plm_edge.machine import cores, cpu
 from testkit import upstream as upstream_converter
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-convert/1"
-OURS = "from plm_edge.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
 
 
 def measure(command: list[str], **environment: str) -> dict[str, float]:
@@ -60,7 +59,7 @@ def measure(command: list[str], **environment: str) -> dict[str, float]:
 
 def ours(checkpoint: Path, out: Path, quant: str, layout: str, threads: int) -> dict[str, Any]:
     options = ["--quant", quant, "--layout", layout, "--threads", str(threads), "--out", str(out)]
-    command = [sys.executable, "-c", OURS, "convert", str(checkpoint), *options, "--quiet"]
+    command = [sys.executable, "-m", "plm_edge", "convert", str(checkpoint), *options, "--quiet"]
     with tempfile.TemporaryDirectory() as data:  # the registry of `run` is left alone
         found = measure(command, PYTHONPATH=str(ROOT), PLM_EDGE_DATA_DIR=data)
     return {**found, "bytes": out.stat().st_size}

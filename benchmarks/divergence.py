@@ -18,9 +18,9 @@ from tokenizers import Tokenizer
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.quality.divergence import Divergence
+from testkit.checkout import ROOT
 
 __all__ = ["CHECKPOINT", "WINDOW", "Divergence", "detokenised", "held_out_windows"]
-ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "examples/tiny-plm/checkpoint"
 WINDOW = 512  # tokens
 

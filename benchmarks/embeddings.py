@@ -52,9 +52,9 @@ from plm_edge.quality.activations import Activations, Inputs
 from plm_edge.quality.divergence import log_softmax
 from plm_edge.quality.embedding import Parts
 from plm_edge.quality.text import Chunks
+from testkit.checkout import ROOT
 
 SCHEMA = "plm-edge/benchmark-embeddings/1"
-ROOT = Path(__file__).resolve().parents[1]
 N_CTX = 512
 AT_ONCE = 256  # positions whose logits are computed together
 ROUNDS = 7

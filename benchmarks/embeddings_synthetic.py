@@ -37,9 +37,9 @@ from plm_edge.model.gguf_file import COARSE
 from plm_edge.quality import text
 from plm_edge.quality.calibration import calibrate
 from plm_edge.quality.embedding import Parts, embed
+from testkit.checkout import ROOT
 
 SCHEMA = "plm-edge/benchmark-embeddings-synthetic/1"
-ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks/results/embeddings-synthetic.json"
 PLAIN, COARSE_TOO = "q5_k, as it is", "q5_k, in two stages"
 SPLIT = "split=8192:q5_k/q3_k"

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_logits, gpu_steps, machine, origin, report
+from benchmarks import beforehand, gpu_logits, gpu_steps, machine, origin, report
 from benchmarks.gpu_steps import SMALL, Bench, Clock
 from benchmarks.refusal import three_lines
 from plm_edge.base import folders
@@ -43,7 +43,6 @@ from plm_edge.building.target import Target, target_of
 from plm_edge.devices.profiles.profile import find
 
 SCHEMA = "plm-edge/benchmark-gpu/2"
-ROOT = machine.ROOT
 PROGRAMS = (*build.PROGRAMS, "test-backend-ops")
 ASKED = "name,driver_version,memory.total,compute_cap"
 
@@ -154,6 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--dry wants --out: it is no result")
     with three_lines():
         models = {"edge": given.edge, "stock": given.stock}
+        if given.out:
+            beforehand.out(given.out)
+        for path in filter(None, models.values()):
+            beforehand.model(path)
         if given.dry:
             clock = Clock(time.monotonic() + 60 * given.minutes)
             bench = Bench(clock, given.dry.resolve(), given.backend, SMALL)

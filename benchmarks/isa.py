@@ -10,8 +10,8 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench.stock import build_stock
 from plm_edge.machine import cpu
 from plm_edge.machine.threads import default_jobs
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 AVX2 = {"GGML_AVX2": "ON", "GGML_FMA": "ON", "GGML_F16C": "ON", "GGML_BMI2": "ON"}
 # ggml's names of the instructions, and Linux's of what the CPU must have
 SETTINGS = {"avx2": AVX2, "avx-vnni": {**AVX2, "GGML_AVX_VNNI": "ON"}}

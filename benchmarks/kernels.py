@@ -30,8 +30,8 @@ from plm_edge.bench.worker.process import environment
 from plm_edge.engine import library
 from plm_edge.machine import memory
 from plm_edge.machine.threads import default_threads
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-kernels/2"
 PROGRAMS = ROOT / "build/engine/bin"
 BANDWIDTH = "bench-plm-bandwidth"

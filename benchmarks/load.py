@@ -35,8 +35,8 @@ from plm_edge.bench.worker.process import Process
 from plm_edge.bench.worker.turns import Config, Engine
 from plm_edge.engine import library
 from plm_edge.machine.threads import default_threads
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-load/1"
 CTX = 1024
 SETTLE = 0.2  # seconds until what ended has given its memory back

@@ -16,8 +16,6 @@ from typing import Any
 
 from plm_edge.machine import cores, cpu, memory
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def facts(threads: int) -> dict[str, Any]:
     """The machine as the result file records it; "unknown" where the system does not tell."""

@@ -12,8 +12,7 @@ from typing import Any
 
 from plm_edge import __version__
 from plm_edge.engine.library import read_pin
-
-ROOT = Path(__file__).resolve().parents[1]
+from testkit.checkout import ROOT
 
 
 def command(module: str, words: Sequence[str] | None = None) -> str:

@@ -33,8 +33,8 @@ from plm_edge.engine import library
 from plm_edge.machine import cores, memory
 from plm_edge.machine.threads import default_threads
 from plm_edge.model import gguf_file
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-peers/1"
 OURS = "PLM-1.8B"
 BESIDES_WEIGHTS = 1_000_000_000  # bytes of a loaded model: cache, buffers, vocabulary

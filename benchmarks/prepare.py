@@ -17,8 +17,8 @@ from typing import Any
 
 from benchmarks.peers_shapes import SHAPES, Shape
 from plm_edge.base.errors import ExitCode, PlmEdgeError
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 QUANT = "q4_k_m"
 LAYOUTS = ("edge", "stock")
 CHECKPOINT_BYTES = 3_700_000_000
@@ -29,7 +29,6 @@ WRITING = ("converters", "plm_edge/model")
 CONVERSION = (*WRITING, "plm_edge/quality")  # that reads a text
 SYNTHETIC = ("benchmarks/synthetic.py", "testkit/checkpoints.py")
 SHAPED = ("benchmarks/peers_shapes.py", "benchmarks/peers_models.py")
-CONVERT = "from plm_edge.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
 
 
 def prepare(
@@ -75,7 +74,7 @@ def prepare(
         stamps[layout].unlink(missing_ok=True)
         options = ["--quant", QUANT, "--layout", layout, "--out", str(models[layout]), "--quiet"]
         options += ["--calibrate", "default"] if layout == "edge" else []
-        command = ["-c", CONVERT, "convert", str(source), *options]
+        command = ["-m", "plm_edge", "convert", str(source), *options]
         seconds[f"convert ({layout})"] = _run(f"convert to the {layout} layout", command)
         stamps[layout].write_text(json.dumps(made_from))
     if checkpoint is None and not keep_checkpoint:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import beforehand
 from benchmarks.refusal import three_lines
 from plm_edge.engine import prompt_files
 from plm_edge.engine.options import Options
@@ -79,6 +80,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.json:
+        beforehand.out(arguments.json)
     options = Options(n_ctx=2048, threads=arguments.threads, kv=arguments.kv)
     with Session.open(arguments.model, options) as session:
         text = session.tokenize(Path(__file__).read_text() * 8)

@@ -42,8 +42,8 @@ from plm_edge.model import gguf_file
 from plm_edge.quality import evaluation, figures, imatrix, long_context
 from plm_edge.quality.figures import Values
 from plm_edge.quality.sums import Reading
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-quality/1"
 LAYOUTS = ("stock", "edge")
 N_CTX = 512

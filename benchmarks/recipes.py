@@ -37,8 +37,8 @@ from plm_edge.converters.plan.catalogue import PLM_1_8B
 from plm_edge.converters.plan.config import PlmConfig, read_config
 from plm_edge.converters.plan.plm import Kind, tensor_specs
 from plm_edge.converters.plan.recipes import RECIPES, wanted_type
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = "plm-edge/benchmark-recipes/1"
 WINDOWS = 24
 Q = GGMLQuantizationType

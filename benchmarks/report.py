@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge.base import files
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
 PAGE = ROOT / "BENCHMARKS.md"
 HEAD = """# Benchmarks
@@ -38,6 +38,17 @@ def sections() -> dict[str, Callable[[dict[str, Any]], str]]:
     }
 
 
+def recorded(name: str) -> dict[str, Any]:
+    """A result of the tree's, by its file's name without the ending."""
+    return read(RESULTS / f"{name}.json")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A result."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
 def page(results: Path = RESULTS) -> str:
     """The text of BENCHMARKS.md.
 
@@ -47,9 +58,7 @@ def page(results: Path = RESULTS) -> str:
     parts = [HEAD]
     known = sections()
     for path in sorted(results.glob("*.json")):
-        text = known[path.stem.partition("-")[0]](
-            json.loads(path.read_text(encoding="utf-8"))
-        ).strip()
+        text = known[path.stem.partition("-")[0]](read(path)).strip()
         parts.append(f"<!-- {path.stem} -->\n{text}\n<!-- /{path.stem} -->\n")
     return "\n".join(parts)
 

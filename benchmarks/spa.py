@@ -37,6 +37,7 @@ from plm_edge.spa.codec import choose_layers
 from plm_edge.spa.training import Settings
 from plm_edge.store import bundled
 from testkit import chat_model
+from testkit.checkout import ROOT
 
 RESULT = report.RESULTS / "spa.json"
 SCHEMA = "plm-edge/benchmark-spa/1"
@@ -49,7 +50,7 @@ def personal() -> list[str]:
     """The pages that people wrote, at `COMMIT`."""
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=report.ROOT, capture_output=True, check=True)
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=True)
         return done.stdout.decode()
 
     names = git("ls-tree", "--name-only", COMMIT, "docs/").split()
@@ -144,7 +145,7 @@ def main() -> None:
         "load_average": {"before": load, "after": machine.load()},
         **origin.taken("spa"),
     }
-    known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    known = report.read(RESULT) if RESULT.is_file() else {}
     known = {**known, "schema": SCHEMA, arguments.part: found}
     report.keep(RESULT, known)
 

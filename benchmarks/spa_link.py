@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
 from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
 from plm_edge.engine.options import Options
@@ -38,6 +37,7 @@ from plm_edge.spa.plugin import Plugin
 from plm_edge.spa.reading import public_codec
 from plm_edge.spa.remote import Remote
 from plm_edge.spa.standby import Standby
+from testkit.checkout import ROOT
 from testkit.relay import Harm, How, Relay
 
 ROUND_TRIPS_MS = (0, 20, 100)
@@ -210,7 +210,7 @@ def _serving(how: str, model: Path, given: _Given, threads: int) -> Iterator[int
 def _device(port: int, plugin: Path, rate: float, count: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.spa", "device", str(port), str(plugin), str(rate),
                str(count)]  # fmt: skip
-    done = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

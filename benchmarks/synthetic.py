@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 from benchmarks.refusal import three_lines
 from plm_edge.converters.write.provenance import SYNTHETIC_NOTE
 from testkit import reference
+from testkit.checkout import ROOT
 from testkit.checkpoints import (
     PlmShape,
     bpe_json,
@@ -53,7 +54,6 @@ from testkit.checkpoints import (
     write_tokenizer,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 PLM_1_8B = PlmShape(32, 2048, 16, 128, 64, 128, 512, 8192, 151_936)
 LEAN = 1.81
 SPREAD = 4.4  # nats

@@ -11,8 +11,7 @@ from plm_edge.base import place
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import stock
 from plm_edge.engine import library
-
-ROOT = Path(__file__).resolve().parents[2]
+from testkit.checkout import ROOT
 
 
 @pytest.fixture

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from benchmarks import arm_cycles, arm_report
+from benchmarks import arm_cycles, arm_report, report
 from plm_edge.bench.cycles import kernels, table
 
 
 def test_the_estimate_has_the_recorded_cycles() -> None:
-    data = json.loads(arm_cycles.RESULT.read_text(encoding="utf-8"))
+    data = report.recorded("arm")
     assert table.known() == arm_cycles.cycles_of(data)
     names = [kernel.name for kernel in kernels.KERNELS]
     of_cores = {one["core"]: [row["kernel"] for row in one["kernels"]] for one in data["cores"]}

@@ -89,6 +89,8 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         "embeddings tiny-plm --only svd --out FILE",
         "embeddings_synthetic --prepare --model FILE",
         "spa states FILE",
+        "against_llama_bench FILE",
+        "prompt_cache MODEL --json FOLDER",
     ],
 )
 def test_what_stands_in_the_way_is_said_first(
@@ -118,10 +120,10 @@ def test_rounds_are_added_to_no_result_of_another_shape(
 def test_a_result_elsewhere_leaves_the_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    result = report.recorded("arm")
     monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(report, "PAGE", tmp_path / "page.md")
-    (tmp_path / "results").mkdir()
-    result = json.loads((report.ROOT / "benchmarks/results/arm.json").read_text(encoding="utf-8"))
+    report.RESULTS.mkdir()
     report.keep(tmp_path / "arm.json", result)
     assert not report.PAGE.exists()
     monkeypatch.chdir(tmp_path)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
+from benchmarks import report
 from benchmarks.convert_report import section
-from testkit.checkout import ROOT
 
 
 def test_the_document_is_what_the_raw_samples_say() -> None:
-    data = json.loads((ROOT / "benchmarks/results/convert.json").read_text())
-    document = (ROOT / "BENCHMARKS.md").read_text()
+    data = report.recorded("convert")
+    document = report.PAGE.read_text(encoding="utf-8")
     assert section(data) in document
     assert "synthetic" in section(data)
 
 
 def test_the_aims_were_reached() -> None:
     """Of the recorded run: no test measures time."""
-    data = json.loads((ROOT / "benchmarks/results/convert.json").read_text())
+    data = report.recorded("convert")
     samples = data["samples"]
     assert (data["quant"], data["threads"]) == ("q4_k_m", 2)
     for name in ("stock", "edge"):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
+from benchmarks import report
 from benchmarks.embeddings_report import section
-from benchmarks.report import RESULTS
 
 
 def result(model: str) -> dict[str, Any]:
-    path = RESULTS / f"embeddings-{model}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    return report.recorded(f"embeddings-{model}")
 
 
 def rows(model: str) -> dict[str, dict[str, Any]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from benchmarks import quality_report
+from benchmarks import quality_report, report
 from benchmarks.quality import merged
 from plm_edge.converters.plan.recipes import RECIPES
-from testkit.checkout import ROOT
 
 EIGHTHS = [0.0, 1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4]
 
@@ -64,7 +62,7 @@ def test_a_row_is_beaten_by_bytes_divergence_and_speed() -> None:
 
 
 def test_no_row_of_ours_is_beaten() -> None:
-    found = json.loads((ROOT / "benchmarks/results/quality.json").read_text())
+    found = report.recorded("quality")
     assert quality_report.dominated(found["rows"]) == []
     ours = {(one["quant"], one["imatrix"]): one for one in found["rows"] if one["layout"] == "edge"}
     for one in found["rows"]:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
+from benchmarks import report
 from benchmarks.divergence import CHECKPOINT
 from benchmarks.recipes import mix_sizes, upstream_sizes
 from benchmarks.recipes_report import better, section
 from plm_edge.converters.plan.config import read_config
 from plm_edge.converters.plan.plm import Kind
 from plm_edge.converters.plan.recipes import RECIPES
-from testkit.checkout import ROOT
 
 KINDS = [kind for kind in Kind if kind is not Kind.NORM]
 
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((ROOT / "benchmarks/results/recipes.json").read_text())
-    return found
+    return report.recorded("recipes")
 
 
 def test_the_section_says_which_are_kept_and_what_is_not_known(data: dict[str, Any]) -> None:

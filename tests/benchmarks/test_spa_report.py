@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from benchmarks import report, spa_report
@@ -100,8 +98,7 @@ def test_minutes_of_a_training() -> None:
 
 
 def test_the_results_in_the_tree() -> None:
-    path = report.RESULTS / "spa.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = report.recorded("spa")
     assert data["schema"] == "plm-edge/benchmark-spa/1"
     rows = data["worth"]["rows"]
     counts = {len(row["personal"]) for row in rows if "torch" not in row["name"]}

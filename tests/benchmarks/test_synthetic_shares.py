@@ -5,7 +5,6 @@ The shares of the synthetic PLM-1.8B are those that the engine counted for BENCH
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,7 @@ def shares(model: Path, file: Path) -> tuple[float | None, float]:
 
 @pytest.fixture
 def synthetic() -> dict[str, Any]:
-    recorded = json.loads((report.RESULTS / "kernels.json").read_text(encoding="utf-8"))
-    zeros: dict[str, Any] = recorded["zeros"]
-    return zeros
+    return dict(report.recorded("kernels")["zeros"])
 
 
 def near(one: float, other: float) -> bool:

@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from plm_edge.base.errors import PlmEdgeError
+from plm_edge.converters.write.quantize import Quantizer
+from plm_edge.engine import library
 from testkit.checkpoints import PlmShape, write_checkpoint
 
 # Every row a multiple of 256, as K-quants want them, and layers enough for each rule of a recipe.
 SHAPE_256 = PlmShape(
     layers=9, hidden=256, heads=2, nope=96, rope=32, v=128, kv_lora=256, ffn=512, vocab=520
 )
-TINY_PLM = Path(__file__).parents[2] / "examples/tiny-plm/checkpoint"
 
 
 @pytest.fixture
@@ -29,6 +30,12 @@ def checkpoint(tmp_path: Path) -> Path:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that every type fits; to be left as it is."""
     return write_checkpoint(tmp_path_factory.mktemp("large") / "checkpoint", SHAPE_256)
+
+
+@pytest.fixture(scope="session")
+def quantizer() -> Quantizer:
+    """ggml's quantisers."""
+    return Quantizer(library.load().ggml)
 
 
 @pytest.fixture

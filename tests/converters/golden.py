@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge.converters.convert import convert
+from testkit.checkout import ROOT
 from tests.converters.gguf_content import Content, read
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY_PLM = ROOT / "examples/tiny-plm/checkpoint"
 FILE = Path(__file__).with_name("golden.json")
 CASES = [("q4_k_m", "edge"), ("q4_k_m", "stock"), ("f16", "stock"), ("q8_0", "edge")]

@@ -17,8 +17,9 @@ from plm_edge.converters.plan.config import read_config
 from plm_edge.converters.plan.plm import Kind, tensor_specs
 from plm_edge.converters.plan.recipes import RECIPES
 from plm_edge.model.description import LAYOUT_VERSION_KEY
+from testkit.checkout import TINY_PLM
 from testkit.checkpoints import PlmShape, write_checkpoint
-from tests.converters.conftest import SHAPE_256, TINY_PLM, Edit, edit_weights, said
+from tests.converters.conftest import SHAPE_256, Edit, edit_weights, said
 from tests.converters.gguf_content import assert_same, read
 
 # Largest relative error (root of the mean square) of weights drawn from a normal distribution.

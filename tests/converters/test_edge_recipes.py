@@ -20,8 +20,7 @@ from plm_edge.model import gguf_file
 from plm_edge.quality import imatrix
 from plm_edge.quality.sums import Reading
 from testkit import tiers
-from testkit.checkout import ROOT
-from tests.converters.conftest import TINY_PLM
+from testkit.checkout import ROOT, TINY_PLM
 from tests.converters.gguf_content import read
 
 # Each has a file type; general.file_type should name what most weights are.

@@ -17,8 +17,9 @@ from plm_edge.engine.session import Session
 from plm_edge.generate.local import LocalGenerator
 from plm_edge.generate.protocol import Request
 from plm_edge.generate.sampling import Sampling
+from testkit.checkout import TINY_PLM
 from testkit.checkpoints import PlmShape, special_ids
-from tests.converters.conftest import TINY_PLM, said
+from tests.converters.conftest import said
 from tests.converters.gguf_content import read
 
 IDS = special_ids(PlmShape().vocab)

@@ -13,7 +13,6 @@ from gguf import GGMLQuantizationType as Q
 
 from plm_edge.converters.tensors import Bytes, Floats
 from plm_edge.converters.write.quantize import Quantizer
-from plm_edge.engine import library
 
 TYPES = (Q.Q2_K, Q.Q4_K, Q.Q5_K, Q.Q6_K)
 NEEDS = {4: set[str](), 8: {"avx2"}, 16: {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
@@ -34,11 +33,6 @@ def widths() -> list[int]:
     if platform.machine() not in ("x86_64", "AMD64"):
         return []
     return [lanes for lanes, needs in NEEDS.items() if needs <= cpu_flags()]
-
-
-@pytest.fixture(scope="module")
-def quantizer() -> Quantizer:
-    return Quantizer(library.load().ggml)
 
 
 def normal(count: int, seed: int, scale: float = 0.02) -> Floats:

@@ -13,15 +13,9 @@ from plm_edge.converters.gptq import grids, solve
 from plm_edge.converters.gptq.codes_file import CodesFile
 from plm_edge.converters.tensors import Bytes, Floats
 from plm_edge.converters.write.quantize import Quantizer
-from plm_edge.engine import library
 
 TYPES = sorted(grids.TYPES)
 N = 512
-
-
-@pytest.fixture(scope="module")
-def quantizer() -> Quantizer:
-    return Quantizer(library.load().ggml)
 
 
 def normal(seed: int, *shape: int) -> Floats:

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.plan.tokenizer import tokenizer_keys
+from testkit.checkout import TINY_PLM
 from testkit.checkpoints import CHAT_TEMPLATE, PADDING_IDS, PlmShape
-from tests.converters.conftest import TINY_PLM, said
+from tests.converters.conftest import said
 
 VOCAB = PlmShape().vocab
 END, START, STOP = (VOCAB - PADDING_IDS - i for i in (3, 2, 1))

@@ -14,10 +14,10 @@ from _pytest.mark.structures import ParameterSet
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.converters.convert import convert
 from testkit import upstream as upstream_converter
-from testkit.checkout import Upstream
+from testkit.checkout import TINY_PLM, Upstream
 from testkit.checkpoints import PlmShape, write_checkpoint
 from testkit.tiers import quant_cells
-from tests.converters.conftest import SHAPE_256, TINY_PLM
+from tests.converters.conftest import SHAPE_256
 from tests.converters.gguf_content import assert_same, read
 from tests.converters.imatrix_files import write_imatrix
 

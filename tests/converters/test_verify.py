@@ -20,17 +20,11 @@ from plm_edge.converters.write.pipeline import Job, WrittenBlock
 from plm_edge.converters.write.quantize import Quantizer
 from plm_edge.converters.write.verify import verify_file, verify_written
 from plm_edge.converters.write.writer import AtomicFile
-from plm_edge.engine import library
 from plm_edge.model import gguf_file
 from plm_edge.model.description import HASHES_KEY
 from tests.converters.conftest import said
 from tests.converters.gguf_content import read
 from tests.converters.imatrix_files import random_entries, write_imatrix
-
-
-@pytest.fixture(scope="module")
-def quantizer() -> Quantizer:
-    return Quantizer(library.load().ggml)
 
 
 @pytest.fixture(scope="module")

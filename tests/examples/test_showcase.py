@@ -13,8 +13,8 @@ import pytest
 from plm_edge.engine.greedy import greedy
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples/tiny-plm"
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from plm_edge.machine import cpu
 from testkit import needs
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TREE = ROOT / "vendor/llama.cpp/.tree"
 OUT = ROOT / "build/kernel-tests"
 GGML = (

@@ -13,12 +13,13 @@ import pytest
 
 from plm_edge.engine import library
 from testkit import needs
+from testkit.checkout import ROOT
 
 from . import compile
 
 pytestmark = pytest.mark.slow
 
-EMULATED = compile.ROOT / "tests/kernels/cuda-emulated"
+EMULATED = ROOT / "tests/kernels/cuda-emulated"
 KERNELS = "ggml/src/ggml-cuda/plm"
 STUB = EMULATED.with_name("cuda-stub")
 ARCHITECTURES = (75, 86, 89, 90, 120)  # Turing, Ampere's and Ada's GeForce, Hopper, Blackwell

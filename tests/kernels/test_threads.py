@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from .compile import ROOT, TREE, run
+from testkit.checkout import ROOT
+
+from .compile import TREE, run
 
 OVERLAY = ROOT / "vendor/llama.cpp/overlay"
 SOURCE = OVERLAY / "ggml/src"

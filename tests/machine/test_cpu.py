@@ -9,8 +9,8 @@ import pytest
 
 from plm_edge.building import isa_x86
 from plm_edge.machine import cpu
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).parents[2]
 PI = (
     "processor\t: 0\nFeatures\t: fp asimd asimdhp asimddp fphp\n\n"
     "processor\t: 1\nFeatures\t: fp asimd asimdhp fphp\n\n"

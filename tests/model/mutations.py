@@ -18,7 +18,6 @@ from typing import Any
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
 SCALARS[12] = "d"
-INTEGERS = (0, 1, 2, 3, 4, 5, 10, 11)
 ALIGNMENT = 32
 
 Value = Any  # a number, bytes, or (element code, list of values)

@@ -17,7 +17,7 @@ from testkit import plm_gguf
 from tests.model import mutations
 from tests.model.mutations import ARRAY, STRING, Parts
 
-U32, I32, F32, BOOL = 4, 5, 6, 7
+U32, F32, BOOL = 4, 6, 7
 TOKENS = "tokenizer.ggml.tokens"
 Change = Callable[[Parts], object]
 

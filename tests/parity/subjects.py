@@ -11,11 +11,11 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from plm_edge.converters.convert import convert
+from testkit.checkout import ROOT
 from testkit.checkpoints import PlmShape, write_checkpoint
 from testkit.reference import Output, Plm
 from tests.parity.engine import Engine, Logits, Model, Row, Setting, interleaved, rows
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "examples" / "tiny-plm" / "checkpoint"
 
 # Sizes that no kernel likes, one head, odd head counts, a rotary part wider than the rest, value

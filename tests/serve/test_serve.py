@@ -23,7 +23,6 @@ from testkit.cli import Cli
 from tests.serve.conftest import Serve, runs, started, wait_until
 
 BODY = {"prompt": "def add(a, b):", "n_predict": 4, "temperature": 0}
-CHILD = "import os; print(os.getppid())"
 
 
 def test_it_answers_and_ends_with_sigterm(serve: Serve, cli: Cli, tiny_gguf: Path) -> None:

@@ -16,8 +16,8 @@ import pytest
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.upstream import bindings, sdist, tree, upkeep
 from plm_edge.upstream.pin import Pin
+from testkit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SYNC = ROOT / "vendor/llama.cpp/sync.py"
 # Without site-packages, as in a package build; tomli comes from there before 3.11
 ISOLATED = ["-S"] if sys.version_info >= (3, 11) else []

@@ -11,7 +11,6 @@ import os
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -257,11 +256,3 @@ def _obeys(page: Page, more: dict[str, Any]) -> None:
         route.continue_(post_data=json.dumps(body | more))
 
     page.route("**/completion*", changed)
-
-
-def is_gone(server: Server) -> bool:
-    try:
-        server.get("health")
-    except urllib.error.URLError:
-        return True
-    return False
