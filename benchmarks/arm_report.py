@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import origin
+from benchmarks.markdown import table_head, table_row
 
 Row = dict[str, Any]
 LABELS = {
@@ -78,8 +79,7 @@ def _core(one: dict[str, Any]) -> list[str]:
         f"{one['compiler']} for {' '.join(one['target'])}. {said} "
         f"{origin.said_commit(one)}.",
         "",
-        "| cycles a byte, estimate | ours | upstream's | |",
-        "|---|---|---|---|",
+        *table_head("cycles a byte, estimate", "ours", "upstream's", ""),
     ]
     for row in one["kernels"]:
         theirs = row.get("upstream")
@@ -89,5 +89,5 @@ def _core(one: dict[str, Any]) -> list[str]:
             f"{theirs['cycles_a_byte']:.2f}" if theirs else "the same code",
             "over budget" if row["kernel"] in beyond else "",
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(table_row(cells))
     return [*lines, ""]

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import origin
 from benchmarks.kernels_figures import Spread
+from benchmarks.markdown import table_head, table_row
 
 # what was asked for: the share of the quiet rate, by the number of busy programs beside
 ASKED = {1: 0.6, 2: 0.35}
@@ -32,17 +33,14 @@ def section(data: dict[str, Any]) -> str:
 
 def _beside(data: dict[str, Any]) -> str:
     asked = ", ".join(f"beside {n} {share}" for n, share in ASKED.items())
-    rows = [
-        "| | quiet, t/s | beside one | share | beside two | share |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = table_head("", "quiet, t/s", "beside one", "share", "beside two", "share")
     for figure, name in FIGURES.items():
         for engine in _engines(data):
             cells = [f"{name}, {engine}", Spread.of(_rates(data, engine, 0, figure)).show(1)]
             for beside in ASKED:
                 cells.append(Spread.of(_rates(data, engine, beside, figure)).show(1))
                 cells.append(shares(data, engine, beside, figure).show())
-            rows.append("| " + " | ".join(cells) + " |")
+            rows.append(table_row(cells))
     return "\n".join(rows) + f"\n\nAsked for of ours: {asked}.\n"
 
 
@@ -71,7 +69,7 @@ def _threads(data: dict[str, Any]) -> str:
         rates.setdefault(one["threads"], []).append(one["decode_tps"])
     spreads = {threads: Spread.of(found) for threads, found in rates.items()}
     best = max(spread.middle for spread in spreads.values())
-    rows = ["\n| threads | decode, t/s | of the best |", "|---|---|---|"]
+    rows = ["", *table_head("threads", "decode, t/s", "of the best")]
     rows += [f"| {n} | {s.show(1)} | {s.middle / best:.2f} |" for n, s in spreads.items()]
     return "\n".join(rows) + f"\n\nAsked for: never below {ASKED_THREADS} of the best."
 

@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import origin
+from benchmarks.markdown import table_head
 
 NAMES = {
     "upstream": "llama.cpp: convert_hf_to_gguf.py, then llama-quantize",
@@ -29,8 +30,9 @@ def section(data: dict[str, Any]) -> str:
         f"{rounds} {'round' if rounds == 1 else 'rounds'} of all three in turns; "
         "medians, and all samples in brackets.",
         "",
-        "| | seconds | share of llama.cpp's | peak RSS | written besides the result |",
-        "|---|---|---|---|---|",
+        *table_head(
+            "", "seconds", "share of llama.cpp's", "peak RSS", "written besides the result"
+        ),
     ]
     for name, title in NAMES.items():
         wall = median(walls[name])

@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import origin
+from benchmarks.markdown import table_head, table_row
 
 Row = dict[str, Any]
 NAMES = {"smollm2": "SmolLM2-135M", "tiny-plm": "tiny-plm"}
@@ -29,9 +30,10 @@ def section(data: dict[str, Any]) -> str:
         "weighted by the importance of columns; gptq: rounded by what columns are multiplied by "
         "together; both by another text. Rows by bits.",
         "",
-        "| | bits | error | head KL | same likeliest | input perplexity | both KL "
-        "| both perplexity | ln ratio |",
-        "|---" * 9 + "|",
+        *table_head(
+            *("", "bits", "error", "head KL", "same likeliest", "input perplexity", "both KL"),
+            *("both perplexity", "ln ratio"),
+        ),
     ]
     for row in sorted(rows, key=lambda row: -row["bits"]):
         head, given, both = (row[name] for name in ("head", "input", "both"))
@@ -46,7 +48,7 @@ def section(data: dict[str, Any]) -> str:
             _number(both["perplexity"]),
             _with_error(both["ln_ratio"]),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(table_row(cells))
     where = data["machine"]
     lines += _speed(data["speed"])
     lines += _control(data["control"])
@@ -70,13 +72,12 @@ def _control(rows: list[Row]) -> list[str]:
         "columns permuted, and of noise (relative errors, f16 cores, some 4,096 vectors). A shape "
         "that found something in the vectors would lose less of them.",
         "",
-        f"| shape | ranks | ratio | {' | '.join(names)} |",
-        "|---" * (3 + len(names)) + "|",
+        *table_head("shape", "ranks", "ratio", *names),
     ]
     for row in rows:
         dims, ranks = ("x".join(map(str, row[name])) for name in ("dims", "ranks"))
-        errors = " | ".join(f"{row['errors'][name]:.3f}" for name in names)
-        lines.append(f"| {dims} | {ranks} | {row['ratio']:.2f} | {errors} |")
+        errors = (f"{row['errors'][name]:.3f}" for name in names)
+        lines.append(table_row([dims, ranks, f"{row['ratio']:.2f}", *errors]))
     return lines
 
 
@@ -88,8 +89,7 @@ def _speed(rows: list[Row]) -> list[str]:
         "Files of `convert --embed`: processor time of a token on one thread, median of rounds in "
         "turns, and the median of what it takes more than the model as it is in the same round:",
         "",
-        "| embedding | file, bytes | load, ms | CPU time a token, ms | more |",
-        "|---" * 5 + "|",
+        *table_head("embedding", "file, bytes", "load, ms", "CPU time a token, ms", "more"),
     ]
     base = rows[0]["cpu_s"]
     for row in rows:
@@ -101,7 +101,7 @@ def _speed(rows: list[Row]) -> list[str]:
             f"{1000 * median(row['cpu_s']):.2f}",
             "" if row is rows[0] else f"{more:+.1f} %",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(table_row(cells))
     return lines
 
 
@@ -122,8 +122,7 @@ def synthetic(data: Row) -> str:
         "against the first file in the same round. What must be read is counted from the file's "
         "tensors and the rows that the engine says it read.",
         "",
-        f"| {' | '.join(head)} |",
-        "|---" * len(head) + "|",
+        *table_head(*head),
     ]
     for row in rows:
         turns = row["turns"]
@@ -140,7 +139,7 @@ def synthetic(data: Row) -> str:
             f"{ratio:.3f}",
             *(_joules(turns, name, data["idle"], data["tokens"]) for name in meters),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(table_row(cells))
     energy = (
         "Energy is what the meters say above what the machine takes by itself."
         if meters

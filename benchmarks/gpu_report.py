@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import origin
+from benchmarks.markdown import table_head, table_row
 from plm_edge.base import console
 from plm_edge.bench.result.shape import is_gpu
 
@@ -40,16 +41,13 @@ def _head(data: dict[str, Any]) -> str:
 def _speeds(data: dict[str, Any]) -> str:
     """Medians by depth, cache and kind: edge, our stock layout, stock llama.cpp."""
     names = list(dict.fromkeys(one["file"] for one in data["speeds"]))
-    lines = [
-        f"| t/s, median | cache | {' | '.join(names)} | edge / best other |",
-        f"|---|---|{'---|' * len(names)}---|",
-    ]
+    lines = table_head("t/s, median", "cache", *names, "edge / best other")
     for depth, cache, kind in _rows(data):
         rates = [_rate(data, name, depth, cache, kind) for name in names]
         shown = [NOT_REACHED if rate is None else f"{rate:,.1f}" for rate in rates]
         ratio = _ratio(data, depth, kind, cache)
         times = "" if ratio is None else f"{ratio:.2f}"
-        lines.append(f"| {_name(kind)} @ {depth} | {cache} | {' | '.join(shown)} | {times} |")
+        lines.append(table_row([f"{_name(kind)} @ {depth}", cache, *shown, times]))
     return "\n".join(lines)
 
 
@@ -114,14 +112,13 @@ def _verdict(found: float | None, bar: float) -> str:
 
 def _products(data: dict[str, Any]) -> str:
     """The down projection alone: microseconds, sparse and dense."""
-    lines = ["| down projection, µs, sparse / dense | 0 % | 50 % | 90 % | 95 % |"]
-    lines.append("|---|---|---|---|---|")
+    lines = table_head("down projection, µs, sparse / dense", "0 %", "50 %", "90 %", "95 %")
     for name, said in data["products"].items():
         if not isinstance(said, dict):
             lines.append(f"| {name} | {NOT_REACHED if said is None else 'failed'} | | | |")
             continue
         cells = [f"{_us(one['sparse'])} / {_us(one['dense'])}" for one in said["found"]]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(table_row([name, *cells]))
     return "\n".join(lines)
 
 
@@ -165,8 +162,7 @@ def _right(data: dict[str, Any]) -> str:
 
 def _memory(data: dict[str, Any]) -> str:
     """What `plm-edge bench` said of memory, splits and energy."""
-    lines = ["| `plm-edge bench` | weights | KV cache | compute | splits | J/token |"]
-    lines.append("|---|---|---|---|---|---|")
+    lines = table_head("`plm-edge bench`", "weights", "KV cache", "compute", "splits", "J/token")
     for name, said in data["tool"].items():
         if not isinstance(said, dict):
             lines.append(f"| {name} | {NOT_REACHED if said is None else 'failed'} | | | | |")
@@ -179,7 +175,7 @@ def _memory(data: dict[str, Any]) -> str:
             ]
             splits = " / ".join(map(str, memory.get("splits") or ("-",)))
             energy = "not measured" if joules is None else f"{joules:.3f}"
-            lines.append(f"| {name}, {point} | {' | '.join(sizes)} | {splits} | {energy} |")
+            lines.append(table_row([f"{name}, {point}", *sizes, splits, energy]))
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from benchmarks.kernels_figures import (
     speed,
 )
 from benchmarks.machine import best_bandwidth
+from benchmarks.markdown import table_head, table_row
 
 # what was asked for: prefill and decode, by (setting, tokens, ours)
 TARGETS = (
@@ -88,10 +89,9 @@ def _size(data: dict[str, Any], setting: str, size: int) -> int:
 
 
 def _targets(data: dict[str, Any]) -> str:
-    lines = [
-        "| ratio to stock's best | asked | reached: median (range of pairs) | | ours | stock |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = table_head(
+        "ratio to stock's best", "asked", "reached: median (range of pairs)", "", "ours", "stock"
+    )
     end = data["plan"]["end"]
     for setting, asked_at, ours, target in ISA_TARGETS.get(data.get("isa") or "", TARGETS):
         size = _size(data, setting, asked_at)
@@ -166,21 +166,18 @@ def _ablations(data: dict[str, Any]) -> str:
         for one in data["samples"]
         if one["config"].startswith("ours, in turns with ")
     ]
-    rows = ["| relative to all of ours | decode, empty |", "|---|---|"]
-    columns = [("decode", 0)]
-    for depth in (plan["middle"], plan["long"]):
-        columns.append(("decode", depth))
-        rows[0] += f" at {plan['end'] if depth == plan['long'] else depth} |"
-        rows[1] += "---|"
-    columns.append(("prefill", plan["prefill"]))
-    rows[0] += f" prefill {plan['prefill']} |"
-    rows[1] += "---|"
-    for name in dict.fromkeys(names):
-        cells = [ratio(data, *column, name, f"ours, in turns with {name}") for column in columns]
-        rows.append(f"| {name} | " + " | ".join(c.show() if c else "-" for c in cells) + " |")
-    cells = [ratio(data, *column, "stock", "ours") for column in columns]
-    stock = " | ".join(c.show() if c else "-" for c in cells)
-    rows.append(f"| stock: expanded cache, dense FFN | {stock} |")
+    columns = {
+        "decode, empty": ("decode", 0),
+        f"at {plan['middle']}": ("decode", plan["middle"]),
+        f"at {plan['end']}": ("decode", plan["long"]),
+        f"prefill {plan['prefill']}": ("prefill", plan["prefill"]),
+    }
+    sides = {name: (name, f"ours, in turns with {name}") for name in names}
+    sides["stock: expanded cache, dense FFN"] = ("stock", "ours")
+    rows = table_head("relative to all of ours", *columns)
+    for name, side in sides.items():
+        found = [ratio(data, *column, *side) for column in columns.values()]
+        rows.append(table_row([name, *(one.show() if one else "-" for one in found)]))
     return "### What each part brings (ablations)\n\n" + "\n".join(rows)
 
 
@@ -188,7 +185,7 @@ def _bandwidth(data: dict[str, Any]) -> str:
     best = best_bandwidth(data["bandwidth"])
     other = best_bandwidth(data["bandwidth"], "4k" if best["pages"] == "huge" else "huge")
     names = {"huge": "huge pages", "4k": "4 KiB pages"}
-    rows = ["| bytes a token, MB (1e6) | ours | stock |", "|---|---|---|"]
+    rows = table_head("bytes a token, MB (1e6)", "ours", "stock")
     sparse, dense = (data["weights_bytes_per_token"][kind] for kind in ("sparse", "dense"))
     for part in sparse:
         rows.append(f"| {part} | {sparse[part] / 1e6:.1f} | {dense[part] / 1e6:.1f} |")
@@ -197,7 +194,7 @@ def _bandwidth(data: dict[str, Any]) -> str:
         ours = engines[config]["cache_bytes_per_token"] * end / 1e6
         theirs = f"{engines[stock]['cache_bytes_per_token'] * end / 1e6:.1f}" if stock else ""
         rows.append(f"| cache at {end}, {kind} | {ours:.1f} | {theirs} |")
-    shares = ["| | bytes a token | share of the bandwidth: median (range) | |", "|---|---|---|---|"]
+    shares = table_head("", "bytes a token", "share of the bandwidth: median (range)", "")
     depths = (0, data["plan"]["middle"], data["plan"]["long"])
     for config in ("ours", "ours, q8_0", "stock"):
         for depth in depths:

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import origin
 from benchmarks.kernels_figures import Spread
+from benchmarks.markdown import table_head, table_row
 
 ASKED_S = 0.4  # of a warm load
 MIB = 1 << 20
@@ -48,10 +49,9 @@ def section(data: dict[str, Any]) -> str:
 
 
 def _rows(data: dict[str, Any]) -> list[str]:
-    rows = [
-        "| in the page cache | | load, s | decode, t/s | peak RSS | of it the file's |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = table_head(
+        "in the page cache", "", "load, s", "decode, t/s", "peak RSS", "of it the file's"
+    )
     for state, shown in STATES.items():
         for side in _sides(data, state):
             found = _samples(data, state, side)
@@ -80,10 +80,7 @@ def _absent(data: dict[str, Any]) -> str:
 
 def _stages(data: dict[str, Any]) -> str:
     states = [state for state in STATES if _samples(data, state, "plm-edge")]
-    rows = [
-        "| plm-edge, s | " + " | ".join(STATES[state] for state in states) + " |",
-        "|---|" + "---|" * len(states),
-    ]
+    rows = table_head("plm-edge, s", *(STATES[state] for state in states))
     for stage, shown in STAGES.items():
         cells = []
         for state in states:
@@ -93,7 +90,7 @@ def _stages(data: dict[str, Any]) -> str:
                 for one in found
             ]
             cells.append(Spread.of(of_stage).show(3))
-        rows.append(f"| {shown} | " + " | ".join(cells) + " |")
+        rows.append(table_row([shown, *cells]))
     return "\n".join(rows) + "\n\n"
 
 

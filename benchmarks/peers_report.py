@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import origin
 from benchmarks.kernels_figures import Spread, ratio, speed
+from benchmarks.markdown import table_head, table_row
 from benchmarks.peers_turns import Setting
 
 MIB = 1 << 20
@@ -58,8 +59,7 @@ def _head(data: dict[str, Any]) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+    return "\n".join([*table_head(*head), *map(table_row, rows)])
 
 
 def _figures(data: dict[str, Any]) -> str:

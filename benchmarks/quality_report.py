@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import origin
+from benchmarks.markdown import table_head, table_row
 
 Row = dict[str, Any]
 SURELY = 2.0  # standard errors
@@ -56,21 +57,28 @@ def section(data: dict[str, Any]) -> str:
         "im: with an importance matrix, made on other files. Change: what edge has more than "
         "stock, and its standard error over the differences at each token, in % of stock's.",
         "",
-        "| | stock | edge | change | stock im | edge im | change im |",
-        "|---|---|---|---|---|---|---|",
+        *table_head("", "stock", "edge", "change", "stock im", "edge im", "change im"),
     ]
     for quant in dict.fromkeys(row["quant"] for row in rows):
         cells = []
         for weighted in (False, True):
             stock, edge = (by.get((quant, layout, weighted)) for layout in ("stock", "edge"))
             cells += [_cell(stock), _cell(edge), _change(stock, edge)]
-        lines.append(f"| {quant} | {' | '.join(cells)} |")
+        lines.append(table_row([quant, *cells]))
     lines += [
         "",
         "The same with bits a weight, perplexity and, where it was timed, decode speed:",
         "",
-        "| | layout | im | bits a weight | perplexity | KL, 99 % | same likeliest | decode, t/s |",
-        "|---|---|---|---|---|---|---|---|",
+        *table_head(
+            "",
+            "layout",
+            "im",
+            "bits a weight",
+            "perplexity",
+            "KL, 99 %",
+            "same likeliest",
+            "decode, t/s",
+        ),
     ]
     for row in rows:
         speed = f"{_speed(row):,.0f}" if row["decode_s"] else ""
@@ -84,7 +92,7 @@ def section(data: dict[str, Any]) -> str:
             f"{100 * row['same_top']:.1f} %",
             speed,
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(table_row(cells))
     beaten = dominated(rows)
     dear = [
         f"{_name(row)} ({_change(theirs, row)}, {_speed(row) / _speed(theirs) - 1:+.0%} t/s)"
@@ -127,13 +135,12 @@ def _long_context(found: Row) -> list[str]:
         "begins with a name that is assigned, and ends where it is asked for; nats a token of that "
         "name, and of one that was not assigned.",
         "",
-        f"| cache | {' | '.join(shares)} | assigned | another |",
-        "|---" * 11 + "|",
+        *table_head("cache", *shares, "assigned", "another"),
     ]
     for kv, one in found["caches"].items():
         cells = [f"{kl:.2g}" for kl in one["by_position"]]
         cells += [f"{one['needle']:.3f}", f"{one['elsewhere']:.3f}"]
-        lines.append(f"| {kv} | {' | '.join(cells)} |")
+        lines.append(table_row([kv, *cells]))
     return [*lines, ""]
 
 

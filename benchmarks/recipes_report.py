@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import origin
+from benchmarks.markdown import table_head, table_row
 from plm_edge.converters.plan.plm import Kind
 from plm_edge.converters.plan.recipes import RECIPES
 
@@ -53,8 +54,9 @@ def section(data: dict[str, Any]) -> str:
         f"least {1 - CLEARLY:.0%} less on both halves. The section above judges all by other "
         "text, and with an importance matrix.",
         "",
-        "| | chosen on | confirmed on | tiny-plm, bytes | PLM-1.8B, MB | MB a token |",
-        "|---|---|---|---|---|---|",
+        *table_head(
+            "", "chosen on", "confirmed on", "tiny-plm, bytes", "PLM-1.8B, MB", "MB a token"
+        ),
     ]
     for name, quant in data["quants"].items():
         ours, theirs = quant["candidates"][0], quant["upstream"]
@@ -67,7 +69,7 @@ def section(data: dict[str, Any]) -> str:
             ),
         ]
         kept = "" if better(quant) else " (llama.cpp's is kept)"
-        lines.append(f"| {name}{kept} | {' | '.join(cells)} |")
+        lines.append(table_row([f"{name}{kept}", *cells]))
     titles = [NAMES[kind] for kind in data["kinds"]]
     lines += [
         "",
@@ -76,23 +78,21 @@ def section(data: dict[str, Any]) -> str:
         "suffer most for a byte, and the MLP keeps the type of the name. (q5_0: q5_k, of the same "
         "size, in all of attention.)",
         "",
-        f"| | {' | '.join(titles)} |",
-        "|---" * (len(titles) + 1) + "|",
+        *table_head("", *titles),
     ]
     for name, recipe in RECIPES.items():
         if recipe.edge:
             types = (recipe.edge[Kind[kind.upper()]].name.lower() for kind in data["kinds"])
-            lines.append(f"| {name} | {' | '.join(types)} |")
+            lines.append(table_row([name, *types]))
     lines += [
         "",
         "What each kind costs in KL divergence when it alone has the type and all else is f32:",
         "",
-        f"| | {' | '.join(titles)} |",
-        "|---" * (len(titles) + 1) + "|",
+        *table_head("", *titles),
     ]
     for type_ in next(iter(data["harm"].values())):
         cells = [f"{data['harm'][kind][type_]:.5f}" for kind in data["kinds"]]
-        lines.append(f"| {type_} | {' | '.join(cells)} |")
+        lines.append(table_row([type_, *cells]))
     lines += [
         "",
         CANNOT,

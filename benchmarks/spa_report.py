@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import origin
+from benchmarks.markdown import table_head, table_row
 
 
 def section(data: dict[str, Any]) -> str:
@@ -37,14 +38,13 @@ def _where(part: dict[str, Any]) -> str:
 
 def _worth(part: dict[str, Any]) -> str:
     base = next(row for row in part["rows"] if row["name"] == "base")
-    lines = ["| perplexity | trained values | personal | of base | general | of base |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = table_head("perplexity", "trained values", "personal", "of base", "general", "of base")
     for row in part["rows"]:
         cells = [row["name"], f"{row['size']:,}" if row["size"] else "-"]
         for kind in ("personal", "general"):
             share = statistics.mean(row[kind]) / statistics.mean(base[kind])
             cells += [_spread(row[kind]), f"{share:.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(table_row(cells))
     seeds = "one seed" if part["seeds"] == 1 else f"mean and deviation of {part['seeds']} seeds"
     return (
         f"Personal: this project's pages at {part['commit']}, {part['trained']:,} tokens to learn "
@@ -90,10 +90,9 @@ def _bars(part: dict[str, Any]) -> str:
 
 
 def _train(part: dict[str, Any]) -> str:
-    lines = [
-        "| base | tokens | codec, once | reading | training | in all | plugin | memory |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    lines = table_head(
+        "base", "tokens", "codec, once", "reading", "training", "in all", "plugin", "memory"
+    )
     lines += [
         f"| {one['name']} | {one['tokens']:,} | {one['codec_s'] / 60:.1f} min | "
         f"{one['read_s'] / 60:.1f} min | {one['train_s'] / 60:.1f} min | "
@@ -117,10 +116,7 @@ def _link(part: dict[str, Any]) -> str:
     every = [r for rounds in points.values() for r in rounds]
     alone = statistics.median(r["direct_tps"] for r in every if r["direct_tps"])
     count = part["tokens"]
-    lines = [
-        "| round trip | ping-pong | no override | of the base alone | 2 % | 20 % |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = table_head("round trip", "ping-pong", "no override", "of the base alone", "2 %", "20 %")
     shares = {}
     for rtt in sorted({key[0] for key in points}):
         cells = []
@@ -134,7 +130,7 @@ def _link(part: dict[str, Any]) -> str:
                 found = [r["tps"] / r["direct_tps"] for r in rounds]
                 shares[rtt] = statistics.median(found)
                 cells.append(f"{shares[rtt]:.2f} ({min(found):.2f} to {max(found):.2f})")
-        lines.append(f"| {rtt} ms | " + " | ".join(cells) + " |")
+        lines.append(table_row([f"{rtt} ms", *cells]))
     kept = [r for key, rounds in points.items() for r in rounds if key[1] == 0]
     down = max(r["bytes_down_a_token"] for r in kept)
     over = [r["bytes_up"] - most_up(r, count) for key, rounds in points.items() for r in rounds
@@ -173,10 +169,10 @@ def _met(met: bool) -> str:
 
 def _loss(part: dict[str, Any]) -> str:
     """The longest time without a token, by how the link was harmed, and what went on."""
-    lines = ["| link | the server, taken up again | the base here |", "|---|---|---|"]
+    lines = table_head("link", "the server, taken up again", "the base here")
     for how, kinds in part["seconds"].items():
         cells = [f"{max(kinds[kind]):.2f} s" for kind in ("server", "here")]
-        lines.append(f"| {how} | " + " | ".join(cells) + " |")
+        lines.append(table_row([how, *cells]))
     places = len(next(iter(part["seconds"].values()))["server"])
     longest = max(max(gaps) for kinds in part["seconds"].values() for gaps in kinds.values())
     return (
@@ -196,7 +192,7 @@ def _states(part: dict[str, Any]) -> str:
             for how, seconds in found.items()
         ]
     count = len(part["models"][0]["layers"])
-    lines = ["| model | states | tokens a second | share |", "|---|---|---|---|", *rows]
+    lines = [*table_head("model", "states", "tokens a second", "share"), *rows]
     return (
         f"Decoding while the inputs of {count} layers are kept, in turns; of the rounds' medians "
         "the least, which other programs disturbed least:\n\n" + "\n".join(lines) + "\n"

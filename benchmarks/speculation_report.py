@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import origin
 from benchmarks.kernels_figures import Spread
+from benchmarks.markdown import table_head, table_row
 
 
 def section(data: dict[str, Any]) -> str:
@@ -26,12 +27,10 @@ def section(data: dict[str, Any]) -> str:
 def _steps(data: dict[str, Any]) -> str:
     lengths = list(data["step"])
     counts = list(data["step"][lengths[0]]["ratios"])
-    lines = [
-        "| tokens at once | "
-        + " | ".join(f"after {length} tokens" for length in lengths)
-        + " | a token costs | lower bits of W_up that are read |",
-        "|---|" + "---|" * (len(lengths) + 2),
-    ]
+    after = (f"after {length} tokens" for length in lengths)
+    lines = table_head(
+        "tokens at once", *after, "a token costs", "lower bits of W_up that are read"
+    )
     for n in ["1", *counts]:
         cells = [n]
         for length in lengths:
@@ -41,14 +40,14 @@ def _steps(data: dict[str, Any]) -> str:
         cells.append(f"{first / int(n):.2f}")
         share = data["step"][lengths[0]]["low_read"][n]
         cells.append("-" if share is None else f"{100 * share:.0f} %")
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(table_row(cells))
     return "\n".join(lines) + "\n"
 
 
 def _tasks(data: dict[str, Any]) -> str:
     if not data["tasks"]:
         return ""
-    lines = ["", "| with guesses | times as fast | guesses right | tokens |", "|---|---|---|---|"]
+    lines = ["", *table_head("with guesses", "times as fast", "guesses right", "tokens")]
     for name, task in data["tasks"].items():
         lines.append(
             f"| {name} | {Spread.of(task['ratios']).show()} | {task['accepted']} of "
