@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import ssl
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +25,7 @@ from plm_edge.spa.server import SpaServer
 from testkit.relay import Relay
 from tests.spa.arithmetic import HASH, N_VOCAB, Arithmetic
 from tests.spa.links import OWN, PROMPT, alone, made, remote
-from tests.spa.serving import KEY, running
+from tests.spa.serving import KEY, running, wait_for
 
 # A device that does harm
 
@@ -153,7 +152,6 @@ def test_what_the_lost_link_still_says_is_not_heard(server: SpaServer) -> None:
         with suppress(ConnectionClosed):
             while True:
                 first.send(wire.Override(len(PROMPT), 1).pack())
-                time.sleep(0.01)
         [session] = server._sessions.values()
         assert session.text.epoch == 0
 
@@ -168,8 +166,7 @@ def test_a_session_that_is_being_taken_up_is_not_given_away(
     lost = held[0]
     assert lost._link is not None
     lost._link.close(1001)
-    while all(session.link for session in server._sessions.values()):
-        time.sleep(0.01)
+    wait_for(lambda: not all(session.link for session in server._sessions.values()))
     free, busy = threading.Event(), threading.Event()
 
     def slow() -> None:
@@ -182,9 +179,9 @@ def test_a_session_that_is_being_taken_up_is_not_given_away(
     assert busy.wait(5)
     with ThreadPoolExecutor(2) as pool:
         back = pool.submit(lost.resume)
-        time.sleep(0.2)
+        wait_for(lambda: server._wanting == 1)  # it was found, and waits for the engine
         new = pool.submit(remote(server.port).open, PROMPT, ())
-        time.sleep(0.2)
+        wait_for(lambda: new.done() or server._wanting == 2)  # 2: it would take the place
         free.set()
         back.result(10)
         with pytest.raises(PlmEdgeError, match="does not go on"):
