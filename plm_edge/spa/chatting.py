@@ -60,8 +60,8 @@ class SpaGenerator:
 
         Raises:
             PlmEdgeError: the template is broken, or there is none for a conversation; the server
-                is lost; or, in mode shadow, an answer is of another process, or it is not known
-                who wrote a text: nothing was sent then.
+                is lost; or, in mode shadow, an answer is of another process, it is not known who
+                wrote a text, or as `public_part`: nothing was sent then.
         """
         if isinstance(prompt, str):
             what, text = RAW if raw else SAID, self._public_text(prompt)
@@ -103,14 +103,16 @@ class SpaGenerator:
                 )
         return {"role": role, "content": content}
 
-    def _require_public(self, tokens: list[int]) -> None:
-        """Refuse tokens that are not one of the texts that were encoded for them, or one with the
-        end of another: an answer that goes on."""
+    def _goes_on(self, tokens: list[int]) -> bool:
+        """Whether tokens are a text that was encoded for them and the end of another, with which an
+        answer goes on; or such a text alone. All else is refused."""
+        if tokens in self._encoded:
+            return False
         for begin in self._encoded:
             if tokens[: len(begin)] == begin:
                 rest = tokens[len(begin) :]
-                if not rest or any(other[-len(rest) :] == rest for other in self._encoded):
-                    return
+                if any(other[-len(rest) :] == rest for other in self._encoded):
+                    return True
         raise _not_public("a prompt is not of texts that the server may get")
 
     def generate(self, request: Request) -> SpaGeneration:
@@ -122,7 +124,8 @@ class SpaGenerator:
         """
         checked = request.checked(self.source.length, None)
         if self.mode == "shadow":
-            self._require_public(checked.prompt)
+            if not self._goes_on(checked.prompt):
+                self._unfinished = "", ""
             self._encoded.clear()
         return SpaGeneration(self, checked)
 

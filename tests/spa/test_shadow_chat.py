@@ -15,15 +15,12 @@ from plm_edge.chat.chat import Chat, Setting
 from plm_edge.chat.conversation import Turn
 from plm_edge.generate.protocol import Request, Text
 from plm_edge.generate.sampling import Sampling
-from plm_edge.spa import chatting, wire
 from plm_edge.spa.chatting import SpaGenerator
 from plm_edge.spa.device import Generation
 from plm_edge.spa.server import SpaServer
 from testkit.relay import Relay
 from tests.spa.links import OWN, remote
-from tests.spa.serving import Scripted
-
-WORD = "PERSONAL"
+from tests.spa.shadow import WORD, script, told
 
 
 @dataclass
@@ -40,18 +37,8 @@ class Held:
         return [b"".join(some).decode("utf-8", "replace") for some in pieces]
 
     def told(self) -> list[str]:
-        """The texts that went up; no message has the word, in a text or in tokens."""
-        texts = []
-        for message in self.relay.messages():
-            said = wire.parse_up(message)
-            assert isinstance(said, wire.Encode | wire.Open | wire.Credit)
-            if isinstance(said, wire.Open):
-                assert WORD.encode() not in b"".join(map(OWN.vocabulary.piece, said.tokens))
-                assert WORD not in said.text
-            if isinstance(said, wire.Encode):
-                assert WORD not in said.text
-                texts.append(said.text)
-        return texts
+        """The texts that went up."""
+        return told(self.relay)
 
 
 @contextmanager
@@ -67,12 +54,6 @@ def holding(server: SpaServer, count: int | None, *, plain: bool = False) -> Ite
         finally:
             opened.close()
             asked.close()
-
-
-def script(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Let the first tokens of each text be personal: these."""
-    overrides = dict(enumerate(text.encode()))
-    monkeypatch.setattr(chatting, "PluginChooser", lambda *given: Scripted(overrides))
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +93,21 @@ def test_an_answer_that_goes_on_after_a_full_context(server: SpaServer) -> None:
         held.chat.setting = Setting(Sampling(temp=0.0), 9)
         say(held.chat, "and now?")
         held.told()
+
+
+def test_an_answer_that_goes_on_after_one_that_could_not(
+    server: SpaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with holding(server, 90) as held:
+        say(held.chat, "a question")
+        held.chat.setting = Setting(Sampling(temp=0.0))
+        say(held.chat, "another")
+        assert held.chat.conversation.turns[-1].stop_reason == "context"
+        before = len(held.made)
+        script(monkeypatch, f"{WORD} again")
+        assert "".join(held.chat.retry()).count(WORD) == 2
+        held.chat.fullness()
+        assert held.told()[-1] == "".join(held.answers()[before:])
 
 
 @pytest.mark.parametrize("plain", [False, True])
