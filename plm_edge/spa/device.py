@@ -88,7 +88,7 @@ class Generation:
 
         Raises:
             ServerLost: it is lost, and there is no base here (DEVICE).
-            PlmEdgeError: it refuses, or the base here fails.
+            PlmEdgeError: it refuses, the base here fails, or as `public_part`.
         """
         if not isinstance(prompt, str):
             self._prompt = "", prompt
@@ -205,7 +205,18 @@ class Generation:
 
 
 def public_part(prompt: str) -> str:
-    """Returns what of a prompt the server gets in mode shadow."""
+    """Returns what of a prompt the server gets in mode shadow.
+
+    Raises:
+        PlmEdgeError: there are braces that do not say what it gets (USAGE).
+    """
+    if "{{" in _HIDDEN.sub("|", prompt):
+        raise PlmEdgeError(
+            "it is not clear what the server gets",
+            "a {{ in the text begins no {{this|that}}: neither half may have a brace or a bar",
+            "write it as {{this|that}}; where two braces are meant, put a blank between them",
+            ExitCode.USAGE,
+        )
     return _HIDDEN.sub(r"\2", prompt)
 
 

@@ -20,6 +20,7 @@ from plm_edge.spa.device import Generation
 from plm_edge.spa.server import SpaServer
 from testkit.relay import Relay
 from tests.spa.links import OWN, remote
+from tests.spa.serving import Scripted
 from tests.spa.shadow import WORD, script, told
 
 
@@ -144,4 +145,22 @@ def test_what_nobody_knows_to_be_public(server: SpaServer) -> None:
             asked.encode([{"role": "tool", "content": WORD}])
         with pytest.raises(PlmEdgeError, match="cannot go on in mode shadow"):
             asked.generate(Request(list(WORD.encode())))
+        assert list(map(bytes, held.relay.up)) == before
+
+
+@pytest.mark.parametrize(
+    "text", ["{{Ann|somebody}", "{{Ann}}", "{{Ann|some|body}}", "{{An{n}|somebody}}", "{{{Ann|s}"]
+)
+def test_braces_that_do_not_say_what_is_public(server: SpaServer, text: str) -> None:
+    with holding(server, 12) as held:
+        before = list(map(bytes, held.relay.up))
+        with pytest.raises(PlmEdgeError, match="not clear what the server gets"):
+            held.chat.ask(f"I am {text}")
+        held.chat.conversation.system = text
+        with pytest.raises(PlmEdgeError, match="not clear what the server gets"):
+            held.chat.fullness()
+        assert isinstance(held.chat.generator, SpaGenerator)
+        found = Generation(held.chat.generator.source, Scripted({}), OWN.vocabulary, "shadow")
+        with pytest.raises(PlmEdgeError, match="not clear what the server gets"):
+            next(found.steps(text, 3))
         assert list(map(bytes, held.relay.up)) == before
