@@ -50,7 +50,7 @@ def _worth(part: dict[str, Any]) -> str:
         f"Personal: this project's pages at {part['commit']}, {part['trained']:,} tokens to learn "
         f"from, {part['personal']:,} of other pages to judge by. General: {part['general']:,} "
         f"tokens of Python's help. {seeds.capitalize()}.{_lora(part)}\n\n"
-        + "\n".join(lines) + "\n" + _bars(part)
+        + "\n".join(lines) + "\n" + _wanted(part)
     )  # fmt: skip
 
 
@@ -66,8 +66,8 @@ def _lora(part: dict[str, Any]) -> str:
     )
 
 
-def _bars(part: dict[str, Any]) -> str:
-    """The issue's bars for the whole plugin; empty where its row is not there."""
+def _wanted(part: dict[str, Any]) -> str:
+    """What the whole plugin was to reach, and whether it does; empty where its row is not there."""
     mean = {
         (row["name"], kind): statistics.mean(row[kind])
         for row in part["rows"] for kind in ("personal", "general")
@@ -76,7 +76,7 @@ def _bars(part: dict[str, Any]) -> str:
     if (whole, "personal") not in mean:
         return ""
     personal = mean[whole, "personal"]
-    bars = {
+    wanted = {
         "at most 0.6 of the base's personal perplexity":
             personal <= 0.6 * mean["base", "personal"],
         "better than memory alone": personal < mean["both memories alone, gate", "personal"],
@@ -84,9 +84,9 @@ def _bars(part: dict[str, Any]) -> str:
     }  # fmt: skip
     for name in ("LoRA", "LoRA, soft gate"):
         if (name, "personal") in mean:
-            bars[f"better than {name}"] = personal < mean[name, "personal"]
-    found = ", ".join(f"{bar}: {'met' if met else 'missed'}" for bar, met in bars.items())
-    return f"\nThe bars of side and memories: {found}.\n"
+            wanted[f"better than {name}"] = personal < mean[name, "personal"]
+    found = "; ".join(f"{what}: {_met(met)}" for what, met in wanted.items())
+    return f"\nWhat was wanted of side and memories together. {found[0].upper()}{found[1:]}.\n"
 
 
 def _train(part: dict[str, Any]) -> str:

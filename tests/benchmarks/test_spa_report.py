@@ -43,7 +43,7 @@ def test_the_formula_stands_beside_what_was_measured() -> None:
     assert "perplexity" not in text
 
 
-def test_bars_that_are_missed() -> None:
+def test_what_a_link_misses() -> None:
     text = spa_report.section({"link": link(19.0, up=64 + 36 + 32 + 1)})
     assert "every round trip: missed" in text
     assert "16 tokens: missed" in text
@@ -74,7 +74,7 @@ def test_what_states_cost() -> None:
     assert "| m.gguf | layers and final | 8.0 | 0.800 |" in text
 
 
-def test_bars_of_a_plugin() -> None:
+def test_what_was_wanted_of_a_plugin() -> None:
     def row(name: str, personal: float, general: float) -> dict[str, object]:
         return {"name": name, "size": 1, "personal": [personal], "general": [general]}
 
@@ -84,8 +84,8 @@ def test_bars_of_a_plugin() -> None:
     part = {**WHERE, **lora, "rows": rows, "seeds": 1, "trained": 1, "personal": 2, "general": 3}
     part["commit"] = "abc"
     text = spa_report.section({"worth": part})
-    assert "perplexity: met, better than memory alone: met, general at most 1.05: missed" in text
-    assert "better than LoRA: missed" in text
+    assert "together. At most 0.6 of the base's personal perplexity: met; better than" in text
+    assert "memory alone: met; general at most 1.05: missed; better than LoRA: missed." in text
     assert "with 1 of the seeds, has rank 2 on all queries and values; its trainings" in text
     assert "took 9 steps of 512 tokens, and held-back text chose the passes 1 of 3." in text
 
