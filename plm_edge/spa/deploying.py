@@ -100,7 +100,9 @@ def deploy(
         step("proving it there")
         found = _prove(place, there, client.proof(own), f"{path.name} on {device.name}")
     except BaseException:
-        for target in sent:  # a plugin is personal: one that nobody can use does not stay
+        # A plugin is personal: one that nobody can use does not stay, nor what an attempt before
+        # could not take away.
+        for target in set(there).difference(*((one.path, one.client) for one in known)):
             with suppress(DeviceError):
                 place.drop(target)
         raise

@@ -126,7 +126,10 @@ def test_what_is_refused(pi: Pi, server: SpaServer, tmp_path: Path) -> None:
 
 
 def test_another_choice_there_is_no_deployment(pi: Pi) -> None:
-    """A Python that computes otherwise, and one that fails."""
+    """A Python that computes otherwise, and one that fails; what is there already is in no list, as
+    where the link was lost before it could be taken away."""
+    pi.cli("deploy", pi.plugin, "--device", "pi")
+    (pi.folder / MANIFEST).unlink()
     said = json.dumps({"proof": [0] * 16, "python": "3.11", "numpy": "2"})
     program = pi.home / "bin" / "python3"
     for does, what in (
