@@ -91,8 +91,7 @@ class Remote:
         return self._encode(asked)
 
     def _encode(self, asked: bytes) -> Prompt:
-        self._send(asked)
-        found = self._answer(wire.Encoded)
+        found = self._ask(asked, wire.Encoded)
         self.length = found.length
         return Prompt(list(found.tokens), found.templated)
 
@@ -112,8 +111,8 @@ class Remote:
     def _open(self, text: str, made: Sequence[int]) -> list[int]:
         self._overrides.clear()
         self._text = text
-        self._send(wire.Open(self._window, *self.drawing, *self._names, text, tuple(made)).pack())
-        opened = self._answer(wire.Opened)
+        asked = wire.Open(self._window, *self.drawing, *self._names, text, tuple(made))
+        opened = self._ask(asked.pack(), wire.Opened)
         self._session, self._tokens = opened.session, list(opened.tokens)
         self.length, self._credited = opened.length, len(self._tokens)
         self._first = len(self._tokens) - len(made)
@@ -128,11 +127,10 @@ class Remote:
         """
         self._connect()
         epoch, known = len(self._overrides), list(self._tokens)
-        self._send(wire.Resume(self._window, len(known), self._session, epoch).pack())
+        asked = wire.Resume(self._window, len(known), self._session, epoch)
         try:
-            opened = self._answer(wire.Opened)
+            opened = self._ask(asked.pack(), wire.Opened)
         except PlmEdgeError:
-            self._lives = False  # who refuses ends the link
             if self.open(self._text, known[self._first :]) != known:
                 raise
             return
@@ -208,6 +206,15 @@ class Remote:
         if not link.ping().wait(CONNECT_S):
             raise LinkLost(f"no sign of life for {CONNECT_S:g} s")
         return time.perf_counter() - started
+
+    def _ask(self, message: bytes, kind: type[Answer]) -> Answer:
+        """Send, and return the answer. Where none is taken, as where a person presses Ctrl-C or it
+        is refused, the link ends with that: the next one would find an answer that is not its."""
+        self._send(message)
+        self._lives = False
+        found = self._answer(kind)
+        self._lives = True
+        return found
 
     def _answer(self, kind: type[Answer]) -> Answer:
         """Returns the next message of a kind. Frames before it are of a text that is over."""

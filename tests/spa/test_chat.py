@@ -137,6 +137,30 @@ def test_a_full_text_drops_turns(server: SpaServer, tmp_path: Path) -> None:
     asked.close()
 
 
+def test_an_answer_that_nobody_waited_for(
+    server: SpaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the server is asked: what it answers is not taken for the next answer."""
+
+    def pressed() -> None:
+        raise KeyboardInterrupt
+
+    there = remote(server.port)
+    there.encode(wire.RAW, "first")
+    with monkeypatch.context() as patch:
+        patch.setattr(there, "_message", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            there.encode(wire.RAW, "second")
+    assert bytes(there.encode(wire.RAW, "third").tokens) == b"third"
+    with monkeypatch.context() as patch:
+        patch.setattr(there, "_message", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            there.open("second", ())
+    assert bytes(there.open("third", ())) == b"third"
+    assert there.frame(5).position == 5
+    there.close()
+
+
 def test_what_is_no_conversation(server: SpaServer) -> None:
     there = remote(server.port)
     with pytest.raises(PlmEdgeError, match="does not go on"):
