@@ -14,8 +14,6 @@
 //        token_embd.r1.high.weight for the others. A tied output matrix multiplies as R h + u (v h).
 //   split  the same without u and v: token_embd.split.low.weight and token_embd.split.high.weight.
 
-#include "ggml-backend.h"
-
 #include <cstdint>
 #include <vector>
 

@@ -14,7 +14,6 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
-#include <stdexcept>
 #include <thread>
 
 using namespace plm_prompt_cache_impl;

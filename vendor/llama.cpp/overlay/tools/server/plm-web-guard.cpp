@@ -1,7 +1,6 @@
 #include "plm-web-guard.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <cstring>
 
 #ifdef _WIN32

@@ -138,8 +138,7 @@ template <int BYTES, int SHIFT, vb (*bytes)(const void *, int)> struct block_row
     static float top(const char * row, int64_t n, uint16_t * d) {
         unsigned bits = 0;
         for (int64_t i = 0; i < n / 32; i++) {
-            uint16_t x;
-            memcpy(&x, row + i * BYTES, sizeof(x));
+            const auto x = word_at<uint16_t>(row + i * BYTES);
             d[i] = x;
             bits = std::max(bits, x & 0x7fffu);
         }

@@ -14,6 +14,7 @@
 // over rows, pairs are of two rows: unpacking makes them, and brings the columns back to their places.
 
 #include "../vnni.h"
+#include "../word-at.h"
 #include "tile.h"
 
 #if defined(PLM_AVX512) || defined(PLM_AVX2)
@@ -32,11 +33,7 @@ using vi = __m512i;
 static inline vi iload(const void * p) { return _mm512_loadu_si512(p); }
 static inline void istore(void * p, vi x) { _mm512_storeu_si512(p, x); }
 static inline vi izero() { return _mm512_setzero_si512(); }
-static inline vi pair_of(const void * p) {
-    int32_t x;
-    memcpy(&x, p, sizeof(x));
-    return _mm512_set1_epi32(x);
-}
+static inline vi pair_of(const void * p) { return _mm512_set1_epi32(word_at<int32_t>(p)); }
 static inline vf to_float(vi x) { return _mm512_cvtepi32_ps(x); }
 static inline vi to_int(vf x) { return _mm512_cvtps_epi32(x); }
 static inline vi unpack_lo(vi a, vi b) { return _mm512_unpacklo_epi16(a, b); }
@@ -106,11 +103,7 @@ using vi = __m256i;
 static inline vi iload(const void * p) { return _mm256_loadu_si256((const __m256i *) p); }
 static inline void istore(void * p, vi x) { _mm256_storeu_si256((__m256i *) p, x); }
 static inline vi izero() { return _mm256_setzero_si256(); }
-static inline vi pair_of(const void * p) {
-    int32_t x;
-    memcpy(&x, p, sizeof(x));
-    return _mm256_set1_epi32(x);
-}
+static inline vi pair_of(const void * p) { return _mm256_set1_epi32(word_at<int32_t>(p)); }
 static inline vf to_float(vi x) { return _mm256_cvtepi32_ps(x); }
 static inline vi to_int(vf x) { return _mm256_cvtps_epi32(x); }
 static inline vi unpack_lo(vi a, vi b) { return _mm256_unpacklo_epi16(a, b); }

@@ -16,6 +16,7 @@
 #if defined(PLM_MLA_U8) && defined(PLM_AVX512)
 
 #include "../vnni.h"
+#include "../word-at.h"
 
 #include <algorithm>
 
@@ -134,8 +135,7 @@ template <ggml_type TYPE> bool load_tile(const shape & a, const char * rows, siz
         for (int64_t b = 0; b < blocks; b++, key += QK, value += QK * QUAD) {
             __m256i x[QUAD];
             for (int64_t r = 0; r < QUAD; r++) {
-                uint16_t bits;
-                memcpy(&bits, row[r], sizeof(bits));
+                const auto bits = word_at<uint16_t>(row[r]);
                 d[r][b] = bits;
                 x[r] = quants<TYPE>(row[r], bits);
                 row[r] += BYTES;
@@ -186,11 +186,7 @@ bool u8_load(const shape & a, const char * rows, size_t stride, int64_t n, char 
                                     : load_tile<GGML_TYPE_Q4_0>(a, rows, stride, n, tile_u8(a, p));
 }
 
-__m512i dword_of(const void * p) {
-    int32_t x;
-    memcpy(&x, p, sizeof(x));
-    return _mm512_set1_epi32(x);
-}
+__m512i dword_of(const void * p) { return _mm512_set1_epi32(word_at<int32_t>(p)); }
 
 void u8_scores(const shape & a, const char * block, const char * p, int64_t n, float * s, lookahead & next) {
     constexpr int ROWS = 8;

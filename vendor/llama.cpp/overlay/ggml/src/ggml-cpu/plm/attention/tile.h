@@ -5,7 +5,6 @@
 #include "../simd.h"
 #include "ggml.h"
 
-#include <cstddef>
 #include <cstdint>
 
 namespace mla {

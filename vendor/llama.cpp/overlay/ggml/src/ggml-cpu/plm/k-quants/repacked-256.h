@@ -37,11 +37,7 @@ inline __m256i add_words(__m256i sum, __m256i a, __m256i b) { return _mm256_add_
 
 #endif
 
-inline __m256i eight_bytes(const void * at) {
-    int64_t bytes;
-    memcpy(&bytes, at, sizeof bytes);
-    return _mm256_set1_epi64x(bytes);
-}
+inline __m256i eight_bytes(const void * at) { return _mm256_set1_epi64x(word_at<int64_t>(at)); }
 
 template <int TOKENS> struct products {
     __m256 sum[TOKENS];  // rows 0 1 4 5 2 3 6 7

@@ -6,9 +6,8 @@
 #include "ggml-common.h"
 
 #include "repack.h"
+#include "../word-at.h"
 #include "../x86-intrinsics.h"
-
-#include <string.h>
 
 namespace {
 
@@ -76,11 +75,7 @@ inline void unpack(const uint8_t * packed, scales & out) {
     out.min[3] = two_sub_blocks(_mm256_extracti128_si256(min_2367, 1));
 }
 
-inline __m256i two_words(const int16_t * at) {
-    int32_t both;
-    memcpy(&both, at, sizeof both);
-    return _mm256_set1_epi32(both);
-}
+inline __m256i two_words(const int16_t * at) { return _mm256_set1_epi32(word_at<int32_t>(at)); }
 
 inline __m256 load_8_f16(const ggml_half * at) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) at)); }
 

@@ -7,11 +7,11 @@
 //   dots    sums of products of bytes for 16 values: one of 32 bits a row, or where the CPU has no VNNI two words
 
 #include "../vnni.h"
+#include "../word-at.h"
 #include "../x86-features.h"
 #include "../x86-intrinsics.h"
 
 #include <stdint.h>
-#include <string.h>
 
 namespace {
 
@@ -78,16 +78,8 @@ inline floats less(floats a, floats b) { return _mm256_sub_ps(a, b); }
 
 constexpr int ROWS = 16 / PARTS; // of a register
 
-inline reg four_bytes(const int8_t * p) {
-    int32_t four;
-    memcpy(&four, p, sizeof(four));
-    return every_word(four);
-}
-inline reg two_words(const int16_t * p) {
-    int32_t two;
-    memcpy(&two, p, sizeof(two));
-    return every_word(two);
-}
+inline reg four_bytes(const int8_t * p) { return every_word(word_at<int32_t>(p)); }
+inline reg two_words(const int16_t * p) { return every_word(word_at<int32_t>(p)); }
 
 #if defined(PLM_AVX512_VNNI) || defined(PLM_VNNI_256)
 

@@ -4,6 +4,7 @@
 
 #include "matrix.h"
 #include "scales.h"
+#include "../word-at.h"
 
 #include "repack.h"
 
@@ -67,9 +68,7 @@ template <int STEP> void interleave_codes(const plm_planes_block & from, int hal
 // Four bytes of four bits each, a byte a value: of the sub-block of eight bytes `low` and the row's four bytes of both
 // halves of `high`, values 16 h + 4 f on.
 inline uint32_t four_codes(const uint8_t * high, const uint8_t * low, int f) {
-    uint32_t u, l;
-    memcpy(&u, high, 4);
-    memcpy(&l, low, 4);
+    const auto u = word_at<uint32_t>(high), l = word_at<uint32_t>(low);
     return (u >> (2 * f) & 0x03030303) << 2 | (l >> (2 * f) & 0x03030303);
 }
 

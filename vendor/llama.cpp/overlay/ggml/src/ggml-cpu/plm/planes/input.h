@@ -2,8 +2,6 @@
 
 // What the products of rows in planes read of a token: bytes, as q8_K has them, their sums and squares.
 
-#include "ggml.h"
-
 #define GGML_COMMON_DECL_CPP
 #include "ggml-common.h"
 

@@ -6,6 +6,7 @@
 
 #include "../sixteen.h"
 #include "../vnni.h"
+#include "../word-at.h"
 
 #if defined(__ARM_NEON) && defined(__ARM_FEATURE_DOTPROD)
 #define PLANES_DOT_NEON
@@ -33,9 +34,7 @@ PLM_INLINE __m512i pairs(const uint8_t * even, const uint8_t * odd) {
     return _mm512_cvtepu8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)));
 }
 PLM_INLINE i32x16 add_words(i32x16 sum, __m512i a, const int16_t * two) {
-    int32_t both;
-    memcpy(&both, two, sizeof(both));
-    return { add_products_of_words(sum.v, a, _mm512_set1_epi32(both)) };
+    return { add_products_of_words(sum.v, a, _mm512_set1_epi32(word_at<int32_t>(two))) };
 }
 PLM_INLINE i32x16 add_pairs(i32x16 sum, const uint8_t * even, const uint8_t * odd, const int16_t * with) {
     return add_words(sum, pairs(even, odd), with);
@@ -45,11 +44,7 @@ PLM_INLINE i32x16 add_squares(i32x16 sum, const uint8_t * even, const uint8_t * 
     return add_words(sum, _mm512_mullo_epi16(a, a), with);
 }
 
-PLM_INLINE __m512i four_bytes(const int8_t * p) {
-    int32_t four;
-    memcpy(&four, p, sizeof(four));
-    return _mm512_set1_epi32(four);
-}
+PLM_INLINE __m512i four_bytes(const int8_t * p) { return _mm512_set1_epi32(word_at<int32_t>(p)); }
 
 // upper bits of a sub-block, two halves of 64 bytes, times its 32 bytes of x: below 2^15
 PLM_INLINE __m512i upper_dots(const uint8_t (*high)[64], const int8_t * x) {
@@ -94,11 +89,7 @@ PLM_INLINE __m256i add_words(__m256i sum, __m256i a, __m256i b) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
 #endif
 }
-PLM_INLINE __m256i two_words(const int16_t * p) {
-    int32_t both;
-    memcpy(&both, p, sizeof(both));
-    return _mm256_set1_epi32(both);
-}
+PLM_INLINE __m256i two_words(const int16_t * p) { return _mm256_set1_epi32(word_at<int32_t>(p)); }
 // row by row a byte of `even` and one of `odd`, as words: of rows 0 to 7, of rows 8 to 15
 struct byte_pairs {
     __m256i v[2];
@@ -119,11 +110,7 @@ PLM_INLINE i32x16 add_squares(i32x16 sum, const uint8_t * even, const uint8_t * 
     return { { add_words(sum.v[0], _mm256_mullo_epi16(a.v[0], a.v[0]), b), add_words(sum.v[1], _mm256_mullo_epi16(a.v[1], a.v[1]), b) } };
 }
 
-PLM_INLINE __m256i four_bytes(const int8_t * p) {
-    int32_t four;
-    memcpy(&four, p, sizeof(four));
-    return _mm256_set1_epi32(four);
-}
+PLM_INLINE __m256i four_bytes(const int8_t * p) { return _mm256_set1_epi32(word_at<int32_t>(p)); }
 
 #if defined(PLM_VNNI_256)
 
@@ -227,11 +214,7 @@ PLM_INLINE i32x16 add_upper(i32x16 sum, const uint8_t (*high)[64], const int8_t 
 
 #else
 
-PLM_INLINE int8x16_t four_bytes(const int8_t * p) {
-    int32_t four;
-    memcpy(&four, p, sizeof(four));
-    return vreinterpretq_s8_s32(vdupq_n_s32(four));
-}
+PLM_INLINE int8x16_t four_bytes(const int8_t * p) { return vreinterpretq_s8_s32(vdupq_n_s32(word_at<int32_t>(p))); }
 
 PLM_INLINE i32x16 add_upper(i32x16 sum, const uint8_t (*high)[64], const int8_t * x, const uint8_t * scale) {
     const uint8x16_t two = vdupq_n_u8(3);

@@ -49,9 +49,7 @@ PLM_INLINE void lower_sums(const low_block (&row)[4], int32_t * to) {
     const __m256i to_words = _mm256_setr_epi64x((int64_t) 0x8000800080008000, (int64_t) 0x8001800180018001, (int64_t) 0x8002800280028002, (int64_t) 0x8003800380038003);
     __m256i sum[4];
     for (int r = 0; r < 4; r++) {
-        int64_t eight;
-        memcpy(&eight, row[r].scales + 8 * row[r].row, sizeof(eight));
-        const __m256i scales = _mm256_set1_epi64x(eight);
+        const __m256i scales = _mm256_set1_epi64x(word_at<int64_t>(row[r].scales + 8 * row[r].row));
         sum[r] = _mm256_setzero_si256();
         for (int i = 0; i < 2; i++) {
             const __m256i v = _mm256_loadu_si256((const __m256i *) (row[r].low + 32 * i)), w = _mm256_srli_epi16(v, 4);

@@ -12,7 +12,6 @@
 #include "ggml-cpu-impl.h"
 #include "ggml-impl.h"
 
-#include <algorithm>
 #include <atomic>
 #include <cmath>
 

@@ -1,14 +1,12 @@
 #include "dense.h"
 
 #include "kernels.h"
-#include "../sixteen.h"
 #include "../vnni.h"
+#include "../word-at.h"
 
 #include <algorithm>
 
 namespace sparse_t {
-
-using namespace sixteen;
 
 #if defined(PLM_AVX512_VNNI)
 
@@ -32,9 +30,7 @@ void multiply_some(const uint8_t * q, const float * w_scale, int n_quads, const 
             w[v] = _mm512_loadu_si512(q + (k * V + v) * 64);
         }
         for (int t = 0; t < T; t++) {
-            int32_t four;
-            memcpy(&four, x + t * DENSE_ROWS + 4 * k, sizeof(four));
-            const __m512i xt = _mm512_set1_epi32(four);
+            const __m512i xt = _mm512_set1_epi32(word_at<int32_t>(x + t * DENSE_ROWS + 4 * k));
             for (int v = 0; v < V; v++) {
                 sum[t][v] = add_products_of_bytes(sum[t][v], w[v], xt);
             }

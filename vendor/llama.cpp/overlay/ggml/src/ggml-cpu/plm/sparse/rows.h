@@ -22,15 +22,10 @@
 #include "ggml-common.h"
 
 #include "dot.h"
+#include "../word-at.h"
 
 namespace sparse_t {
 namespace {
-
-PLM_INLINE uint32_t word(const void * p) {
-    uint32_t w;
-    memcpy(&w, p, sizeof(w));
-    return w;
-}
 
 // --- plain floats: 16 columns are a block --------------------------------------------------------
 
@@ -92,7 +87,7 @@ template <class V> PLM_INLINE V nibbles(const uint8_t * qs, int c) {
 
 // and a fifth bit of each column
 template <class V> PLM_INLINE V nibbles_5(const uint8_t * qs, const uint8_t * qh, int c) {
-    const uint32_t fifth = word(qh);
+    const uint32_t fifth = word_at<uint32_t>(qh);
     if constexpr (sizeof(V) == 16) {
         return nibbles<V>(qs, c) | spread_bits((uint16_t) (fifth >> c), 16);
     } else {
@@ -186,7 +181,7 @@ struct row_q3_k : groups_of_16 {
     static constexpr int ZERO = 4;
     PLM_INLINE void prepare(const block & b, float * s) {
         const uint32_t lo = 0x0f0f0f0f, hi = 0x30303030;
-        const uint32_t a = word(b.scales), c = word(b.scales + 4), h = word(b.scales + 8);
+        const auto a = word_at<uint32_t>(b.scales), c = word_at<uint32_t>(b.scales + 4), h = word_at<uint32_t>(b.scales + 8);
         const i8x16 six = bytes_of((a & lo) | (h << 4 & hi), (c & lo) | (h << 2 & hi),
                                    (a >> 4 & lo) | (h & hi), (c >> 4 & lo) | (h >> 2 & hi));
         const f32x16 d = fma(floats(six), splat(1.0f), splat(-32.0f)) * splat(f16(b.d));

@@ -3,6 +3,7 @@
 // Which rows of W each token of a group selects, and which any of them does.
 
 #include "../counts.h"
+#include "../word-at.h"
 #include "plan.h"
 
 #include <algorithm>
@@ -64,9 +65,7 @@ struct selection {
             // magnitudes of floats order as integers do, infinity and NaN above the others
             uint32_t most = 0;
             for (int32_t k = 0; k < n; k++) {
-                uint32_t v;
-                memcpy(&v, value(t) + k, sizeof(v));
-                most = std::max(most, v & 0x7fffffff);
+                most = std::max(most, word_at<uint32_t>(value(t) + k) & 0x7fffffff);
             }
             largest(t) = most;
         }
