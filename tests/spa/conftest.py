@@ -48,9 +48,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _patient() -> Iterator[None]:
-    """A busy machine may take long to open a link. Of its own: some tests undo their patches."""
+    """A busy machine may take long to open a link, and to answer on it. Tests of links that are
+    lost say themselves how soon. Of its own: some tests undo their patches."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remotes, "CONNECT_S", 30.0)
+        patch.setattr(remotes, "STALL_S", 60.0)
         yield
 
 

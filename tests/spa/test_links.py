@@ -58,7 +58,6 @@ def test_cuts_at_any_places(server: SpaServer, seed: int) -> None:
 def test_the_base_here_goes_on_at_any_place(
     server: SpaServer, monkeypatch: pytest.MonkeyPatch, place: int, how: str
 ) -> None:
-    monkeypatch.setattr(remotes, "STALL_S", 60)
     script = {0: 5, 15: 6, 16: 7, 17: 8, 58: 9}
     with Relay(server.port, 0.001) as relay:
 

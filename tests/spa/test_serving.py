@@ -179,7 +179,6 @@ def test_a_link_that_is_cut_is_taken_up_again(
 def test_a_stalled_link_goes_on_with_the_base_here(
     server: SpaServer, here: Callable[[], Here], made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remotes, "STALL_S", 60)  # the server may be slow, until the harm
     script = {3: 100, 12: 101, 13: 102}
     expected = tokens(generation(here(), Scripted(script), made.plugin))
     with Relay(server.port) as relay:
