@@ -18,7 +18,7 @@ from . import compile
 
 BLOCK, Q8_K_BYTES = 256, 292
 Q4_K = (12, 144)  # ggml's number of the type, bytes of a block
-ROWS_OF = {"q5_K": (13, 176), "q6_K": (14, 210)}
+ROWS_OF = {"q4_K": Q4_K, "q5_K": (13, 176), "q6_K": (14, 210)}
 ROWS = 8  # of an interleaved block
 SIXTEEN_ROWS_OF = {"q3_K": (11, 110), "q5_K": (13, 176)}
 ZERO = ctypes.c_size_t(0)

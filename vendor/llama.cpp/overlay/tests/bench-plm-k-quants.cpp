@@ -138,6 +138,8 @@ int main(int argc, char ** argv) {
         { "reading", q4, [](const char * rows, float *) { only_read(rows, STEP * q4); } },
         { "q4_K, eight rows", q4, [&](const char * rows, float * s) { plm_gemv_q4_K_8x8_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
         { "  ggml's", q4, [&](const char * rows, float * s) { ggml_gemv_q4_K_8x8_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
+        { "q4_K, a row", q4, vectors(plm_vec_dot_q4_K_q8_K, q4) },
+        { "  ggml's", q4, vectors(ggml_vec_dot_q4_K_q8_K, q4) },
         { "q3_K, sixteen rows", q3, [&](const char * rows, float * s) { plm_gemv_q3_K_16_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },
         { "  ggml's, a row", q3, vectors(ggml_vec_dot_q3_K_q8_K, q3) },
         { "q5_K, sixteen rows", q5, [&](const char * rows, float * s) { plm_gemv_q5_K_16_q8_K(N, s, 0, rows, y.data(), 1, STEP); } },

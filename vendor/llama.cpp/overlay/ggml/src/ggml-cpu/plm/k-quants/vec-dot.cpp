@@ -7,6 +7,8 @@
 
 #include "../simd.h"
 
+#include <algorithm>
+
 namespace {
 
 // by ggml's product of that type
@@ -53,11 +55,24 @@ inline __m256i add_group(__m256i acc, __m256i q, const int8_t * y, int32_t scale
 }
 #endif
 
-template <int J> inline void add_pair(__m256i (&acc)[2], const block_q5_K & x, __m256i qh, const int8_t * y, const int32_t * scales) {
-    const __m256i nibble = _mm256_set1_epi8(15), both = _mm256_loadu_si256((const __m256i *) (x.qs + 32 * J));
+// the fifth bits of a block's values
+struct fifth_bits {
+    __m256i qh;
+
+    explicit fifth_bits(const block_q5_K & x) : qh(_mm256_loadu_si256((const __m256i *) x.qh)) {}
+    template <int J> __m256i with(__m256i q) const { return with_fifth<J>(q, qh); }
+};
+
+struct no_fifth_bits {
+    explicit no_fifth_bits(const block_q4_K &) {}
+    template <int> __m256i with(__m256i q) const { return q; }
+};
+
+template <int J, class fifth> inline void add_pair(__m256i (&acc)[2], const uint8_t * qs, const fifth & bits, const int8_t * y, const int32_t * scales) {
+    const __m256i nibble = _mm256_set1_epi8(15), both = _mm256_loadu_si256((const __m256i *) (qs + 32 * J));
     const __m256i lower = _mm256_and_si256(both, nibble), upper = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
-    acc[0] = add_group(acc[0], with_fifth<2 * J>(lower, qh), y + 64 * J, scales[2 * J]);
-    acc[1] = add_group(acc[1], with_fifth<2 * J + 1>(upper, qh), y + 64 * J + 32, scales[2 * J + 1]);
+    acc[0] = add_group(acc[0], bits.template with<2 * J>(lower), y + 64 * J, scales[2 * J]);
+    acc[1] = add_group(acc[1], bits.template with<2 * J + 1>(upper), y + 64 * J + 32, scales[2 * J + 1]);
 }
 
 // Block b of a row that comes later: a row is a call, in whose first blocks the memory would else have nothing to do. Some
@@ -68,8 +83,8 @@ template <class block> inline void ask_for(const char * later, int b) {
     }
 }
 
-// the row after the next
-inline const char * after_next(const void * row, int n, size_t block) { return (const char *) row + 2 * (n / QK_K) * block; }
+// What a row later is read: short rows are many to the latency of the memory.
+inline const char * after_next(const void * row, int n, size_t block) { return (const char *) row + std::max(2 * (n / QK_K) * block, size_t(4096)); }
 
 inline float sum_of(__m256 x) {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -77,17 +92,17 @@ inline float sum_of(__m256 x) {
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
 
-// A block is 256 values d * scale * q - dmin * min, q of 5 bits, a scale and a minimum of 6 bits for each 32 of them.
+// A block is 256 values d * scale * q - dmin * min, q of 5 bits or 4, a scale and a minimum of 6 bits for each 32 of them.
 // In 256 bits, since a nibble's two halves then need no shift that differs by lane.
-void dot_q5_K(int n, float * s, const void * vx, const void * vy, const char * later) {
-    const block_q5_K * x = (const block_q5_K *) vx;
+template <class block, class fifth> void dot_with_minima(int n, float * s, const void * vx, const void * vy, const char * later) {
+    const block * x = (const block *) vx;
     const block_q8_K * y = (const block_q8_K *) vy;
 
     const __m128i twice = _mm_setr_epi8(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
 
     __m256 sum = _mm256_setzero_ps(), less = _mm256_setzero_ps();
     for (int b = 0; b < n / QK_K; b++) {
-        ask_for<block_q5_K>(later, b);
+        ask_for<block>(later, b);
         // the words behind d and dmin: a, c's low nibbles with two bits of a above them, the same of b
         const __m128i head = _mm_loadu_si128((const __m128i *) &x[b]);
         const __m128i low = _mm_srlv_epi32(_mm_shuffle_epi32(head, _MM_SHUFFLE(3, 2, 3, 1)), _mm_setr_epi32(0, 0, 0, 4));
@@ -102,16 +117,19 @@ void dot_q5_K(int n, float * s, const void * vx, const void * vy, const char * l
 
         alignas(32) int32_t scales[8]; // a load gives one to all lanes for nothing
         _mm256_store_si256((__m256i *) scales, in_words(_mm256_cvtepu8_epi32(six)));
-        const __m256i qh = _mm256_loadu_si256((const __m256i *) x[b].qh);
+        const fifth bits(x[b]);
         __m256i acc[2] = { _mm256_setzero_si256(), _mm256_setzero_si256() };
-        add_pair<0>(acc, x[b], qh, y[b].qs, scales);
-        add_pair<1>(acc, x[b], qh, y[b].qs, scales);
-        add_pair<2>(acc, x[b], qh, y[b].qs, scales);
-        add_pair<3>(acc, x[b], qh, y[b].qs, scales);
+        add_pair<0>(acc, x[b].qs, bits, y[b].qs, scales);
+        add_pair<1>(acc, x[b].qs, bits, y[b].qs, scales);
+        add_pair<2>(acc, x[b].qs, bits, y[b].qs, scales);
+        add_pair<3>(acc, x[b].qs, bits, y[b].qs, scales);
         sum = _mm256_fmadd_ps(_mm256_broadcastss_ps(d), _mm256_cvtepi32_ps(_mm256_add_epi32(acc[0], acc[1])), sum);
     }
     *s = sum_of(_mm256_sub_ps(sum, less));
 }
+
+constexpr auto dot_q4_K = dot_with_minima<block_q4_K, no_fifth_bits>;
+constexpr auto dot_q5_K = dot_with_minima<block_q5_K, fifth_bits>;
 
 // A block is 256 values d * scale * (q - 32), q of 6 bits: four in ql, two above them in qh; a scale of 8 bits, with its
 // sign, for each 16 of them.
@@ -153,6 +171,10 @@ void dot_q6_K(int n, float * s, const void * vx, const void * vy, const char * l
 
 } // namespace
 
+void plm_vec_dot_q4_K_q8_K(int n, float * s, size_t, const void * x, size_t, const void * y, size_t, int) {
+    dot_q4_K(n, s, x, y, after_next(x, n, sizeof(block_q4_K)));
+}
+
 void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t, const void * x, size_t, const void * y, size_t, int) {
     dot_q5_K(n, s, x, y, after_next(x, n, sizeof(block_q5_K)));
 }
@@ -170,6 +192,10 @@ void plm_dot_of_picked(enum ggml_type type, int n, float * s, const void * x, co
 }
 
 #else
+
+void plm_vec_dot_q4_K_q8_K(int n, float * s, size_t bs, const void * x, size_t bx, const void * y, size_t by, int nrc) {
+    ggml_vec_dot_q4_K_q8_K(n, s, bs, x, bx, y, by, nrc);
+}
 
 void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t bs, const void * x, size_t bx, const void * y, size_t by, int nrc) {
     ggml_vec_dot_q5_K_q8_K(n, s, bs, x, bx, y, by, nrc);

@@ -14,6 +14,9 @@ extern "C" {
 // matrix is q5_K, and is not repacked: its rows are looked up as embeddings as well.
 void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t bs, const void * x, size_t bx, const void * y, size_t by, int nrc);
 
+// The same for ggml_vec_dot_q4_K_q8_K: half of W_kvb is multiplied head by head, by its rows as they lie.
+void plm_vec_dot_q4_K_q8_K(int n, float * s, size_t bs, const void * x, size_t bx, const void * y, size_t by, int nrc);
+
 // The same for ggml_vec_dot_q6_K_q8_K: attention's output matrix is q6_K.
 void plm_vec_dot_q6_K_q8_K(int n, float * s, size_t bs, const void * x, size_t bx, const void * y, size_t by, int nrc);
 
