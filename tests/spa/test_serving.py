@@ -207,6 +207,7 @@ def test_nobody_there(made: Made, here: Callable[[], Here]) -> None:
 
 def test_a_server_computes_no_more_than_its_credit(server: SpaServer, made: Made) -> None:
     link = remote(server.port, made.plugin)
+    wait_for(lambda: not server._work.is_set())  # for what the texts before this one may have left
     before = server.computed
     link.open(PROMPT, ())
     [session] = [s for s in server._sessions.values() if s.link is not None]
