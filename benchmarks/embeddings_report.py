@@ -55,7 +55,7 @@ def section(data: dict[str, Any]) -> str:
     lines += [
         "",
         f"{where['cpu']}, {where['threads']} threads; load averages before and after "
-        f"{data['load'][0][0]} and {data['load'][1][0]}: times are beside other programs; "
+        f"{data['load'][0][0]} and {data['load'][1][0]}; "
         f"{origin.said_engine(data)}. Where rows are no "
         "whole blocks of 256, K-quants take rows one after the other, which a file cannot have. "
         f"Raw figures: `benchmarks/results/embeddings-{data['model']}.json`; again: "
@@ -152,9 +152,8 @@ def synthetic(data: Row) -> str:
         "",
         energy,
         "",
-        f"{where['cpu']}, {where['threads']} threads; times are beside other programs, "
-        "load averages "
-        f"{', '.join(str(one[0]) for one in data['load'])}; "
+        f"{where['cpu']}, {where['threads']} threads; load averages before and after "
+        f"{' and '.join(str(one[0]) for one in data['load'])}; "
         f"{origin.said_engine(data)}. Raw figures: "
         "`benchmarks/results/embeddings-synthetic.json`; again: "
         "`python -m benchmarks.embeddings_synthetic --prepare`, then without it.",
