@@ -121,8 +121,8 @@ def _bytes(data: dict[str, Any]) -> str:
     ]
     return (
         "### What decode reads\n\nBytes a token are calculated: the size in the file of every "
-        "tensor, once, of W_down in our engine only the rows that were not zero when it decoded "
-        "(counted by the engine), and the cache's bytes a token, as the engine reports them, "
+        "tensor, once, of W_down, of W_up's lower bits and of the output matrix in our engine what "
+        "it counted while it decoded, and the cache's bytes a token, as the engine reports them, "
         "times the tokens cached. The embedding is the output matrix in all of them. The window "
         "of Gemma-2's local layers (4096 tokens) is never exceeded here. Weights by part, MB; "
         "the gate is with ffn_up:\n\n" + _table(["", *models], rows)

@@ -242,13 +242,11 @@ class Turns:
         }
 
     def note_bytes(self, model: Model, engine: Engine) -> None:
-        """What decode of a token reads of the weights, where rows of zeros are not read."""
+        """What decode of a token reads of the weights, where not all rows are read."""
         layers = engine.rows()
         zeros = zero_share(layers) or 0.0
-        self.reports[model.name] |= {
-            "zeros": round(zeros, 4),
-            "weights_bytes_per_token": required_bytes.weights(model.file, zeros, low_share(layers)),
-        }
+        needed = required_bytes.weights(model.file, zeros, low_share(layers), engine.head_read)
+        self.reports[model.name] |= {"zeros": round(zeros, 4), "weights_bytes_per_token": needed}
 
     def result(self) -> dict[str, Any]:
         return {

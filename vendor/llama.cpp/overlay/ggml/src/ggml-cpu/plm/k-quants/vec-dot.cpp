@@ -83,8 +83,8 @@ template <class block> inline void ask_for(const char * later, int b) {
     }
 }
 
-// What a row later is read: short rows are many to the latency of the memory.
-inline const char * after_next(const void * row, int n, size_t block) { return (const char *) row + std::max(2 * (n / QK_K) * block, size_t(4096)); }
+// What is read after this row: the row after the next, and of short rows so far on that the memory can answer until then.
+inline const char * read_later(const void * row, int n, size_t block) { return (const char *) row + std::max(2 * (n / QK_K) * block, size_t(4096)); }
 
 inline float sum_of(__m256 x) {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -172,15 +172,15 @@ void dot_q6_K(int n, float * s, const void * vx, const void * vy, const char * l
 } // namespace
 
 void plm_vec_dot_q4_K_q8_K(int n, float * s, size_t, const void * x, size_t, const void * y, size_t, int) {
-    dot_q4_K(n, s, x, y, after_next(x, n, sizeof(block_q4_K)));
+    dot_q4_K(n, s, x, y, read_later(x, n, sizeof(block_q4_K)));
 }
 
 void plm_vec_dot_q5_K_q8_K(int n, float * s, size_t, const void * x, size_t, const void * y, size_t, int) {
-    dot_q5_K(n, s, x, y, after_next(x, n, sizeof(block_q5_K)));
+    dot_q5_K(n, s, x, y, read_later(x, n, sizeof(block_q5_K)));
 }
 
 void plm_vec_dot_q6_K_q8_K(int n, float * s, size_t, const void * x, size_t, const void * y, size_t, int) {
-    dot_q6_K(n, s, x, y, after_next(x, n, sizeof(block_q6_K)));
+    dot_q6_K(n, s, x, y, read_later(x, n, sizeof(block_q6_K)));
 }
 
 void plm_dot_of_picked(enum ggml_type type, int n, float * s, const void * x, const void * y, const void * later) {
