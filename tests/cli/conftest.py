@@ -11,6 +11,8 @@ from testkit import plm_gguf
 from testkit.checkout import ROOT
 from testkit.cli import Cli
 
+TEMPLATE = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}\n{% endfor %}a"
+
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
@@ -30,4 +32,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plm_gguf.write(folder / "random.gguf", n_ctx=200_000)
     plm_gguf.write(folder / "abc.gguf", script=b"abc", n_ctx=200_000)
     plm_gguf.write(folder / "xyz-end.gguf", script=b"xyz", endless=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chatty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """chat.gguf answers xyz and ends; endless.gguf goes on; both have a template."""
+    folder = tmp_path_factory.mktemp("chatty")
+    plm_gguf.write(folder / "chat.gguf", script=b"xyz", endless=False, chat_template=TEMPLATE)
+    plm_gguf.write(folder / "endless.gguf", script=b"xyz", n_ctx=200_000, chat_template=TEMPLATE)
     return folder

@@ -9,8 +9,7 @@ import pytest
 
 from testkit.cli import Cli
 from tests.cli.chat_screen import ChatScreen
-
-GREEDY = ("--temp", "0", "--threads", "1")
+from tests.cli.chats import GREEDY
 
 
 @pytest.mark.slow
