@@ -6,7 +6,8 @@ Of the models of benchmarks/kernels.py, which are made where they are missing. E
 process of its own:
 
 - plm-edge: `Session.open`, as `plm-edge run` does, split by stage (benchmarks/load_stages.py);
-- engine: the engine alone (native/turns.cpp), ours and stock; and its vocabulary alone.
+- engine: the engine alone (native/turns.cpp), ours and stock; and its vocabulary alone;
+- server: llama-server as `plm-edge serve` starts it, until it answers (benchmarks/load_server.py).
 
 The file is in the page cache in huge pages, in small ones, or not at all. In huge ones it is after
 it was read by a load of ours from the disk, where the file system has such pages; in small ones
@@ -28,13 +29,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import beforehand, load_report, machine, origin, page_cache, prepare, report
+from benchmarks import (
+    beforehand,
+    load_report,
+    load_server,
+    machine,
+    origin,
+    page_cache,
+    prepare,
+    report,
+)
 from benchmarks.refusal import three_lines
 from plm_edge.bench.stock import build_stock
 from plm_edge.bench.worker.process import Process
 from plm_edge.bench.worker.turns import Config, Engine
 from plm_edge.engine import library
 from plm_edge.machine.threads import default_threads
+from plm_edge.serve import program
 from testkit.checkout import ROOT
 
 SCHEMA = "plm-edge/benchmark-load/1"
@@ -47,7 +58,8 @@ class Side:
     """Who loads what.
 
     Attributes:
-        libraries: the folder of an engine's; None: plm-edge from Python.
+        libraries: the folder of an engine's, or the program llama-server; None: plm-edge from
+            Python.
         states: of the page cache in which it is measured.
         load_mode: llama.cpp's name of how an engine loads.
     """
@@ -59,7 +71,9 @@ class Side:
     load_mode: str = "auto"
 
 
-def sides(models: dict[str, Path], ours: Path, stock: Path | None) -> list[Side]:
+def sides(
+    models: dict[str, Path], ours: Path, stock: Path | None, server: Path | None
+) -> list[Side]:
     """Everyone who is measured: stock with each of its ways to load."""
     all_states = ("huge", "small", "cold")
     edge = models["edge"]
@@ -69,6 +83,11 @@ def sides(models: dict[str, Path], ours: Path, stock: Path | None) -> list[Side]
         Side("engine, read", edge, ours, ("small",), "none"),
         Side("engine, mapped", edge, ours, ("small",), "mmap"),
     ]
+    if server is not None:
+        found += [
+            Side("server", edge, server, ("huge", "small")),
+            Side("server, read", edge, server, ("huge", "small"), "none"),
+        ]
     if stock is not None:
         found += [
             Side("stock, mapped", models["stock"], stock, ("small", "cold"), "mmap"),
@@ -100,6 +119,8 @@ def once(side: Side, threads: int, tokens: int) -> dict[str, Any]:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         found: dict[str, Any] = json.loads(done.stdout)
         return found
+    if side.libraries.is_file():
+        return load_server.once(side.model, side.libraries, threads, CTX, tokens, side.load_mode)
     config = Config("", "", flash=False, load_mode=side.load_mode)
     with Engine(side.libraries, side.model, config, threads, CTX) as engine:
         decode = tokens / engine.generate(0, tokens)
@@ -156,7 +177,11 @@ def measure(all_sides: list[Side], rounds: int, threads: int, tokens: int) -> di
                 )
     for model in models:
         page_cache.read(model)
-    engines = [side for side in all_sides if side.libraries and side.load_mode != "none"]
+    engines = [
+        side
+        for side in all_sides
+        if side.libraries and side.libraries.is_dir() and side.load_mode != "none"
+    ]
     return {
         "samples": samples,
         "absent": absent,
@@ -190,7 +215,8 @@ def main() -> None:
     models = {layout: given[layout] or made[layout] for layout in layouts}
     stock = None if args.no_stock else build_stock(args.folder / "stock")
     load = machine.load()
-    found = measure(sides(models, engine.folder, stock), args.rounds, args.threads, args.tokens)
+    all_sides = sides(models, engine.folder, stock, program.present())
+    found = measure(all_sides, args.rounds, args.threads, args.tokens)
     result = {
         "schema": SCHEMA,
         **origin.taken("load"),

@@ -29,6 +29,7 @@ from plm_edge.engine.approximations import EXACT_VARIABLE, is_exact
 from plm_edge.engine.log import KVReport, read_log
 from plm_edge.generate.remote.api import Api
 from plm_edge.model.need import N_BATCH
+from plm_edge.model.offload import load_mode
 
 _PORT = re.compile(r"listening on http://\S+:(\d+)")
 _PID = "plm-edge-server:"
@@ -80,8 +81,9 @@ class Settings:
             self.program, "--model", self.model, "--host", "127.0.0.1", "--port", str(self.port),
             "--parallel", "1", "--ctx-size", str(self.n_ctx), "--threads", str(self.threads),
             "--cache-type-k", self.kv, "--cache-type-v", self.kv,
-            "--batch-size", str(N_BATCH), "--ubatch-size", str(N_BATCH), "--load-mode", "none",
-            "--no-warmup", "--cache-ram", "0", "--ctx-checkpoints", "0", "--no-ui", "--offline",
+            "--batch-size", str(N_BATCH), "--ubatch-size", str(N_BATCH),
+            "--load-mode", load_mode(self.more), "--no-warmup", "--cache-ram", "0",
+            "--ctx-checkpoints", "0", "--no-ui", "--offline",
             "--log-colors", "off", "--verbosity", "4",
             "--cors-origins", "localhost", "--sleep-idle-seconds", str(self.sleep_after or -1),
             *self.more,

@@ -320,3 +320,14 @@ class _Reckoner:
         whole = sum(gpu.free for gpu in self.gpus) or 1
         ends = itertools.accumulate(gpu.free / whole for gpu in self.gpus)
         return next((at for at, end in enumerate(ends) if share < end), len(self.gpus) - 1)
+
+
+def load_mode(words: Sequence[str]) -> str:
+    """llama.cpp's name of how weights come into memory, as a session here loads them.
+
+    `auto` maps a file that comes in huge pages, and reads others; what other devices get is read.
+
+    Args:
+        words: those with which llama-server sends layers elsewhere.
+    """
+    return "none" if "--n-gpu-layers" in words else "auto"

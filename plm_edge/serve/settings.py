@@ -10,6 +10,7 @@ from plm_edge.engine.prompt_cache import PromptFolder
 from plm_edge.generate.speculation import MOST
 from plm_edge.machine import memory
 from plm_edge.model.need import N_BATCH
+from plm_edge.model.offload import load_mode
 
 PORT = 7560
 LOOPBACK = "127.0.0.1"
@@ -73,7 +74,7 @@ class Settings:
             "--threads", str(self.threads), "--poll", "0", "--threads-http", "4",
             "--cache-type-k", self.kv, "--cache-type-v", self.kv,
             "--batch-size", str(N_BATCH), "--ubatch-size", str(N_BATCH), "--no-warmup",
-            "--load-mode", "mlock" if self.mlock else "none",
+            "--load-mode", "mlock" if self.mlock else load_mode(self.more),
             "--cache-ram", str(cache_ram()), "--sleep-idle-seconds", str(self.sleep_after or -1),
             "--metrics", "--offline", "--log-colors", "off", "--verbosity", "3",
             *(["--path", str(page)] if shown else ["--no-ui"]),

@@ -118,6 +118,25 @@ def test_texts(session: Session, reference: Tokenizer, text: str) -> None:
     same(session, reference, [nfc(text)])
 
 
+def test_every_piece(session: Session, reference: Tokenizer) -> None:
+    """The bytes of each name, by GPT-2's rule: a byte that is no visible character of Latin-1 has
+    one of those from U+0100 on, in order."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in visible]
+    stands_for = {chr(byte): byte for byte in visible}
+    stands_for |= {chr(0x100 + n): byte for n, byte in enumerate(others)}
+    piece = session.vocabulary.piece
+    names = {token: name for name, token in reference.get_vocab().items()}
+    n_plain = 151_643  # and then <|endoftext|>
+    wrong = [
+        token
+        for token in range(n_plain)
+        if piece(token, special=True) != bytes(stands_for[c] for c in names[token])
+    ]
+    assert wrong == []
+    assert piece(n_plain, special=True) == b"<|endoftext|>"
+
+
 def test_tiny_plm_too(tiny_gguf: Path, tiny_checkpoint: Path) -> None:
     reference = Tokenizer.from_file(str(tiny_checkpoint / "tokenizer.json"))
     with Session.open(tiny_gguf, Options(threads=1)) as session:

@@ -99,6 +99,8 @@ def test_words_and_sentences(header: GGUFFile) -> None:
     none = reckon(header, card(100 * MIB))
     assert none.note.startswith("no layers on CUDA0 (a card): of 100 MiB free there 512 stay")
     assert none.words == ("--device", "none")
+    assert offload.load_mode(none.words) == "auto"
+    assert offload.load_mode(part.words) == "none"
     too_much = reckon(header, card(100 * MIB), wanted=accelerators.ALL)
     assert (too_much.layers, too_much.fits) == (7, False)
     assert "--gpu auto takes as many as fit" in too_much.note
