@@ -16,7 +16,7 @@ from plm_edge.machine import memory
 from plm_edge.spa.choosing import PluginChooser
 from plm_edge.spa.device import Generation, Mode, public_part
 from plm_edge.spa.plugin import Plugin
-from plm_edge.spa.source import LinkLost, Source
+from plm_edge.spa.source import LinkLost, Source, begun
 from plm_edge.spa.standby import Standby
 from plm_edge.spa.wire import MESSAGES, RAW, SAID
 
@@ -74,6 +74,8 @@ class SpaGenerator:
 
     def _encode(self, what: int, text: str) -> Prompt:
         try:
+            if self.standby is None:
+                return begun(lambda: self.source.encode(what, text))
             return self.source.encode(what, text)
         except LinkLost as error:
             if self.standby is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,7 @@ from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.spa.choosing import Chooser
 from plm_edge.spa.plugin import Vocabulary
 from plm_edge.spa.remote import RETRY_S, Remote
-from plm_edge.spa.source import LinkLost, Source
+from plm_edge.spa.source import LinkLost, Source, begun, insisted
 from plm_edge.spa.wire import Frame
 
 if TYPE_CHECKING:  # a device without an engine has none
@@ -94,10 +95,7 @@ class Generation:
             self._prompt = "", prompt
         else:
             self._prompt = public_part(prompt) if self.mode == "shadow" else prompt, ()
-        try:
-            self._server = self.source.open(*self._prompt)
-        except LinkLost as error:
-            self._move(error)
+        self._open()
         if self.fallback is not None:
             self.fallback.begin(self._server, self.source.drawing)
         self.first = len(self._server)
@@ -150,6 +148,15 @@ class Generation:
         if self.fallback is not None:
             self.fallback.close()
 
+    def _open(self) -> None:
+        try:
+            if self.fallback is not None:
+                self._server = self.source.open(*self._prompt)
+            else:
+                self._server = begun(lambda: self.source.open(*self._prompt))
+        except LinkLost as error:
+            self._move(error)
+
     def _frame(self, position: int) -> Frame:
         until = 0.0
         while True:
@@ -171,16 +178,11 @@ class Generation:
         if self.fallback is not None:
             self._move(error)
             return
-        if isinstance(self.source, Remote):
-            wait = 0.1
-            while time.monotonic() < until:
-                try:
-                    self.source.resume()
-                    self.resumed += 1
-                    return
-                except LinkLost:
-                    time.sleep(wait)
-                    wait = min(2 * wait, 5.0)
+        if isinstance(self.source, Remote) and time.monotonic() < until:
+            with suppress(LinkLost):
+                insisted(self.source.resume, until)
+                self.resumed += 1
+                return
         raise self._lost(error)
 
     def _move(self, error: LinkLost) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TypeVar
 
@@ -18,7 +20,7 @@ from plm_edge.generate.prompt import Prompt
 from plm_edge.serve import network
 from plm_edge.spa import tls, wire
 from plm_edge.spa.plugin import Plugin
-from plm_edge.spa.source import LinkLost
+from plm_edge.spa.source import LinkLost, NotThere
 from plm_edge.spa.wire import Frame
 
 CONNECT_S = 2.4
@@ -30,6 +32,7 @@ SILENT_S = 60.0
 OPENING_S = 600.0
 """The same, while it computes the prompt."""
 RETRY_S = 120.0
+_NOBODY = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 _WAITING = 128  # messages: more than credit allows, so that the end of a link does not wait behind
 _MOST = 1 << 18  # bytes of a message: a prompt of 65,000 tokens
 Answer = TypeVar("Answer", wire.Opened, wire.Encoded)
@@ -44,6 +47,9 @@ class Remote:
         fingerprint: of its certificate; wss needs it.
         plugin: whose base and codec the server must have.
         window: most tokens that it computes ahead.
+        hasty: a base here goes on at once: until there is a link, no step may take more than
+            STALL_S, where else it is CONNECT_S.
+        stop: is asked while the server lets wait; True interrupts.
 
     Attributes:
         up, down: bytes of messages that were sent, and came.
@@ -63,7 +69,10 @@ class Remote:
         window: int = 32,
         temperature: float = 0.0,
         seed: int = 0,
+        hasty: bool = False,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._hasty, self._stop = hasty, stop
         self._place = _address(url, fingerprint)
         self._url, self._key, self._fingerprint = url, key, fingerprint
         self._shape = plugin.codec.n_states, plugin.codec.width
@@ -166,25 +175,31 @@ class Remote:
         """See `Source`."""
         self._links.close()
 
+    def _hear_stop(self) -> None:
+        if self._stop():
+            raise KeyboardInterrupt
+
     def _connect(self) -> None:
+        self._hear_stop()
         if self._link is not None:
             # A link that was lost may not answer: nothing is waited for.
             self._link.close_timeout = 0.1
             self._link.close(1001)
             self._links.close()
         self._lives = False
+        patience = STALL_S if self._hasty else CONNECT_S
         try:
             if self._fingerprint and self._context is None:
                 place = self._place
-                self._context = tls.pinned(place.host, place.port, self._fingerprint, CONNECT_S)
+                self._context = tls.pinned(place.host, place.port, self._fingerprint, patience)
             opening = connect(
-                self._url, ssl=self._context, compression=None, open_timeout=CONNECT_S,
+                self._url, ssl=self._context, compression=None, open_timeout=patience,
                 additional_headers={"Authorization": f"Bearer {self._key}"}, proxy=None,
                 user_agent_header=None, close_timeout=1, max_size=_MOST, max_queue=_WAITING,
             )  # fmt: skip
             self._link = self._links.enter_context(opening)
             if not self.rtt_s:
-                self.rtt_s = self._round_trip(self._link)
+                self.rtt_s = self._round_trip(self._link, patience)
             self._lives = True
         except ssl.SSLCertVerificationError as error:
             self._context = None  # the next time it is asked for anew, and refused in words
@@ -197,14 +212,17 @@ class Remote:
                     "give the server's key with --key-file, or in PLM_EDGE_API_KEY",
                     ExitCode.DEVICE,
                 ) from error  # fmt: skip
-            raise LinkLost(why) from error
+            raise NotThere(why) from error
         except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
-            raise LinkLost(str(error) or type(error).__name__) from error
+            why = str(error) or type(error).__name__
+            if isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NOBODY:
+                raise NotThere(why) from error
+            raise LinkLost(why) from error
 
-    def _round_trip(self, link: ClientConnection) -> float:
+    def _round_trip(self, link: ClientConnection, patience: float) -> float:
         started = time.perf_counter()
-        if not link.ping().wait(CONNECT_S):
-            raise LinkLost(f"no sign of life for {CONNECT_S:g} s")
+        if not link.ping().wait(patience):
+            raise LinkLost(f"no sign of life for {patience:g} s")
         return time.perf_counter() - started
 
     def _ask(self, message: bytes, kind: type[Answer]) -> Answer:
@@ -245,6 +263,7 @@ class Remote:
         until = time.monotonic() + patience
         try:
             while (message := self._message()) is None:
+                self._hear_stop()
                 if time.monotonic() > until:
                     raise LinkLost(f"nothing came for {patience:g} s")
         except (ConnectionClosed, OSError, LinkLost) as error:

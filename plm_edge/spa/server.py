@@ -36,6 +36,8 @@ KEPT_S = 120.0
 """Seconds for which a session outlives its link."""
 FIRST_S = 30.0
 """Seconds after which a link on which nothing was said is ended."""
+ANSWER_S = 0.6
+"""Seconds in which a device answers a ping, when its text's place is wanted for another one."""
 WINDOWS = (4, 64)
 MOST_ROWS = 64
 """Rows of a text after which the driver looks at what else there is."""
@@ -247,23 +249,26 @@ class SpaServer:
         self._work.set()
 
     async def _begin(self, session: Session, text: Served, said: wire.Open) -> None:
-        """Compute a text's prompt, and make it a session's."""
+        """Make a text a session's, and compute its prompt."""
+        async with self._alone():  # rows of the text before are not taken for this one's
+            session.name, session.text = secrets.token_bytes(wire.SESSION), text
+            session.window, session.allowed = _window(said.window), 0  # no row before its credit
+            self._drop_frames(session)
+            session.orders.clear()
+            self._sessions[session.name] = session
         try:
             more = True
             while more:  # a part at a time: the other texts go on in between
                 async with self._alone():
+                    if session.link is None or session.link.state is not State.OPEN:
+                        raise wire.WireError("the link was lost")
                     more = await asyncio.to_thread(text.fill)
-        except BaseException:
-            self._free.append(text.sequence)
+        except Exception:
+            await self._forget(session)
             raise
-        session.name, session.text = secrets.token_bytes(wire.SESSION), text
-        session.window, session.allowed = _window(said.window), 0
         session.credit(text.first)
-        self._drop_frames(session)
-        session.orders.clear()
         opened = wire.Opened(text.first, 0, self._length, session.name, tuple(text.tokens))
         session.outbox.put_nowait(opened.pack())
-        self._sessions[session.name] = session
 
     def _take_up(self, said: wire.Resume, link: ServerConnection) -> Session:
         """Give a session another link. There is no wait in it: nobody forgets the session between
@@ -296,10 +301,21 @@ class SpaServer:
             lost = [s for s in self._sessions.values() if s.link is None]
             if lost:
                 await self._forget(min(lost, key=lambda session: session.lost))
-            elif self._is_one_ending():
+            elif self._is_one_ending() or await self._end_silent():
                 await asyncio.sleep(0.01)
             else:
                 raise wire.WireError("the server has as many texts as it can")
+
+    async def _end_silent(self) -> bool:
+        """End the links that do not answer: their devices may be the ones that want a place. False:
+        all do."""
+        links = [session.link for session in self._sessions.values() if session.link]
+        asked = {asyncio.create_task(_answers(link)): link for link in links}
+        silent = (await asyncio.wait(asked, timeout=ANSWER_S))[1] if asked else set()
+        for task in silent:
+            task.cancel()
+            asked[task].transport.abort()
+        return bool(silent)
 
     def _is_one_ending(self) -> bool:
         """Whether a device has just said that it has what it wanted."""
@@ -421,6 +437,11 @@ def _binary(message: str | bytes) -> bytes:
     if isinstance(message, str):
         raise wire.WireError("a message of text")
     return message
+
+
+async def _answers(link: ServerConnection) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        await (await link.ping())
 
 
 async def _send(link: ServerConnection, outbox: asyncio.Queue[bytes]) -> None:

@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from plm_edge.generate.prompt import Prompt
 from plm_edge.spa.wire import Frame
 
+OPENING_RETRY_S = 15.0
+"""Seconds for which a text is begun again whose link was lost before it had any."""
+Found = TypeVar("Found")
+
 
 class LinkLost(Exception):
     """The server does not answer any more."""
+
+
+class NotThere(LinkLost):
+    """There is no such server: whoever asked for it is told at once."""
+
+
+def begun(do: Callable[[], Found]) -> Found:
+    """Returns what `do` returns, which begins something on a server. Where the link is lost, it is
+    done again.
+
+    Raises:
+        LinkLost: for OPENING_RETRY_S, or there was no server to begin with.
+    """
+    try:
+        return do()
+    except NotThere:
+        raise
+    except LinkLost:
+        return insisted(do, time.monotonic() + OPENING_RETRY_S)
+
+
+def insisted(do: Callable[[], Found], until: float) -> Found:
+    """Returns what `do` returns, which is done until the link is not lost.
+
+    Args:
+        until: of the monotonic clock.
+
+    Raises:
+        LinkLost: it was lost until then.
+    """
+    wait = 0.1
+    while True:
+        try:
+            return do()
+        except LinkLost:
+            if time.monotonic() + wait > until:
+                raise
+        time.sleep(wait)
+        wait = min(2 * wait, 5.0)
 
 
 class Source(Protocol):

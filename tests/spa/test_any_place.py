@@ -46,13 +46,12 @@ def harmed(
         with_base: the base is here, too.
     """
     monkeypatch.setattr(remotes, "STALL_S", STALL_S)
-    before_the_text = harm.after < 600  # the link may not be there yet
-    if before_the_text:
+    if harm.after < 600:  # the link may not be there yet
         monkeypatch.setattr(remotes, "CONNECT_S", 2.0)
     with Relay(server.port) as relay:
         relay.harm = harm
         found = Generation(remote(relay.port), Scripted(script(seed)), OWN.vocabulary)
-        if with_base or before_the_text:
+        if with_base:
             found.fallback = Standby(lambda: here(Arithmetic()))
         assert made(found) == alone(script(seed)), harm
         assert relay.harm is None

@@ -14,6 +14,7 @@ from plm_edge.cli import main
 from plm_edge.generate.protocol import Message, Request
 from plm_edge.generate.sampling import Sampling
 from plm_edge.spa import chatting, wire
+from plm_edge.spa import source as sources
 from plm_edge.spa.chatting import SpaGenerator
 from plm_edge.spa.device import Generation, Mode
 from plm_edge.spa.server import SpaServer
@@ -115,7 +116,10 @@ def test_a_link_that_is_lost_between_turns(server: SpaServer) -> None:
     assert asked.standby is None  # the base here goes on
 
 
-def test_without_a_base_here_it_is_an_error(server: SpaServer) -> None:
+def test_without_a_base_here_it_is_an_error(
+    server: SpaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "OPENING_RETRY_S", 0.3)
     with Relay(server.port) as relay:
         asked, _ = generator(remote(relay.port))
         asked.encode("x")

@@ -195,7 +195,10 @@ def test_a_stalled_link_goes_on_with_the_base_here(
         relay.stall(False)
 
 
-def test_nobody_there(made: Made, here: Callable[[], Here]) -> None:
+def test_nobody_there(
+    made: Made, here: Callable[[], Here], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plm_edge.spa.source.OPENING_RETRY_S", 0.3)
     with Relay(1) as relay:
         relay.refuses = True
         with pytest.raises(PlmEdgeError, match="the server was lost"):

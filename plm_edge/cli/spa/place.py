@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,8 +76,8 @@ def open_source(
     """Returns a plugin's base, and the one here that goes on where a server is lost.
 
     Args:
-        stop: stops the base here within a prompt, where there is no server; None: nothing does.
-            One beside a server computes in a thread, and is not stopped.
+        stop: stops a prompt, here and on a server; None: nothing does. Beside a server the base
+            here computes in a thread, which does not ask: it is stopped once it goes on alone.
 
     Raises:
         PlmEdgeError: it is not clear where it is (USAGE), or it cannot be opened.
@@ -90,11 +91,17 @@ def open_source(
         return _here(own, where, temperature, seed, stop or never)(), None
     remote = Remote(
         where.server, where.key(), where.fingerprint, own,
-        window=where.window, temperature=temperature, seed=seed,
+        window=where.window, temperature=temperature, seed=seed, hasty=where.base is not None,
+        stop=stop or never,
     )  # fmt: skip
     if where.base is None:
         return remote, None
-    return remote, Standby(_here(own, where, temperature, seed, never))
+
+    def alone() -> bool:
+        return threading.current_thread() is threading.main_thread() and wished()
+
+    wished = stop or never
+    return remote, Standby(_here(own, where, temperature, seed, alone if stop else never))
 
 
 def _here(
