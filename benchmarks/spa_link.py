@@ -7,6 +7,7 @@ when the device has said that it has the one before; else it runs ahead.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -84,11 +85,12 @@ def link(model: Path, threads: int, count: int) -> dict[str, Any]:
                 port = in_step if rate == PING_PONG else ahead
                 # right before it, since the machine's own speed changes
                 direct = _direct(model, threads, count) if rate == 0 else None
-                with Relay(port, rtt / 2000) as relay:
+                with _one_cpu(), Relay(port, rtt / 2000) as relay:
                     found = _device(relay.port, given.plugin, rate, count)
                 points[rtt, rate].append(found | {"direct_tps": direct})
     return {
         "tokens": count,
+        "device_cpus": 1,
         "points": [
             {"rtt_ms": rtt, "rate": max(rate, 0.0), "ping_pong": rate == PING_PONG, "rounds": found}
             for (rtt, rate), found in points.items()
@@ -213,6 +215,22 @@ def _device(port: int, plugin: Path, rate: float, count: int) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+@contextmanager
+def _one_cpu() -> Iterator[None]:
+    """Relay and device, which stand for another machine, have one CPU of this one, and the server
+    has all: its engine finds one that they do not use. Does nothing where there is one, or where
+    the system does not bind threads to CPUs."""
+    all_of_them = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if len(all_of_them) < 2:
+        yield
+        return
+    os.sched_setaffinity(0, {max(all_of_them)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, all_of_them)
 
 
 def _direct(model: Path, threads: int, count: int) -> float:

@@ -142,7 +142,7 @@ def _link(part: dict[str, Any]) -> str:
         f"time and q the share of overrides, in ping-pong 1; the median of "
         f"{len(points[0, 0.0])} rounds of {count} tokens. The base alone, without states and "
         f"without a link: {alone:.1f}; it ran again before each text without overrides, whose "
-        f"share is of that. Server, device and relay share the machine's CPUs.\n\n"
+        f"share is of that. Server, device and relay share the machine's CPUs{_bound(part)}.\n\n"
         + "\n".join(lines)
         + "\n\n"
         f"With the gate at the base at least 0.95 of the base alone at every round trip: "
@@ -156,6 +156,11 @@ def _link(part: dict[str, Any]) -> str:
         f"{max(r['rss_mib'] for r in every):.0f} MiB in all. Energy was not measured "
         "here: this machine has no meter.\n"
     )
+
+
+def _bound(part: dict[str, Any]) -> str:
+    bound = "; device and relay, which stand for other machines, are kept to one of them"
+    return bound if part.get("device_cpus") == 1 else ""
 
 
 def most_up(found: dict[str, Any], count: int) -> int:

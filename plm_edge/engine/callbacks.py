@@ -72,3 +72,28 @@ class Callbacks:
         except BaseException as error:
             self._raised = error
             return True
+
+
+class Flag:
+    """Stops a computation from another thread, between two nodes of the graph.
+
+    No Python is called for that: the engine asks libggml itself whether a tensor is empty, which
+    is of no graph, and whose first size says it.
+
+    Attributes:
+        callback: a ggml_abort_callback, to be called with `address`.
+    """
+
+    def __init__(self, bindings: Any, ggml: ctypes.CDLL) -> None:
+        self._tensor = observe.Tensor(ne=(1, 1, 1, 1))
+        asked = ctypes.cast(ggml.ggml_is_empty, ctypes.c_void_p)
+        self.callback = bindings.ggml_abort_callback(asked.value)
+        self.address = ctypes.addressof(self._tensor)
+
+    def set(self) -> None:
+        """Stop what is computed, or the next thing if nothing is."""
+        self._tensor.ne[0] = 0
+
+    def clear(self) -> None:
+        """Stop nothing."""
+        self._tensor.ne[0] = 1

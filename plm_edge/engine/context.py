@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.engine.batch import Batch
-from plm_edge.engine.callbacks import Callbacks
+from plm_edge.engine.callbacks import Callbacks, Flag
 from plm_edge.engine.grammar import Grammar
 from plm_edge.engine.kv_report import kv_report
 from plm_edge.engine.log import KVReport, engine_log
@@ -91,7 +91,7 @@ class Context:
             engine_log, model.header, options.kv, options.n_seq_max
         )
         self.compute_bytes = engine_log.compute_bytes()
-        self._abortable: bool | None = None  # what the engine was told last
+        self._abortable: bool | Flag | None = None  # what the engine was told last
         self.n_changes = 0
         self._n_wanted = 0  # rows of the last batch that have logits
         self.full_logits(options.full_logits)
@@ -114,13 +114,14 @@ class Context:
         """
         return Batch(self._lc, self.n_batch if capacity is None else capacity)
 
-    def decode(self, batch: Batch, *, abortable: bool = False) -> bool:
-        """Compute a batch. False when `Options.stop` stopped it on the way.
+    def decode(self, batch: Batch, *, abortable: bool | Flag = False) -> bool:
+        """Compute a batch. False when `Options.stop`, or the flag, stopped it on the way.
 
         Args:
             batch: at most `n_batch` rows; each position follows what its sequence has in the cache.
             abortable: ask `Options.stop` meanwhile. That costs a Python call for each node of the
                 graph: nothing beside a prefill, several percent of a small model's decode step.
+                A flag costs nothing, and is looked at in place of `Options.stop`.
 
         Raises:
             PlmEdgeError: the engine cannot (RESOURCES: no room in the cache or in memory).
@@ -153,10 +154,14 @@ class Context:
         self._last = self._lc.llama_batch_get_one(self._many, len(tokens))
         return self._compute(self._last, abortable)
 
-    def _compute(self, raw: Any, abortable: bool) -> bool:
+    def _compute(self, raw: Any, abortable: bool | Flag) -> bool:
         if abortable != self._abortable:
-            callback = self._callbacks.abort if abortable else self._callbacks.no_abort
-            self._lc.llama_set_abort_callback(self._handle, callback, None)
+            callback, about = self._callbacks.no_abort, None
+            if isinstance(abortable, Flag):
+                callback, about = abortable.callback, abortable.address
+            elif abortable:
+                callback = self._callbacks.abort
+            self._lc.llama_set_abort_callback(self._handle, callback, about)
             self._abortable = abortable
         self.n_changes += 1
         status = self._lc.llama_decode(self._handle, raw)

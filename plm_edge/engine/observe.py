@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 _DIMS, _SOURCES, _NAME = 4, 10, 64
 
 
-class _Tensor(ctypes.Structure):
+class Tensor(ctypes.Structure):
     """struct ggml_tensor of the pinned ggml.h; the engine's tree is compared with the pin when it
     is loaded (library.py), so this cannot be another one's."""
 
 
-_Pointer = ctypes.POINTER(_Tensor)
-_Tensor._fields_ = [
+_Pointer = ctypes.POINTER(Tensor)
+Tensor._fields_ = [
     ("type", ctypes.c_int),
     ("buffer", ctypes.c_void_p),
     ("ne", ctypes.c_int64 * _DIMS),

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from plm_edge.engine import library
+from plm_edge.engine.callbacks import Flag
 from plm_edge.engine.options import Options, never
 from plm_edge.engine.session import Session
 from plm_edge.engine.states import States
@@ -20,6 +22,10 @@ from plm_edge.spa.wire import MESSAGES, RAW
 
 TOGETHER = 64
 """Most rows that are read at once."""
+
+
+class Dropped(Exception):
+    """Rows were given up while they were computed. The cache is without them."""
 
 
 class Base:
@@ -48,8 +54,16 @@ class Base:
             raise
         self._batch = self.session.context.batch(TOGETHER)
 
+    def flag(self) -> Flag:
+        """Returns what gives up rows, for `compute`."""
+        engine = library.load()
+        return Flag(engine.bindings, engine.ggml)
+
     def compute(
-        self, rows: Sequence[tuple[int, int, int]], meanwhile: Callable[[], object] | None = None
+        self,
+        rows: Sequence[tuple[int, int, int]],
+        meanwhile: Callable[[], object] | None = None,
+        drop: Flag | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Compute rows, each a token, its position and its sequence.
 
@@ -58,12 +72,14 @@ class Base:
             meanwhile: is called when nothing but the engine's own work is left before the rows
                 are there. It wakes another thread, which has the interpreter for as long as that
                 takes; begun earlier, it would hold up the engine at each call.
+            drop: once it is set, the rows are given up. `Options.stop` is not asked then.
 
         Returns:
             States [rows, states, n_embd], and a view of the logits [rows, n_vocab].
 
         Raises:
             PlmEdgeError: the engine cannot.
+            Dropped: `drop` was set.
             KeyboardInterrupt: `Options.stop` said so.
         """
         self._batch.clear()
@@ -74,8 +90,12 @@ class Base:
         with self.states.kept():
             if meanwhile is not None:
                 meanwhile()
-            if not context.decode(self._batch, abortable=stoppable):
-                raise KeyboardInterrupt
+            if not context.decode(self._batch, abortable=drop or stoppable):
+                if drop is None:
+                    raise KeyboardInterrupt
+                for _, position, sequence in rows:
+                    context.remove(sequence, position)
+                raise Dropped
             return self.states.read(len(rows)), context.logits()
 
     def read(self, rows: Sequence[tuple[int, int, int]]) -> tuple[Rows, NDArray[np.float32]]:

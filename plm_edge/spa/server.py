@@ -1,7 +1,8 @@
 """The server of a base: WebSockets, many texts at once, each computed ahead of its device.
 
 A thread drives the engine, all texts in one batch, a row each; frames are made and sent beside it,
-while it computes the next rows. A device that says nothing takes the base's tokens. Its credit
+while it computes the next rows. Rows that overrides make void are given up on the way, if all of a
+batch are. A device that says nothing takes the base's tokens. Its credit
 bounds what is computed, and what waits to be sent, beyond what it has.
 """
 
@@ -27,7 +28,7 @@ from websockets.protocol import State
 
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.spa import wire
-from plm_edge.spa.base import TOGETHER, Base
+from plm_edge.spa.base import TOGETHER, Base, Dropped
 from plm_edge.spa.frame import Logits, Rows
 from plm_edge.spa.served import Served
 from plm_edge.spa.wire import Frame
@@ -93,7 +94,10 @@ class SpaServer:
         self._server: Server | None = None
         self._driver: asyncio.Task[None] | None = None
         self.port = 0
-        self.computed = 0  # rows, those beyond an override included
+        self._computing: list[Session] = []  # whose rows the engine computes
+        self._void = base.flag()
+        # rows, those beyond an override included; and those that were given up on the way
+        self.computed = self.dropped = 0
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         """Listen.
@@ -198,6 +202,8 @@ class SpaServer:
                 raise wire.WireError("more overrides than frames")
             session.orders.append(said)
             session.credit(said.position)
+            if all(each.orders for each in self._computing):
+                self._void.set()
         else:
             raise wire.WireError("this link has a text already")
         self._work.set()
@@ -381,10 +387,17 @@ class SpaServer:
         send: Callable[[], object] | None = None
         for _ in range(MOST_ROWS):
             ready = self._ready()[:TOGETHER]
+            # In this order: what is said from here on is heard by the row that is computed.
+            self._void.clear()
+            self._computing = ready
             if not ready or any(session.orders for session in list(self._sessions.values())):
                 break
             rows = [session.text.next_row for session in ready]
-            states, logits = self._base.compute(rows, send)
+            try:
+                states, logits = self._base.compute(rows, send, self._void)
+            except Dropped:  # an override made all of them void
+                self.dropped += len(rows)
+                return
             said = list(map(Logits, logits.copy()))  # the engine's own are of the next rows soon
             frames = [each.text.advance(row) for each, row in zip(ready, said, strict=True)]
             self.computed += len(ready)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import numpy as np
 
 from plm_edge.generate.prompt import Prompt
 from plm_edge.spa import side, wire
-from plm_edge.spa.base import Base
+from plm_edge.spa.base import Base, Dropped
 from plm_edge.spa.codec import Codec
 from plm_edge.spa.frame import TOP, Rows, join
 from plm_edge.spa.here import Here
@@ -67,12 +68,16 @@ class Arithmetic:
         end_at: the position at which the base ends a text.
         seconds: that a batch takes.
         slow: called before each batch.
+
+    Attributes:
+        patience_s: for which rows that may be given up wait for that.
     """
 
     def __init__(self, n_ctx: int = 256, end_at: int = -1, seconds: float = 0.0) -> None:
         self.codec = codec()
         self.cache: dict[int, list[int]] = {}
         self.filled: list[int] = []
+        self.patience_s = 0.0
         self.slow: Callable[[], object] = lambda: None
         self._end_at, self._seconds = end_at, seconds
         self.session = SimpleNamespace(
@@ -106,13 +111,22 @@ class Arithmetic:
         edge = "" if what == wire.RAW else "|"
         return Prompt(list((edge + edge.join(said) + edge).encode()), bool(edge))
 
+    def flag(self) -> threading.Event:
+        """See `Base`."""
+        return threading.Event()
+
     def compute(
-        self, rows: Sequence[tuple[int, int, int]], meanwhile: Callable[[], object] | None = None
+        self,
+        rows: Sequence[tuple[int, int, int]],
+        meanwhile: Callable[[], object] | None = None,
+        drop: threading.Event | None = None,
     ) -> tuple[Rows, Any]:
         """See `Base`: here the states are what the device gets."""
         if meanwhile is not None:
             meanwhile()
         self.slow()
+        if drop is not None and drop.wait(self.patience_s):
+            raise Dropped
         time.sleep(self._seconds)
         made = join([self._row(*row) for row in rows])
         return made, np.eye(N_VOCAB, dtype=np.float32)[made.ids[:, 0]]
