@@ -112,23 +112,60 @@ def loss(model: Path, threads: int, count: int, places: int = 4) -> dict[str, An
                         relay.harm = Harm(how, after, kind == "here", held_s=10.0)
                         gaps.append(_longest(relay.port, model, given.own, kind, threads, count))
             found[how] = kinds
-    return {"seconds": found, "tokens": count, "rtt_ms": 20}
+        opening = _openings(port, model, given.own, threads)
+    return {"seconds": found, "opening": opening, "tokens": count, "rtt_ms": 20}
+
+
+def _openings(port: int, model: Path, own: Plugin, threads: int) -> dict[str, dict[str, float]]:
+    """The longest time until the first token where a link is harmed before there is one, by how
+    and by what goes on: at the first byte, in the handshake and in the answer to the prompt. Not
+    harmed: none."""
+    found: dict[str, dict[str, float]] = {"none": {}}
+    for kind in ("server", "here"):
+        with Relay(port, 0.01) as relay:
+            found["none"][kind] = _first(relay.port, model, own, kind, threads)
+    for how in HOWS:
+        found[how] = {}
+        for kind in ("server", "here"):
+            times = []
+            for after in (1, 100, 250):
+                with Relay(port, 0.01) as relay:
+                    relay.harm = Harm(how, after, kind == "here", held_s=10.0)
+                    times.append(_first(relay.port, model, own, kind, threads))
+                    assert relay.harm is None
+            found[how][kind] = max(times)
+    return found
+
+
+def _first(port: int, model: Path, own: Plugin, kind: str, threads: int) -> float:
+    """Seconds until a text has its first token; the base here is loaded meanwhile."""
+    made = _text(port, model, own, kind, threads)
+    started = time.perf_counter()
+    next(made.steps(PROMPT, 8))
+    found = time.perf_counter() - started
+    made.close()
+    return found
 
 
 def _longest(port: int, model: Path, own: Plugin, kind: str, threads: int, count: int) -> float:
     """The longest time between two tokens of a text."""
-
-    def load() -> Here:
-        return Here(model, own, Options(threads=threads, n_ctx=CTX), 0.0, 0)
-
-    chooser = Scripted(0.1, own)
-    standby = Standby(load) if kind == "here" else None
-    made = Generation(_remote(port, own), chooser, own.vocabulary, fallback=standby)
+    made = _text(port, model, own, kind, threads)
     times = [time.perf_counter() for _ in made.steps(PROMPT, count)]
     made.close()
     assert made.made == count
     assert made.resumed or made.moved is not None
     return max(np.diff(times))
+
+
+def _text(port: int, model: Path, own: Plugin, kind: str, threads: int) -> Generation:
+    """A text; with `here` the base is here, too."""
+
+    def load() -> Here:
+        return Here(model, own, Options(threads=threads, n_ctx=CTX), 0.0, 0)
+
+    standby = Standby(load) if kind == "here" else None
+    source = _remote(port, own, hasty=standby is not None)
+    return Generation(source, Scripted(0.1, own), own.vocabulary, fallback=standby)
 
 
 def device(port: int, plugin: Path, rate: float, count: int) -> dict[str, Any]:
@@ -163,8 +200,8 @@ def lockstep() -> None:
     sys.exit(main(sys.argv[2:]))
 
 
-def _remote(port: int, own: Plugin) -> Remote:
-    return Remote(f"ws://127.0.0.1:{port}", KEY, None, own)
+def _remote(port: int, own: Plugin, *, hasty: bool = False) -> Remote:
+    return Remote(f"ws://127.0.0.1:{port}", KEY, None, own, hasty=hasty)
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,22 @@ def _loss(part: dict[str, Any]) -> str:
         f"The longest time without a token where a link is harmed, of {places} places each in a "
         f"text of {part['tokens']} tokens, round trip {part['rtt_ms']} ms. A stall lasts 10 s; "
         f"beside the base here the server is gone for good. The next token within 2 s: "
-        f"{_met(longest <= 2)}.\n\n" + "\n".join(lines) + "\n"
+        f"{_met(longest <= 2)}.\n\n" + "\n".join(lines) + "\n" + _opening(part)
     )  # fmt: skip
+
+
+def _opening(part: dict[str, Any]) -> str:
+    if "opening" not in part:
+        return ""
+    lines = table_head("link, at the opening", "the server, asked again", "the base here")
+    for how, kinds in part["opening"].items():
+        name = "not harmed" if how == "none" else how
+        lines.append(table_row([name, *(f"{kinds[kind]:.2f} s" for kind in ("server", "here"))]))
+    return (
+        "\nThe time until the first token where a link is harmed before there is one: the longest "
+        "of three, at its first byte, in the handshake and in the answer to the prompt. The base "
+        "here is loaded meanwhile.\n\n" + "\n".join(lines) + "\n"
+    )
 
 
 def _states(part: dict[str, Any]) -> str:

@@ -41,10 +41,12 @@ def test_the_formula_stands_beside_what_was_measured() -> None:
     assert "every round trip: met" in text
     assert "16 tokens: met" in text
     assert "perplexity" not in text
+    assert "kept to one of them" not in text
 
 
 def test_what_a_link_misses() -> None:
-    text = spa_report.section({"link": link(19.0, up=64 + 36 + 32 + 1)})
+    text = spa_report.section({"link": link(19.0, up=64 + 36 + 32 + 1) | {"device_cpus": 1}})
+    assert "kept to one of them" in text
     assert "every round trip: missed" in text
     assert "16 tokens: missed" in text
 
@@ -55,6 +57,11 @@ def test_the_longest_wait_is_shown() -> None:
     text = spa_report.section({"loss": part})
     assert "| stall | 1.90 s | 1.30 s |" in text
     assert "within 2 s: met" in text
+    assert "first token" not in text
+    part |= {"opening": {"none": {"server": 0.4, "here": 0.7}, "reset": dict.fromkeys(gaps, 1.0)}}
+    text = spa_report.section({"loss": part})
+    assert "| not harmed | 0.40 s | 0.70 s |" in text
+    assert "| reset | 1.00 s | 1.00 s |" in text
 
 
 def test_perplexities_are_shares_of_the_base() -> None:
