@@ -6,9 +6,10 @@
 A busy program is a loop in a session of its own, as a browser or a backup is: Linux gives each
 session a fair share of every core (`sched_autogroup_enabled`), so one such program takes a whole
 core from a process of several threads. In each round every engine is timed quiet, beside one and
-beside two; a ratio is of one round and one engine, busy to quiet. MODEL is what ours loads, and
-stock too unless --stock-model names the file in the stock layout. --also adds another build of
-ours, from the folder with its libraries.
+beside two; a ratio is of one round and one engine, busy to quiet. So are as many threads that only
+compute and never wait for one another: what the scheduler leaves them is what it leaves an engine
+that is bound by computing. MODEL is what ours loads, and stock too unless --stock-model names the
+file in the stock layout. --also adds another build of ours, from the folder with its libraries.
 
 Then, on the quiet machine, ours with 1, 2, 4 and 8 threads in turns: more threads than cores are
 what a container's limit gives (`taskset` does the same). Writes benchmarks/results/busy.json, from
@@ -18,10 +19,12 @@ which BENCHMARKS.md is made again, unless --out says where.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +37,7 @@ from plm_edge.bench.worker.turns import Config, Engine
 from plm_edge.engine import library
 from plm_edge.machine.threads import default_threads
 
-SCHEMA = "plm-edge/benchmark-busy/1"
+SCHEMA = "plm-edge/benchmark-busy/2"
 BESIDE = (0, 1, 2)  # busy programs
 THREADS = (1, 2, 4, 8)
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
@@ -42,6 +45,8 @@ LOOP = "while True: pass"
 MOST_S = 8.0  # seconds of a turn: an engine that stands still must end, too
 STEP, PIECE = 4, 32  # tokens between looks at the clock
 SETTLE = 0.5  # seconds until the scheduler has spread the new programs
+COMPUTE_S = 2.0  # seconds of a turn of threads that only compute
+PASSES = 4000  # of SHA-256 between looks at the clock: a millisecond
 
 
 @contextmanager
@@ -79,11 +84,30 @@ def prefill_rate(engine: Engine, tokens: int) -> float:
     return made / seconds
 
 
+def computing_rate(threads: int) -> float:
+    """Pieces a second of all threads, which share nothing, read no memory and never wait: one is
+    so many passes of SHA-256, for which Python gives up its lock."""
+    begin = time.monotonic()
+
+    def pieces() -> int:
+        done = 0
+        while time.monotonic() - begin < COMPUTE_S:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", PASSES)
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(threads) as pool:
+        done = sum(pool.map(lambda _: pieces(), range(threads)))
+    return done / (time.monotonic() - begin)
+
+
 def measure(
-    engines: dict[str, Engine], rounds: int, tokens: int, prompt: int
-) -> list[dict[str, Any]]:
-    """Samples: of each round, engine and number of busy programs, tokens a second."""
+    engines: dict[str, Engine], threads: int, rounds: int, tokens: int, prompt: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Samples of each round and number of busy programs: of each engine, tokens a second; of
+    threads that only compute, pieces a second."""
     samples: list[dict[str, Any]] = []
+    computing: list[dict[str, Any]] = []
     for round_ in range(rounds):
         for beside in BESIDE:
             with busy(beside):
@@ -100,7 +124,10 @@ def measure(
                         f"prefill {prefill:8.2f} t/s",
                         file=sys.stderr,
                     )
-    return samples
+                rate = computing_rate(threads)
+                computing.append({"round": round_, "beside": beside, "pieces_per_s": rate})
+                print(f"round {round_} computing beside {beside}: {rate:8.1f}/s", file=sys.stderr)
+    return samples, computing
 
 
 def measure_threads(
@@ -154,7 +181,7 @@ def main() -> None:
             name: stack.enter_context(Engine(folder, model, config, args.threads, 2048))
             for name, (folder, model, config) in sides.items()
         }
-        samples = measure(engines, args.rounds, args.tokens, args.prompt)
+        samples, computing = measure(engines, args.threads, args.rounds, args.tokens, args.prompt)
     by_threads = measure_threads(*sides["ours"], args.rounds, args.tokens)
     result = {
         "schema": SCHEMA,
@@ -166,6 +193,7 @@ def main() -> None:
         "tokens": args.tokens,
         "prompt": args.prompt,
         "samples": samples,
+        "computing": computing,
         "threads": by_threads,
     }
     report.keep(out, result)

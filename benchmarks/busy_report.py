@@ -12,11 +12,15 @@ from benchmarks.markdown import table_head, table_row
 ASKED = {1: 0.6, 2: 0.35}
 ASKED_QUIET = 0.98  # of the build before
 ASKED_THREADS = 0.5  # of the best number of threads
+COMPUTING = (
+    "The last row is what the scheduler leaves to threads that read no memory and never wait for "
+    "one another."
+)
 FIGURES = {"decode_tps": "decode", "prefill_tps": "prefill"}
 
 
 def section(data: dict[str, Any]) -> str:
-    """Markdown. `data` is a result of benchmarks/busy.py, schema …/benchmark-busy/1."""
+    """Markdown. `data` is a result of benchmarks/busy.py, schema …/benchmark-busy/2."""
     where = data["machine"]
     groups = {"1": "on", "0": "off"}.get(data["autogroup"], "not there")
     return (
@@ -41,7 +45,25 @@ def _beside(data: dict[str, Any]) -> str:
                 cells.append(Spread.of(_rates(data, engine, beside, figure)).show(1))
                 cells.append(shares(data, engine, beside, figure).show())
             rows.append(table_row(cells))
-    return "\n".join(rows) + f"\n\nAsked for of ours: {asked}.\n"
+    rows.append(table_row(_computing(data)))
+    return "\n".join(rows) + f"\n\nAsked for of ours: {asked}. {COMPUTING}\n"
+
+
+def _computing(data: dict[str, Any]) -> list[str]:
+    """The row of threads that only compute: shares alone, for its rate is of no tokens."""
+    rates = {
+        beside: [
+            one["pieces_per_s"]
+            for one in sorted(data["computing"], key=lambda one: one["round"])
+            if one["beside"] == beside
+        ]
+        for beside in (0, *ASKED)
+    }
+    cells = [f"{data['machine']['threads']} threads that only compute", ""]
+    for beside in ASKED:
+        share = Spread.of([b / q for q, b in zip(rates[0], rates[beside], strict=True)])
+        cells += ["", share.show()]
+    return cells
 
 
 def _before(data: dict[str, Any]) -> str:

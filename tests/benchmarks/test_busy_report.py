@@ -29,6 +29,11 @@ DATA: dict[str, Any] = {
         *(sample(0, "before", n, rate) for n, rate in ((0, 8.0), (1, 0.5), (2, 0.5))),
         *(sample(1, "before", n, rate) for n, rate in ((0, 20.0), (1, 0.5), (2, 0.5))),
     ],
+    "computing": [
+        {"round": round_, "beside": beside, "pieces_per_s": rate}
+        for round_, rates in ((1, (300.0, 150.0, 120.0)), (0, (100.0, 50.0, 30.0)))
+        for beside, rate in enumerate(rates)
+    ],
     "threads": [
         {"round": 0, "threads": 1, "decode_tps": 6.0},
         {"round": 0, "threads": 2, "decode_tps": 10.0},
@@ -48,5 +53,7 @@ def test_the_section() -> None:
         "| decode, ours | 15.0 (10.0 to 20.0) | 9.5 (7.0 to 12.0) | 0.65 (0.60 to 0.70) |" in text
     )
     assert "ours decodes 1.12 (1.00 to 1.25) times as fast as the build before" in text
+    only = "| 2 threads that only compute |  |  | 0.50 (0.50 to 0.50) |  | 0.35 (0.30 to 0.40) |"
+    assert only in text
     assert "| 8 | 5.5 (5.5 to 5.5) | 0.55 |" in text
     assert "scheduling by sessions on" in text
