@@ -29,7 +29,7 @@ def once(
     begun = time.perf_counter()
     with LocalServer.start(settings, program) as server:
         seconds = time.perf_counter() - begun
-        body = {"prompt": "a", "n_predict": tokens, "ignore_eos": True, "temperature": 0}
+        body = {"prompt": "a", "n_predict": tokens, "temperature": 0}
         request = urllib.request.Request(
             f"http://127.0.0.1:{server.settings.port}/completion",
             json.dumps(body).encode(),

@@ -198,17 +198,26 @@ class Context:
         """
         self._llama.plm_edge_full_logits(ctypes.c_void_p(self._handle), ctypes.c_bool(full))
 
-    def again_in_full(self) -> None:
-        """Compute the last batch again, with every logit exact; it was a run of sequence 0.
+    def again_in_full(self) -> bool:
+        """Make every logit of the last batch exact; it was a run of sequence 0.
 
         Only where `Model.holds_tokens_apart`. The rows keep their numbers.
+
+        Returns:
+            Whether the output matrix alone was multiplied again, and not the whole batch.
 
         Raises:
             PlmEdgeError: as of `decode`.
         """
         self.full_logits(True)
+        exact = self._llama.plm_edge_exact_row
+        exact.restype = ctypes.c_bool
+        handle, rows = ctypes.c_void_p(self._handle), range(1, self._n_wanted + 1)
+        if all(exact(handle, ctypes.c_int32(-row)) for row in rows):
+            return True
         self.remove(0, self.length() - self._last.n_tokens)
         self._compute(self._last, abortable=False)
+        return False
 
     def row_logits(self, row: int = -1) -> Logits:
         """Returns [n_vocab] of one row of the last batch; a view as that of `logits`.

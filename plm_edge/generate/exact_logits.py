@@ -1,8 +1,9 @@
 """Which logits of a generation are exact: all where they are looked at, else the likeliest.
 
 A grammar may allow none but unlikely tokens. As long as it agrees with what the model likes best,
-nobody looks at others; where it does not, the step is computed again with all logits exact, and so
-are the steps after it for a while, for a model that disagrees once mostly does so again.
+nobody looks at others; where it does not, all logits of the step are made exact, and so are those
+after it, for a model that disagrees once mostly does so again: of one step where that took the
+output matrix alone, of more where the whole step was computed twice.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from plm_edge.engine.session import Session
 from plm_edge.generate.protocol import Request
 
-PATIENCE = 16  # steps with all logits, once a grammar refused a token
+PATIENCE = 16  # steps with all logits, once one was computed again because a grammar refused it
 
 
 class ExactLogits:
@@ -27,7 +28,7 @@ class ExactLogits:
         self._always = bool(request.logprobs) or (bool(request.grammar) and not again)
         self._prompt = bool(request.logprobs or request.grammar)
         self._full = False
-        self._left = 0  # steps that are to be exact
+        self._left, self._patience = 0, PATIENCE  # steps that are to be exact
 
     def begin(self) -> None:
         """Before the prompt is computed."""
@@ -40,10 +41,10 @@ class ExactLogits:
 
     def refused(self) -> None:
         """A grammar does not allow what the model likes best: others are looked at now."""
-        self._left = PATIENCE
         if not self._full:
-            self._context.again_in_full()
+            self._patience = 1 if self._context.again_in_full() else PATIENCE
             self._full = True
+        self._left = self._patience
 
     def end(self) -> None:
         """Leaves the context as the session's options have it."""

@@ -86,6 +86,28 @@ def test_the_likeliest_are_exact_and_the_rest_is_near(model: Path) -> None:
     assert 0 < (np.exp(p) * (p - q)).sum(1).mean() < 3e-3
 
 
+@pytest.mark.parametrize("together", [1, 3])
+def test_all_of_them_are_made_exact_later(model: Path, together: int) -> None:
+    """By the output matrix alone: no row of another is read, and the cache stays as it is."""
+    right = logits(model, full=True, together=together)
+    with Session.open(model, replace(OPTIONS, exact=False, planes=False)) as session:
+        context, tokens = session.context, session.tokenize(TEXT)[: 2 * together]
+        context.full_logits(False)
+        batch = context.batch()
+        for at in range(0, len(tokens), together):
+            batch.clear()
+            batch.extend(tokens[at : at + together], at, wanted="all")
+            context.decode(batch)
+            there = right[at : at + together]
+            assert not np.array_equal(context.logits(), there)
+            session.rows.reset()
+            assert context.again_in_full()
+            assert session.rows.head() == (0, 0)
+            np.testing.assert_array_equal(context.logits(), there)
+            context.full_logits(False)
+        assert context.length() == len(tokens)
+
+
 def test_exact_is_exact(model: Path) -> None:
     np.testing.assert_array_equal(
         logits(model, full=True, exact=True), logits(model, full=False, exact=True)

@@ -20,9 +20,10 @@ import segno
 from plm_edge.serve import network
 from testkit import needs
 from testkit.cli import Cli
-from tests.serve.conftest import Serve, runs, started, wait_until
+from tests.serve.conftest import Serve, Started, runs, started, wait_until
 
 BODY = {"prompt": "def add(a, b):", "n_predict": 4, "temperature": 0}
+ANYTHING = "root ::= [^\\x00]*"
 
 
 def test_it_answers_and_ends_with_sigterm(serve: Serve, cli: Cli, tiny_gguf: Path) -> None:
@@ -337,20 +338,59 @@ def _ps(cli: Cli) -> list[dict[str, Any]]:
     return found
 
 
+def calibrated(plain: Path, folder: Path) -> Path:
+    """The model with a coarse form of its output matrix."""
+    from plm_edge.quality.calibration import calibrate
+
+    model = folder / "calibrated.gguf"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLM_EDGE_CACHE_DIR", str(folder / "cache"))
+        calibrate(plain, Path(__file__).read_text(encoding="utf-8"), model)
+    return model
+
+
+def test_a_grammar_has_all_logits_exact_where_it_refuses_the_likeliest(
+    cli: Cli, tiny_checkpoint: Path, program: Path, tmp_path: Path
+) -> None:
+    """The text is that of exact logits, also where each token is refused first. While none is, they
+    are in two stages: what is picked from a flat distribution is then what it is without a grammar,
+    and not what it is of exact logits."""
+    from plm_edge.converters.convert import convert
+
+    del program
+    plain = tmp_path / "plain.gguf"
+    convert(tiny_checkpoint, quant="q8_0", out=plain)
+    model = calibrated(plain, tmp_path)
+    grammars = ["root ::= [0-9 ]+", "root ::= [A-Z]+", "root ::= [a-z ]+ [0-9]+", ANYTHING]
+    flat = BODY | {"n_predict": 60, "temperature": 3, "top_k": 0, "top_p": 1, "min_p": 0, "seed": 7}
+    found: dict[bool, list[str]] = {}
+    for exact in (False, True):
+        more = ["--exact"] if exact else []
+        with started(cli, model, "--ctx", "512", "--no-prompt-cache", *more) as server:
+
+            def text(of: dict[str, Any], server: Started = server, **more: Any) -> str:
+                asked = of | {"cache_prompt": False} | more
+                return str(server.http("/completion", asked).json["content"])
+
+            found[exact] = [text(BODY | {"n_predict": 24}, grammar=one) for one in grammars]
+            found[exact] += [text(flat), text(flat, grammar=ANYTHING)]
+    assert found[True][:4] == found[False][:4]
+    assert all(found[True])
+    assert found[True][4] == found[True][5]
+    assert found[False][4] == found[False][5] != found[True][4]
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_request_that_looks_at_all_logits_gets_them(
     cli: Cli, tiny_checkpoint: Path, program: Path, tmp_path: Path, exact: bool
 ) -> None:
     """Of a calibrated model without rows in planes, so that nothing else is approximated."""
     from plm_edge.converters.convert import convert
-    from plm_edge.quality.calibration import calibrate
 
     del program
-    plain, model = tmp_path / "plain.gguf", tmp_path / "calibrated.gguf"
+    plain = tmp_path / "plain.gguf"
     convert(tiny_checkpoint, quant="q8_0", out=plain)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path / "cache"))
-        calibrate(plain, Path(__file__).read_text(encoding="utf-8"), model)
+    model = calibrated(plain, tmp_path)
     asked = BODY | {"n_predict": 3, "cache_prompt": False}
     found = []
     for one in (plain, model):

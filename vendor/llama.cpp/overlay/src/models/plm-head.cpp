@@ -68,6 +68,7 @@ ggml_tensor * plm_head::attach(ggml_context * ctx, ggml_tensor * product) const 
         all->src[1] = hidden;
         product = all;
     }
+    ggml_set_output(hidden->view_src ? hidden->view_src : hidden); // who wants all logits after all multiplies it again
     ggml_mul_mat_set_hint(product, GGML_HINT_TWO_STAGES);
     int i = 2;
     for (ggml_tensor * t : { ggml_mul_mat(ctx, basis, hidden), codes, bias, columns, moments, high, u }) {

@@ -4,7 +4,8 @@
 
 #include "common.h"
 
-// probabilities are told of; a grammar or a bias may leave none but unlikely tokens
-inline bool plm_wants_full_logits(const common_params_sampling & sampling) {
-    return sampling.n_probs > 0 || !sampling.grammar.empty() || !sampling.logit_bias.empty();
+// Probabilities are told of, and a bias may leave none but unlikely tokens. So may a grammar: the sampler makes all logits
+// exact where it refuses a token, if that can be done `later`.
+inline bool plm_wants_full_logits(const common_params_sampling & sampling, bool later) {
+    return sampling.n_probs > 0 || !sampling.logit_bias.empty() || (!sampling.grammar.empty() && !later);
 }
