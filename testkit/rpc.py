@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -13,14 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from testkit import ports
 from testkit.checkout import ROOT
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -38,11 +31,8 @@ class Server:
 @contextmanager
 def two() -> Iterator[list[Server]]:
     """Two of them, each with one thread."""
-    found = [_serve(free_port()) for _ in range(2)]
-    yield found
-    for server in found:
-        server.process.kill()
-        server.process.wait(10)
+    with _served() as first, _served() as second:
+        yield [first, second]
 
 
 _OF_GPU = """
@@ -58,21 +48,21 @@ rpc.serve(engine, "127.0.0.1", int(sys.argv[1]), 1)
 @contextmanager
 def of_gpu(variables: Mapping[str, str]) -> Iterator[Server]:
     """One that lends the GPU which a program with these variables finds."""
-    port = free_port()
-    server = _listening(port, [sys.executable, "-c", _OF_GPU, str(port)], variables)
-    try:
+    port = ports.free()
+    with _listening(port, [sys.executable, "-c", _OF_GPU, str(port)], variables) as server:
         yield server
-    finally:
-        server.process.kill()
-        server.process.wait(10)
 
 
-def _serve(port: int) -> Server:
+@contextmanager
+def _served() -> Iterator[Server]:
+    port = ports.free()
     command = [sys.executable, "-m", "plm_edge", "rpc", "--threads", "1", "--port", str(port)]
-    return _listening(port, command, {})
+    with _listening(port, command, {}) as server:
+        yield server
 
 
-def _listening(port: int, command: list[str], variables: Mapping[str, str]) -> Server:
+@contextmanager
+def _listening(port: int, command: list[str], variables: Mapping[str, str]) -> Iterator[Server]:
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -81,19 +71,23 @@ def _listening(port: int, command: list[str], variables: Mapping[str, str]) -> S
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "transport" in line:  # what the engine prints before it listens
-            break
-    threading.Thread(target=process.stdout.read, daemon=True).start()
-    _wait_until_it_listens(port)
-    return Server(port, process)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "transport" in line:  # what the engine prints before it listens
+                break
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        _wait_until_it_listens(port)
+        yield Server(port, process)
+    finally:
+        process.kill()
+        process.wait(60)
 
 
 def _wait_until_it_listens(port: int) -> None:
     """By Linux's list of sockets: a trial connection would be the one that it serves."""
     listening = f":{port:04X} 00000000:0000 0A"
-    for _ in range(300):
+    for _ in range(600):
         if listening in Path("/proc/net/tcp").read_text():
             return
         time.sleep(0.1)

@@ -45,10 +45,10 @@ class Adbd:
             stdout=log,
             stderr=log,
         )
-        for _ in range(100):
-            if "adbd started" in self.log():
-                break
+        until = time.monotonic() + 60
+        while "adbd started" not in self.log():
             assert self._outer.poll() is None, self.log()
+            assert time.monotonic() < until, self.log()
             time.sleep(0.1)
         inside = psutil.Process(self._outer.pid).children()[0].pid
         wrapper = self.folder / "bin/adb"
@@ -74,7 +74,7 @@ class Adbd:
     def adb(self, *arguments: str) -> str:
         """What adb says, called as the tests' programs call it."""
         command = [str(self.folder / "bin/adb"), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         return done.stdout + done.stderr
 
     def cut(self) -> None:
@@ -86,5 +86,5 @@ class Adbd:
             return
         self.adb("kill-server")
         self._outer.kill()  # and with it, everything inside
-        self._outer.wait(10)
+        self._outer.wait(60)
         self._outer = None

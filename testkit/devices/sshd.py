@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from plm_edge.devices.transports.ssh import SshTransport
-from testkit import needs
+from testkit import needs, ports
 
 HERE = Path(__file__).parent
 SMALL = 8 * 2**20  # bytes
@@ -36,7 +36,7 @@ class Sshd:
         self.small = folder / "small"
         self.home.mkdir(parents=True)
         self.small.mkdir()
-        self.port = _free_port()
+        self.port = ports.free()
         self.user = getpass.getuser()
         self.host = f"{self.user}@127.0.0.1:{self.port}"
         self.key, self.known_hosts = folder / "id", folder / "known_hosts"
@@ -109,7 +109,7 @@ ForceCommand cd {self.home} && {login} "$SSH_ORIGINAL_COMMAND"
             ]
         log = (self.folder / "sshd.log").open("ab")
         self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        for _ in range(100):
+        for _ in range(600):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return self
@@ -130,7 +130,7 @@ ForceCommand cd {self.home} && {login} "$SSH_ORIGINAL_COMMAND"
             return
         self.cut()
         self._server.terminate()
-        self._server.wait(10)
+        self._server.wait(60)
         self._server = None
 
 
@@ -142,9 +142,3 @@ def ssh(server: Sshd) -> SshTransport:
 def _keygen(path: Path) -> None:
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -26,6 +26,7 @@ from plm_edge.engine.session import Session
 from plm_edge.generate.local import LocalGenerator
 from plm_edge.generate.protocol import Request
 from plm_edge.generate.sampling import Sampling
+from testkit import ports
 from testkit.checkout import ROOT
 from testkit.engines import ENGINES, PROBE
 
@@ -101,9 +102,7 @@ def test_python_runs_its_libraries(
 
 
 def test_the_rpc_server_listens(host: KeptBuild, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = ports.free()
     command = [str(host.programs / "rpc-server"), "-H", "127.0.0.1", "-p", str(port), "-t", "1"]
     log = tmp_path / "log"
     with log.open("wb") as stream:

@@ -32,7 +32,7 @@ from plm_edge.generate.local import LocalGenerator
 from plm_edge.generate.protocol import Request
 from plm_edge.generate.sampling import Sampling
 from plm_edge.model import fit, gguf_file
-from testkit import engines, manifests, needs, plm_gguf
+from testkit import engines, manifests, needs, plm_gguf, ports
 from testkit.checkout import Upstream
 from tests.deploy.conftest import SURE
 
@@ -195,9 +195,7 @@ class TestScript:
 
 def answer(folder: Path, path: str) -> str:
     """Start the folder's server, ask it to go on with SURE, and stop it by Ctrl-C."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = ports.free()
     log = folder.parent / "log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -220,11 +218,11 @@ def answer(folder: Path, path: str) -> str:
         with urllib.request.urlopen(request, timeout=180) as response:
             text: str = json.load(response)["content"]
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         return text
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def said(model: Path) -> str:

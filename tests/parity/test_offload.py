@@ -19,6 +19,7 @@ import pytest
 
 from plm_edge.engine import library
 from plm_edge.engine.log import engine_log
+from testkit import ports
 from testkit.checkout import Upstream
 from tests.parity.engine import Engine, Setting, interleaved
 from tests.parity.subjects import Subject, as_rows, by_row, nmse
@@ -29,9 +30,7 @@ BOUNDS = {"f16": 1e-4, "q8_0": 1e-3}
 @pytest.fixture(scope="module")
 def device(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The ggml_backend_dev_t of a running RPC server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = ports.free()
     log = tmp_path_factory.mktemp("rpc") / "log"
     with log.open("wb") as stream:
         server = subprocess.Popen(
@@ -44,11 +43,11 @@ def device(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield _connect(f"127.0.0.1:{port}")
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while server.poll() is None and time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

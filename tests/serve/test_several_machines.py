@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from plm_edge.base.errors import ExitCode
-from testkit import rpc
+from testkit import ports, rpc
 from testkit.cli import Cli
 from tests.serve.conftest import Serve
 from tests.serve.test_serve import BODY
@@ -24,6 +24,6 @@ def test_the_same_text(serve: Serve) -> None:
 
 
 def test_a_server_that_is_not_there(cli: Cli, tiny_gguf: Path) -> None:
-    there = f"127.0.0.1:{rpc.free_port()}"
+    there = f"127.0.0.1:{ports.free()}"
     what = cli.fails("serve", tiny_gguf, "--port", "0", "--rpc", there, code=ExitCode.DEVICE)[0]
     assert f"{there} cannot be reached" in what
