@@ -81,7 +81,7 @@ def started(cli: Cli, *arguments: str | Path) -> Iterator[Started]:
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         finally:
             process.kill()
             process.communicate()

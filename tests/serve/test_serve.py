@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_it_answers_and_ends_with_sigterm(serve: Serve, cli: Cli, tiny_gguf: Pat
     assert "eval time" in cli("logs", "-n", "1000").stdout
 
     server.process.terminate()
-    assert server.process.wait(30) == 0
+    assert server.process.wait(60) == 0
     assert not runs(about["pid"])
     assert json.loads(cli("ps", "--json").stdout)["servers"] == []
     assert "eval time" in cli("logs", str(about["port"])).stdout  # its log stays
@@ -79,7 +80,7 @@ def test_exact(serve: Serve) -> None:
 def test_killed_parent_leaves_no_child(serve: Serve, cli: Cli) -> None:
     server = serve()
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait(10)
+    server.process.wait(60)
     wait_until(lambda: not runs(server.about["pid"]))
     assert json.loads(cli("ps", "--json").stdout)["servers"] == []
 
@@ -90,12 +91,12 @@ def test_parent_killed_while_it_loads(cli: Cli, tiny_gguf: Path, program: Path) 
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
 
     def servers() -> list[int]:
-        found = [int(word) for word in children.read_text().split()]
-        return [
-            pid
-            for pid in found
-            if b"--sleep-idle-seconds" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        found = []
+        for word in children.read_text().split():
+            with suppress(OSError):  # one that was only asked something has ended meanwhile
+                if b"--sleep-idle-seconds" in Path(f"/proc/{word}/cmdline").read_bytes():
+                    found.append(int(word))
+        return found
 
     wait_until(lambda: process.poll() is None and servers())
     child = servers()[0]
@@ -114,7 +115,7 @@ def test_a_crash_is_told_and_mended_once(serve: Serve, cli: Cli) -> None:
     assert server.http("/v1/completions", BODY).status == 200
 
     os.kill(second["pid"], signal.SIGSEGV)
-    _, said = server.process.communicate(timeout=30)
+    _, said = server.process.communicate(timeout=60)
     assert server.process.returncode == 1
     lines = said.decode().splitlines()[-3:]
     assert "ended" in lines[0]
@@ -191,7 +192,7 @@ def test_the_key_is_in_no_command_line_and_no_log(serve: Serve, cli: Cli, tiny_g
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     assert "idle" in cli("ps").stdout  # it knows the key
     server.process.terminate()
-    server.process.wait(30)
+    server.process.wait(60)
     assert not Path(server.about["key_file"]).exists()
 
 
@@ -207,7 +208,7 @@ def test_a_key_file_of_a_person(serve: Serve, cli: Cli, tmp_path: Path, tiny_ggu
     for key, status in (("first", 200), ("second", 200), ("# for the phone", 401), ("", 401)):
         assert server.http("/v1/models", Authorization=f"Bearer {key}").status == status
     server.process.terminate()
-    server.process.wait(30)
+    server.process.wait(60)
     assert file.exists()
 
 
@@ -246,11 +247,14 @@ def test_it_costs_nothing_when_idle(serve: Serve) -> None:
         return int(fields[11]) + int(fields[12])
 
     pids = (server.about["pid"], server.process.pid)
-    time.sleep(1)  # what it has to do after a request
-    before = [ticks(pid) for pid in pids]
-    time.sleep(5)
-    spent = sum(ticks(pid) for pid in pids) - sum(before)
-    assert spent / os.sysconf("SC_CLK_TCK") < 0.05  # 1 % of 5 s, of both together
+
+    def spent() -> float:
+        before = sum(map(ticks, pids))
+        time.sleep(5)
+        return (sum(map(ticks, pids)) - before) / os.sysconf("SC_CLK_TCK")
+
+    # 1 % of 5 s, of both together; in the first of them it may still have to do with the request
+    assert any(spent() < 0.05 for _ in range(4))
 
 
 def test_what_does_not_fit_is_refused_first(cli: Cli, tiny_gguf: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.request
@@ -29,19 +28,13 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from testkit import needs
+from testkit import needs, ports
 from testkit.checkout import ROOT
 
 PAGE = ROOT / "plm_edge/serve/page/index.html"
 KEY = "a-key-of-the-tests"
 PATIENCE = 120_000  # milliseconds: other tests may have the cores
 expect.set_options(timeout=PATIENCE / 2)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass
@@ -53,7 +46,7 @@ class Server:
     log: Path
     words: tuple[str, ...] = ()
     key: str = ""
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=ports.free)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -241,16 +234,18 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
 def writes(page: Page, text: str) -> None:
     """From now on the model writes this text, and nothing else."""
-    _obeys(page, {"grammar": "root ::= " + json.dumps(text, ensure_ascii=False)})
+    obeys(page, {"grammar": "root ::= " + json.dumps(text, ensure_ascii=False)})
 
 
 def goes_on_writing(page: Page, text: str) -> None:
     """From now on the model writes this text over and over, until somebody stops it."""
     again = f"root ::= ({json.dumps(text, ensure_ascii=False)})+"
-    _obeys(page, {"grammar": again, "ignore_eos": True})
+    obeys(page, {"grammar": again, "ignore_eos": True})
 
 
-def _obeys(page: Page, more: dict[str, Any]) -> None:
+def obeys(page: Page, more: dict[str, Any]) -> None:
+    """From now on the page asks for an answer with these members besides."""
+
     def changed(route: Route) -> None:
         body = json.loads(route.request.post_data or "{}")
         route.continue_(post_data=json.dumps(body | more))

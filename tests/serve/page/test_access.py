@@ -122,7 +122,7 @@ def test_everything_by_keyboard(smollm: Server, visit: Visit) -> None:
     page.keyboard.press("Enter")
     assert page.evaluate("document.querySelector('#settings').contains(document.activeElement)")
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.id") == "show-settings"
+    expect(page.locator("#show-settings")).to_be_focused()
 
 
 def test_a_screen_reader_hears_sentences_and_the_end(chat: Server, visit: Visit) -> None:
@@ -165,6 +165,7 @@ def test_reading_further_up_is_not_disturbed(chat: Server, visit: Visit) -> None
     assert lowest > 300  # the newest is in sight
     page.locator("#main").hover()
     page.mouse.wheel(0, -200)
+    page.wait_for_function(f"lowest => {place} === lowest - 200", arg=lowest)  # it glides there
     page.locator("#newest").wait_for()
     before = page.evaluate(place)
     page.evaluate("chat.turns[1].versions[0].text += '\\n\\nmore'; showTurns()")
