@@ -187,7 +187,7 @@ def test_chat(model: Model, tmp_path: Path) -> None:
 
 
 def test_another_use_breaks_a_stream_off(model: Model) -> None:
-    stream = model.stream(PROMPT, n_predict=24)
+    stream = model.stream(PROMPT, n_predict=24, temp=0)
     next(stream)
     model.logits("x")
     with pytest.raises(PlmEdgeError, match="broken off"):

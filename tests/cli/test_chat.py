@@ -40,7 +40,8 @@ def test_a_paste_of_200_lines_is_one_message(cli: Cli, chatty: Path) -> None:
 
 
 def test_a_paste_while_it_answers_waits_and_stays_whole(cli: Cli, chatty: Path) -> None:
-    screen = ChatScreen(cli, chatty / "endless.gguf", *GREEDY, "-n", "3000")
+    # 3000 tokens were an answer that may end before Ctrl-C comes
+    screen = ChatScreen(cli, chatty / "endless.gguf", *GREEDY, "--ctx", "100000", "--force")
     screen.wait_prompt()
     screen.type("one\r")
     screen.wait("xyzxyz")

@@ -13,6 +13,7 @@ from testkit import plm_gguf
 from testkit.cli import Cli
 
 WORDS = "the quick brown fox jumps over the lazy dog; " * 4
+LONG = WORDS * 60
 FEW = ("--ctx", "32", "--threads", "1")
 
 
@@ -96,11 +97,11 @@ def stop_after_a_chunk(cli: Cli, how: signal.Signals, kept: str, *words: str | P
     """Stop a command once a file of this name is kept; returns the folder where it lies."""
     runs = Path(cli.env["PLM_EDGE_CACHE_DIR"]) / "eval/runs"
     process = cli.start(*words)
-    while not [*runs.glob(f"*/{kept}")]:
+    while not [*runs.glob(f"*/{kept}")]:  # far from the end, if the text is LONG
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(how)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL)
     assert (b"the same command goes on where it was" in err) == (how is signal.SIGINT)
     return runs
@@ -110,7 +111,7 @@ def test_an_interrupted_eval_goes_on_to_the_same_figures(
     cli: Cli, models: Path, tmp_path: Path
 ) -> None:
     text = tmp_path / "text.txt"
-    text.write_text(WORDS * 6, encoding="utf-8")
+    text.write_text(LONG, encoding="utf-8")
     words = ("eval", models / "random.gguf", "--reference", models / "abc.gguf", "--text", text)
     whole = json.loads(cli(*words, *FEW, "--json").stdout)
     runs = stop_after_a_chunk(cli, signal.SIGINT, "00000.npy", *words, *FEW)
@@ -127,7 +128,7 @@ def test_an_interrupted_imatrix_goes_on_to_the_same_file(
     cli: Cli, models: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     text, whole, out = (tmp_path / name for name in ("text.txt", "whole.gguf", "of.gguf"))
-    text.write_text(WORDS * 6, encoding="utf-8")
+    text.write_text(LONG, encoding="utf-8")
     words = ("imatrix", models / "random.gguf", "--text", text, *FEW, "--out")
     cli(*words, whole)
     runs = stop_after_a_chunk(cli, how, "sums.npz", *words, out)

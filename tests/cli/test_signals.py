@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -23,7 +24,7 @@ def test_ctrl_c_stops_between_tokens(cli: Cli, models: Path) -> None:
     begun = os.read(process.stdout.fileno(), 9)
     assert begun == b"abcabcabc"[: len(begun)]  # the end is far away
     process.send_signal(signal.SIGINT)
-    rest, err = process.communicate(timeout=30)
+    rest, err = process.communicate(timeout=120)
     assert process.returncode == 130
     text = (begun + rest).decode()
     assert text.endswith("\n")
@@ -36,7 +37,7 @@ def test_ctrl_c_with_json_still_gives_the_result(cli: Cli, models: Path) -> None
     process = cli.start("run", models / "abc.gguf", "-p", "hi", "--json", *ENDLESS)
     _wait_for_load(process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     got = json.loads(out)
     assert got["stop_reason"] == "interrupted"
@@ -56,10 +57,11 @@ def test_ctrl_c_stops_a_long_prefill(cli: Cli, models: Path, tmp_path: Path) -> 
             env=cli.env,
         )
         _wait_for_load(process)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
         process.send_signal(signal.SIGINT)
-        asked = time.monotonic()
-        out, err = process.communicate(timeout=60)
-    assert time.monotonic() - asked < 10
+        out, err = process.communicate(timeout=120)
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - children.ru_utime
+    assert spent < 10  # seconds of its processor from its start: the whole takes minutes
     assert process.returncode == 130, err
     got = json.loads(out)
     assert got["stop_reason"] == "interrupted"
@@ -75,7 +77,7 @@ def test_a_reader_that_leaves(cli: Cli, models: Path) -> None:
     assert process.stderr is not None
     assert process.stdout.read(6) == b"abcabc"
     process.stdout.close()
-    assert process.wait(timeout=30) == 141
+    assert process.wait(timeout=120) == 141
     assert process.stderr.read() == b""
     process.stderr.close()
 
@@ -108,14 +110,14 @@ def test_nobody_reads_at_all(cli: Cli, models: Path, arguments: tuple[str, str])
 def _wait_for_load(process: subprocess.Popen[bytes]) -> None:
     """Until the process has the engine, and has computed with it for a moment."""
     loaded_at: float | None = None
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if process.poll() is not None:
             pytest.fail(f"ended early: {process.communicate()}")
         if loaded_at is None:
             if "libllama" in Path(f"/proc/{process.pid}/maps").read_text():
                 loaded_at = _cpu_seconds(process.pid)
-        elif _cpu_seconds(process.pid) > loaded_at + 0.6:
+        elif _cpu_seconds(process.pid) > loaded_at + 1.5:
             return
         time.sleep(0.02)
     pytest.fail("the model was never loaded")

@@ -57,7 +57,9 @@ conversion.verify_written, AtomicFile.commit = verified, committed
 if int(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), int(size)))
 try:
-    report = conversion.convert(Path(source), out=Path(out), quant=quant, progress=Progress())
+    report = conversion.convert(
+        Path(source), out=Path(out), quant=quant, progress=Progress(), threads=2
+    )
 except conversion.PlmEdgeError as error:
     print(error, file=sys.stderr)
     sys.exit(int(error.code))

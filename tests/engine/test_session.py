@@ -84,7 +84,8 @@ def test_generations_do_not_see_each_other(session: Session) -> None:
 
 
 def test_a_long_prompt_in_chunks_is_the_same(random_model: Path) -> None:
-    prompt = [i * 7 % 256 for i in range(500)]
+    # each token after it leads by 0.1: none is a near tie
+    prompt = [i * 33 % 256 for i in range(500)]
     texts = []
     for n_ubatch in (7, 64, 512):
         options = replace(ONE, n_ctx=1024, n_ubatch=n_ubatch)
@@ -220,7 +221,8 @@ def test_flash_attention_on_and_off_agree(random_model: Path) -> None:
     for flash in ("on", "off", "auto"):
         options = replace(ONE, n_ctx=1024, flash_attn=flash)
         with Session.open(random_model, options) as session:
-            generation = generate(session, [5, 80, 200, 31] * 20, 12, GREEDY)
+            # each token after it leads by 0.37: none is a near tie
+            generation = generate(session, [5, 80, 200, 52] * 20, 12, GREEDY)
             list(generation)
             tokens.append(generation.tokens)
     assert tokens[0] == tokens[1] == tokens[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from dataclasses import replace
@@ -237,10 +238,12 @@ def counting(patch: pytest.MonkeyPatch) -> list[int]:
 def test_the_oldest_references_make_room(tmp_path: Path) -> None:
     rows = [np.zeros((2, 8), np.float32)]
     size = 2 * 8 * 4
-    for key in ("a", "b", "c"):
+    for number, key in enumerate(("a", "b", "c")):
         one = kept.KeptPredictions(key, 2, 8, 2 * size)
         assert len([*one.keep(0, rows)]) == 1
         assert one.has(0)
+        # a file's time is told to some milliseconds
+        os.utime(kept.folder() / "references" / key, (number, number))
     assert not kept.KeptPredictions("a", 2, 8, 2 * size).has(0)
     assert kept.KeptPredictions("b", 2, 8, 2 * size).has(0)
     few = kept.KeptPredictions("d", 2, 8, size - 1)

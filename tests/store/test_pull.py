@@ -100,7 +100,7 @@ def test_the_next_run_goes_on(cli: Cli, server: Hub) -> None:
 
 def test_killed_in_the_middle(cli: Cli, server: Hub, tmp_path: Path) -> None:
     server.cuts = [1 << 20, 1_200_000 - (1 << 20)] + [0] * 1000  # the header's MiB, then the rest
-    cli.command[-1] = cli.command[-1].replace("0.01", "0.3")
+    cli.command[-1] = cli.command[-1].replace("0.01", "5")
     process = cli.start("pull", NAME, "-q")
     folder = tmp_path / "data/models" / NAME
     partial = folder / f"{DEFAULT}.plm-edge.partial"
