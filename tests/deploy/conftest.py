@@ -92,7 +92,7 @@ class Pi:
         """Those of them that are the program itself, no shell around it."""
         return [found for found in self.running() if "sh" not in found.cmdline()[0]]
 
-    def ends(self, seconds: float = 20) -> bool:
+    def ends(self, seconds: float = 60) -> bool:
         """Whether every server there ends in this time."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:

@@ -40,7 +40,7 @@ def begun(pi: Pi, *arguments: str) -> subprocess.Popen[bytes]:
 
 def ended(started: subprocess.Popen[bytes]) -> tuple[int, list[str]]:
     """Its exit code and its last three lines on stderr."""
-    _, err = started.communicate(timeout=60)
+    _, err = started.communicate(timeout=120)
     return started.returncode, err.decode().splitlines()[-3:]
 
 
@@ -80,7 +80,7 @@ def test_a_chat_there_says_what_it_says_here(ready: Pi, tiny_gguf: Path) -> None
 def test_grammar_log_probabilities_and_stop_strings_are_as_here(ready: Pi, tiny_gguf: Path) -> None:
     schema = '{"type": "object", "properties": {"n": {"type": "number", "maximum": 2}}}'
     base = ("-p", SURE, "-n", "12", "--temp", "0", "--threads", "1", "--json", "--logprobs", "2")
-    for form in (("--schema", schema), ("--grammar", "root ::= [a-z ]{4}"), ("--stop", "a")):
+    for form in (("--schema", schema), ("--grammar", "root ::= [a-z ]{3}"), ("--stop", "a")):
         asked = (*base, *form)
         here = json.loads(ready.cli("run", tiny_gguf, *asked, code=None).stdout)
         there = json.loads(ready.cli("run", "--device", "pi", *asked, code=None).stdout)
@@ -260,7 +260,7 @@ def test_serve_and_stop(ready: Pi) -> None:
     assert stopped["state"] == "stopped"
     assert ended(started) == (0, [])  # --json leaves notes out
     assert ready.ends()
-    assert not serving.exists()
+    wait_until(lambda: not serving.exists())
     # a note of a server that is gone, as after the Pi lost its power
     serving.write_text(json.dumps({"pid": os.getpid()}))
     started = ready.cli.start("devices", "serve", "pi", "--port", "0")
@@ -270,8 +270,7 @@ def test_serve_and_stop(ready: Pi) -> None:
     code, lines_ = ended(started)
     assert (code, lines_[-1]) == (0, "stopped")
     assert ready.ends()
-    time.sleep(0.5)
-    assert not serving.exists()
+    wait_until(lambda: not serving.exists())
 
 
 def test_serve_in_the_background(ready: Pi) -> None:

@@ -44,9 +44,11 @@ def test_a_phones_profile(phone: Adbd) -> None:
 def test_the_cable_is_pulled(phone: Adbd) -> None:
     with AdbTransport(phone.serial) as device:
         assert device.alive()
-        threading.Timer(1, phone.cut).start()
+        # in a thread of its own: this one reads what comes
+        cut = threading.Thread(target=phone.cut)
         with pytest.raises(failures.ConnectionLost):
-            device.shell("sleep 60")
+            device.shell("echo begun; sleep 600", on_stdout=lambda _: cut.start())
+        cut.join()
         assert device.shell("echo again").text == "again\n"
 
 
