@@ -9,12 +9,15 @@ import importlib
 import os
 import shutil
 import subprocess
+import sysconfig
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from plm_edge.base.errors import PlmEdgeError
 from plm_edge.bench.cycles import simulator
+from plm_edge.building import gpu
 
 # How a reason begins that nobody can install: `--no-skips` lets it pass.
 CPU = "needs a CPU with"
@@ -58,6 +61,16 @@ def programs(*names: str) -> None:
     """Skips the test where one of these is missing."""
     for name in names:
         program(name)
+
+
+def nvcc() -> str:
+    """The path of CUDA's compiler; skips the test where it is missing. CI has NVIDIA's package for
+    Python where no toolkit is: Debian's main has none."""
+    of_python = Path(sysconfig.get_path("purelib"), "nvidia/cu13/bin/nvcc")
+    path = gpu.nvcc_path() or of_python
+    if not path.is_file():
+        pytest.skip("needs nvcc: NVIDIA's CUDA toolkit 12.8 or newer")
+    return str(path)
 
 
 def models_of_cores() -> simulator.Llvm:

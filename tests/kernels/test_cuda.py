@@ -23,6 +23,7 @@ EMULATED = ROOT / "tests/kernels/cuda-emulated"
 KERNELS = "ggml/src/ggml-cuda/plm"
 STUB = EMULATED.with_name("cuda-stub")
 ARCHITECTURES = (75, 86, 89, 90, 120)  # Turing, Ampere's and Ada's GeForce, Hopper, Blackwell
+OF_GGML = ("-use_fast_math", "-extended-lambda", f"-I{STUB}")  # flags for its headers
 MOST_REGISTERS = 128  # of 65536, by two blocks of 256 threads on a multiprocessor
 _REGISTERS = re.compile(r"Used (\d+) registers")
 _SPILLS = re.compile(r"(\d+) bytes spill (?:stores|loads)")
@@ -48,6 +49,15 @@ def _program(folder: Path, source: Path, *flags: str, test: str = "test-sparse-t
     return str(program)
 
 
+def _sparse(folder: Path) -> Path:
+    """Our kernels and their host's code where the emulator's headers are found, not ggml's."""
+    of_cuda = folder / "ggml/src/ggml-cuda"
+    shutil.copytree(compile.TREE / KERNELS, folder / KERNELS)
+    for name in ("plm-sparse-t.cu", "plm-sparse-t.cuh"):
+        shutil.copy(compile.TREE / "ggml/src/ggml-cuda" / name, of_cuda / name)
+    return folder
+
+
 def _attention(folder: Path) -> Path:
     """Upstream's kernel of flash attention where the emulator's headers are found before those
     beside it, without its host's part; shared memory is the emulator's."""
@@ -67,9 +77,9 @@ def _attention(folder: Path) -> Path:
 
 
 def test_equals_the_reference(tmp_path: Path) -> None:
-    """All types, 1 to 8 tokens, no zeros to zeros alone, what is not finite, odd sizes, views;
-    the same bits when threads take turns backwards."""
-    compile.all_good(_program(tmp_path, compile.TREE))
+    """All types, 1 to 8 tokens and more, no zeros to zeros alone, what is not finite, odd sizes,
+    views; the same bits when threads take turns backwards. The host's code is executed as well."""
+    compile.all_good(_program(tmp_path, _sparse(tmp_path)))
 
 
 def test_cached_rows_are_those_converted(tmp_path: Path) -> None:
@@ -91,7 +101,9 @@ def test_attention(tmp_path: Path, tiles: tuple[str, ...]) -> None:
 def test_sanitised(tmp_path: Path, test: str) -> None:
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     source = compile.TREE
-    if test == "test-attention":
+    if test == "test-sparse-t":
+        source = _sparse(tmp_path)
+    elif test == "test-attention":
         source = _attention(tmp_path)
         flags.append("-w")  # upstream's kernel
     compile.all_good(_program(tmp_path, source, *flags, test=test))
@@ -100,8 +112,7 @@ def test_sanitised(tmp_path: Path, test: str) -> None:
 @pytest.mark.full
 def test_a_missing_barrier_shows(tmp_path: Path) -> None:
     """The emulator would be worth little if it did not find races."""
-    shutil.copytree(compile.TREE / KERNELS, tmp_path / KERNELS)
-    header = tmp_path / KERNELS / "sparse-t.cuh"
+    header = _sparse(tmp_path) / KERNELS / "sparse-t.cuh"
     text = header.read_text()
     barrier = "            __syncthreads();\n            if (!idle) {"
     assert text.count(barrier) == 1
@@ -111,22 +122,30 @@ def test_a_missing_barrier_shows(tmp_path: Path) -> None:
     assert "WRONG" in done.stdout
 
 
-def _compiled(source: str, architecture: int, folder: Path, *flags: str) -> tuple[list[int], int]:
-    """Registers of each kernel of `source`, and how many bytes all of them spill."""
-    nvcc = needs.found("nvcc")
-    if nvcc is None:
-        pytest.skip("needs nvcc: NVIDIA's CUDA toolkit")
+def _nvcc(source: Path, architecture: int, folder: Path, *flags: str) -> str:
+    """Compiles a file, and returns what was said of it."""
     include = [f"-I{compile.TREE / part}" for part in ("ggml/include", "ggml/src")]
-    command = [nvcc, "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-Xptxas", "-v"]
-    path = Path(__file__).with_name(source)
+    command = [needs.nvcc(), "-std=c++17", "-O3", f"-arch=sm_{architecture}", *include]
     done = subprocess.run(
-        [*command, *flags, *include, "-cubin", str(path), "-o", str(folder / "kernels.cubin")],
-        capture_output=True,
-        text=True,
+        [*command, *flags, str(source), "-o", str(folder / "made")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    registers = [int(n) for n in _REGISTERS.findall(done.stderr)]
-    return registers, sum(map(int, _SPILLS.findall(done.stderr)))
+    return done.stderr
+
+
+def _compiled(source: str, architecture: int, folder: Path, *flags: str) -> tuple[list[int], int]:
+    """Registers of each kernel of `source`, and how many bytes all of them spill."""
+    path = Path(__file__).with_name(source)
+    said = _nvcc(path, architecture, folder, *flags, "-Xptxas", "-v", "-cubin")
+    registers = [int(n) for n in _REGISTERS.findall(said)]
+    return registers, sum(map(int, _SPILLS.findall(said)))
+
+
+@pytest.mark.full
+def test_the_hosts_code_compiles(tmp_path: Path) -> None:
+    """What launches them, with ggml's own headers."""
+    host = compile.TREE / "ggml/src/ggml-cuda/plm-sparse-t.cu"
+    _nvcc(host, 90, tmp_path, *OF_GGML, "-Xptxas", "-O0", "-c")
 
 
 @pytest.mark.full
@@ -140,8 +159,7 @@ def test_registers(tmp_path: Path, architecture: int) -> None:
 
 
 def _attention_compiled(case: int, architecture: int, folder: Path) -> tuple[list[int], int]:
-    flags = ("-use_fast_math", "-extended-lambda", f"-DCASE={case}", f"-I{STUB}")
-    return _compiled("cuda-attention.cu", architecture, folder, *flags)
+    return _compiled("cuda-attention.cu", architecture, folder, *OF_GGML, f"-DCASE={case}")
 
 
 @pytest.mark.full

@@ -1,8 +1,9 @@
-// MUL_MAT_SPARSE_T's CUDA kernels, executed by the emulator, against the scalar reference.
+// MUL_MAT_SPARSE_T of CUDA, executed by the emulator, against the scalar reference: the kernels, and the host's code that
+// cuts them into blocks and gives them memory (ggml-cuda/plm-sparse-t.cu).
 
-#include "common.cuh"
+#include "host.h"
 
-#include "ggml-cuda/plm/sparse-t.cuh"
+#include "ggml-cuda/plm-sparse-t.cu"
 #include "plm-ops/mul-mat-sparse-t.h"
 
 #include <cmath>
@@ -13,8 +14,11 @@
 
 namespace {
 
-constexpr double BOUND = 1e-10; // NMSE: both sum in f32, in other orders
+constexpr double BOUND = 1e-10;     // NMSE: both sum in f32, in other orders
+constexpr double BOUND_BF16 = 1e-4; // many tokens: both factors have 8 bits
+constexpr int AMPERE = 800, TURING = 750;
 int failures = 0;
+ggml_backend_cuda_context context;
 
 struct setting {
     ggml_type type;
@@ -24,12 +28,13 @@ struct setting {
     bool strided; // heads are parts of longer rows, tokens lie apart
     int n_sm;
     float special; // one x of the last token, if not 0
+    int64_t n_batch = 1, w_batch = 1;
 };
 
 std::string name_of(const setting & s) {
     char text[200];
-    snprintf(text, sizeof(text), "%s, %ld outputs of %ld rows, %ld tokens, %ld heads (%ld of W), %.0f %% zeros%s%s, %d SMs, special %g",
-             ggml_type_name(s.type), long(s.n_out), long(s.n_in), long(s.n_tokens), long(s.n_head), long(s.w_head), 100 * s.zeros,
+    snprintf(text, sizeof(text), "%s, %ld outputs of %ld rows, %ld tokens, %ld x %ld heads (%ld x %ld of W), %.0f %% zeros%s%s, %d SMs, special %g",
+             ggml_type_name(s.type), long(s.n_out), long(s.n_in), long(s.n_tokens), long(s.n_batch), long(s.n_head), long(s.w_batch), long(s.w_head), 100 * s.zeros,
              s.relu_sqr ? ", squared ReLU" : "", s.strided ? ", strided" : "", s.n_sm, s.special);
     return text;
 }
@@ -48,7 +53,7 @@ std::unique_ptr<made> make(const setting & s) {
     ggml_context * ctx = ggml_init({ size_t(64) << 20, nullptr, false });
 
     const int64_t apart = s.strided ? s.n_in + 3 : s.n_in, space = s.strided ? 5 : 0;
-    ggml_tensor * rows = ggml_new_tensor_2d(ctx, s.type, s.n_out, apart * s.w_head);
+    ggml_tensor * rows = ggml_new_tensor_2d(ctx, s.type, s.n_out, apart * s.w_head * s.w_batch);
     std::vector<float> values(ggml_nelements(rows));
     for (float & v : values) {
         v = normal(random);
@@ -59,10 +64,10 @@ std::unique_ptr<made> make(const setting & s) {
             memset((char *) rows->data + i * rows->nb[1], 0xFF, rows->nb[1]);
         }
     }
-    ggml_tensor * w = ggml_view_3d(ctx, rows, s.n_out, s.n_in, s.w_head, rows->nb[1], rows->nb[1] * apart, 0);
+    ggml_tensor * w = ggml_view_4d(ctx, rows, s.n_out, s.n_in, s.w_head, s.w_batch, rows->nb[1], rows->nb[1] * apart, rows->nb[1] * apart * s.w_head, 0);
 
     // heads within a token's row, as the graph's queries are
-    ggml_tensor * all = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, s.n_in + space, s.n_head, s.n_tokens);
+    ggml_tensor * all = ggml_new_tensor_4d(ctx, GGML_TYPE_F32, s.n_in + space, s.n_head, s.n_tokens, s.n_batch);
     for (int64_t i = 0; i < ggml_nelements(all); i++) {
         const bool zero = share(random) < s.zeros;
         const float v = normal(random);
@@ -75,108 +80,22 @@ std::unique_ptr<made> make(const setting & s) {
     if (s.special != 0.0f) {
         ((float *) all->data)[(s.n_tokens - 1) * s.n_head * (s.n_in + space) + 5] = s.special;
     }
-    ggml_tensor * x = ggml_view_3d(ctx, all, s.n_in, s.n_tokens, s.n_head, all->nb[2], all->nb[1], 0);
+    ggml_tensor * x = ggml_view_4d(ctx, all, s.n_in, s.n_tokens, s.n_head, s.n_batch, all->nb[2], all->nb[1], all->nb[3], 0);
     ggml_tensor * dst = s.relu_sqr ? ggml_mul_mat_sparse_t_relu_sqr(ctx, w, x) : ggml_mul_mat_sparse_t(ctx, w, x);
     return std::unique_ptr<made>(new made{ ctx, dst });
 }
 
-// rows by a kernel that selects them, or as the product before marked them; or all, as for many tokens
-enum class form { selected,
-                  marked,
-                  dense };
-
-// what the product before notes as it writes x, token after token; the bytes beyond are what a pool gives
-std::vector<uint8_t> marks_of(const float * x, const plm_sparse_t_shape & s) {
-    std::vector<uint8_t> marks((s.n_in + 31) / 32 * 32, 0xFF);
-    for (int row = 0; row < s.n_in; row++) {
-        for (int t = 0; t < s.n_tokens; t++) {
-            plm_mark(&marks[row], x[t * s.x_token + row], t == 0);
-        }
-    }
-    return marks;
-}
-
-template <ggml_type type, int most, bool relu_sqr>
-void execute(ggml_tensor * dst, int n_sm, float * y, bool marked) {
-    const plm_sparse_t_shape s = plm_sparse_t_shape_of(dst);
-    const plm_sparse_t_plan plan = plm_sparse_t_plan_of(s, relu_sqr, n_sm);
-    const char * w = (const char *) dst->src[0]->data;
-    const float * x = (const float *) dst->src[1]->data;
-    const unsigned slices = unsigned(s.n_slices);
-    const int n = s.n_out * s.n_tokens * s.n_slices;
-    // what a pool gives is not zero
-    std::vector<uint32_t> mask((s.n_in + 31) / 32 * s.n_slices, 0xAAAAAAAA);
-    std::vector<float> part(size_t(n) * plan.parts, NAN);
-    std::vector<uint8_t> marks;
+// by the operation alone, or with the product before, which marks the rows
+std::vector<float> compute(ggml_tensor * dst, const setting & s, bool marked) {
+    the_device.devices[0].nsm = s.n_sm;
+    float * y = (float *) dst->data;
+    std::fill(y, y + ggml_nelements(dst), NAN);
     if (marked) {
-        marks = marks_of(x, s);
-    } else if (relu_sqr) {
-        emulator::launch({ unsigned(s.n_in + 255) / 256, slices, 1 }, { PLM_THREADS, 1, 1 }, [&] { plm_select<true>(x, mask.data(), s); });
+        ggml_cuda_mul_mat_and_sparse_t(context, dst->src[1], dst);
+    } else {
+        ggml_cuda_mul_mat_sparse_t(context, dst);
     }
-    emulator::launch({ unsigned(plan.splits), unsigned(plan.tiles), slices }, { PLM_THREADS, 1, 1 },
-                     [&] { plm_sum<type, most, relu_sqr>(w, x, marked ? (const void *) marks.data() : relu_sqr ? mask.data()
-                                                                                                               : nullptr,
-                                                         marked, part.data(), s, plan.across); });
-    emulator::launch({ unsigned(n + 31) / 32, 1, 1 }, { 32, PLM_WARPS, 1 }, [&] { plm_add(part.data(), y, n, plan.parts); });
-}
-
-template <ggml_type type, bool relu_sqr>
-void by_tokens(ggml_tensor * dst, int n_sm, float * y, bool marked) {
-    const int64_t n_tokens = dst->ne[1];
-    n_tokens == 1   ? execute<type, 1, relu_sqr>(dst, n_sm, y, marked)
-    : n_tokens == 2 ? execute<type, 2, relu_sqr>(dst, n_sm, y, marked)
-    : n_tokens <= 4 ? execute<type, 4, relu_sqr>(dst, n_sm, y, marked)
-                    : execute<type, 8, relu_sqr>(dst, n_sm, y, marked);
-}
-
-// the dense form: both matrices in f32, multiplied here as cuBLAS would
-template <ggml_type type, bool relu_sqr>
-void dense(ggml_tensor * dst, float * y) {
-    const plm_sparse_t_shape s = plm_sparse_t_shape_of(dst);
-    const int w_slices = s.w_heads * s.w_batches;
-    std::vector<float> w(size_t(s.n_out) * s.n_in * w_slices, NAN), x(size_t(s.n_in) * s.n_tokens * s.n_slices, NAN);
-    const unsigned warps = unsigned(s.n_in) * unsigned((s.n_out + 255) / 256);
-    emulator::launch({ (warps + PLM_WARPS - 1) / PLM_WARPS, unsigned(w_slices), 1 }, { PLM_THREADS, 1, 1 },
-                     [&] { plm_unpack<type, float>((const char *) dst->src[0]->data, w.data(), s); });
-    // more tokens than blocks, as where there are more than a grid may have
-    emulator::launch({ unsigned(s.n_in + 255) / 256, std::min(unsigned(s.n_tokens), 3u), unsigned(s.n_slices) }, { PLM_THREADS, 1, 1 },
-                     [&] { plm_activate<relu_sqr, float>((const float *) dst->src[1]->data, x.data(), s); });
-    for (int slice = 0; slice < s.n_slices; slice++) {
-        const float * ws = w.data() + size_t(slice % s.w_heads) * s.n_in * s.n_out;
-        for (int t = 0; t < s.n_tokens; t++) {
-            const float * xs = x.data() + (size_t(slice) * s.n_tokens + t) * s.n_in;
-            for (int c = 0; c < s.n_out; c++) {
-                double sum = 0;
-                for (int i = 0; i < s.n_in; i++) {
-                    sum += double(xs[i]) * ws[size_t(i) * s.n_out + c];
-                }
-                y[(size_t(slice) * s.n_tokens + t) * s.n_out + c] = float(sum);
-            }
-        }
-    }
-}
-
-template <bool relu_sqr>
-void by_type(ggml_tensor * dst, int n_sm, float * y, form how) {
-#define CASE(type) \
-    case type: return how == form::dense ? dense<type, relu_sqr>(dst, y) : by_tokens<type, relu_sqr>(dst, n_sm, y, how == form::marked);
-    switch (dst->src[0]->type) {
-        CASE(GGML_TYPE_F32)
-        CASE(GGML_TYPE_F16)
-        CASE(GGML_TYPE_Q8_0)
-        CASE(GGML_TYPE_Q4_0)
-        CASE(GGML_TYPE_Q4_K)
-        CASE(GGML_TYPE_Q5_K)
-        CASE(GGML_TYPE_Q6_K)
-        default: abort();
-    }
-#undef CASE
-}
-
-std::vector<float> compute(ggml_tensor * dst, const setting & s, form how) {
-    std::vector<float> y(ggml_nelements(dst), NAN);
-    s.relu_sqr ? by_type<true>(dst, s.n_sm, y.data(), how) : by_type<false>(dst, s.n_sm, y.data(), how);
-    return y;
+    return { y, y + ggml_nelements(dst) };
 }
 
 void expect(bool good, const setting & s, const char * what, double value = 0) {
@@ -186,7 +105,7 @@ void expect(bool good, const setting & s, const char * what, double value = 0) {
     }
 }
 
-void compare(const std::vector<float> & y, const float * expected, const setting & s, const char * what) {
+void compare(const std::vector<float> & y, const std::vector<float> & expected, const setting & s, double bound) {
     double error = 0, size = 0;
     for (size_t i = 0; i < y.size(); i++) {
         if (!std::isfinite(expected[i])) {
@@ -197,28 +116,75 @@ void compare(const std::vector<float> & y, const float * expected, const setting
         error += (double(y[i]) - expected[i]) * (double(y[i]) - expected[i]);
         size += double(expected[i]) * expected[i];
     }
-    expect(error <= BOUND * size, s, what, size > 0 ? error / size : error);
+    expect(error <= bound * size, s, "NMSE", size > 0 ? error / size : error);
 }
 
 void check(const setting & s) {
     const auto op = make(s);
     ggml_mul_mat_sparse_t_reference(op->dst);
-    const float * expected = (const float *) op->dst->data;
-    expect(plm_sparse_t_takes(op->dst), s, "is declined");
+    const std::vector<float> expected((const float *) op->dst->data, (const float *) op->dst->data + ggml_nelements(op->dst));
+    expect(ggml_cuda_mul_mat_sparse_t_supported(op->dst), s, "is declined");
 
-    const std::vector<float> y = compute(op->dst, s, form::selected);
-    compare(y, expected, s, "NMSE");
+    if (s.n_tokens > PLM_SPARSE_T_TOKENS) {
+        the_device.devices[0].cc = TURING;
+        compare(compute(op->dst, s, false), expected, s, BOUND);
+        the_device.devices[0].cc = AMPERE;
+        compare(compute(op->dst, s, false), expected, s, ggml_is_quantized(s.type) ? BOUND_BF16 : BOUND);
+        return;
+    }
+    const std::vector<float> y = compute(op->dst, s, false);
+    compare(y, expected, s, BOUND);
     emulator::backwards = true;
-    const std::vector<float> again = compute(op->dst, s, form::selected);
+    const std::vector<float> again = compute(op->dst, s, false);
     emulator::backwards = false;
     expect(memcmp(y.data(), again.data(), y.size() * sizeof(float)) == 0, s, "other bits when threads take turns backwards");
-    if (s.relu_sqr && s.n_head == 1) {
-        const std::vector<float> marked = compute(op->dst, s, form::marked);
+    if (s.relu_sqr && s.n_head == 1 && s.n_batch == 1) {
+        const std::vector<float> marked = compute(op->dst, s, true);
         expect(memcmp(y.data(), marked.data(), y.size() * sizeof(float)) == 0, s, "other bits where the product before marks the rows");
     }
-    if (s.special == 0.0f) { // of an infinity times zero a dense product makes NaN
-        compare(compute(op->dst, s, form::dense), expected, s, "NMSE of the dense form");
+}
+
+// more tokens than blocks, as where there are more than a grid may have
+void check_activations() {
+    const setting s{ GGML_TYPE_F32, 32, 300, 7, 2, 1, 0.5, true, true, 1, 0 };
+    const auto op = make(s);
+    const plm_sparse_t_shape shape = plm_sparse_t_shape_of(op->dst);
+    std::vector<float> y(size_t(shape.n_in) * shape.n_tokens * shape.n_slices, NAN);
+    const float * x = (const float *) op->dst->src[1]->data;
+    emulator::launch({ 2, 3, 2 }, { PLM_THREADS, 1, 1 }, [&] { plm_activate<true, float>(x, y.data(), shape); });
+    for (size_t i = 0; i < y.size(); i++) {
+        const size_t row = i % shape.n_in, token = i / shape.n_in % shape.n_tokens, slice = i / shape.n_in / shape.n_tokens;
+        const float value = std::max(0.0f, x[slice * shape.x_head + token * shape.x_token + row]);
+        expect(y[i] == value * value, s, "activation", double(i));
     }
+}
+
+// which products mark the rows: quantised weights by a vector, that squared ReLU of the whole result follows
+void check_who_marks() {
+    ggml_context * ctx = ggml_init({ size_t(1) << 20, nullptr, true });
+    ggml_backend_buffer_t weights = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), 64);
+    ggml_backend_buffer_set_usage(weights, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    const auto marks = [&](ggml_type type, int64_t n_tokens, bool relu_sqr, bool of_part, bool computed) {
+        ggml_tensor * up = ggml_new_tensor_2d(ctx, type, 256, 64);
+        ggml_tensor * down = ggml_new_tensor_2d(ctx, GGML_TYPE_Q4_K, 256, 64);
+        up->buffer = weights;
+        ggml_tensor * product = ggml_mul_mat(ctx, up, ggml_new_tensor_2d(ctx, GGML_TYPE_F32, 256, n_tokens));
+        ggml_tensor * x = of_part ? ggml_view_2d(ctx, product, 64, n_tokens, product->nb[1], 0) : product;
+        ggml_tensor * next = relu_sqr ? ggml_mul_mat_sparse_t_relu_sqr(ctx, down, x) : ggml_mul_mat_sparse_t(ctx, down, x);
+        next->flags |= computed ? GGML_TENSOR_FLAG_COMPUTE : 0;
+        return ggml_cuda_mul_mat_marks(product, next);
+    };
+    const setting s{ GGML_TYPE_Q4_K, 256, 64, 1, 1, 1, 0.0, true, false, 1, 0 };
+    for (int64_t n_tokens : { 1, 8 }) {
+        expect(marks(GGML_TYPE_Q4_K, n_tokens, true, false, true), s, "a product does not mark rows", double(n_tokens));
+    }
+    expect(!marks(GGML_TYPE_Q4_K, 9, true, false, true), s, "a product of many tokens marks rows");
+    expect(!marks(GGML_TYPE_F16, 1, true, false, true), s, "a product of f16 marks rows");
+    expect(!marks(GGML_TYPE_Q4_K, 1, false, false, true), s, "a product marks rows that are all taken");
+    expect(!marks(GGML_TYPE_Q4_K, 1, true, true, true), s, "a product marks rows of a part");
+    expect(!marks(GGML_TYPE_Q4_K, 1, true, false, false), s, "a product marks rows for what is not computed");
+    ggml_backend_buffer_free(weights);
+    ggml_free(ctx);
 }
 
 } // namespace
@@ -244,6 +210,12 @@ int main() {
                                                       : 2304,
                 40, 2, 1, 1, 0.5, true, false, 3, 0 });
         check({ type, 256, 1, 1, 1, 1, 0.0, false, false, 8, 0 });
+        // many tokens, whose activations are above what f16 holds; heads of W's own, and shared
+        check({ type, 512, 100, 9, 1, 1, 0.9, true, false, 2, 70000.0f });
+        check({ type, 256, 77, 11, 3, 3, 0.5, false, true, 2, 0 });
+        check({ type, 256, 33, 10, 2, 1, 0.5, true, true, 2, 0, 3, 1 });
+        check({ type, 256, 33, 10, 2, 2, 0.5, true, false, 2, 0, 2, 2 });
+        check({ type, 256, 40, 3, 2, 2, 0.5, true, true, 4, 0, 2, 2 });
         // what is not finite; each token's own
         for (float special : { NAN, INFINITY, -INFINITY, 70000.0f }) {
             check({ type, 512, 100, 3, 1, 1, 0.9, true, false, 2, special });
@@ -252,6 +224,8 @@ int main() {
     // more rows than are listed at a time
     check({ GGML_TYPE_Q4_K, 256, 3 * PLM_LISTED + 50, 1, 1, 1, 0.95, true, false, 5, 0 });
     check({ GGML_TYPE_F16, 512, PLM_LISTED, 2, 1, 1, 0.98, true, false, 5, 0 });
+    check_activations();
+    check_who_marks();
     printf(failures ? "%d wrong\n" : "all good\n", failures);
     return failures ? 1 : 0;
 }

@@ -43,9 +43,11 @@ struct call {
         const plm_sparse_t_plan plan = plm_sparse_t_plan_of(s, relu_sqr, ggml_cuda_info().devices[ctx.device].nsm);
         const int n = s.n_out * s.n_tokens * s.n_slices;
         ggml_cuda_pool_alloc<uint32_t> mask(ctx.pool());
+        if (relu_sqr && !marks) {
+            mask.alloc(size_t((s.n_in + 31) / 32) * s.n_slices); // before the sums: a pool takes back in reverse order
+        }
         ggml_cuda_pool_alloc<float> part(ctx.pool(), size_t(n) * plan.parts);
         if (relu_sqr && !marks) {
-            mask.alloc(size_t((s.n_in + 31) / 32) * s.n_slices);
             launch(plm_select<true>, dim3((s.n_in + 255) / 256, s.n_slices), dim3(PLM_THREADS), x, mask.get(), s);
         }
         launch(plm_sum<type, most, relu_sqr>, dim3(plan.splits, plan.tiles, s.n_slices), dim3(PLM_THREADS), w, x, marks ? (const void *) marks : mask.get(), marks != nullptr, part.get(), s, plan.across);
