@@ -2,6 +2,7 @@
 
     python -m benchmarks.gpu_check --device rtx4090 --prepare
     python -m benchmarks.gpu_check --device rtx4090 --edge GGUF --stock GGUF [--minutes 8]
+    python -m benchmarks.gpu_check --programs FOLDER [--stock-programs FOLDER] --edge … --stock …
     python -m benchmarks.gpu_check --dry FOLDER --backend DEVICE --edge GGUF --stock GGUF --out FILE
 
 The first builds the engine for a profile's GPU, stock llama.cpp beside it, and a model for step 4,
@@ -17,8 +18,10 @@ second, in this order, as far as the minutes reach:
    tokens, with caches of f16 and q8_0, for both files, and of stock llama.cpp.
 
 It writes benchmarks/results/gpu-NAME.json, and the section of BENCHMARKS.md that is made of it. A
-step that was not reached is null there. The third tries all of it in small, with the programs in a
-folder and on any device that ggml knows; its result is no figure, and belongs in no page.
+step that was not reached is null there. The third does the same with programs that the first made
+elsewhere, which it names, on a machine without CUDA's compiler. The fourth tries all of it in
+small, with the programs in a folder and on any device that ggml knows; its result is no figure, and
+belongs in no page.
 """
 
 from __future__ import annotations
@@ -103,7 +106,9 @@ def _cuda(target: Target) -> dict[str, str]:
     alone to compute, so it is built for any: not for the machine that compiles it."""
     names = ("GGML_CUDA", "CMAKE_CUDA")
     found = {name: value for name, value in target.settings if name.startswith(names)}
-    return {**found, **gpu.settings(target), "GGML_NATIVE": "OFF"}
+    settings = gpu.settings(target)
+    libraries = settings.pop(gpu.LIBRARIES, "")
+    return {**found, **settings, "CMAKE_BUILD_RPATH": libraries, "GGML_NATIVE": "OFF"}
 
 
 def check(
@@ -137,7 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--device", help="the profile of the GPU: devices/*.toml")
+    where.add_argument("--programs", type=Path, help="a folder of programs, made by --prepare")
     where.add_argument("--dry", type=Path, help="a folder of programs: try all of it in small")
+    parser.add_argument("--stock-programs", type=Path, help="with --programs: stock llama.cpp's")
     parser.add_argument("--prepare", action="store_true", help="build for it, and nothing else")
     parser.add_argument("--backend", default="CUDA0", help="the device, as ggml counts it")
     parser.add_argument("--edge", type=Path, help="a GGUF in the edge layout")
@@ -145,8 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/gpu-NAME.json")
     given = parser.parse_args(arguments)
-    if given.prepare and given.dry:
+    if given.prepare and not given.device:
         parser.error("--prepare is for --device")
+    if given.stock_programs and not given.programs:
+        parser.error("--stock-programs is for --programs")
     if not given.prepare and not (given.edge and given.stock):
         parser.error("--edge and --stock, or --prepare")
     if given.dry and not given.out:
@@ -164,13 +173,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report.keep(given.out, result)
             print(given.out)
             return 0
-        programs = prepare(given.device)
+        programs, stock_programs = given.programs, given.stock_programs
+        if given.device:
+            programs = prepare(given.device)
+            stock_programs = stock_folder(given.device) / "build/bin"
         if given.prepare:
-            print(programs)
+            print(programs, stock_programs, sep="\n")
             return 0
         about = board()
-        bench = Bench(Clock(time.monotonic() + 60 * given.minutes), programs, given.backend)
-        result = check(bench, models, stock_folder(given.device) / "build/bin", about)
+        clock = Clock(time.monotonic() + 60 * given.minutes)
+        bench = Bench(clock, programs.resolve(), given.backend)
+        result = check(bench, models, stock_programs and stock_programs.resolve(), about)
         name = re.sub(r"[^a-z0-9]+", "-", about["name"].lower()).strip("-")
         out = given.out or report.RESULTS / f"gpu-{name}.json"
         report.keep(out, result)

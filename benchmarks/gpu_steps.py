@@ -6,6 +6,7 @@ A step that the minutes did not reach gives None.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -23,7 +24,9 @@ from plm_edge.engine.log import read_log
 
 PROMPT = "def fibonacci(n):"
 LEAST_S = 5.0  # a step with less time left is not begun
-OPERATIONS = (("MUL_MAT_SPARSE_T", None), ("FLASH_ATTN_EXT", "hsk=576"))
+# over the latent cache, and as prompts are computed
+OPERATIONS = (("MUL_MAT_SPARSE_T", None), ("FLASH_ATTN_EXT", r"hsk=576|hsk=192,hsv=128"))
+OPERATIONS_S = 90.0  # of each at most: the CPU computes what it compares with
 TYPES = ("q4_K", "q6_K", "q8_0")
 ZEROS = (0.0, 0.5, 0.9, 0.95)
 CONTEXT = "constructing llama_context"  # in the engine's log, where one begins
@@ -77,8 +80,10 @@ class Clock:
         command: Sequence[str],
         stdin: bytes | None = None,
         variables: Mapping[str, str] = MappingProxyType({}),
+        most: float = math.inf,
     ) -> subprocess.CompletedProcess[str] | None:
-        """Runs a command with its output caught; None if the time did not suffice."""
+        """Runs a command with its output caught; None if the time did not suffice, which is what
+        is left, or `most` seconds."""
         if self.left() < LEAST_S:
             return None
         try:
@@ -89,7 +94,7 @@ class Clock:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=self.left(),
+                timeout=min(self.left(), most),
             )
         except subprocess.TimeoutExpired:
             return None
@@ -115,9 +120,6 @@ class Bench:
         variables[LIB_DIR_VARIABLE] = str(self.programs)
         return self.clock.run([sys.executable, "-m", *arguments], variables=variables)
 
-    def program(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str] | None:
-        return self.clock.run([str(self.programs / name), *arguments])
-
 
 def operations(bench: Bench) -> dict[str, Any]:
     """test-backend-ops of our operation, and of attention over the latent cache: how many cases,
@@ -127,7 +129,8 @@ def operations(bench: Bench) -> dict[str, Any]:
 
 def _operation(bench: Bench, name: str, filtered: str | None) -> dict[str, Any] | None:
     more = ("-p", filtered) if filtered else ()
-    done = bench.program("test-backend-ops", "test", "-o", name, "-b", bench.backend, *more)
+    command = [str(bench.programs / "test-backend-ops"), "test", "-o", name, "-b", bench.backend]
+    done = bench.clock.run([*command, *more], most=OPERATIONS_S)
     if done is None:
         return None
     failed = [line for line in _plain(done.stdout) if "FAIL" in line]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 from plm_edge.building.target import Target
 from plm_edge.building.tools import missing_tool
 
+LIBRARIES = "PLM_EDGE_CUDA_LIBRARIES"  # cmake's setting: where the engine looks for CUDA's
 _CUDA_HOMES = ("/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda")
 _VULKAN_HEADERS = ("vulkan/vulkan.hpp", "spirv/unified1/spirv.hpp")
 
@@ -39,7 +42,30 @@ def _cuda(target: Target) -> dict[str, str]:
             "install CUDA 12.4 or newer (Debian: apt install nvidia-cuda-toolkit), or "
             + _without(target),
         )
-    return {"CMAKE_CUDA_COMPILER": str(nvcc)} | _cublas(nvcc, target)
+    found = {"CMAKE_CUDA_COMPILER": str(nvcc)} | _cublas(nvcc, target)
+    folders = _libraries(nvcc, found.get("CUDA_cublas_LIBRARY"))
+    return found | {LIBRARIES: ";".join(map(str, folders))}
+
+
+def _libraries(nvcc: Path, cublas: str | None) -> list[Path]:
+    """Folders that have CUDA's libraries, for the engine to find them when it runs."""
+    home = _home(nvcc)
+    folders = [*home.glob("targets/*/lib"), home / "lib64", home / "lib"]
+    if cublas:
+        folders.append(Path(cublas).parent)
+    having = [folder.resolve() for folder in folders if any(folder.glob("libcu*.so*"))]
+    return list(dict.fromkeys(having))
+
+
+def _home(nvcc: Path) -> Path:
+    """The toolkit's folder. nvcc may be a script elsewhere, but knows it."""
+    command = [str(nvcc), "--dryrun", "-x", "cu", "-c", os.devnull]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+    except (OSError, subprocess.TimeoutExpired):
+        said = ""
+    top = re.search(r"^#\$ TOP=(.+)$", said, re.MULTILINE)
+    return Path(top[1]).resolve() if top else nvcc.resolve().parents[1]
 
 
 def _without(target: Target) -> str:
@@ -57,7 +83,7 @@ def nvcc_path() -> Path | None:
 
 def _cublas(nvcc: Path, target: Target) -> dict[str, str]:
     """cmake's settings for cuBLAS: empty if the toolkit has its own, else PyPI's nvidia-cublas."""
-    home = nvcc.resolve().parents[1]
+    home = _home(nvcc)
     if any(home.glob("targets/*/include/cublas_v2.h")) or (home / "include/cublas_v2.h").exists():
         return {}
     if list(Path("/usr/include").glob("cublas_v2.h")):  # Debian's nvidia-cuda-toolkit

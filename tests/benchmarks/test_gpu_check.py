@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu_check, gpu_logits, gpu_report, gpu_steps, report
+from benchmarks import beforehand, gpu_check, gpu_logits, gpu_report, gpu_steps, report
 from benchmarks.gpu_steps import SMALL, Bench, Clock
 from plm_edge.base.errors import ExitCode, PlmEdgeError
 from plm_edge.bench import stock
@@ -68,7 +68,8 @@ def test_what_is_prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
     monkeypatch.setenv("PLM_EDGE_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(build, "build", ours)
-    monkeypatch.setattr(gpu, "settings", lambda _: {"CMAKE_CUDA_COMPILER": "nvcc"})
+    found = {"CMAKE_CUDA_COMPILER": "nvcc", gpu.LIBRARIES: "/opt/cuda/lib"}
+    monkeypatch.setattr(gpu, "settings", lambda _: dict(found))
     monkeypatch.setattr(stock, "build_stock", lambda *given: made.update(stock=given))
     monkeypatch.setattr(gpu_logits, "large", lambda folder: made.update(large=folder))
     gpu_check.prepare("rtx4090")
@@ -79,7 +80,39 @@ def test_what_is_prepared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         ("GGML_CUDA", "ON"), ("GGML_NATIVE", "OFF"), ("CMAKE_CUDA_COMPILER", "nvcc"),
     }  # fmt: skip
     assert "GGML_BACKEND_DL" not in settings
+    assert settings["CMAKE_BUILD_RPATH"] == "/opt/cuda/lib"
+    assert gpu.LIBRARIES not in settings
     assert made["large"] == gpu_check.kept()
+
+
+def test_programs_may_be_made_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a GPU is, CUDA's compiler need not be."""
+    asked: dict[str, Any] = {}
+
+    def check(bench: Bench, _: Any, stock_programs: Path, about: dict[str, str]) -> dict[str, Any]:
+        asked.update(programs=bench.programs, stock=stock_programs, about=about)
+        return {}
+
+    monkeypatch.setattr(gpu_check, "prepare", lambda _: pytest.fail("it builds"))
+    monkeypatch.setattr(gpu_check, "board", lambda: {"name": "NVIDIA A"})
+    monkeypatch.setattr(gpu_check, "check", check)
+    monkeypatch.setattr(beforehand, "model", lambda _: None)
+    monkeypatch.setattr(report, "keep", lambda out, result: None)
+    models = ["--edge", "a.gguf", "--stock", "b.gguf"]
+    ours, stock_folder = str(tmp_path / "ours"), str(tmp_path / "stock")
+    given = ["--programs", ours, "--stock-programs", stock_folder, *models]
+    assert gpu_check.main(given) == 0
+    assert asked["programs"] == tmp_path / "ours"
+    assert asked["stock"] == tmp_path / "stock"
+    assert capsys.readouterr().out.endswith("gpu-nvidia-a.json\n")
+    for wrong in (
+        ["--stock-programs", ours, "--device", "h200"],
+        ["--programs", ours, "--prepare"],
+    ):
+        with pytest.raises(SystemExit):
+            gpu_check.main([*wrong, *models])
 
 
 def test_operations(bench: Bench) -> None:
@@ -135,6 +168,11 @@ def test_a_step_ends_with_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     script(tmp_path / "test-backend-ops", "exec sleep 60")
     bench = Bench(Clock(time.monotonic() + 0.2), tmp_path)
     assert gpu_steps.operations(bench)["MUL_MAT_SPARSE_T"] is None
+    # no operation takes the others' time
+    monkeypatch.setattr(gpu_steps, "OPERATIONS_S", 0.2)
+    bench = Bench(Clock(time.monotonic() + 60), tmp_path)
+    assert set(gpu_steps.operations(bench).values()) == {None}
+    assert bench.clock.left() > 50
 
 
 def recorded(**changed: Any) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def test_no_cublas(bare: Path, here: Target, monkeypatch: pytest.MonkeyPatch) ->
     header = bare / "cuda/include/cublas_v2.h"
     header.parent.mkdir()
     header.touch()
-    assert gpu.settings(here) == {"CMAKE_CUDA_COMPILER": str(nvcc)}
+    found = gpu.settings(here)
+    assert found["CMAKE_CUDA_COMPILER"] == str(nvcc)
+    assert "CUDA_cublas_LIBRARY" not in found  # cmake finds the toolkit's own
 
 
 def test_cublas_of_pypi(bare: Path, here: Target, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +69,24 @@ def test_cublas_of_pypi(bare: Path, here: Target, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sys.path", [str(bare / "packages")])
     found = gpu.settings(here)
     assert found["CUDA_cublas_LIBRARY"] == str(root / "lib/libcublas.so.13")
+    assert found["PLM_EDGE_CUDA_LIBRARIES"] == str(root / "lib")
+
+
+def test_nvcc_may_be_a_script_elsewhere(bare: Path, here: Target) -> None:
+    """It says where the toolkit is, with its cuBLAS and the libraries that the engine needs."""
+    home = bare / "opt/cuda-13"
+    for name in ("include/cublas_v2.h", "lib/libcudart.so.13"):
+        (home / name).parent.mkdir(parents=True)
+        (home / name).touch()
+    (home / "lib64").symlink_to("lib")
+    nvcc = bare / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\necho '#$ TOP={home}/bin/..' >&2\n")
+    nvcc.chmod(0o755)
+    (home / "bin").mkdir()
+    assert gpu.settings(here) == {
+        "CMAKE_CUDA_COMPILER": str(nvcc),
+        "PLM_EDGE_CUDA_LIBRARIES": str(home / "lib"),
+    }
 
 
 def test_cuda_for_another_architecture(here: Target) -> None:
