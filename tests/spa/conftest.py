@@ -11,6 +11,7 @@ from plm_edge.base.progress import NoProgress
 from plm_edge.engine.options import Options, never
 from plm_edge.spa import making
 from plm_edge.spa import remote as remotes
+from plm_edge.spa import server as servers
 from plm_edge.spa.making import Made, Texts
 from plm_edge.spa.server import SpaServer
 from plm_edge.spa.training import Settings
@@ -53,6 +54,7 @@ def _patient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remotes, "CONNECT_S", 30.0)
         patch.setattr(remotes, "STALL_S", 60.0)
+        patch.setattr(servers, "ANSWER_S", 30.0)
         yield
 
 
