@@ -23,12 +23,12 @@ How = Literal["reset", "blackhole", "stall"]
 
 @dataclass(frozen=True)
 class Harm:
-    """What is done to the next link, in the middle of a message as it may be.
+    """What is done to a link, in the middle of a message as it may be.
 
     Attributes:
         how: reset ends it with RST. From a blackhole nothing comes any more, in no direction, and
             nobody is told. A stall holds what is sent for `held_s`, and then lets it through.
-        after: so many bytes down.
+        after: so many bytes down, of all links: one that a busy machine lost leaves it due.
         lasting: later links get nothing through either.
     """
 
@@ -47,7 +47,7 @@ class Relay:
     Attributes:
         target: the port that the next link goes to.
         up: all bytes that clients sent, a bytearray for each link.
-        down: how many bytes servers sent over the last link.
+        down: how many bytes servers sent.
         harm: is done once.
     """
 
@@ -118,7 +118,7 @@ class Relay:
         return [frame for link in self.up for frame in _frames(bytes(link))]
 
     def _do(self, what: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(what, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(what, self._loop).result(60)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refuses:
@@ -127,7 +127,6 @@ class Relay:
         there, back = await asyncio.open_connection("127.0.0.1", self.target)
         link = _Link(self._swallows)
         self.up.append(link.up)
-        self.down = 0
         self._links |= {writer, back}
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await asyncio.gather(

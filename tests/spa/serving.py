@@ -36,7 +36,7 @@ class Scripted:
 
 def wait_for(condition: Callable[[], object]) -> None:
     """Returns once it holds; fails when it does not for long."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.002)
@@ -77,11 +77,11 @@ def running(
     thread.start()
     server = SpaServer(base, base_hash, KEY, texts=texts, length=length)
     context = tls.server_context(*certificate) if certificate else None
-    asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0, context), loop).result(30)
+    asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0, context), loop).result(60)
     try:
         yield server
     finally:
-        asyncio.run_coroutine_threadsafe(server.close(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(server.close(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 

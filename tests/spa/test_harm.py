@@ -43,14 +43,14 @@ def opening(text: str = PROMPT, temperature: float = 0.0) -> bytes:
 
 
 def opened(there: ClientConnection) -> wire.Opened:
-    found = wire.parse_down(there.recv(5))  # type: ignore[arg-type]
+    found = wire.parse_down(there.recv(60))  # type: ignore[arg-type]
     assert isinstance(found, wire.Opened)
     return found
 
 
 def refusal(there: ClientConnection) -> str:
     while True:
-        found = wire.parse_down(there.recv(5))  # type: ignore[arg-type]
+        found = wire.parse_down(there.recv(60))  # type: ignore[arg-type]
         if isinstance(found, wire.Refused):
             break
     assert list(there) == []  # nothing follows, and the link ends
@@ -89,7 +89,7 @@ def test_what_a_device_may_not_say(server: SpaServer, message: wire.Up, why: str
     with link(server.port) as there:
         there.send(opening())
         opened(there)
-        there.recv(5)
+        there.recv(60)
         there.send(message.pack())
         assert why in refusal(there)
 
@@ -125,16 +125,16 @@ def test_a_flood_of_overrides_is_refused(base: Arithmetic, server: SpaServer) ->
 
     def slow() -> None:
         busy.set()
-        free.wait(10)
+        free.wait(60)
 
     try:
         with link(server.port) as there:
             there.send(opening())
             opened(there)
-            there.recv(5)
+            there.recv(60)
             base.slow = slow
             there.send(wire.Override(len(PROMPT), 1).pack())
-            assert busy.wait(5)  # nothing that comes now is done
+            assert busy.wait(60)  # nothing that comes now is done
             for _ in range(17):
                 there.send(wire.Override(len(PROMPT), 1).pack())
             assert "more overrides than frames" in refusal(there)
@@ -166,26 +166,26 @@ def test_a_session_that_is_being_taken_up_is_not_given_away(
     lost = held[0]
     assert lost._link is not None
     lost._link.close(1001)
-    wait_for(lambda: not all(session.link for session in server._sessions.values()))
+    wait_for(lambda: not all(session.link for session in list(server._sessions.values())))
     free, busy = threading.Event(), threading.Event()
 
     def slow() -> None:
         busy.set()
-        free.wait(5)
+        free.wait(60)
 
     base.slow = slow
     held[1].frame(len(PROMPT))
     held[1].override(len(PROMPT), 1)  # the engine works, and nothing else gets it
-    assert busy.wait(5)
+    assert busy.wait(60)
     with ThreadPoolExecutor(2) as pool:
         back = pool.submit(lost.resume)
         wait_for(lambda: server._wanting == 1)  # it was found, and waits for the engine
         new = pool.submit(remote(server.port).open, PROMPT, ())
         wait_for(lambda: new.done() or server._wanting == 2)  # 2: it would take the place
         free.set()
-        back.result(10)
+        back.result(60)
         with pytest.raises(PlmEdgeError, match="does not go on"):
-            new.result(10)
+            new.result(60)
     assert lost.frame(len(PROMPT)).position == len(PROMPT)
     for one in held:
         one.close()

@@ -33,7 +33,7 @@ def test_it_goes_on_and_makes_the_same(
                    "--threads", "1")  # fmt: skip
         if name == "parts":
             process = cli.start(*command)
-            until = time.monotonic() + 60
+            until = time.monotonic() + 300
             while not any((cache / "spa" / after).glob("*.npz")):
                 assert time.monotonic() < until
                 assert process.poll() is None

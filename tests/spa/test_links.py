@@ -108,7 +108,10 @@ def test_several_texts_at_once() -> None:
 def test_a_long_prompt_lets_other_texts_go_on() -> None:
     base = Arithmetic(n_ctx=2000, seconds=0.02)
     with running(base.as_base(), HASH, length=2000) as server:
-        other = Generation(remote(server.port), BaseChooser(), OWN.vocabulary)
+        # credit for 20 s: however late the second text comes, there is something to compute beside
+        url = f"ws://127.0.0.1:{server.port}"
+        there = Remote(url, KEY, None, OWN, window=1000)
+        other = Generation(there, BaseChooser(), OWN.vocabulary)
         steps = other.steps(PROMPT, 40)
         next(steps)
         before = server.computed
@@ -148,7 +151,7 @@ def test_a_server_that_forgot_the_text_gets_it_again(server: SpaServer) -> None:
         def restart() -> None:
             assert server._driver is not None
             loop = server._driver.get_loop()
-            asyncio.run_coroutine_threadsafe(forget(), loop).result(5)
+            asyncio.run_coroutine_threadsafe(forget(), loop).result(60)
             relay.cut()
 
         found = Generation(remote(relay.port), Harming(script, {12, 20}, restart), OWN.vocabulary)

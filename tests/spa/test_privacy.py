@@ -45,8 +45,8 @@ def sent(
         made = generation(source, PluginChooser(plugin), plugin)
         made.mode = mode
         tokens(made, prompt)
-        [link] = relay.up
-        frames = relay.frames()
+    [link] = relay.up  # all of it: the relay has ended
+    frames = relay.frames()
     upgrade = bytes(link).partition(b"\r\n\r\n")[0].decode()
     first, *headers = upgrade.split("\r\n")
     assert first == "GET / HTTP/1.1"

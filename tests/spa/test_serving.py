@@ -208,9 +208,15 @@ def test_nobody_there(
         assert tokens(found) == tokens(generation(here(), BaseChooser(), made.plugin))
 
 
+def rests(server: SpaServer) -> None:
+    """Until nothing is left of the texts of the tests before."""
+    wait_for(lambda: all(s.link is None for s in list(server._sessions.values())))
+    wait_for(lambda: not server._work.is_set())
+
+
 def test_a_server_computes_no_more_than_its_credit(server: SpaServer, made: Made) -> None:
     link = remote(server.port, made.plugin)
-    wait_for(lambda: not server._work.is_set())  # for what the texts before this one may have left
+    rests(server)
     before = server.computed
     link.open(PROMPT, ())
     [session] = [s for s in server._sessions.values() if s.link is not None]
@@ -238,6 +244,7 @@ def test_another_base_or_codec(server: SpaServer, made: Made, what: str) -> None
         plugin = replace(plugin, base="0" * 64)
     else:
         plugin = replace(plugin, codec=replace(plugin.codec, means=-plugin.codec.means))
+    rests(server)
     before = server.computed
     with pytest.raises(PlmEdgeError, match="another " + what):
         tokens(generation(remote(server.port, plugin), BaseChooser(), plugin))

@@ -35,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def lose(there: Remote, server: SpaServer) -> None:
     assert there._link is not None
     there._link.close(1001)
-    wait_for(lambda: all(session.link is None for session in server._sessions.values()))
+    wait_for(lambda: all(session.link is None for session in list(server._sessions.values())))
 
 
 def go_round(server: SpaServer) -> None:
@@ -45,7 +45,7 @@ def go_round(server: SpaServer) -> None:
         server._work.set()
 
     assert server._driver is not None
-    asyncio.run_coroutine_threadsafe(wake(), server._driver.get_loop()).result(5)
+    asyncio.run_coroutine_threadsafe(wake(), server._driver.get_loop()).result(60)
     wait_for(lambda: not server._work.is_set())
 
 
@@ -106,7 +106,7 @@ def test_a_link_that_says_nothing_is_ended(
 ) -> None:
     monkeypatch.setattr(servers, "FIRST_S", 0.05)
     with link(server.port) as there, pytest.raises(ConnectionClosed):
-        there.recv(10)
+        there.recv(60)
 
 
 def test_nothing_stays_of_texts_that_ended(base: Arithmetic, server: SpaServer) -> None:
