@@ -94,7 +94,7 @@ def test_a_server_that_is_lost_for_good_leaves_what_was_made(
     words: list[str],
 ) -> None:
     monkeypatch.setattr(remotes, "CONNECT_S", 2.0)  # for the way back, on which nothing comes
-    monkeypatch.setattr(remotes, "STALL_S", 0.2)
+    monkeypatch.setattr(remotes, "STALL_S", 1.0)
     monkeypatch.setattr(device, "RETRY_S", 0.3)
     whole = b"".join(map(OWN.vocabulary.piece, alone({}, PROMPT, 100)[len(PROMPT) :]))
     with Relay(server.port) as relay:

@@ -167,7 +167,7 @@ def test_a_server_that_says_nothing_is_given_up(
     next(steps)
     monkeypatch.setattr(remotes, "STALL_S", 0.2)
     monkeypatch.setattr(remotes, "SILENT_S", 0.1)
-    monkeypatch.setattr("plm_edge.spa.device.RETRY_S", 0.5)
+    monkeypatch.setattr("plm_edge.spa.device.RETRY_S", 2.0)
     server._is_ready = lambda session: False  # type: ignore[method-assign]
     with pytest.raises(PlmEdgeError, match="the server was lost"):
         list(steps)
