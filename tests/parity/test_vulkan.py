@@ -115,6 +115,10 @@ def test_generation_equals_the_cpus(
         engine_log.clear()
         with there.context(Setting(flash, 512, context=512)):
             assert splits(engine_log.text) == TWO
+    for cache in ("q8_0", "q4_0"):
+        engine_log.clear()
+        with there.context(Setting("auto", 512, cache=cache, context=512)):
+            assert splits(engine_log.text) == TWO
     with there.context(setting) as context:
         found = context.decode(rows(text))
     within(nmse(found, expected), BOUNDS[quant])
