@@ -7,7 +7,8 @@ under qemu, and what it executed is given to llvm-mca (plm_edge/bench/cycles/). 
 of weights or of cache, ours beside upstream's, against the budget of the device's profile.
 
 --write keeps all of it in benchmarks/results/arm.json, writes BENCHMARKS.md anew, and
-plm_edge/bench/cycles/cycles.json, from which `bench --estimate` takes its K.
+plm_edge/bench/cycles/cycles.json, from which `bench --estimate` takes its K. --changed simulates
+only what executes another number of instructions than in that file, in a third of the time.
 
 Needs zig, cmake and ninja (make devices), qemu-user, a C compiler, and LLVM 22 (Debian: llvm-22).
 """
@@ -22,7 +23,7 @@ from typing import Any
 from benchmarks import arm_report, origin, report
 from benchmarks.refusal import three_lines
 from plm_edge.base import files
-from plm_edge.bench.cycles import budget, kernels, recording, simulator, table
+from plm_edge.bench.cycles import budget, kernels, recording, simulator, sources, table
 from plm_edge.bench.cycles.cores import Core
 from plm_edge.bench.cycles.kernels import Executed, Kernel
 from plm_edge.building import tools
@@ -30,8 +31,10 @@ from plm_edge.building.target import target_of
 from plm_edge.devices.profiles.profile import Profile, find
 from plm_edge.engine import library
 
-SCHEMA = "plm-edge/benchmark-arm/1"
+SCHEMA = "plm-edge/benchmark-arm/2"
 RESULT = report.RESULTS / "arm.json"
+Known = dict[tuple[str, str, int, int], dict[str, Any]]
+"""Figures by core, kernel, instructions and bytes."""
 DEVICES = {
     "rpi5": ("Cortex-A76",),
     "rpi4": ("Cortex-A72",),
@@ -43,10 +46,13 @@ def _show(done: int, steps: int, what: str) -> None:
     print(f"compiled {done} of {steps}: {what}", file=sys.stderr)
 
 
-def measure(profile: Profile, cores: tuple[str, ...], wanted: list[Kernel]) -> list[dict[str, Any]]:
-    """The kernels on each core of a device; prints as it goes."""
+def measure(
+    profile: Profile, cores: tuple[str, ...], wanted: list[Kernel], known: Known
+) -> list[dict[str, Any]]:
+    """The kernels on each core of a device, printed as they come; `known` ones unsimulated."""
     llvm = simulator.find()
     models = {name: simulator.core(name, llvm) for name in cores}
+    kernels_hash = sources.hash_of(profile)
     program = recording.compile_for(profile, _show)
     limit = budget.of(profile)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in cores}
@@ -61,7 +67,9 @@ def measure(profile: Profile, cores: tuple[str, ...], wanted: list[Kernel]) -> l
                 if one not in seen:
                     seen[one] = kernels.execute(recorder, one)
                 for name, model in models.items():
-                    found[name][side] = _figures(one, seen[one], model, llvm)
+                    found[name][side] = known.get(
+                        (name, one.name, seen[one].instructions, seen[one].n_bytes)
+                    ) or _figures(one, seen[one], model, llvm)
             for name in cores:
                 row = {
                     "kernel": kernel.name,
@@ -79,10 +87,24 @@ def measure(profile: Profile, cores: tuple[str, ...], wanted: list[Kernel]) -> l
             "device": profile.name, "title": profile.title, "core": name,
             "model": {"cpu": models[name].cpu, "of": models[name].of, "width": models[name].width},
             "compiler": tools.compiler_version(target), "target": [target.triple, target.cpu],
-            "budget": vars(limit) if limit else None, "kernels": rows[name],
+            "sources": kernels_hash, "budget": vars(limit) if limit else None,
+            "kernels": rows[name],
         }
         for name in cores
     ]  # fmt: skip
+
+
+def recorded(data: dict[str, Any]) -> Known:
+    """The figures of a result, ours and upstream's."""
+    found: Known = {}
+    for one in data["cores"]:
+        for row in one["kernels"]:
+            kernel = next(each for each in kernels.KERNELS if each.name == row["kernel"])
+            for name, side in ((kernel.name, "ours"), (kernel.upstream, "upstream")):
+                if side in row:
+                    key = (one["core"], name, row[side]["instructions"], row[side]["bytes"])
+                    found[key] = row[side]
+    return found
 
 
 def _figures(kernel: Kernel, run: Executed, model: Core, llvm: simulator.Llvm) -> dict[str, Any]:
@@ -134,14 +156,16 @@ def main() -> None:
     parser.add_argument("--device", action="append", choices=list(DEVICES), help="default: all")
     parser.add_argument("--kernel", action="append", choices=[one.name for one in kernels.KERNELS])
     parser.add_argument("--write", action="store_true", help="keep the result")
+    parser.add_argument("--changed", action="store_true", help="simulate only what changed")
     said = parser.parse_args()
     if said.write and said.kernel:
         parser.error("--write keeps all kernels of a device: leave --kernel out")
     wanted = [one for one in kernels.KERNELS if not said.kernel or one.name in said.kernel]
+    known = recorded(report.read(RESULT)) if said.changed else {}
     found = [
         core
         for device in said.device or DEVICES
-        for core in measure(find(device), DEVICES[device], wanted)
+        for core in measure(find(device), DEVICES[device], wanted, known)
     ]
     if said.write:
         keep(found)

@@ -90,7 +90,7 @@ static std::string name_of(const test_case & c) {
     return text;
 }
 
-// NMSE against the reference on the same (rounded) cache. The 16-bit engine rounds keys, queries and
+// NMSE against the reference on the same (rounded) cache. The 16-bit engines round keys, queries and
 // probabilities about as f16 does; the f32 engine sums in f32. The 8-bit engine of x86 rounds queries as q8_0
 // does, and what rows are multiplied by to 8 bits, each of which adds about as much as K and V in q8_0 have.
 static double bound_of(const test_case & c) {

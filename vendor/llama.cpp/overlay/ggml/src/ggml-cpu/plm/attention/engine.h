@@ -52,11 +52,16 @@ struct engine {
     void (*accumulate)(const shape & a, const float * p, const float * decay, char * tile, int64_t n, float * out, lookahead & next);
 };
 
-extern const engine engine_f32; // everywhere, every type
-extern const engine engine_i16; // x86 from AVX2 on, every type but f32
-extern const engine engine_u8;  // x86 with AVX-512 VNNI and VBMI, ARM with dotprod: q8_0 and q4_0
+extern const engine engine_f32;    // everywhere, every type
+extern const engine engine_i16;    // x86 from AVX2 on, every type but f32
+extern const engine engine_u8;     // x86 with AVX-512 VNNI and VBMI, ARM with dotprod: q8_0 and q4_0
+extern const engine engine_digits; // ARM with dotprod: f16
 
-#if defined(PLM_AVX512_VBMI) || (defined(PLM_NEON) && defined(__ARM_FEATURE_DOTPROD))
+#if defined(PLM_NEON) && defined(__ARM_FEATURE_DOTPROD)
+#define PLM_MLA_DIGITS
+#endif
+
+#if defined(PLM_AVX512_VBMI) || defined(PLM_MLA_DIGITS)
 #define PLM_MLA_U8
 #endif
 
@@ -68,6 +73,8 @@ static inline const engine & engine_for(ggml_type type) {
 #endif
 #if defined(PLM_AVX512) || defined(PLM_AVX2)
     return type == GGML_TYPE_F32 ? engine_f32 : engine_i16;
+#elif defined(PLM_MLA_DIGITS)
+    return type == GGML_TYPE_F16 ? engine_digits : engine_f32;
 #else
     (void) type;
     return engine_f32;

@@ -8,8 +8,8 @@
 // merged in order, so the result does not depend on the number of threads.
 //
 // Arithmetic: f32 throughout for an f32 cache. Otherwise, where the CPU has a 16-bit dot product, keys,
-// values, queries and probabilities are rounded to 13 to 16 bits under a scale of their row (tile-i16.h);
-// sums are exact within a tile and f32 between tiles. Quantised caches have a way of their own, with their quants as
+// values, queries and probabilities are rounded to 13 to 16 bits under a scale of their row (tile-i16.h), and f16 caches where
+// ARM has one of bytes (tile-digits-arm.cpp); sums are exact within a tile and f32 between tiles. Quantised caches have a way of their own, with their quants as
 // they are and all in 8 bits: tile-u8.cpp (AVX-512), tile-u8-arm.cpp. A tile with a NaN or an infinity in it is computed by
 // the plain formula in f32.
 //
