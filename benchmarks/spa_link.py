@@ -24,6 +24,10 @@ import numpy as np
 
 from plm_edge.base import files
 from plm_edge.base.progress import NoProgress
+from plm_edge.bench import meters
+from plm_edge.bench.analyse import energy
+from plm_edge.bench.meters.host import LocalHost
+from plm_edge.bench.meters.recorder import Recorder
 from plm_edge.engine.options import Options
 from plm_edge.engine.session import Session
 from plm_edge.machine.memory import peak_rss
@@ -72,13 +76,17 @@ class Scripted:
 
 
 def link(model: Path, threads: int, count: int) -> dict[str, Any]:
-    """Tokens a second by round trip and share of overrides, and of the base alone, in turns."""
+    """Tokens a second by round trip and share of overrides, and of the base alone, in turns; joules
+    a token where the machine has a meter, of server, device and relay together."""
+    finding = meters.find(LocalHost())
+    metered = energy.main_meters(finding)
     kinds = [(rtt, rate) for rtt in ROUND_TRIPS_MS for rate in (*RATES, PING_PONG)]
     points: dict[tuple[int, float], list[dict[str, Any]]] = {kind: [] for kind in kinds}
     with (
         _given(model, threads) as given,
         _serving("server", model, given, threads) as ahead,
         _serving("lockstep", model, given, threads) as in_step,
+        Recorder(finding.meters) as recorder,
     ):
         for _ in range(ROUNDS):
             for rtt, rate in kinds:
@@ -87,10 +95,15 @@ def link(model: Path, threads: int, count: int) -> dict[str, Any]:
                 direct = _direct(model, threads, count) if rate == 0 else None
                 with _one_cpu(), Relay(port, rtt / 2000) as relay:
                     found = _device(relay.port, given.plugin, rate, count)
-                points[rtt, rate].append(found | {"direct_tps": direct})
+                recorder.sample()
+                window = tuple(found.pop("window"))
+                used = energy.of_point(recorder, metered, window, count - 1, None).energy
+                joules = used.joules_a_token if used else None
+                points[rtt, rate].append(found | {"direct_tps": direct, "joules_a_token": joules})
     return {
         "tokens": count,
         "device_cpus": 1,
+        "meters": metered,
         "points": [
             {"rtt_ms": rtt, "rate": max(rate, 0.0), "ping_pong": rate == PING_PONG, "rounds": found}
             for (rtt, rate), found in points.items()
@@ -177,8 +190,8 @@ def device(port: int, plugin: Path, rate: float, count: int) -> dict[str, Any]:
     made = Generation(source, Scripted(max(rate, 0.0), own), own.vocabulary)
     steps = made.steps(PROMPT, count)
     next(steps)
-    times, before = [time.perf_counter()], resource.getrusage(resource.RUSAGE_SELF)
-    times += [time.perf_counter() for _ in steps]
+    times, before = [time.monotonic()], resource.getrusage(resource.RUSAGE_SELF)
+    times += [time.monotonic() for _ in steps]
     after = resource.getrusage(resource.RUSAGE_SELF)
     made.close()
     assert made.made == count
@@ -188,6 +201,7 @@ def device(port: int, plugin: Path, rate: float, count: int) -> dict[str, Any]:
         "overrides": made.overrides, "resumed": made.resumed, "cpu_s_a_token": used / (count - 1),
         "rss_mib": peak_rss() / 2**20, "rtt_s": source.rtt_s, "prompt": made.first,
         "bytes_down_a_token": source.down / count, "bytes_up": source.up,
+        "window": [times[0], times[-1]],
     }  # fmt: skip
 
 

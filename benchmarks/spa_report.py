@@ -153,8 +153,20 @@ def _link(part: dict[str, Any]) -> str:
         f"for a token was {max(r['longest_s'] for r in every):.2f} s, and "
         f"{sum(r['resumed'] for r in every)} links were lost. The device: {1000 * cpu:.1f} ms of "
         f"CPU a token with the plugin's decision, "
-        f"{max(r['rss_mib'] for r in every):.0f} MiB in all. Energy was not measured "
-        "here: this machine has no meter.\n"
+        f"{max(r['rss_mib'] for r in every):.0f} MiB in all. {_energy(part)}\n"
+    )
+
+
+def _energy(part: dict[str, Any]) -> str:
+    """Of texts without overrides that the server computes ahead."""
+    found = [r["joules_a_token"] for p in part["points"] if p["rate"] == 0 and not p["ping_pong"]
+             for r in p["rounds"] if r.get("joules_a_token") is not None]  # fmt: skip
+    if not found:
+        return "Energy was not measured here: this machine has no meter."
+    by = " and ".join(part["meters"])
+    return (
+        f"Without overrides a token took {_spread(found)} J by {by}: server, device and relay "
+        "together, idling included."
     )
 
 

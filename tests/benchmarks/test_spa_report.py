@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from benchmarks import report, spa_report
@@ -16,7 +18,7 @@ WHERE = {
 }
 
 
-def link(tps: float, up: int = 90) -> dict[str, object]:
+def link(tps: float, up: int = 90) -> dict[str, Any]:
     points = [
         {
             "rtt_ms": rtt, "rate": max(rate, 0.0), "ping_pong": rate < 0, "rounds": 3 * [{
@@ -42,6 +44,17 @@ def test_the_formula_stands_beside_what_was_measured() -> None:
     assert "16 tokens: met" in text
     assert "perplexity" not in text
     assert "kept to one of them" not in text
+
+
+def test_energy_is_told_where_there_is_a_meter() -> None:
+    part = link(20.0)
+    assert "no meter" in spa_report.section({"link": part})
+    for point in part["points"]:
+        for found in point["rounds"]:
+            found["joules_a_token"] = 2.5 if point["rate"] == 0 and not point["ping_pong"] else 9.0
+    text = spa_report.section({"link": part | {"meters": ["package-0"]}})
+    assert "a token took 2.5 ± 0.0 J by package-0" in text
+    assert "no meter" not in text
 
 
 def test_what_a_link_misses() -> None:
