@@ -99,7 +99,9 @@ def recorded(data: dict[str, Any]) -> Known:
     found: Known = {}
     for one in data["cores"]:
         for row in one["kernels"]:
-            kernel = next(each for each in kernels.KERNELS if each.name == row["kernel"])
+            kernel = next((each for each in kernels.KERNELS if each.name == row["kernel"]), None)
+            if kernel is None:  # it is no more
+                continue
             for name, side in ((kernel.name, "ours"), (kernel.upstream, "upstream")):
                 if side in row:
                     key = (one["core"], name, row[side]["instructions"], row[side]["bytes"])
@@ -156,7 +158,12 @@ def main() -> None:
     parser.add_argument("--device", action="append", choices=list(DEVICES), help="default: all")
     parser.add_argument("--kernel", action="append", choices=[one.name for one in kernels.KERNELS])
     parser.add_argument("--write", action="store_true", help="keep the result")
-    parser.add_argument("--changed", action="store_true", help="simulate only what changed")
+    parser.add_argument(
+        "--changed",
+        action="store_true",
+        help="quick: simulate only kernels that execute another number of instructions than "
+        "recorded; what else changed in one is not seen",
+    )
     said = parser.parse_args()
     if said.write and said.kernel:
         parser.error("--write keeps all kernels of a device: leave --kernel out")

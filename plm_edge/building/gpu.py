@@ -53,7 +53,10 @@ def _libraries(nvcc: Path, cublas: str | None) -> list[Path]:
     folders = [*home.glob("targets/*/lib"), home / "lib64", home / "lib"]
     if cublas:
         folders.append(Path(cublas).parent)
-    having = [folder.resolve() for folder in folders if any(folder.glob("libcu*.so*"))]
+    names = ("libcudart.so*", "libcublas.so*")
+    having = [
+        folder.resolve() for folder in folders if any(any(folder.glob(name)) for name in names)
+    ]
     return list(dict.fromkeys(having))
 
 
@@ -61,7 +64,9 @@ def _home(nvcc: Path) -> Path:
     """The toolkit's folder. nvcc may be a script elsewhere, but knows it."""
     command = [str(nvcc), "--dryrun", "-x", "cu", "-c", os.devnull]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+        said = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=60
+        ).stderr
     except (OSError, subprocess.TimeoutExpired):
         said = ""
     top = re.search(r"^#\$ TOP=(.+)$", said, re.MULTILINE)

@@ -28,7 +28,7 @@ class ExactLogits:
         self._always = bool(request.logprobs) or (bool(request.grammar) and not again)
         self._prompt = bool(request.logprobs or request.grammar)
         self._full = False
-        self._left, self._patience = 0, PATIENCE  # steps that are to be exact
+        self._left, self._patience = 0, 1  # steps that are to be exact, now and after a refusal
 
     def begin(self) -> None:
         """Before the prompt is computed."""

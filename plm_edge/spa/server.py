@@ -2,8 +2,8 @@
 
 A thread drives the engine, all texts in one batch, a row each; frames are made and sent beside it,
 while it computes the next rows. Rows that overrides make void are given up on the way, if all of a
-batch are. A device that says nothing takes the base's tokens. Its credit
-bounds what is computed, and what waits to be sent, beyond what it has.
+batch are. A device that says nothing takes the base's tokens. Its credit bounds what is computed,
+and what waits to be sent, beyond what it has.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KEPT_S = 120.0
 """Seconds for which a session outlives its link."""
 FIRST_S = 30.0
 """Seconds after which a link on which nothing was said is ended."""
-ANSWER_S = 0.6
+ANSWER_S = 2.4
 """Seconds in which a device answers a ping, when its text's place is wanted for another one."""
 WINDOWS = (4, 64)
 MOST_ROWS = 64

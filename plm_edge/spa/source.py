@@ -54,7 +54,7 @@ def insisted(do: Callable[[], Found], until: float) -> Found:
             if time.monotonic() + wait > until:
                 raise
         time.sleep(wait)
-        wait = min(2 * wait, 5.0)
+        wait = min(2 * wait, 1.0)  # a signal is looked at in between
 
 
 class Source(Protocol):

@@ -21,9 +21,10 @@ def test_every_core_has_every_kernel(core: str) -> None:
     assert [row["kernel"] for row in found["kernels"]] == [one.name for one in kernels.KERNELS]
 
 
+@pytest.mark.slow  # every kernel through zig's preprocessor
 @pytest.mark.parametrize("device", arm_cycles.DEVICES)
 def test_the_cycles_are_of_the_kernels_as_they_are(device: str) -> None:
-    """Where this fails: python -m benchmarks.arm_cycles --changed --write, some minutes."""
+    """Where this fails: python -m benchmarks.arm_cycles --write, some minutes."""
     try:
         now = sources.hash_of(find(device))
     except PlmEdgeError as error:

@@ -140,7 +140,12 @@ def test_who_looks_at_all_of_them_gets_all(model: Path) -> None:
 
 @pytest.mark.parametrize(
     ("grammar", "agrees"),
-    [("root ::= [^\\x00]*", True), ("root ::= [0-9 ]+", False), ("root ::= [a-z ]+ [0-9]+", None)],
+    [
+        ("root ::= [^\\x00]*", True),
+        ("root ::= [0-9] [^\\x00]*", True),
+        ("root ::= ([0-9] [A-Z] [~#^])+", False),
+        ("root ::= [a-z ]+ [0-9]+", None),
+    ],
 )
 def test_a_grammar_looks_at_all_logits_where_it_refuses_the_likeliest(
     model: Path, grammar: str, agrees: bool | None

@@ -255,6 +255,7 @@ def test_it_costs_nothing_when_idle(serve: Serve) -> None:
 
     # 1 % of 5 s, of both together; in the first of them it may still have to do with the request
     assert any(spent() < 0.05 for _ in range(4))
+    assert sorted(spent() for _ in range(3))[1] < 0.05
 
 
 def test_what_does_not_fit_is_refused_first(cli: Cli, tiny_gguf: Path) -> None:

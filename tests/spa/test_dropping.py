@@ -22,7 +22,6 @@ def test_a_void_row_is_given_up(base: Arithmetic, server: SpaServer) -> None:
     script = dict.fromkeys(range(0, 60, 3), 7)
     assert made(Generation(remote(server.port), Scripted(script), OWN.vocabulary)) == alone(script)
     assert server.dropped > 0
-    assert server.computed + server.dropped >= 60
 
 
 def test_texts_beside_each_other_are_as_they_are_alone(base: Arithmetic, server: SpaServer) -> None:
