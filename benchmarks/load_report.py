@@ -40,9 +40,8 @@ def section(data: dict[str, Any]) -> str:
         f"size, or not. Decoded are {data['tokens']} tokens right after the load.\n\n"
         f"{where['cpu']}, CPUs: {where['cpus']}, threads: {where['threads']}, kernel "
         f"{where['kernel']}, {where['file_system']}, {data['date'][:10]}. "
-        f"Load before {data['load_average']['before'][0]}: with more load than CPUs the "
-        "machine was busy with other programs. "
-        f"{origin.said_again(data)}\n\n"
+        f"{origin.said_again(data)} With more load than CPUs the machine was busy with other "
+        "programs.\n\n"
         + "\n".join(_rows(data))
         + "\n\n"
         + _absent(data)
