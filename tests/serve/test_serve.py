@@ -343,36 +343,36 @@ def _ps(cli: Cli) -> list[dict[str, Any]]:
     return found
 
 
-def calibrated(plain: Path, folder: Path) -> Path:
-    """The model with a coarse form of its output matrix."""
+@pytest.fixture(scope="module")
+def stages(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model, and the same with a coarse form of its output matrix. It has no rows in planes, so
+    that nothing else is approximated."""
+    from plm_edge.converters.convert import convert
     from plm_edge.quality.calibration import calibrate
 
-    model = folder / "calibrated.gguf"
+    folder = tmp_path_factory.mktemp("stages")
+    plain, model = folder / "plain.gguf", folder / "calibrated.gguf"
+    convert(tiny_checkpoint, quant="q8_0", out=plain)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLM_EDGE_CACHE_DIR", str(folder / "cache"))
         calibrate(plain, Path(__file__).read_text(encoding="utf-8"), model)
-    return model
+    return plain, model
 
 
+@pytest.mark.usefixtures("program")
 def test_a_grammar_has_all_logits_exact_where_it_refuses_the_likeliest(
-    cli: Cli, tiny_checkpoint: Path, program: Path, tmp_path: Path
+    cli: Cli, stages: tuple[Path, Path]
 ) -> None:
     """The text is that of exact logits, also where each token is refused first. While none is, they
     are in two stages: what is picked from a flat distribution is then what it is without a grammar,
     and not what it is of exact logits."""
-    from plm_edge.converters.convert import convert
-
-    del program
-    plain = tmp_path / "plain.gguf"
-    convert(tiny_checkpoint, quant="q8_0", out=plain)
-    model = calibrated(plain, tmp_path)
     grammars = ["root ::= [0-9 ]+", "root ::= [A-Z]+", "root ::= [a-z ]+ [0-9]+", ANYTHING]
     flat = BODY | {"n_predict": 30, "temperature": 3, "top_k": 0, "top_p": 1, "min_p": 0}
     found: dict[bool, list[str]] = {}
     drawn: dict[bool, list[tuple[str, str]]] = {}
     for exact in (False, True):
         more = ["--exact"] if exact else []
-        with started(cli, model, "--ctx", "512", "--no-prompt-cache", *more) as server:
+        with started(cli, stages[1], "--ctx", "512", "--no-prompt-cache", *more) as server:
 
             def text(of: dict[str, Any], server: Started = server, **more: Any) -> str:
                 asked = of | {"cache_prompt": False} | more
@@ -393,20 +393,14 @@ def test_a_grammar_has_all_logits_exact_where_it_refuses_the_likeliest(
     assert any(drawn[False][i][0] != drawn[True][i][0] for i in characters)
 
 
+@pytest.mark.usefixtures("program")
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_request_that_looks_at_all_logits_gets_them(
-    cli: Cli, tiny_checkpoint: Path, program: Path, tmp_path: Path, exact: bool
+    cli: Cli, stages: tuple[Path, Path], exact: bool
 ) -> None:
-    """Of a calibrated model without rows in planes, so that nothing else is approximated."""
-    from plm_edge.converters.convert import convert
-
-    del program
-    plain = tmp_path / "plain.gguf"
-    convert(tiny_checkpoint, quant="q8_0", out=plain)
-    model = calibrated(plain, tmp_path)
     asked = BODY | {"n_predict": 3, "cache_prompt": False}
     found = []
-    for one in (plain, model):
+    for one in stages:
         with started(cli, one, *(["--exact"] if exact else [])) as server:
             told = server.http("/completion", asked | {"n_probs": 300})
             found.append(

@@ -10,12 +10,15 @@ import pytest
 from testkit import ports
 
 
-def test_a_free_port_is_not_one_of_the_kernels(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    kernels = tmp_path / "range"
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Says which ports the kernel gives."""
+    monkeypatch.setattr(ports, "_RANGE", tmp_path / "range")
+    return tmp_path / "range"
+
+
+def test_a_free_port_is_not_one_of_the_kernels(kernels: Path) -> None:
     kernels.write_text("32768\t60999\n")
-    monkeypatch.setattr(ports, "_RANGE", kernels)
     found = {ports.free() for _ in range(20)}
     assert len(found) > 10
     for port in found:
@@ -23,10 +26,6 @@ def test_a_free_port_is_not_one_of_the_kernels(
         socket.create_server(("127.0.0.1", port)).close()
 
 
-def test_where_the_kernel_gives_all_of_them_any_will_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    kernels = tmp_path / "range"
+def test_where_the_kernel_gives_all_of_them_any_will_do(kernels: Path) -> None:
     kernels.write_text("1024\t65535\n")
-    monkeypatch.setattr(ports, "_RANGE", kernels)
     socket.create_server(("127.0.0.1", ports.free())).close()
